@@ -1,0 +1,62 @@
+"""What is said while working: notes, warnings and progress on standard error; results are the caller's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_quiet: ContextVar[bool] = ContextVar("restune_quiet", default=False)
+
+
+@contextmanager
+def quiet(on: bool = True) -> Iterator[None]:
+    """Within this block notes and progress are silent; warnings still show."""
+    token = _quiet.set(on)
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
+
+
+def note(message: str) -> None:
+    """Say something worth knowing, such as what was recognised or chosen, and why."""
+    if not _quiet.get():
+        _print(message)
+
+
+def warn(message: str) -> None:
+    """Say something the user should act on. Shown even when quiet."""
+    _print(f"warning: {message}")
+
+
+@contextmanager
+def progress(description: str, total: float | None, *, unit: str = "items") -> Iterator[Callable[[float], None]]:
+    """A live bar on a terminal, nothing elsewhere; yields `advance(amount)`. ``unit="bytes"`` shows sizes and speed.
+
+    On something other than a terminal a line is printed at the end of long work instead, by the verb itself.
+    """
+    if _quiet.get() or not sys.stderr.isatty():
+        yield lambda _amount: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    counts = [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn()]
+    columns = [TextColumn("{task.description}"), BarColumn(), *counts, TimeRemainingColumn()]
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda amount: bar.advance(task, amount)
+
+
+def _print(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)

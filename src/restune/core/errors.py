@@ -1,0 +1,49 @@
+"""The one exception for mistakes a user can mend, and the hints that go with it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can mend. Shown as one message without a traceback; the command line exits with 2.
+
+    Args:
+        what: what is wrong, in one sentence.
+        where: the file, row or option it is about.
+        fix: what to do about it.
+    """
+
+    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
+        super().__init__(what, where, fix)
+        self.what = what
+        self.where = where
+        self.fix = fix
+
+    def __str__(self) -> str:
+        text = self.what
+        if self.where:
+            text += f"\n  where: {self.where}"
+        if self.fix:
+            text += f"\n  what to do: {self.fix}"
+        return text
+
+
+def did_you_mean(word: str, candidates: Iterable[str]) -> str:
+    """A clause like ``Did you mean 'resnet18'?`` for a mistyped word, or an empty string."""
+    lowered = {candidate.lower(): candidate for candidate in candidates}
+    close = difflib.get_close_matches(word.lower(), lowered, n=3, cutoff=0.6)
+    if not close:
+        return ""
+    names = [repr(lowered[name]) for name in close]
+    listed = names[0] if len(names) == 1 else ", ".join(names[:-1]) + " or " + names[-1]
+    return f"Did you mean {listed}?"
+
+
+def shorten(names: Iterable[object], limit: int = 8) -> str:
+    """``a, b, c, ... (12 in all)``: a list of names that fits in a message."""
+    listed = [str(name) for name in names]
+    if len(listed) <= limit:
+        return ", ".join(listed)
+    return ", ".join(listed[:limit]) + f", ... ({len(listed)} in all)"

@@ -1,0 +1,80 @@
+"""Files written whole or not at all, and the cache folder."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from restune.core.errors import UserError
+
+
+@contextmanager
+def written_whole(destination: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `destination`; on success it is synced and renamed over it, else removed.
+
+    A reader therefore sees the old file or the new one, never a part.
+    """
+    destination = Path(destination)
+    temporary = destination.with_name(f".{destination.name[:100]}.{secrets.token_hex(6)}.tmp")
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch(exist_ok=False)
+    except OSError as error:
+        raise cannot_write(destination, error) from error
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(destination)
+        _sync_folder(destination.parent)
+    except OSError as error:
+        raise cannot_write(destination, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(destination: Path, content: bytes) -> None:
+    """Write `content` to `destination` atomically."""
+    with written_whole(destination) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(destination: Path, content: str) -> None:
+    """Write UTF-8 text to `destination` atomically, with the same line ends on every platform."""
+    write_bytes(destination, content.encode("utf-8"))
+
+
+def cache_folder() -> Path:
+    """``$RESTUNE_CACHE``, read at each call, or the platform's cache folder for this user. May not exist yet."""
+    named = os.environ.get("RESTUNE_CACHE")
+    if named:
+        return Path(named).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "restune"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "restune"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "restune"
+
+
+def cannot_write(destination: Path, error: OSError) -> UserError:
+    """The message for a full disk, a read-only folder or a path that cannot be."""
+    return UserError(
+        f"cannot write {destination.name}: {error.strerror or error}",
+        where=str(destination.parent),
+        fix="free space or choose a folder you may write to",
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows cannot open a folder for syncing
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Every form DATA may take, one module a form."""

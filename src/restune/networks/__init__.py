@@ -1,0 +1,1 @@
+"""Pure torch modules and the numbers that make them. Knows nothing of files."""

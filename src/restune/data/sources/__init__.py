@@ -1,1 +1,71 @@
-"""Every form DATA may take, one module a form."""
+"""Every form DATA may take, one module a form; `open_dataset` tells them apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from restune.core.errors import UserError, did_you_mean, shorten
+from restune.data.dataset import DataOptions, Dataset
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+
+
+def open_dataset(data: str | Path | Dataset, options: DataOptions | None = None) -> Dataset:
+    """The data set that DATA names: a folder, a table, an npz, a tar, or a known name.
+
+    Raises UserError when there is nothing there, when it is of no known form, or when it has no items or only
+    one class.
+    """
+    if isinstance(data, Dataset):
+        return data
+    dataset = _read(data, options or DataOptions())
+    if not dataset.items:
+        raise UserError(
+            "there are no items in this data",
+            where=dataset.source,
+            fix="restune reads a folder of class folders, such as data/cat/1.jpg and data/dog/2.jpg",
+        )
+    if len(dataset.classes) < 2:
+        raise UserError(
+            f"only one class was found: {shorten(dataset.classes)}",
+            where=dataset.source,
+            fix="point at the folder that holds the class folders, one level up or down from here",
+        )
+    _reject_repeated_ids(dataset)
+    return dataset
+
+
+def _read(data: str | Path, options: DataOptions) -> Dataset:
+    from restune.data.sources import archive, arrays, folder, named, table
+
+    path = Path(data).expanduser()
+    if str(data).lower() in named.NAMES and not path.exists():
+        return named.open_named(str(data).lower(), options)
+    if not path.exists():
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        hint = did_you_mean(path.name, [*siblings, *named.NAMES])
+        names = f"DATA is a folder, a .csv/.tsv/.parquet, an .npz, a .tar(.gz), or one of {', '.join(named.NAMES)}"
+        raise UserError("there is no such data", where=str(data), fix=hint or names)
+    if path.is_dir():
+        return folder.open_folder(path)
+    name = path.name.lower()
+    if name.endswith(TABLE_SUFFIXES):
+        return table.open_table(path, options)
+    if name.endswith(".npz"):
+        return arrays.open_npz(path)
+    if name.endswith(ARCHIVE_SUFFIXES):
+        return archive.open_archive(path)
+    raise UserError(
+        f"a file ending in {path.suffix!r} is no form of data that restune reads",
+        where=str(path),
+        fix="give a folder of class folders, a .csv/.tsv/.parquet table, an .npz or a .tar(.gz)",
+    )
+
+
+def _reject_repeated_ids(dataset: Dataset) -> None:
+    if len({item.id for item in dataset.items}) == len(dataset.items):
+        return
+    seen: set[str] = set()
+    repeated = next(item.id for item in dataset.items if item.id in seen or seen.add(item.id))  # type: ignore[func-returns-value]
+    raise UserError("an item is listed twice", where=f"{dataset.source}: {repeated}", fix="remove one of the two")

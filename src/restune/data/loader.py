@@ -1,0 +1,86 @@
+"""Batches of preprocessed items, decoded in parallel, in order, in bounded memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from restune.core.machine import cpu_count
+from restune.data.dataset import Item
+from restune.data.decode import DecodeError
+from restune.data.preprocess import ImagePreprocess
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An item that could not be read, and why."""
+
+    item: Item
+    reason: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some consecutive items: those that were read, as one tensor, and those that were not.
+
+    Args:
+        pixels: uint8 ``[N, C, H, W]``, or None when no item could be read.
+        items: the N items of `pixels`, in order.
+        failures: the others.
+    """
+
+    pixels: Tensor | None
+    items: tuple[Item, ...]
+    failures: tuple[Failure, ...]
+
+
+def read_batches(
+    items: Sequence[Item], preprocess: ImagePreprocess, *, batch_size: int, workers: int | None = None
+) -> Iterator[Batch]:
+    """Yield the items in batches of `batch_size`, in order, whatever the number of workers.
+
+    At most ``workers + 1`` batches are in memory besides the one being used. Workers are threads: decoding and
+    resizing release the interpreter's lock. 0 workers decode in the caller's thread.
+    """
+    slices = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
+    workers = cpu_count() if workers is None else workers
+    if workers == 0:
+        for part in slices:
+            yield _read(part, preprocess)
+        return
+    # One thread of arithmetic a worker: several workers that each spread over all cores would get in their own way.
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode", initializer=torch.set_num_threads, initargs=(1,))
+    waiting: deque[Future[Batch]] = deque()
+    try:
+        for part in slices:
+            waiting.append(pool.submit(_read, part, preprocess))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def read_item(item: Item, preprocess: ImagePreprocess) -> Tensor | Failure:
+    """One item's uint8 ``[C, H, W]``, or why it cannot be read."""
+    try:
+        return preprocess.apply(item.location.read())
+    except (DecodeError, OSError, MemoryError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return Failure(item, reason or type(error).__name__)
+
+
+def _read(items: Sequence[Item], preprocess: ImagePreprocess) -> Batch:
+    read = [read_item(item, preprocess) for item in items]
+    pixels = [result for result in read if isinstance(result, Tensor)]
+    return Batch(
+        pixels=torch.stack(pixels) if pixels else None,
+        items=tuple(item for item, result in zip(items, read, strict=True) if isinstance(result, Tensor)),
+        failures=tuple(result for result in read if isinstance(result, Failure)),
+    )

@@ -1,0 +1,153 @@
+"""What turns an item's content into the network's tensor at inference; it travels inside the model's file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from restune.core.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagePreprocess:
+    """Decode, resize, crop the centre, scale to 0..1, normalise: torchvision's evaluation transform.
+
+    Args:
+        crop: side of the square that the network sees, pixels.
+        resize: the shorter side is resized to this, then the centre is cropped; None: the whole image is
+            resized to ``crop x crop``, whatever its shape.
+        interpolation: ``nearest``, ``bilinear`` or ``bicubic``, with antialiasing.
+        mean, std: one number a channel, on the 0..1 scale; their length is the number of channels.
+    """
+
+    crop: int
+    resize: int | None = None
+    interpolation: str = "bilinear"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    kind: str = "image"
+
+    def __post_init__(self) -> None:
+        if self.interpolation not in INTERPOLATIONS:
+            hint = did_you_mean(self.interpolation, INTERPOLATIONS) or f"one of {', '.join(INTERPOLATIONS)}"
+            raise UserError(f"unknown interpolation {self.interpolation!r}", where="--interpolation", fix=hint)
+        if not 1 <= self.crop <= 4096:
+            raise UserError(f"the image size must be 1 to 4096 pixels, not {self.crop}", where="--image-size")
+        if self.resize is not None and not self.crop <= self.resize <= 8 * 4096:
+            raise UserError(
+                f"a crop of {self.crop} pixels does not fit in images resized to {self.resize}", where="preprocess"
+            )
+        if len(self.mean) != len(self.std) or not self.mean:
+            raise UserError("mean and std need one number a channel each", where="--mean, --std")
+        if any(value <= 0 for value in self.std):
+            raise UserError("every std must be above 0", where="--std")
+
+    @property
+    def channels(self) -> int:
+        """Channels of the network's input."""
+        return len(self.mean)
+
+    def apply(self, content: bytes | NDArray[np.generic]) -> Tensor:
+        """uint8 ``[C, crop, crop]`` from an encoded image or an array. Raises `decode.DecodeError`."""
+        from restune.data.decode import decode_image
+        from restune.data.resize import resize_and_crop
+
+        return resize_and_crop(decode_image(content, self.channels), self.resize, self.crop, self.interpolation)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """float32 ``[N, C, H, W]``, normalised, from uint8, on the device the batch is on."""
+        import torch
+
+        shape = (1, self.channels, 1, 1)
+        mean = torch.tensor(self.mean, device=images.device).view(shape)
+        std = torch.tensor(self.std, device=images.device).view(shape)
+        return images.float().div_(255).sub_(mean).div_(std)
+
+    def override(
+        self,
+        *,
+        image_size: int | None = None,
+        crop: float | None = None,
+        interpolation: str | None = None,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+    ) -> ImagePreprocess:
+        """A copy with some settings changed.
+
+        Args:
+            image_size: new `crop`; `resize` keeps its ratio to it.
+            crop: share of the resized shorter side that the centre crop keeps, as timm's crop_pct; 0: no crop,
+                the whole image is resized to the square.
+            interpolation, mean, std: as the fields. One number stands for all channels.
+        """
+        changed = self
+        if image_size is not None:
+            resize = None if self.resize is None else max(image_size, round(self.resize * image_size / self.crop))
+            changed = replace(changed, crop=image_size, resize=resize)
+        if crop is not None:
+            if not 0 <= crop <= 1:
+                raise UserError(f"the crop is a share from 0 to 1, not {crop}", where="--crop")
+            changed = replace(changed, resize=int(changed.crop / crop) if crop else None)
+        if interpolation is not None:
+            changed = replace(changed, interpolation=interpolation)
+        return replace(
+            changed,
+            mean=_per_channel(mean, self.channels, "--mean") or changed.mean,
+            std=_per_channel(std, self.channels, "--std") or changed.std,
+        )
+
+    def with_channels(self, channels: int) -> ImagePreprocess:
+        """The same for another number of channels: their mean and std are the average over the present ones."""
+        if channels == self.channels:
+            return self
+        mean, std = (sum(values) / len(values) for values in (self.mean, self.std))
+        return replace(self, mean=(mean,) * channels, std=(std,) * channels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; `preprocess_from_dict` is its inverse."""
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    def __str__(self) -> str:
+        size = f"{self.crop} pixels"
+        how = "whole image" if self.resize is None else f"shorter side to {self.resize}, centre crop"
+        mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
+        return f"{size} ({how}, {self.interpolation}), mean {mean}, std {std}"
+
+
+def preprocess_from_dict(content: Mapping[str, Any]) -> ImagePreprocess:
+    """The preprocessing a model's file describes. Raises UserError for a kind this version does not know."""
+    kind = content.get("kind")
+    if kind != "image":
+        raise UserError(
+            f"this model reads {kind!r}, which this version of restune does not know",
+            fix="upgrade restune",
+        )
+    known = ImagePreprocess.__dataclass_fields__
+    unknown = sorted(set(content) - set(known))
+    if unknown:
+        raise UserError(f"unknown preprocessing setting {unknown[0]!r}", where="preprocess", fix="upgrade restune")
+    try:
+        values = {**content, "mean": tuple(content["mean"]), "std": tuple(content["std"])}
+        return ImagePreprocess(**values)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"the preprocessing settings cannot be read: {error}", where="preprocess") from error
+
+
+def _per_channel(values: tuple[float, ...] | None, channels: int, option: str) -> tuple[float, ...] | None:
+    if values is None:
+        return None
+    if len(values) == 1:
+        return values * channels
+    if len(values) != channels:
+        raise UserError(f"{len(values)} numbers for {channels} channels", where=option, fix="give one, or one a channel")
+    return values

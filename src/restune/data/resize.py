@@ -1,0 +1,47 @@
+"""Resizing and centre crop on uint8 pixels, equal to torchvision's evaluation transform."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
+
+_MODES = {
+    "nearest": InterpolationMode.NEAREST,
+    "bilinear": InterpolationMode.BILINEAR,
+    "bicubic": InterpolationMode.BICUBIC,
+}
+_MAX_ASPECT = 16
+
+
+def resize_and_crop(pixels: Tensor, resize: int | None, crop: int, interpolation: str) -> Tensor:
+    """uint8 ``[C, H, W] -> [C, crop, crop]``: shorter side to `resize`, then the centre; see `ImagePreprocess`."""
+    if resize is None:
+        return _resize(pixels, crop, crop, interpolation)
+    pixels = _centre_of_strip(pixels)
+    height, width = pixels.shape[1:]
+    short = min(height, width)
+    target_height = resize if height == short else int(resize * height / short)
+    target_width = resize if width == short else int(resize * width / short)
+    resized = _resize(pixels, target_height, target_width, interpolation)
+    # torchvision's rounding; Python rounds halves to even, and so does it.
+    top = round((target_height - crop) / 2.0)
+    left = round((target_width - crop) / 2.0)
+    return resized[:, top : top + crop, left : left + crop]
+
+
+def _resize(pixels: Tensor, height: int, width: int, interpolation: str) -> Tensor:
+    if tuple(pixels.shape[1:]) == (height, width):
+        return pixels
+    resized: Tensor = functional.resize(pixels, [height, width], interpolation=_MODES[interpolation], antialias=True)
+    return resized
+
+
+def _centre_of_strip(pixels: Tensor) -> Tensor:
+    """A 30000x1 strip would be resized to millions of pixels of which the crop keeps few: cut the strip first."""
+    height, width = pixels.shape[1:]
+    longest = min(height, width) * _MAX_ASPECT
+    if max(height, width) <= longest:
+        return pixels
+    top, left = max(0, (height - longest) // 2), max(0, (width - longest) // 2)
+    return pixels[:, top : top + longest, left : left + longest]

@@ -1,0 +1,64 @@
+"""An .npz with `images` (or `x`) and `labels` (or `y`)."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restune.core.errors import UserError
+from restune.data.dataset import ArrayLocation, Dataset, Item
+
+
+def open_npz(path: Path) -> Dataset:
+    """Items are rows of the images array, ``[N, H, W]`` or ``[N, H, W, C]``; labels are whole numbers or strings.
+
+    Pickled objects inside are refused. Raises UserError.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            images = _array(content, ("images", "x"), path)
+            labels = _array(content, ("labels", "y"), path)
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+        reason = "it holds pickled objects, which are never loaded" if "pickle" in str(error).lower() else str(error)
+        raise UserError(f"this npz cannot be read: {reason}", where=str(path)) from error
+    return from_arrays(images, labels, source=str(path))
+
+
+def from_arrays(images: NDArray[Any], labels: NDArray[Any], source: str) -> Dataset:
+    """A data set from an array of items and one label an item."""
+    if images.ndim not in (3, 4):
+        raise UserError(
+            f"the images have the shape {list(images.shape)}", where=source, fix="make it [N, H, W] or [N, H, W, C]"
+        )
+    labels = np.squeeze(labels)
+    if labels.shape != (len(images),):
+        raise UserError(
+            f"there are {len(images)} images and labels of the shape {list(labels.shape)}",
+            where=source,
+            fix="give one label an image",
+        )
+    if labels.dtype.kind == "f":
+        raise UserError(
+            "the labels are floats", where=source, fix="store classes as whole numbers or strings: labels.astype(int)"
+        )
+    values = sorted(set(labels.tolist()))
+    index = {value: position for position, value in enumerate(values)}
+    digits = len(str(max(len(images) - 1, 0)))
+    items = tuple(
+        Item(id=f"{row:0{digits}d}", location=ArrayLocation(images, row), target=index[value])
+        for row, value in enumerate(labels.tolist())
+    )
+    return Dataset(items=items, classes=tuple(str(value) for value in values), source=source)
+
+
+def _array(content: Any, names: tuple[str, ...], path: Path) -> NDArray[Any]:
+    for name in names:
+        if name in content:
+            array: NDArray[Any] = content[name]
+            return array
+    have = ", ".join(content) or "nothing"
+    raise UserError(f"there is no {' or '.join(map(repr, names))} in this npz; it has {have}", where=str(path))

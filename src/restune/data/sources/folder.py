@@ -1,0 +1,109 @@
+"""A folder of class folders, with or without train, val and test above them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from restune.core.errors import UserError, shorten
+from restune.data.dataset import Dataset, FileLocation, Item, Location
+
+IMAGE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .apng .gif .webp .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .tga .avif .jp2".split()
+)
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+_HIDDEN = frozenset({"__macosx", "__pycache__", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir", "lost+found"})
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is the system's own and no class or item: dot files, ``__MACOSX``, ``Thumbs.db``."""
+    return name.startswith(".") or name.lower() in _HIDDEN
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a name ends like an image's."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def walk_images(folder: Path) -> Iterator[Path]:
+    """Images under a folder, sorted, hidden names left out. Links to folders are followed, each folder once."""
+    yield from _walk(folder, set())
+
+
+def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    try:
+        status = folder.stat()
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"cannot read this folder: {error.strerror}", where=str(folder)) from error
+    if (status.st_dev, status.st_ino) in seen:  # a link back up would go round for ever
+        return
+    seen.add((status.st_dev, status.st_ino))
+    for entry in entries:
+        if is_hidden(entry.name):
+            continue
+        if entry.is_dir():
+            yield from _walk(Path(entry.path), seen)
+        elif is_image_name(entry.name):
+            yield Path(entry.path)
+
+
+def open_folder(folder: Path) -> Dataset:
+    """Items of ``folder/[split/]class/**/image``; the class names are sorted. Raises UserError on other layouts."""
+    names = ((path.relative_to(folder).as_posix(), FileLocation(path)) for path in walk_images(folder))
+    return from_named_files(names, source=str(folder))
+
+
+def from_named_files(files: Iterable[tuple[str, Location]], source: str) -> Dataset:
+    """A data set from ``[split/]class/.../file`` names and where each one's content is."""
+    found = [(PurePosixPath(name), location) for name, location in files]
+    if not found:
+        raise UserError(
+            "there are no images here",
+            where=source,
+            fix=f"restune reads class folders of images ending in {shorten(sorted(IMAGE_SUFFIXES), 30)}",
+        )
+    found = _without_wrappers(found)
+    split_of = {name: SPLIT_FOLDERS[name.lower()] for name in {p.parts[0] for p, _ in found} if _is_split(name)}
+    has_splits = bool(split_of) and all(path.parts[0] in split_of for path, _ in found)
+    depth = 2 if has_splits else 1
+    loose = [path for path, _ in found if len(path.parts) <= depth]
+    if loose:
+        raise UserError(
+            f"{len(loose)} images lie outside any class folder, such as {loose[0]}",
+            where=source,
+            fix="put each image into a folder named for its class: DATA/cat/1.jpg, or DATA/train/cat/1.jpg",
+        )
+    classes = tuple(sorted({path.parts[depth - 1] for path, _ in found}))
+    index = {name: position for position, name in enumerate(classes)}
+    items = tuple(
+        Item(
+            id=path.as_posix(),
+            location=location,
+            target=index[path.parts[depth - 1]],
+            split=split_of[path.parts[0]] if has_splits else None,
+        )
+        for path, location in found
+    )
+    return Dataset(items=items, classes=classes, source=source)
+
+
+def _without_wrappers(found: list[tuple[PurePosixPath, Location]]) -> list[tuple[PurePosixPath, Location]]:
+    """Drop outer folders that hold everything, as archives have (``test/airplane/1.jpg``), but keep the class level."""
+    while len({path.parts[0] for path, _ in found}) == 1 and min(len(path.parts) for path, _ in found) > 2:
+        found = [(PurePosixPath(*path.parts[1:]), location) for path, location in found]
+    return found
+
+
+def _is_split(name: str) -> bool:
+    return name.lower() in SPLIT_FOLDERS

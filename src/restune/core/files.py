@@ -32,6 +32,8 @@ def written_whole(destination: Path) -> Iterator[Path]:
         temporary.replace(destination)
         _sync_folder(destination.parent)
     except OSError as error:
+        if error.errno is None:  # a format's own error, such as gzip's, from what is being read inside the block
+            raise
         raise cannot_write(destination, error) from error
     finally:
         with suppress(OSError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,26 +17,22 @@ from restune.data.preprocess import ImagePreprocess
 
 
 @dataclass(frozen=True)
-class Failure:
-    """An item that could not be read, and why."""
-
-    item: Item
-    reason: str
-
-
-@dataclass(frozen=True)
 class Batch:
-    """Some consecutive items: those that were read, as one tensor, and those that were not.
+    """Some consecutive items and the pixels of those that could be read.
 
     Args:
-        pixels: uint8 ``[N, C, H, W]``, or None when no item could be read.
-        items: the N items of `pixels`, in order.
-        failures: the others.
+        items: all of them, in order.
+        pixels: uint8 ``[N, C, H, W]`` of the N that could be read, in order; None when there is none.
+        failures: for each of the others its position in `items`, and why it could not be read.
     """
 
-    pixels: Tensor | None
     items: tuple[Item, ...]
-    failures: tuple[Failure, ...]
+    pixels: Tensor | None
+    failures: Mapping[int, str]
+
+    def readable(self) -> list[Item]:
+        """The items whose pixels are in the batch, in their order."""
+        return [item for position, item in enumerate(self.items) if position not in self.failures]
 
 
 def read_batches(
@@ -67,20 +63,20 @@ def read_batches(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def read_item(item: Item, preprocess: ImagePreprocess) -> Tensor | Failure:
+def read_item(item: Item, preprocess: ImagePreprocess) -> Tensor | str:
     """One item's uint8 ``[C, H, W]``, or why it cannot be read."""
     try:
         return preprocess.apply(item.location.read())
     except (DecodeError, OSError, MemoryError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return Failure(item, reason or type(error).__name__)
+        return reason or type(error).__name__
 
 
 def _read(items: Sequence[Item], preprocess: ImagePreprocess) -> Batch:
     read = [read_item(item, preprocess) for item in items]
     pixels = [result for result in read if isinstance(result, Tensor)]
     return Batch(
+        items=tuple(items),
         pixels=torch.stack(pixels) if pixels else None,
-        items=tuple(item for item, result in zip(items, read, strict=True) if isinstance(result, Tensor)),
-        failures=tuple(result for result in read if isinstance(result, Failure)),
+        failures={position: result for position, result in enumerate(read) if isinstance(result, str)},
     )

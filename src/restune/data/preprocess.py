@@ -45,7 +45,8 @@ class ImagePreprocess:
             raise UserError(f"the image size must be 1 to 4096 pixels, not {self.crop}", where="--image-size")
         if self.resize is not None and not self.crop <= self.resize <= 8 * 4096:
             raise UserError(
-                f"a crop of {self.crop} pixels does not fit in images resized to {self.resize}", where="preprocess"
+                f"a crop of {self.crop} pixels does not fit in images resized to {self.resize}",
+                where="preprocess",
             )
         if len(self.mean) != len(self.std) or not self.mean:
             raise UserError("mean and std need one number a channel each", where="--mean, --std")
@@ -149,5 +150,7 @@ def _per_channel(values: tuple[float, ...] | None, channels: int, option: str) -
     if len(values) == 1:
         return values * channels
     if len(values) != channels:
-        raise UserError(f"{len(values)} numbers for {channels} channels", where=option, fix="give one, or one a channel")
+        raise UserError(
+            f"{len(values)} numbers for {channels} channels", where=option, fix="give one, or one a channel"
+        )
     return values

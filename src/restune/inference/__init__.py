@@ -1,0 +1,1 @@
+"""A trained network in use: the loaded model and its predictions."""

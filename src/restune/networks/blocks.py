@@ -45,7 +45,13 @@ class BlockPlan:
     def conv3x3(self, inputs: int, outputs: int, *, stride: int = 1) -> nn.Module:
         """A 3-wide convolution with this block's groups and dilation."""
         return conv(
-            self.network.dims, inputs, outputs, 3, stride=stride, dilation=self.dilation, groups=self.stage.groups
+            self.network.dims,
+            inputs,
+            outputs,
+            3,
+            stride=stride,
+            dilation=self.dilation,
+            groups=self.stage.groups,
         )
 
     def conv1x1(self, inputs: int, outputs: int, *, stride: int = 1) -> nn.Module:
@@ -181,8 +187,9 @@ class PreActBottleneck(PreActBlock):
 
     def branch(self, activated: Tensor) -> Tensor:
         branch = self.conv2(F.relu(self.bn2(self.conv1(activated)), inplace=True))
-        branch = self.conv3(F.relu(self.bn3(branch), inplace=True))
-        return branch
+        branch = F.relu(self.bn3(branch), inplace=True)
+        ended: Tensor = self.conv3(branch)
+        return ended
 
 
 def make_block(plan: BlockPlan) -> Block:

@@ -53,6 +53,9 @@ def describe(spec: ResNetSpec, size: int) -> Description:
     with torch.device("meta"):
         model = ResNet(spec).eval()
         x = torch.empty(1, spec.in_channels, *[size] * spec.dims)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.forward = _unchanged  # type: ignore[assignment]  # keeps shapes; meta norms are slow
     operations = _count_operations(model)
     stages = model.stages()
     with torch.no_grad():
@@ -67,6 +70,10 @@ def describe(spec: ResNetSpec, size: int) -> Description:
     role = f"global average, {spec.num_features} features to {spec.num_classes} classes"
     parts.append(_part("head", role, outputs["logits"], [model.norm, model.fc], operations))
     return Description(input_shape=tuple(x.shape[1:]), parts=tuple(parts))
+
+
+def _unchanged(input: Tensor) -> Tensor:
+    return input
 
 
 _STEM_ROLES = {

@@ -24,7 +24,8 @@ def conv(
 
 def norm(dims: int, channels: int) -> nn.Module:
     """Batch norm (Ioffe and Szegedy 2015)."""
-    return _NORM[dims](channels)
+    made: nn.Module = _NORM[dims](channels)
+    return made
 
 
 def max_pool(dims: int) -> nn.Module:
@@ -34,7 +35,8 @@ def max_pool(dims: int) -> nn.Module:
 
 def avg_pool(dims: int, stride: int) -> nn.Module:
     """Averages of `stride` neighbours; at an odd edge the average is over those that exist, as in timm."""
-    return _AVG_POOL[dims](stride, stride, ceil_mode=True, count_include_pad=False)
+    made: nn.Module = _AVG_POOL[dims](stride, stride, ceil_mode=True, count_include_pad=False)
+    return made
 
 
 class PadShortcut(nn.Module):
@@ -87,7 +89,8 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         average = x.mean(dim=tuple(range(2, x.ndim)), keepdim=True)  # [N, C, 1, ...]
-        return x * self.fc2(F.relu(self.fc1(average), inplace=True)).sigmoid()
+        gate: Tensor = self.fc2(F.relu(self.fc1(average), inplace=True)).sigmoid()
+        return x * gate
 
 
 class EfficientChannelAttention(nn.Module):
@@ -101,7 +104,7 @@ class EfficientChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         average = x.flatten(2).mean(dim=2)  # [N, C]
-        gate = self.conv(average.unsqueeze(1)).sigmoid()  # [N, 1, C]
+        gate: Tensor = self.conv(average.unsqueeze(1)).sigmoid()  # [N, 1, C]
         return x * gate.reshape(x.shape[0], x.shape[1], *[1] * (x.ndim - 2))
 
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, compiler, nn
@@ -88,19 +89,21 @@ class ResNet(nn.Module):
 
     def initialize(self) -> None:
         """He initialisation by fan-out (He et al. 2015), norms at identity: torchvision's start."""
+        if self.fc.weight.is_meta:
+            return  # nothing to fill, and torch takes long to fill it
         for module in self.modules():
             if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if self.spec.zero_init_residual:
             for module in self.modules():
                 if isinstance(module, Block):
-                    nn.init.zeros_(module.last_norm().weight)
+                    nn.init.zeros_(module.last_norm().get_parameter("weight"))
 
     def _run_stage(self, stage: nn.Sequential, x: Tensor) -> Tensor:
         for block in stage:
             if self.gradient_checkpointing and self.training:
                 # Keep a block's input only, and run the block again when its gradient is due (Chen et al. 2016).
-                x = checkpoint(block, x, use_reentrant=False, context_fn=lambda b=block: _rerun_of(b))
+                x = checkpoint(block, x, use_reentrant=False, context_fn=partial(_rerun_of, block))
             else:
                 x = block(x)
         return x
@@ -111,8 +114,9 @@ class ResNet(nn.Module):
         height, width = x.shape[2:]
         if max(height, width) <= 64:
             warnings.warn(
-                f"images of {height}x{width} pixels meet a stem made for 224: it leaves {-(-height // 4)}x{-(-width // 4)} "
-                'positions for the first stage. stem="small" (3x3, stride 1, no pooling) fits images of 64 pixels or fewer',
+                f"images of {height}x{width} pixels meet a stem made for 224: it leaves "
+                f"{-(-height // 4)}x{-(-width // 4)} positions for the first stage. "
+                'stem="small" (3x3, stride 1, no pooling) fits images of 64 pixels or fewer',
                 SmallInputWarning,
                 stacklevel=2,
             )
@@ -170,11 +174,15 @@ def _rerun_of(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractC
 
 @contextmanager
 def _statistics_untouched(block: nn.Module) -> Iterator[None]:
-    norms = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    for module in norms:
-        module.track_running_stats = False
+    """Within this block the norms write their running statistics into copies."""
+    norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    kept = [dict(module.named_buffers()) for module in norms]
+    for module, buffers in zip(norms, kept, strict=True):
+        for name, buffer in buffers.items():
+            setattr(module, name, buffer.clone())
     try:
         yield
     finally:
-        for module in norms:
-            module.track_running_stats = True
+        for module, buffers in zip(norms, kept, strict=True):
+            for name, buffer in buffers.items():
+                setattr(module, name, buffer)

@@ -1,0 +1,1 @@
+"""One module a verb: each wires the rooms below together and reads like the recipe it is."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from restune.core.errors import UserError, did_you_mean, shorten
 from restune.data.dataset import DataOptions, Dataset
+from restune.data.sources import archive, arrays, folder, named, table
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -37,14 +38,11 @@ def open_dataset(data: str | Path | Dataset, options: DataOptions | None = None)
 
 
 def _read(data: str | Path, options: DataOptions) -> Dataset:
-    from restune.data.sources import archive, arrays, folder, named, table
-
     path = Path(data).expanduser()
     if str(data).lower() in named.NAMES and not path.exists():
         return named.open_named(str(data).lower(), options)
     if not path.exists():
-        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        hint = did_you_mean(path.name, [*siblings, *named.NAMES])
+        hint = did_you_mean(path.name, [*_neighbours(path), *named.NAMES])
         names = f"DATA is a folder, a .csv/.tsv/.parquet, an .npz, a .tar(.gz), or one of {', '.join(named.NAMES)}"
         raise UserError("there is no such data", where=str(data), fix=hint or names)
     if path.is_dir():
@@ -61,6 +59,13 @@ def _read(data: str | Path, options: DataOptions) -> Dataset:
         where=str(path),
         fix="give a folder of class folders, a .csv/.tsv/.parquet table, an .npz or a .tar(.gz)",
     )
+
+
+def _neighbours(path: Path) -> list[str]:
+    """Names beside a path that is not there: what may have been meant."""
+    if not path.parent.is_dir():
+        return []
+    return [entry.name for entry in path.parent.iterdir() if not folder.is_hidden(entry.name)]
 
 
 def _reject_repeated_ids(dataset: Dataset) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import shutil
 import tarfile
 from dataclasses import dataclass
@@ -46,7 +45,11 @@ def open_archive(path: Path) -> Dataset:
         with tarfile.open(plain, "r:") as tar:
             for member in tar:
                 name = PurePosixPath(member.name)
-                if member.isfile() and is_image_name(name.name) and not any(is_hidden(p) for p in name.parts if p != "."):
+                if (
+                    member.isfile()
+                    and is_image_name(name.name)
+                    and not any(is_hidden(p) for p in name.parts if p != ".")
+                ):
                     files.append((name.as_posix(), ArchiveLocation(plain, member.offset_data, member.size)))
     except (tarfile.TarError, EOFError, OSError) as error:
         raise UserError(
@@ -65,7 +68,11 @@ def _unpacked(path: Path) -> Path:
         return plain
     note(f"unpacking {path.name} once, to {plain}")
     try:
-        with gzip.open(path) as source, written_whole(plain) as temporary, temporary.open("wb") as destination:
+        with (
+            gzip.open(path) as source,
+            written_whole(plain) as temporary,
+            temporary.open("wb") as destination,
+        ):
             _copy_within_disk(cast("IO[bytes]", source), destination, path)
     except (EOFError, gzip.BadGzipFile, OSError) as error:
         raise UserError(
@@ -78,7 +85,7 @@ def _copy_within_disk(source: IO[bytes], destination: IO[bytes], path: Path) -> 
     """Copy in chunks; stop while the disk still has room, whatever the archive claims to hold."""
     reserve = 256 * 2**20
     while chunk := source.read(8 * 2**20):
-        if shutil.disk_usage(os.path.dirname(destination.name)).free < reserve + len(chunk):
+        if shutil.disk_usage(Path(destination.name).parent).free < reserve + len(chunk):
             raise UserError(
                 "unpacking this archive would fill the disk",
                 where=str(path),

@@ -32,7 +32,9 @@ def from_arrays(images: NDArray[Any], labels: NDArray[Any], source: str) -> Data
     """A data set from an array of items and one label an item."""
     if images.ndim not in (3, 4):
         raise UserError(
-            f"the images have the shape {list(images.shape)}", where=source, fix="make it [N, H, W] or [N, H, W, C]"
+            f"the images have the shape {list(images.shape)}",
+            where=source,
+            fix="make it [N, H, W] or [N, H, W, C]",
         )
     labels = np.squeeze(labels)
     if labels.shape != (len(images),):
@@ -43,7 +45,9 @@ def from_arrays(images: NDArray[Any], labels: NDArray[Any], source: str) -> Data
         )
     if labels.dtype.kind == "f":
         raise UserError(
-            "the labels are floats", where=source, fix="store classes as whole numbers or strings: labels.astype(int)"
+            "the labels are floats",
+            where=source,
+            fix="store classes as whole numbers or strings: labels.astype(int)",
         )
     values = sorted(set(labels.tolist()))
     index = {value: position for position, value in enumerate(values)}

@@ -9,9 +9,8 @@ from pathlib import Path, PurePosixPath
 from restune.core.errors import UserError, shorten
 from restune.data.dataset import Dataset, FileLocation, Item, Location
 
-IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .apng .gif .webp .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .tga .avif .jp2".split()
-)
+_SUFFIXES = "jpg jpeg jpe jfif png apng gif webp bmp dib tif tiff ppm pgm pbm pnm tga avif jp2"
+IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 SPLIT_FOLDERS = {
     "train": "train",
     "training": "train",
@@ -32,7 +31,7 @@ def is_hidden(name: str) -> bool:
 
 def is_image_name(name: str) -> bool:
     """Whether a name ends like an image's."""
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def walk_images(folder: Path) -> Iterator[Path]:

@@ -10,7 +10,18 @@ from restune.core.errors import UserError, did_you_mean, shorten
 from restune.data.dataset import DataOptions, Dataset, FileLocation, Item
 from restune.data.sources.folder import SPLIT_FOLDERS, is_image_name
 
-PATH_NAMES = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "image_id")
+PATH_NAMES = (
+    "path",
+    "file",
+    "filename",
+    "file_name",
+    "filepath",
+    "file_path",
+    "image",
+    "image_path",
+    "img",
+    "image_id",
+)
 LABEL_NAMES = ("label", "class", "target", "category", "y", "class_name", "label_name", "species")
 SPLIT_NAMES = ("split", "subset", "set", "fold", "partition")
 

@@ -1,0 +1,77 @@
+"""restune: residual networks you can trust and ship.
+
+Names are loaded when first used, so that importing this costs nothing and pulls in no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from restune.core.errors import UserError
+    from restune.data.dataset import DataOptions, Dataset
+    from restune.data.preprocess import ImagePreprocess
+    from restune.evaluation.metrics import Evaluation
+    from restune.inference.model import Model, Prediction
+    from restune.networks.resnet import ResNet
+    from restune.networks.spec import ResNetSpec, StageSpec
+    from restune.networks.zoo import list_models
+    from restune.verbs.create import create_model
+    from restune.verbs.evaluate import evaluate
+    from restune.verbs.load import load
+    from restune.verbs.models import models
+    from restune.verbs.predict import predict
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "UserError": "restune.core.errors",
+    "DataOptions": "restune.data.dataset",
+    "Dataset": "restune.data.dataset",
+    "ImagePreprocess": "restune.data.preprocess",
+    "Evaluation": "restune.evaluation.metrics",
+    "Model": "restune.inference.model",
+    "Prediction": "restune.inference.model",
+    "ResNet": "restune.networks.resnet",
+    "ResNetSpec": "restune.networks.spec",
+    "StageSpec": "restune.networks.spec",
+    "list_models": "restune.networks.zoo",
+    "create_model": "restune.verbs.create",
+    "evaluate": "restune.verbs.evaluate",
+    "load": "restune.verbs.load",
+    "models": "restune.verbs.models",
+    "predict": "restune.verbs.predict",
+}
+
+__all__ = [
+    "DataOptions",
+    "Dataset",
+    "Evaluation",
+    "ImagePreprocess",
+    "Model",
+    "Prediction",
+    "ResNet",
+    "ResNetSpec",
+    "StageSpec",
+    "UserError",
+    "__version__",
+    "create_model",
+    "evaluate",
+    "list_models",
+    "load",
+    "models",
+    "predict",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'restune' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

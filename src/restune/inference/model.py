@@ -1,0 +1,212 @@
+"""The loaded model: a network with its classes and preprocessing, ready to predict."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from restune.core.console import progress
+from restune.core.errors import UserError
+from restune.data.dataset import ArrayLocation, FileLocation, Item, Location
+from restune.data.loader import Batch, read_batches
+from restune.data.preprocess import ImagePreprocess
+from restune.networks.resnet import ResNet
+from restune.networks.spec import ResNetSpec
+from restune.weights.bundle import BundleInfo, write_bundle
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    Input = str | Path | bytes | NDArray[Any] | Image.Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What the model says about one input.
+
+    Args:
+        input: its path, or ``input 3`` for one given as content.
+        label: the most probable class; None when the input could not be read.
+        probability: of that class.
+        top: the most probable classes with their probabilities, in falling order.
+        error: why the input could not be read.
+    """
+
+    input: str
+    label: str | None = None
+    probability: float | None = None
+    top: tuple[tuple[str, float], ...] = ()
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """``{"input", "label", "probability", "top"}``, or ``{"input", "error"}``."""
+        if self.error is not None:
+            return {"input": self.input, "error": self.error}
+        top = [[label, probability] for label, probability in self.top]
+        return {"input": self.input, "label": self.label, "probability": self.probability, "top": top}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with everything needed to use it.
+
+    Args:
+        module: the network, in eval mode and float32.
+        info: its classes, preprocessing, structure and history.
+        source: where it came from, for messages.
+        classes_known: False when the weights did not say their classes and numbers stand in for names.
+        device: where it computes.
+    """
+
+    module: ResNet
+    info: BundleInfo
+    source: str
+    classes_known: bool = True
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the logits."""
+        return self.info.classes
+
+    @property
+    def preprocess(self) -> ImagePreprocess:
+        """What turns an input into the network's tensor."""
+        return self.info.preprocess
+
+    @property
+    def spec(self) -> ResNetSpec:
+        """The network's structure."""
+        return self.module.spec
+
+    def with_classes(self, classes: Sequence[str]) -> Model:
+        """The same model with its classes named, in the order of the logits."""
+        return replace(self, info=replace(self.info, classes=tuple(classes)), classes_known=True)
+
+    def predict(self, inputs: Input | Iterable[Input], topk: int = 5, *, batch_size: int = 64) -> list[Prediction]:
+        """Labels and probabilities, one prediction an input, in order.
+
+        Args:
+            inputs: paths, encoded images, arrays (``[H, W]`` or ``[H, W, C]``), or PIL images; one or many.
+            topk: how many classes `Prediction.top` lists.
+            batch_size: inputs computed at a time.
+
+        Raises UserError for an input that cannot be read; `restune.predict` reports it in its place instead.
+        """
+        items = as_items(inputs)
+        return [_raise_error(prediction) for prediction in self.predict_items(items, topk, batch_size=batch_size)]
+
+    def predict_items(
+        self, items: Sequence[Item], topk: int = 5, *, batch_size: int = 64, workers: int | None = None
+    ) -> Iterator[Prediction]:
+        """Predictions of data-set items as they are made, unreadable ones with their `error`."""
+        topk = max(1, min(topk, len(self.classes)))
+        for batch, logits in self.logits_of(items, batch_size=batch_size, workers=workers):
+            probabilities, indices = logits.softmax(dim=1).topk(topk, dim=1)
+            rows = zip(probabilities.tolist(), indices.tolist(), strict=True)
+            for position, item in enumerate(batch.items):
+                if position in batch.failures:
+                    yield Prediction(input=item.id, error=batch.failures[position])
+                    continue
+                values, places = next(rows)
+                top = tuple((self.classes[place], value) for place, value in zip(places, values, strict=True))
+                yield Prediction(input=item.id, label=top[0][0], probability=top[0][1], top=top)
+
+    def embed(self, inputs: Input | Iterable[Input], *, batch_size: int = 64) -> NDArray[np.float32]:
+        """What the head reads: float32 ``[N, num_features]``. Raises UserError for an unreadable input."""
+        rows: list[NDArray[np.float32]] = []
+        for batch in read_batches(as_items(inputs), self.preprocess, batch_size=batch_size):
+            for position, reason in batch.failures.items():
+                raise _cannot_read(batch.items[position].id, reason)
+            rows.append(self._run(self.module.embed, batch).numpy())
+        return np.concatenate(rows) if rows else np.zeros((0, self.spec.num_features), np.float32)
+
+    def logits_of(
+        self, items: Sequence[Item], *, batch_size: int = 64, workers: int | None = None, description: str = "predict"
+    ) -> Iterator[tuple[Batch, Tensor]]:
+        """Batches with their logits ``[N, num_classes]`` on the CPU; N counts the items that could be read."""
+        with progress(description, len(items)) as advance:
+            for batch in read_batches(items, self.preprocess, batch_size=batch_size, workers=workers):
+                yield batch, self._run(self.module, batch)
+                advance(len(batch.items))
+
+    def save(self, path: str | Path) -> Path:
+        """Write the model as one .safetensors file that `restune.load` reads with nothing else. Raises UserError."""
+        path = Path(path)
+        if path.suffix != ".safetensors":
+            raise UserError("a model is saved as .safetensors", where=str(path), fix=f"name it {path.stem}.safetensors")
+        write_bundle(path, self.module.state_dict(), self.info)
+        return path
+
+    def _run(self, function: Any, batch: Batch) -> Tensor:
+        if batch.pixels is None:
+            return torch.zeros(0, self.spec.num_classes)
+        with torch.inference_mode():
+            images = self.preprocess.normalize(batch.pixels.to(self.device))
+            outputs: Tensor = function(images.contiguous(memory_format=torch.channels_last))
+            return outputs.float().cpu()
+
+
+@dataclass(frozen=True, slots=True)
+class ContentLocation:
+    """Content given by the caller rather than found somewhere."""
+
+    content: bytes
+
+    def read(self) -> bytes:
+        return self.content
+
+    def signature(self) -> str:
+        return str(len(self.content))
+
+
+def as_items(inputs: Input | Iterable[Input]) -> list[Item]:
+    """Inputs of any form as items without a target; an id is the path, or the position of given content."""
+    listed = [inputs] if _is_one(inputs) else list(inputs)  # type: ignore[arg-type]
+    return [_as_item(position, value) for position, value in enumerate(listed)]
+
+
+def _as_item(position: int, value: Any) -> Item:
+    if isinstance(value, str | Path):
+        return Item(id=str(value), location=FileLocation(Path(value).expanduser()), target=-1)
+    return Item(id=f"input {position}", location=_location(value), target=-1)
+
+
+def _location(value: Any) -> Location:
+    if isinstance(value, bytes | bytearray):
+        return ContentLocation(bytes(value))
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray):
+        return ArrayLocation(value[None], 0)
+    if hasattr(value, "save") and hasattr(value, "getbands"):  # a PIL image
+        if value.mode in ("RGB", "L"):
+            return ArrayLocation(np.asarray(value)[None], 0)
+        buffer = io.BytesIO()  # the decoder knows what to do with the other modes
+        value.save(buffer, format="PNG" if value.mode in ("1", "LA", "P", "RGBA", "I;16") else "TIFF")
+        return ContentLocation(buffer.getvalue())
+    raise UserError(f"an input cannot be a {type(value).__name__}", fix="give a path, bytes, an array, or a PIL image")
+
+
+def _is_one(inputs: Any) -> bool:
+    if isinstance(inputs, np.ndarray | Tensor):
+        return inputs.ndim <= 3
+    return isinstance(inputs, str | Path | bytes | bytearray) or hasattr(inputs, "getbands")
+
+
+def _raise_error(prediction: Prediction) -> Prediction:
+    if prediction.error is not None:
+        raise _cannot_read(prediction.input, prediction.error)
+    return prediction
+
+
+def _cannot_read(where: str, reason: str) -> UserError:
+    return UserError(f"this input cannot be read: {reason}", where=where, fix="remove it, or mend the file")

@@ -1,0 +1,130 @@
+"""Results as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from restune.evaluation.metrics import Evaluation
+from restune.inference.model import Prediction
+from restune.verbs.models import ModelInfo
+
+_WIDEST_CONFUSION = 20
+
+
+def show(*parts: RenderableType) -> None:
+    """Print to standard output; without a terminal's width tables take what they need."""
+    console = Console(soft_wrap=True)
+    if not console.is_terminal:
+        console = Console(width=200, soft_wrap=True)
+    for part in parts:
+        console.print(part)
+
+
+def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
+    """Accuracy in a line, the classes' scores, the confusion matrix where it fits, and what was skipped."""
+    parts: list[RenderableType] = [Text(headline(evaluation))]
+    if len(evaluation.classes) <= 200:
+        parts.append(_class_table(evaluation))
+    if len(evaluation.classes) <= _WIDEST_CONFUSION:
+        parts.append(_confusion_table(evaluation))
+    if evaluation.skipped:
+        parts.append(Text(f"{len(evaluation.skipped)} items could not be read and were skipped:"))
+        parts.extend(Text(f"  {item}: {reason}") for item, reason in evaluation.skipped)
+    return parts
+
+
+def headline(evaluation: Evaluation) -> str:
+    """``accuracy 81.0% (95% interval 80.2% to 81.7%, n = 10000), top-5 ...``."""
+    text = f"accuracy {_share(evaluation.accuracy, evaluation.interval, evaluation.n)}"
+    if evaluation.top5 is not None and evaluation.top5_interval is not None:
+        text += f"\ntop-5    {_share(evaluation.top5, evaluation.top5_interval, evaluation.n)}"
+    return text
+
+
+def predictions_table(predictions: Iterable[Prediction]) -> Table:
+    """One row an input: the label, its probability, and the runners-up."""
+    table = _table("input", "label", ">probability", "then")
+    for prediction in predictions:
+        if prediction.error is not None or prediction.probability is None:
+            table.add_row(Text(prediction.input), Text("unreadable", "red"), "", Text(prediction.error or ""))
+            continue
+        others = ", ".join(f"{label} {probability:.1%}" for label, probability in prediction.top[1:3])
+        row = (Text(prediction.input), Text(prediction.label or "", "bold"), f"{prediction.probability:.1%}")
+        table.add_row(*row, Text(others))
+    return table
+
+
+def zoo_table(models: Iterable[ModelInfo]) -> Table:
+    """One row a network."""
+    table = _table("name", ">parameters", ">GFLOPs", ">pixels", "published weights")
+    for model in models:
+        flops = f"{model.description.flops / 1e9:.2f}"
+        parameters = f"{model.description.parameters:,}"
+        table.add_row(model.name, parameters, flops, str(model.image_size), ", ".join(model.weights) or "-")
+    return table
+
+
+def model_tables(model: ModelInfo) -> list[RenderableType]:
+    """A network part by part, its sums, its source and its weights."""
+    description = model.description
+    table = _table("part", "what it does", "output", ">parameters", ">MFLOPs")
+    for part in description.parts:
+        shape = "x".join(map(str, part.shape))
+        table.add_row(part.name, part.role, shape, f"{part.parameters:,}", f"{part.flops / 1e6:,.1f}")
+    table.add_section()
+    table.add_row("total", "", "", f"{description.parameters:,}", f"{description.flops / 1e6:,.1f}")
+    input_shape = "x".join(map(str, description.input_shape))
+    about = (
+        f"{model.name}, input {input_shape}\nFLOPs: multiply-adds of one forward pass, one counted as one\n"
+        f"source: {model.source}\nweights: {', '.join(model.weights) or 'none published under this name'}"
+    )
+    return [table, Text(about)]
+
+
+def _class_table(evaluation: Evaluation) -> Table:
+    table = _table("class", ">n", ">precision", ">recall", "95% interval", ">F1")
+    for name, scores in evaluation.per_class.items():
+        low, high = scores.interval
+        interval = f"{low:.1%} to {high:.1%}" if scores.n else "-"
+        table.add_row(
+            Text(name),
+            str(scores.n),
+            _percent(scores.precision),
+            _percent(scores.recall),
+            interval,
+            _percent(scores.f1),
+        )
+    return table
+
+
+def _confusion_table(evaluation: Evaluation) -> Table:
+    table = _table("true \\ predicted", *(f">{name}" for name in evaluation.classes))
+    for position, name in enumerate(evaluation.classes):
+        row = evaluation.confusion[position].tolist()
+        cells = [Text(str(count), "bold" if column == position else "") for column, count in enumerate(row)]
+        table.add_row(Text(name), *cells)
+    return table
+
+
+def _table(*headers: str) -> Table:
+    """A plain table; a header that starts with ``>`` is that of a right-aligned column."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in headers:
+        right = header.startswith(">")
+        table.add_column(
+            Text(header[1:] if right else header), justify="right" if right else "left", no_wrap=right, overflow="fold"
+        )
+    return table
+
+
+def _share(share: float, interval: tuple[float, float], n: int) -> str:
+    return f"{share:.2%} (95% interval {interval[0]:.2%} to {interval[1]:.2%}, n = {n})"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"

@@ -1,0 +1,45 @@
+"""create_model: a named network, with changes, with weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from restune.core.console import note
+from restune.networks import zoo
+from restune.networks.resnet import ResNet
+from restune.weights.load import load_into, read_weights
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    weights: str | Path | None = None,
+    **spec_overrides: Any,
+) -> ResNet:
+    """A network of the zoo as a torch module.
+
+    Args:
+        name: see `list_models`.
+        num_classes: None means the weights' own, else the zoo entry's. Another number gives a fresh head.
+        in_channels: with another number than the weights', the first convolution is folded or repeated.
+        weights: any form that `restune.load` takes; what matched is said on standard error.
+        **spec_overrides: fields of `ResNetSpec`, and the shorthands ``depths=(1, 1, 1, 1)``, ``width=32``,
+            ``block``, ``groups``, ``base_width`` for all stages.
+
+    Shapes: the module maps ``[N, in_channels, H, W]`` to logits ``[N, num_classes]``; ``forward_stages`` gives the
+    named intermediates, ``embed`` what the head reads, ``reset_head(n)`` a fresh last layer.
+
+    Raises UserError for unknown names and settings, and for weights of another network.
+    """
+    spec = zoo.find(name).spec
+    found = None if weights is None else read_weights(weights)
+    if num_classes is None and found is not None:
+        num_classes = found.num_classes
+    changes = {"num_classes": num_classes, "in_channels": in_channels}
+    network = ResNet(spec.override(**spec_overrides, **{k: v for k, v in changes.items() if v is not None}))
+    if found is not None:
+        note(f"{name} with {found.source}: {load_into(network, found)}")
+    return network

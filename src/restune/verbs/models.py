@@ -1,0 +1,58 @@
+"""models: the zoo as a table, and one network part by part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from restune.core.errors import UserError
+from restune.networks import zoo
+from restune.networks.describe import Description, describe
+from restune.weights import hub
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """A network of the zoo: its description and where weights for it are published."""
+
+    name: str
+    source: str
+    image_size: int
+    weights: tuple[str, ...]
+    description: Description
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``restune models --json`` prints of it."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "image_size": self.image_size,
+            "parameters": self.description.parameters,
+            "flops": self.description.flops,
+            "weights": list(self.weights),
+            "parts": [{**part.__dict__, "shape": list(part.shape)} for part in self.description.parts],
+        }
+
+
+def models(pattern: str = "*", *, image_size: int | None = None, **spec_overrides: Any) -> list[ModelInfo]:
+    """The networks whose names match, described for `image_size` pixels (their own by default).
+
+    `spec_overrides` are those of `create_model`. Raises UserError when no name matches.
+    """
+    names = zoo.list_models(pattern) or [zoo.find(pattern).name]
+    if image_size is not None and image_size < 1:
+        raise UserError(f"the image size must be at least 1, not {image_size}", where="--image-size")
+    found = []
+    for name in names:
+        entry = zoo.find(name)
+        size = image_size or entry.crop
+        found.append(
+            ModelInfo(
+                name=name,
+                source=entry.source,
+                image_size=size,
+                weights=hub.available(name),
+                description=describe(entry.spec.override(**spec_overrides), size),
+            )
+        )
+    return found

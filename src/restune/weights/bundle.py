@@ -1,0 +1,145 @@
+"""Our one-file model: a .safetensors whose header says everything that is needed to use it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from restune.core.errors import UserError
+from restune.core.files import written_whole
+from restune.data.preprocess import ImagePreprocess, preprocess_from_dict
+from restune.networks.spec import ResNetSpec
+
+SCHEMA_VERSION = 1
+HEADER_KEY = "restune"
+TASKS = ("single-label", "multi-label", "regression")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleInfo:
+    """What a bundle's header says; the header is this as canonical JSON.
+
+    Args:
+        spec: the network's structure.
+        classes: names, in the order of the logits.
+        preprocess: what turns an item into the network's input.
+        name: the zoo's name for the structure, or None for a home-made one.
+        kind: what the network reads: ``image``.
+        task: ``single-label``, ``multi-label`` or ``regression``.
+        dtype: of the floating-point tensors in the file.
+        calibration: how probabilities were corrected, if they were.
+        training: how it was trained: verb, recipe, weights it started from.
+        scores: what it scored, on which data (by fingerprint).
+        licence: of the weights.
+    """
+
+    spec: ResNetSpec
+    classes: tuple[str, ...]
+    preprocess: ImagePreprocess
+    name: str | None = None
+    kind: str = "image"
+    task: str = "single-label"
+    dtype: str = "float32"
+    calibration: Mapping[str, Any] | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    scores: tuple[Mapping[str, Any], ...] = ()
+    licence: str | None = None
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces, UTF-8."""
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "kind": self.kind,
+            "task": self.task,
+            "dtype": self.dtype,
+            "name": self.name,
+            "spec": self.spec.to_dict(),
+            "classes": list(self.classes),
+            "preprocess": self.preprocess.to_dict(),
+            "calibration": self.calibration,
+            "training": dict(self.training),
+            "scores": [dict(score) for score in self.scores],
+            "licence": self.licence,
+        }
+        return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def write_bundle(path: Path, state: Mapping[str, Tensor], info: BundleInfo) -> None:
+    """Write the file, whole or not at all."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    with written_whole(path) as temporary:
+        safetensors.torch.save_file(tensors, temporary, metadata={HEADER_KEY: info.to_json()})
+
+
+def read_info(path: Path) -> BundleInfo | None:
+    """What the header says, or None for a safetensors file that is no bundle. Raises UserError on a broken one."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(HEADER_KEY)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise _broken(path, error) from error
+    return None if text is None else _parse(text, path)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file. Raises UserError on a broken one."""
+    try:
+        return safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise _broken(path, error) from error
+
+
+def _parse(text: str, path: Path) -> BundleInfo:
+    try:
+        content = json.loads(text)
+        version = content["schema_version"]
+        if version != SCHEMA_VERSION:
+            raise UserError(
+                f"this model was saved with schema {version!r}; this version of restune reads {SCHEMA_VERSION}",
+                where=str(path),
+                fix="upgrade restune" if isinstance(version, int) and version > SCHEMA_VERSION else None,
+            )
+        info = BundleInfo(
+            spec=ResNetSpec.from_dict(content["spec"]),
+            classes=tuple(str(name) for name in content["classes"]),
+            preprocess=preprocess_from_dict(content["preprocess"]),
+            name=content["name"],
+            kind=content["kind"],
+            task=content["task"],
+            dtype=content["dtype"],
+            calibration=content["calibration"],
+            training=content["training"],
+            scores=tuple(content["scores"]),
+            licence=content["licence"],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"this model's header cannot be read ({type(error).__name__}: {error})",
+            where=str(path),
+            fix="save the model again, or give its weights with --weights and name the network",
+        ) from error
+    if len(info.classes) != info.spec.num_classes:
+        raise UserError(
+            f"this model's header names {len(info.classes)} classes, its network has {info.spec.num_classes}",
+            where=str(path),
+        )
+    if info.task not in TASKS:
+        raise UserError(
+            f"this model does {info.task!r}, which is not known here", where=str(path), fix="upgrade restune"
+        )
+    return info
+
+
+def _broken(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"this safetensors file is damaged or no safetensors file: {str(error).splitlines()[0]}",
+        where=str(path),
+        fix="download or save it again",
+    )

@@ -1,0 +1,284 @@
+"""Published weights: which there are for a network, and bringing them to the cache folder."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from restune.core import console
+from restune.core.errors import UserError, did_you_mean
+from restune.core.files import cache_folder
+from restune.weights.download import by_hand, download
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """Weights that somebody published, as a file on this machine.
+
+    Args:
+        reference: the name to fetch them by, in its short form.
+        model: the network's name where they were published.
+        file: where they are.
+        classes: names in the order of the logits; None where the publisher does not give them.
+        preprocess: the input they were evaluated with: ``kind`` "image", ``resize`` (shorter side, pixels),
+            ``crop`` (pixels), ``interpolation``, ``mean`` and ``std``; None where unknown.
+        licence: as the publisher states it for the weights; None where it does not.
+        source: the address they were published at.
+    """
+
+    reference: str
+    model: str
+    file: Path
+    classes: tuple[str, ...] | None
+    preprocess: dict[str, Any] | None
+    licence: str | None
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """What a table knows of published weights before they are fetched."""
+
+    reference: str
+    model: str
+    folder: str
+    address: str
+    sha256: str | None
+    classes: tuple[str, ...]
+    preprocess: dict[str, Any] | None = None
+    licence: str | None = None
+
+
+_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_AKAMASTER = "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models"
+
+
+def _cifar(model: str, sha256: str) -> _Entry:
+    return _Entry(
+        reference=f"{model}:cifar10",
+        model=model,
+        folder="pytorch_resnet_cifar10",
+        address=f"{_AKAMASTER}/{model}-{sha256[:8]}.th",
+        sha256=sha256,
+        classes=_CIFAR10,
+        licence="BSD-2-Clause",
+    )
+
+
+_CIFAR = {
+    entry.reference: entry
+    for entry in (
+        _cifar("resnet20", "12fca82f0bebc4135bf1f32f6e3710e61d5108578464b84fd6d7f5c1b04036c8"),
+        _cifar("resnet32", "d509ac18"),
+        _cifar("resnet44", "014dd654"),
+        _cifar("resnet56", "4bfd97631478d6b638d2764fd2baff3edb1d7d82252d54439343b6596b9b5367"),
+        _cifar("resnet110", "1d1ed7c2"),
+    )
+}
+
+_TIMM = {
+    "resnet50": ("a1_in1k",),
+    "resnet18d": ("ra2_in1k",),
+    "resnet34d": ("ra2_in1k",),
+    "resnet50d": ("a1_in1k", "ra2_in1k"),
+    "resnet101d": ("ra2_in1k",),
+    "seresnet50": ("a1_in1k", "ra2_in1k"),
+    "ecaresnet50d": ("miil_in1k",),
+}
+"""Some of timm's weights by network, so that those torchvision lacks can be found; any other is fetched too."""
+
+_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+_REFERENCE = re.compile(r"timm:.*|[A-Za-z]\w+:\w+|\w+_Weights\.[A-Z][A-Z0-9_]*", re.ASCII)
+_TIMM_NAME = re.compile(r"\w(?:[\w-]|\.(?!\.))*", re.ASCII)
+
+
+def is_published_reference(text: str) -> bool:
+    """Whether `text` has the form of a published name, be there such weights or not."""
+    return _REFERENCE.fullmatch(text) is not None
+
+
+def available(model: str) -> tuple[str, ...]:
+    """The references published for a network, most usual first; asks no network and need not be all of timm's."""
+    entries = {**_CIFAR, **_torchvision()}.values()
+    found = dict.fromkeys(entry.reference for entry in entries if entry.model == model)
+    return (*found, *(f"timm:{model}.{tag}" for tag in _TIMM.get(model, ())))
+
+
+def fetch(reference: str) -> PublishedWeights:
+    """Bring the weights of that name to the cache folder, unless they are there, and say what is known of them.
+
+    Args:
+        reference: ``resnet50:v2`` or ``ResNet50_Weights.IMAGENET1K_V2`` (torchvision), ``timm:resnet50.a1_in1k``
+            (the Hugging Face hub), ``resnet20:cifar10`` (github.com/akamaster/pytorch_resnet_cifar10).
+
+    Raises:
+        UserError: no such weights, or they cannot be downloaded; says how to bring them by hand.
+    """
+    if reference.startswith("timm:"):
+        return _fetch_timm(reference)
+    entry = _CIFAR.get(reference) or _torchvision().get(reference)
+    if entry is None:
+        names = [*_CIFAR, *_torchvision(), *(name for model in _TIMM for name in available(model))]
+        raise UserError(
+            f"no weights are published as {reference!r}",
+            where="the weights' name",
+            fix=did_you_mean(reference, names) or "`restune models` lists the networks and their weights",
+        )
+    name = entry.address.rsplit("/", 1)[1]
+    file = cache_folder() / "weights" / entry.folder / name
+    return PublishedWeights(
+        reference=entry.reference,
+        model=entry.model,
+        file=download(entry.address, file, sha256=entry.sha256, description=entry.reference),
+        classes=entry.classes,
+        preprocess=entry.preprocess,
+        licence=entry.licence,
+        source=entry.address,
+    )
+
+
+@functools.cache
+def _torchvision() -> dict[str, _Entry]:
+    """torchvision's ResNets, ResNeXts and Wide ResNets by short reference and by the name of the enum's member."""
+    import torchvision
+
+    entries = {}
+    for model in torchvision.models.list_models(module=torchvision.models):
+        if not model.startswith(("resnet", "resnext", "wide_resnet")):
+            continue
+        enum = torchvision.models.get_model_weights(model)
+        for member in enum:
+            entry = _torchvision_entry(model, member)
+            entries[entry.reference] = entries[str(member)] = entry
+            if member is enum.DEFAULT:
+                entries[f"{enum.__name__}.DEFAULT"] = entry
+    return entries
+
+
+def _torchvision_entry(model: str, member: Any) -> _Entry:
+    transforms = member.transforms()
+    digits = re.search(r"-([0-9a-f]{8,64})\.pth$", member.url)
+    return _Entry(
+        reference=f"{model}:{member.name.rsplit('_', 1)[1].lower()}",
+        model=model,
+        folder="torchvision",
+        address=member.url,
+        sha256=digits[1] if digits else None,
+        classes=tuple(member.meta["categories"]),
+        preprocess={
+            "kind": "image",
+            "resize": transforms.resize_size[0],
+            "crop": transforms.crop_size[0],
+            "interpolation": transforms.interpolation.value,
+            "mean": list(transforms.mean),
+            "std": list(transforms.std),
+        },
+        # torchvision licenses its code and says that weights may follow their data sets' terms: no licence
+    )
+
+
+def _fetch_timm(reference: str) -> PublishedWeights:
+    name = reference.removeprefix("timm:")
+    if not _TIMM_NAME.fullmatch(name):  # it becomes a folder's name and a part of an address
+        raise UserError(
+            f"{reference!r} is no name of timm weights",
+            where="the weights' name",
+            fix="write timm:NAME with timm's own name, such as timm:resnet50.a1_in1k",
+        )
+    folder = cache_folder() / "weights" / "timm" / name
+    for file_name in (_CONFIG, _WEIGHTS):
+        if not (folder / file_name).exists():
+            _fetch_from_hub(reference, folder / file_name)
+    model, settings = _read_timm_config(folder / _CONFIG)
+    labels = settings.get("label_names")
+    licence = settings.get("license")
+    return PublishedWeights(
+        reference=reference,
+        model=model,
+        file=folder / _WEIGHTS,
+        classes=tuple(str(label) for label in labels) if isinstance(labels, list) else None,
+        preprocess=_timm_preprocess(reference, settings),
+        licence=licence if isinstance(licence, str) else None,
+        source=f"https://huggingface.co/timm/{name}",
+    )
+
+
+def _fetch_from_hub(reference: str, destination: Path) -> None:
+    import huggingface_hub as hub
+
+    endpoint = os.environ.get("HF_ENDPOINT") or None  # the hub reads it only when it is first imported
+    url = hub.hf_hub_url(f"timm/{destination.parent.name}", destination.name, endpoint=endpoint)
+    try:
+        # no token: a stale one makes the hub refuse what is open to everybody
+        etag = hub.get_hf_file_metadata(url, token=False, endpoint=endpoint).etag or ""
+    except Exception as error:  # the HTTP library's errors differ between the hub's versions
+        raise _hub_error(reference, url, destination, error) from error
+    # large files carry their sha256 as ETag, small ones git's sha1, which is of something else than the content
+    sha256 = etag if re.fullmatch(r"[0-9a-f]{64}", etag) else None
+    if sha256 is None and destination.name == _WEIGHTS:
+        console.warn(f"{url} came without a sha256: only its length is checked")
+    download(url, destination, sha256=sha256, description=f"{reference} {destination.name}", mirrored=False)
+
+
+def _hub_error(reference: str, url: str, destination: Path, error: Exception) -> UserError:
+    from huggingface_hub import errors
+
+    suggestion = ""
+    if isinstance(error, errors.GatedRepoError):
+        what = f"{reference} asks for consent to its terms before it can be downloaded"
+    elif isinstance(error, errors.RepositoryNotFoundError):
+        what = f"there are no weights {reference} on the hub"
+        suggestion = did_you_mean(reference, (name for model in _TIMM for name in available(model)))
+    elif isinstance(error, errors.EntryNotFoundError):
+        what = f"{reference} has no {destination.name} on the hub"
+    elif isinstance(error, errors.OfflineModeIsEnabled):
+        what = f"cannot download {reference}: HF_HUB_OFFLINE is set"
+    else:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        what = f"cannot reach the hub for {reference}: {reason}"
+    other = _WEIGHTS if destination.name == _CONFIG else _CONFIG
+    bring = f"{by_hand(destination)}, with {other} beside it; HF_ENDPOINT names a mirror of the hub"
+    return UserError(what, where=url, fix=f"{suggestion} Or {bring}" if suggestion else bring)
+
+
+def _read_timm_config(path: Path) -> tuple[str, dict[str, Any]]:
+    """The architecture and the settings of its weights; timm wrote both the nested and the flat form."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        settings = dict(config.get("pretrained_cfg", config))
+        if "label_names" in config:
+            settings["label_names"] = config["label_names"]
+        return str(config["architecture"]), settings
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"{path.name} is no configuration of timm weights: {error!r}",
+            where=str(path),
+            fix="delete it, then run again to download it",
+        ) from error
+
+
+def _timm_preprocess(reference: str, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """timm's evaluation transform (`timm.data.transforms_factory.transforms_imagenet_eval`) as our settings."""
+    try:
+        _, height, width = settings["input_size"]
+        mode, interpolation = settings.get("crop_mode") or "center", settings["interpolation"]
+        share = settings.get("crop_pct") or 0.875
+        if height == width and mode == "center" and interpolation in ("bilinear", "bicubic"):
+            return {
+                "kind": "image",
+                "resize": math.floor(height / share),
+                "crop": height,
+                "interpolation": interpolation,
+                "mean": [float(value) for value in settings["mean"]],
+                "std": [float(value) for value in settings["std"]],
+            }
+    except (KeyError, TypeError, ValueError):
+        pass
+    console.warn(f"the preprocessing of {reference} is not one of ours: the network's default is used instead")
+    return None

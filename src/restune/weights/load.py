@@ -1,0 +1,286 @@
+"""From any form of weights to a network: read, recognise, load, and say what matched."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from restune.core.errors import UserError, shorten
+from restune.data.preprocess import ImagePreprocess, preprocess_from_dict
+from restune.networks.resnet import ResNet
+from restune.networks.spec import ResNetSpec
+from restune.networks.zoo import ZOO
+from restune.weights import bundle, hub
+from restune.weights.convert import StateDict, adapt_first_convolution, unwrap
+
+PICKLE_SUFFIXES = (".pth", ".pt", ".th", ".tar", ".ckpt", ".bin")
+WEIGHT_SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Weights and what is known about them.
+
+    Args:
+        state: tensors under our names, floating point as float32.
+        source: where they came from, for messages.
+        model: the zoo's name for the network, where known.
+        spec: the structure, where the file says it.
+        classes: names in the order of the logits, where known.
+        preprocess: the input they were trained on, where known.
+        info: the header, when this is a bundle.
+        licence: of the weights, where known.
+    """
+
+    state: StateDict
+    source: str
+    model: str | None = None
+    spec: ResNetSpec | None = None
+    classes: tuple[str, ...] | None = None
+    preprocess: ImagePreprocess | None = None
+    info: bundle.BundleInfo | None = None
+    licence: str | None = None
+
+    @property
+    def num_classes(self) -> int | None:
+        """Rows of the head in these weights; None when they have no head."""
+        head = self.state.get("fc.weight")
+        return None if head is None or head.ndim != 2 else head.shape[0]
+
+    @property
+    def in_channels(self) -> int | None:
+        """Input channels of the first convolution."""
+        first = self.state.get(_first_convolution(self.state))
+        return None if first is None else first.shape[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadReport:
+    """What happened to each tensor when weights met a network.
+
+    Args:
+        matched: loaded as they were.
+        adapted: loaded after folding or repeating input channels.
+        new: left as initialised: the head, when its classes differ.
+        ignored: in the file but not in the network: the old head.
+    """
+
+    matched: tuple[str, ...]
+    adapted: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = f"{len(self.matched) + len(self.adapted)} tensors matched"
+        if self.adapted:
+            text += f" ({', '.join(self.adapted)} adapted to the input channels)"
+        if self.new:
+            text += f"; new: {', '.join(self.new)}"
+        if self.ignored:
+            text += f"; ignored: {shorten(self.ignored)}"
+        return text
+
+
+def read_weights(reference: str | Path) -> Weights:
+    """Weights of any form: a published name, a bundle, a run's folder, or a local checkpoint.
+
+    A file or folder of that name wins over a published name. Raises UserError when nothing of the kind is there.
+    """
+    path = Path(reference).expanduser()
+    if path.is_dir():
+        return _read_run(path)
+    if path.is_file():
+        return _read_file(path)
+    if hub.is_published_reference(str(reference)):
+        return _read_published(str(reference))
+    if path.suffix in WEIGHT_SUFFIXES or len(path.parts) > 1:
+        raise UserError("there is no such file", where=str(reference), fix="check the path")
+    raise UserError(
+        f"{str(reference)!r} names no weights",
+        where="--weights",
+        fix="give a file, or a published name such as resnet50:v2, ResNet50_Weights.IMAGENET1K_V2, "
+        "timm:resnet50.a1_in1k or resnet20:cifar10; `restune models` lists them",
+    )
+
+
+def load_into(network: ResNet, weights: Weights) -> LoadReport:
+    """Copy weights into a network, in place, and report.
+
+    The head stays as initialised where its shape differs, and the first convolution is adapted to the number of
+    input channels. Raises UserError when any other tensor is missing, has another shape, is left over, or is not
+    finite: the weights are then those of another network.
+    """
+    own = network.state_dict()
+    given = dict(weights.state)
+    adapted = _adapt_input(own, given)
+    new = [
+        name for name in own if name.startswith("fc.") and (name not in given or given[name].shape != own[name].shape)
+    ]
+    ignored = [name for name in given if name in new or name not in own]
+    wrong = [name for name in own if name in given and name not in new and given[name].shape != own[name].shape]
+    counters = [name for name in own if name.endswith("num_batches_tracked") and name not in given]  # old checkpoints
+    missing = [name for name in own if name not in given and name not in new and name not in counters]
+    left_over = [name for name in ignored if not name.startswith("fc.")]
+    if missing or wrong or left_over:
+        raise _other_network(weights.source, missing, wrong, left_over, own, given)
+    matched = [name for name in own if name in given and name not in new]
+    broken = [name for name in matched if not bool(torch.isfinite(given[name]).all())]
+    if broken:
+        raise UserError(f"these weights hold NaN or Inf, in {shorten(broken)}", where=weights.source)
+    network.load_state_dict({name: given.get(name, own[name]) if name in matched else own[name] for name in own})
+    return LoadReport(
+        matched=tuple(name for name in matched if name not in adapted),
+        adapted=tuple(adapted),
+        new=tuple(new),
+        ignored=tuple(ignored),
+    )
+
+
+def infer_model(weights: Weights) -> str:
+    """The zoo's name of the network these weights fit, by names and shapes. Raises UserError when none does."""
+    if weights.model in ZOO:
+        return weights.model
+    given = _body_shapes(weights.state)
+    blocks = len({tuple(name.split(".")[:2]) for name in given if name.startswith("layer")})
+    for name, entry in ZOO.items():
+        if sum(stage.depth for stage in entry.spec.stages) != blocks:  # most are told apart without building them
+            continue
+        with torch.device("meta"):
+            body = ResNet(replace(entry.spec, in_channels=weights.in_channels or 3))
+        if _body_shapes(body.state_dict()) == given:
+            return name
+    raise UserError(
+        "these weights fit no network of the zoo",
+        where=weights.source,
+        fix="name the network they were made for, as in restune.create_model(NAME, weights=FILE, depths=...)",
+    )
+
+
+def _body_shapes(state: StateDict) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all but the head and the counters."""
+    return {
+        name: tuple(tensor.shape)
+        for name, tensor in state.items()
+        if not name.startswith("fc.") and not name.endswith("num_batches_tracked")
+    }
+
+
+def _read_run(folder: Path) -> Weights:
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise UserError("this folder has no model.safetensors", where=str(folder), fix="give a finished run's folder")
+    return _read_file(path)
+
+
+def _read_file(path: Path) -> Weights:
+    if path.suffix == ".safetensors":
+        info = bundle.read_info(path)
+        state = _as_float32(unwrap(bundle.read_tensors(path), str(path)))
+        if info is None:
+            return Weights(state=state, source=str(path))
+        return Weights(
+            state=state,
+            source=str(path),
+            model=info.name,
+            spec=info.spec,
+            classes=info.classes,
+            preprocess=info.preprocess,
+            info=info,
+            licence=info.licence,
+        )
+    if path.suffix in PICKLE_SUFFIXES:
+        return Weights(state=_as_float32(unwrap(_read_pickle(path), str(path))), source=str(path))
+    raise UserError(
+        f"a file ending in {path.suffix!r} holds no weights",
+        where=str(path),
+        fix=f"weights end in {', '.join(WEIGHT_SUFFIXES)}",
+    )
+
+
+def _read_pickle(path: Path) -> Any:
+    """A torch checkpoint by the reader that builds tensors and plain containers only; no code in it runs."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported" in str(error) or "GLOBAL" in str(error) or "not an allowed global" in str(error):
+            raise UserError(
+                "refused: this file holds more than tensors, and reading it could run code",
+                where=str(path),
+                fix="ask its author for a .safetensors file, or for torch.save(model.state_dict())",
+            ) from error
+        raise _unreadable(path, error) from error
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return UserError(f"this file cannot be read: {lines[0][:200]}", where=str(path), fix="download or save it again")
+
+
+def _read_published(reference: str) -> Weights:
+    found = hub.fetch(reference)
+    weights = _read_file(found.file)
+    preprocess = None if found.preprocess is None else preprocess_from_dict(found.preprocess)
+    return replace(
+        weights,
+        source=f"{reference} ({found.source})",
+        model=found.model,
+        classes=found.classes,
+        preprocess=preprocess,
+        licence=found.licence,
+    )
+
+
+def _as_float32(state: StateDict) -> StateDict:
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+
+
+def _first_convolution(state: StateDict) -> str:
+    return "conv1.weight" if "conv1.weight" in state else "conv1.0.weight"
+
+
+def _adapt_input(own: dict[str, Tensor], given: StateDict) -> list[str]:
+    name = _first_convolution(own)
+    if name not in given or given[name].ndim != own[name].ndim or given[name].shape[1] == own[name].shape[1]:
+        return []
+    given[name] = adapt_first_convolution(given[name], own[name].shape[1])
+    return [name]
+
+
+def _other_network(
+    source: str,
+    missing: list[str],
+    wrong: list[str],
+    left_over: list[str],
+    own: dict[str, Tensor],
+    given: StateDict,
+) -> UserError:
+    parts = []
+    if missing:
+        parts.append(f"missing {shorten(missing, 4)}")
+    if wrong:
+        name = wrong[0]
+        parts.append(f"{name} is {list(given[name].shape)}, the network's {list(own[name].shape)}")
+    if left_over:
+        parts.append(f"left over {shorten(left_over, 4)}")
+    return UserError(
+        "these weights are not this network's: " + "; ".join(parts),
+        where=source,
+        fix="name the network they were made for",
+    )

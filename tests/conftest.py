@@ -1,0 +1,57 @@
+"""Fixtures that many tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test touches the user's cache folder."""
+    monkeypatch.setenv("RESTUNE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.delenv("RESTUNE_MIRROR", raising=False)
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real data sets; the test is skipped, saying so, where it is not."""
+    named = os.environ.get("RESTUNE_TEST_DATA")
+    if not named:
+        pytest.skip("RESTUNE_TEST_DATA does not name the folder of real data sets")
+    return Path(named)
+
+
+@pytest.fixture
+def randomize() -> Callable[[nn.Module], nn.Module]:
+    """Give a network random weights and non-default batch-norm statistics, the same for the same network."""
+
+    def apply(network: nn.Module) -> nn.Module:
+        generator = torch.Generator().manual_seed(0)
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.weight.data.uniform_(0.5, 1.5, generator=generator)
+                module.bias.data.uniform_(-0.5, 0.5, generator=generator)
+                module.running_mean.uniform_(-0.5, 0.5, generator=generator)
+                module.running_var.uniform_(0.5, 2.0, generator=generator)
+        return network.eval()
+
+    return apply
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of class folders: six 40x30 photos, red ones and blue ones."""
+    for name, colour in (("blue", (0, 0, 200)), ("red", (200, 0, 0))):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for number in range(3):
+            shade = tuple(min(255, value + 10 * number) for value in colour)
+            Image.new("RGB", (40, 30), shade).save(folder / f"{number}.jpg")
+    return tmp_path / "photos"

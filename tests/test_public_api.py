@@ -1,0 +1,89 @@
+"""The door from Python: nothing heavy on import, every name there, every verb callable again and again."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import restune
+
+
+def python(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_import_pulls_in_nothing_heavy():
+    code = (
+        "import sys, restune; print([m for m in ('torch', 'numpy', 'torchvision', 'PIL', 'rich') if m in sys.modules])"
+    )
+    assert python(code) == "[]"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["evaluate", "--help"], ["predict", "--help"], ["models", "--help"]])
+def test_help_pulls_in_nothing_heavy(arguments):
+    code = (
+        f"import sys; sys.argv = ['restune', *{arguments}]\n"
+        "from restune.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'numpy', 'torchvision', 'PIL') if m in sys.modules])"
+    )
+    assert python(code).splitlines()[-1] == "[]"
+
+
+def test_every_public_name_exists_and_is_documented():
+    for name in restune.__all__:
+        value = getattr(restune, name)
+        assert name == "__version__" or inspect.getdoc(value), name
+    assert set(restune.__all__) <= set(dir(restune))
+    with pytest.raises(AttributeError):
+        _ = restune.nothing
+
+
+def test_no_module_takes_a_public_functions_name():
+    modules = {module.name for module in pkgutil.iter_modules(restune.__path__)}
+    assert len(modules) >= 9
+    assert not modules & set(restune.__all__)
+
+
+def test_every_verb_twice(photos, tmp_path):
+    import torch
+
+    import restune.verbs.create
+    import restune.verbs.evaluate
+    import restune.verbs.load
+    import restune.verbs.models
+    import restune.verbs.predict
+
+    torch.save(restune.create_model("resnet8", num_classes=2).state_dict(), tmp_path / "weights.pth")
+    for _ in range(2):
+        model = restune.load("resnet8", weights=tmp_path / "weights.pth")
+        assert restune.evaluate(model, photos).n == 6
+        assert len(restune.predict(model, photos)) == 6
+        assert len(restune.models("resnet8")) == 1
+        assert restune.create_model("resnet8").fc.out_features == 10
+        assert "resnet8" in restune.list_models()
+
+
+def test_rooms_only_look_down():
+    """Imports at the top of a file go to the same room or a lower one (docs/architecture.md)."""
+    order = ["core", "networks", "data", "weights", "inference", "evaluation", "verbs", "reporting", "cli"]
+    root = Path(restune.__file__).parent
+    checked = 0
+    for file in root.rglob("*.py"):
+        room = file.relative_to(root).parts[0].removesuffix(".py")
+        if room not in order:
+            continue
+        for line in file.read_text().splitlines():
+            words = line.split()
+            if len(words) > 1 and words[0] in ("from", "import") and words[1].startswith("restune."):
+                target = words[1].split(".")[1]
+                assert order.index(target) <= order.index(room), f"{file}: {line.strip()}"
+                checked += 1
+    assert checked > 50

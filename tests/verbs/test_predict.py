@@ -1,0 +1,110 @@
+"""predict, from Python: every kind of input, in order, broken ones in their place."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import restune
+from restune.weights.bundle import BundleInfo, write_bundle
+
+
+@pytest.fixture
+def model(tmp_path, randomize):
+    network = randomize(restune.create_model("resnet8", num_classes=4))
+    info = BundleInfo(spec=network.spec, classes=tuple("abcd"), preprocess=restune.ImagePreprocess(crop=32))
+    write_bundle(tmp_path / "model.safetensors", network.state_dict(), info)
+    return restune.load(tmp_path / "model.safetensors")
+
+
+@pytest.fixture
+def by_hand(model):
+    def probabilities(image):
+        x = torch.from_numpy(np.array(image.convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)))
+        x = x.permute(2, 0, 1).unsqueeze(0) / 255
+        mean, std = torch.tensor(model.preprocess.mean), torch.tensor(model.preprocess.std)
+        x = (x - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
+        with torch.inference_mode():
+            return model.module(x).softmax(1)[0]
+
+    return probabilities
+
+
+@pytest.fixture
+def image():
+    return Image.fromarray(np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+
+
+def test_every_kind_of_input_gives_the_same(model, by_hand, image, tmp_path):
+    path = tmp_path / "image.png"
+    image.save(path)
+    array = np.array(image)
+    expected = by_hand(image)
+    predictions = model.predict([path, str(path), path.read_bytes(), array, image, torch.from_numpy(array)], topk=2)
+    assert len(predictions) == 6
+    for prediction in predictions:
+        assert prediction.label == model.classes[int(expected.argmax())]
+        assert prediction.probability == pytest.approx(expected.max().item(), abs=1e-5)
+        assert [label for label, _ in prediction.top] == [model.classes[i] for i in expected.topk(2).indices]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F"])
+def test_pil_images_of_any_mode(model, image, mode):
+    converted = image.convert("L").convert(mode) if mode in ("I;16", "F") else image.convert(mode)
+    assert model.predict(converted)[0].label in "abcd"
+
+
+def test_one_input_is_not_a_list(model, image, tmp_path):
+    image.save(tmp_path / "image.png")
+    for one in (image, np.array(image), tmp_path / "image.png", str(tmp_path / "image.png")):
+        assert len(model.predict(one)) == 1
+    assert len(model.predict(np.stack([np.array(image)] * 3))) == 3
+    assert model.predict([]) == []
+
+
+def test_a_broken_input_raises_in_python_and_is_reported_by_the_verb(model, image, tmp_path):
+    image.save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n")
+    image.save(tmp_path / "c.png")
+    with pytest.raises(restune.UserError, match="cannot be read"):
+        model.predict([tmp_path / "a.png", tmp_path / "b.png"])
+    found = restune.predict(model, [tmp_path / "a.png", tmp_path / "b.png", tmp_path / "gone.png", tmp_path / "c.png"])
+    assert [prediction.error is None for prediction in found] == [True, False, False, True]
+    assert found[2].error == "there is no such file"
+    assert found[0].top == found[3].top
+    with pytest.raises(restune.UserError, match="cannot be a int"):
+        model.predict([3])
+
+
+def test_folders_and_patterns(model, photos):
+    assert [p.input for p in restune.predict(model, photos)] == [str(p) for p in sorted(photos.glob("*/*.jpg"))]
+    assert len(restune.predict(model, [str(photos / "red" / "*.jpg"), photos / "blue" / "0.jpg"])) == 4
+    with pytest.raises(restune.UserError, match="matches no file"):
+        restune.predict(model, str(photos / "*.png"))
+    (photos / "green").mkdir()
+    with pytest.raises(restune.UserError, match="no images"):
+        restune.predict(model, photos / "green")
+
+
+def test_a_file_whose_name_looks_like_a_pattern(model, image, tmp_path):
+    image.save(tmp_path / "a[1].png")
+    assert restune.predict(model, tmp_path / "a[1].png")[0].error is None
+
+
+def test_embed_is_what_the_head_reads(model, image):
+    features = model.embed([image, image])
+    assert features.shape == (2, 64)
+    assert features.dtype == np.float32
+    logits = torch.from_numpy(features) @ model.module.fc.weight.T + model.module.fc.bias
+    assert logits.softmax(1).max(1).values[0].item() == pytest.approx(model.predict(image)[0].probability, abs=1e-5)
+
+
+def test_grey_and_many_channel_models(tmp_path):
+    for channels, array in ((1, np.zeros((32, 32), np.uint8)), (5, np.zeros((32, 32, 5), np.uint8))):
+        network = restune.create_model("resnet8", in_channels=channels)
+        preprocess = restune.ImagePreprocess(crop=32).with_channels(channels)
+        info = BundleInfo(spec=network.spec, classes=tuple("0123456789"), preprocess=preprocess)
+        write_bundle(tmp_path / "model.safetensors", network.state_dict(), info)
+        assert len(restune.load(tmp_path / "model.safetensors").predict(array)) == 1

@@ -2,12 +2,11 @@
 
     python resnet_from_scratch.py
 
-"Deep Residual Learning for Image Recognition" (He et al., 2015, arXiv:1512.03385), with the parameter names of
-torchvision, so `torchvision.models.resnet18(num_classes=10).load_state_dict(torch.load("resnet18-digits.pth"))` works.
+"Deep Residual Learning for Image Recognition" (He et al., 2015, arXiv:1512.03385), with torchvision's parameter
+names, so that `torchvision.models.resnet18(num_classes=10)` loads the weights this writes.
 """
 
 import argparse
-import time
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +22,7 @@ def conv(inputs, outputs, size, stride=1):
 def shortcut(inputs, outputs, stride):
     """What carries x around a block: x itself where it fits, else a 1x1 projection to the new shape."""
     if stride == 1 and inputs == outputs:
-        return None
+        return nn.Identity()
     return nn.Sequential(conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
 
 
@@ -34,7 +33,7 @@ class BasicBlock(nn.Module):
 
     def __init__(self, inputs, width, stride):
         super().__init__()
-        self.conv1 = conv(inputs, width, 3, stride)  # halves height and width in a stage's first block
+        self.conv1 = conv(inputs, width, 3, stride)  # stride here: all that follows works on fewer pixels
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = conv(width, width, 3)
         self.bn2 = nn.BatchNorm2d(width)
@@ -42,10 +41,10 @@ class BasicBlock(nn.Module):
 
     def forward(self, x):
         y = F.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))  # no ReLU yet: a correction must be able to subtract as well as add
-        # Why the sum? The block only learns a correction to x, and "change nothing" is as easy as weights of zero.
-        # The gradient flows back through "+ x" undiminished, so even the first layers of a deep network learn.
-        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+        y = self.bn2(self.conv2(y))  # no ReLU yet: what is added to x must be free to be negative
+        # Why the sum? The convolutions only learn a correction to x, and "change nothing" is as easy as zeros. And
+        # the gradient flows back through "+" undiminished, so the first layers of a very deep network learn too.
+        return F.relu(y + self.downsample(x))
 
 
 class Bottleneck(nn.Module):
@@ -57,7 +56,7 @@ class Bottleneck(nn.Module):
         super().__init__()
         self.conv1 = conv(inputs, width, 1)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = conv(width, width, 3, stride)  # stride here: in a 1x1 it would skip three pixels out of four
+        self.conv2 = conv(width, width, 3, stride)  # stride here: a 1x1 would never look at three pixels of four
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = conv(width, width * self.expansion, 1)
         self.bn3 = nn.BatchNorm2d(width * self.expansion)
@@ -66,65 +65,58 @@ class Bottleneck(nn.Module):
     def forward(self, x):
         y = F.relu(self.bn1(self.conv1(x)))
         y = F.relu(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
-        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+        return F.relu(self.bn3(self.conv3(y)) + self.downsample(x))
 
 
 class ResNet(nn.Module):
-    """Images [N, 3, H, W] to logits [N, num_classes]: a stem, four stages of blocks, an average and one linear layer."""
+    """Images [N, 3, H, W] to logits [N, num_classes]: a stem, four stages of blocks, an average, one linear layer."""
 
     def __init__(self, block, depths, num_classes):
         super().__init__()
         self.conv1 = conv(3, 64, 7, stride=2)
         self.bn1 = nn.BatchNorm2d(64)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)  # the stem leaves a quarter of height and width
-        inputs = 64
-        for number, (depth, width) in enumerate(zip(depths, (64, 128, 256, 512), strict=True), start=1):
+        channels = 64
+        for stage, (depth, width) in enumerate(zip(depths, (64, 128, 256, 512), strict=True), start=1):
             blocks = []
             for position in range(depth):
-                # Stages 2 to 4 halve the resolution as they double the width, so each costs about the same.
-                stride = 2 if number > 1 and position == 0 else 1
-                blocks.append(block(inputs, width, stride))
-                inputs = width * block.expansion
-            setattr(self, f"layer{number}", nn.Sequential(*blocks))
-        self.fc = nn.Linear(inputs, num_classes)
+                # Stages 2 to 4 halve height and width as they double the channels: each block costs about the same.
+                stride = 2 if stage > 1 and position == 0 else 1
+                blocks.append(block(channels, width, stride))
+                channels = width * block.expansion
+            setattr(self, f"layer{stage}", nn.Sequential(*blocks))
+        self.fc = nn.Linear(channels, num_classes)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                # He initialisation: variance 2 / fan, as each ReLU halves the signal and dozens of layers multiply.
+            if isinstance(module, nn.Conv2d):  # He: each ReLU halves the signal's power, so start with twice as much
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x):
-        x = self.maxpool(F.relu(self.bn1(self.conv1(x))))  # [N, 64, H/4, W/4]
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # [N, 512, H/32, W/32]
-        return self.fc(x.mean((2, 3)))  # the average over all positions takes any image size
+        x = F.relu(self.bn1(self.conv1(x)))  # [N, 64, H/2, W/2]
+        x = F.max_pool2d(x, 3, stride=2, padding=1)  # [N, 64, H/4, W/4]: shrunk early, as large maps cost the most
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # [N, channels, H/32, W/32]
+        return self.fc(x.mean((2, 3)))  # the average over all positions fits any H and W
 
 
 def resnet18(num_classes):
     return ResNet(BasicBlock, (2, 2, 2, 2), num_classes)
 
 
-def resnet50(num_classes):
-    return ResNet(Bottleneck, (3, 4, 6, 3), num_classes)
-
-
 def digits(size):
-    """Training images [N, 3, size, size], training labels, test images and test labels: every fifth item is a test."""
-    grey, labels = load_digits(return_X_y=True)  # 8x8 greys from 0 to 16
-    images = torch.from_numpy((grey / 16 * 255).round()).to(torch.uint8).reshape(-1, 1, 8, 8).expand(-1, 3, -1, -1)
-    images = F.interpolate(images.float(), size=(size, size), mode="bilinear")
-    images = (images / 255 - 0.5) / 0.5  # centred on zero, as the initialisation expects
-    labels = torch.from_numpy(labels)
+    """Images [N, 3, size, size] and labels to train on, then those to test with: every fifth item."""
+    grey, labels = map(torch.from_numpy, load_digits(return_X_y=True))  # 8x8 greys from 0 to 16
+    images = (grey / 16 * 255).round().to(torch.uint8).reshape(-1, 1, 8, 8).expand(-1, 3, -1, -1)
+    images = F.interpolate(images.float(), (size, size), mode="bilinear") / 255
+    images = (images - 0.5) / 0.5  # from -1 to 1: the initialisation reckons with inputs around zero
     test = torch.arange(len(labels)) % 5 == 0
     return images[~test], labels[~test], images[test], labels[test]
 
 
 def train(model, images, labels, epochs, batch_size=64, max_lr=0.05):
-    """SGD with one rise and fall of the learning rate; yields each epoch's mean loss."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=max_lr, momentum=0.9, weight_decay=5e-4, nesterov=True)
-    steps = epochs * -(-len(images) // batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr, total_steps=steps)
+    """SGD whose learning rate rises once and falls once; yields each epoch's mean loss."""
+    optimizer = torch.optim.SGD(model.parameters(), max_lr, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    steps = epochs * -(-len(images) // batch_size)  # the last batch of an epoch is a small one
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr, steps)
     for _ in range(epochs):
-        model.train()  # batch norm uses the batch's own statistics, and remembers their average
+        model.train()  # batch norm uses each batch's own statistics and remembers their average
         total = 0.0
         for batch in torch.randperm(len(images)).split(batch_size):
             loss = F.cross_entropy(model(images[batch]), labels[batch])
@@ -138,27 +130,21 @@ def train(model, images, labels, epochs, batch_size=64, max_lr=0.05):
 
 @torch.inference_mode()
 def accuracy(model, images, labels):
-    model.eval()  # batch norm uses the remembered averages: an answer must not depend on its neighbours
-    return torch.cat([model(x).argmax(1) for x in images.split(256)]).eq(labels).float().mean().item()
+    model.eval()  # batch norm uses what it remembers: an answer must not depend on the other images of its batch
+    return (torch.cat([model(batch).argmax(1) for batch in images.split(256)]) == labels).float().mean().item()
 
 
-def main():
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Train ResNet-18 on scikit-learn's digits.")
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--size", type=int, default=64, help="height and width of the network's input")
+    parser.add_argument("--size", type=int, default=48, help="height and width of the network's input")
     parser.add_argument("--out", default="resnet18-digits.pth", help="file for the weights")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="decides the initial weights and the order of the images")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     images, labels, test_images, test_labels = digits(args.size)
     model = resnet18(num_classes=10)
-    start = time.perf_counter()
     for epoch, loss in enumerate(train(model, images, labels, args.epochs), start=1):
-        print(f"epoch {epoch}/{args.epochs}  loss {loss:.3f}  {time.perf_counter() - start:.0f} s", flush=True)
-    print(f"test accuracy {accuracy(model, test_images, test_labels):.2%} (n = {len(test_labels)})")
+        print(f"epoch {epoch}/{args.epochs}: mean loss {loss:.3f}", flush=True)
     torch.save(model.state_dict(), args.out)
-    print(f"weights in {args.out}")
-
-
-if __name__ == "__main__":
-    main()
+    print(f"{args.out}: test accuracy {accuracy(model, test_images, test_labels):.2%} (n = {len(test_labels)})")

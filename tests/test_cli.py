@@ -91,7 +91,8 @@ def test_predict_reads_a_list_from_standard_input(run, model, photos):
     done = run("predict", model, "-", "--json", stdin="\n".join(files) + "\n\n")
     predictions = json.loads(done.stdout)["predictions"]
     assert [prediction["input"] for prediction in predictions] == files
-    assert predictions[2]["error"] == "there is no such file"
+    assert predictions[2]["error"] == "there is no such file: gone.jpg"
+    assert run("predict", model, "gone.jpg", "--json").returncode == 2  # nothing could be read
     assert run("predict", model, "-").returncode == 2
 
 
@@ -99,6 +100,16 @@ def test_names_with_brackets_and_emoji_are_printed_as_they_are(run, model, photo
     name = "[red] 🐝 ünïcode.jpg"
     (photos / "red" / "0.jpg").rename(photos / "red" / name)
     assert name in run("predict", model, photos).stdout
+
+
+def test_names_that_are_no_utf8(model, photos):
+    (photos / "red" / "0.jpg").rename(photos / "red" / os.fsdecode(b"\xff.jpg"))
+    names = os.fsencode(photos / "red") + b"/\xff.jpg\n"
+    for form in ("--json", "--csv", "--quiet"):
+        command = [sys.executable, "-m", "restune", "predict", str(model), "-", form]
+        done = subprocess.run(command, input=names, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert b"\\udcff.jpg" in done.stdout
 
 
 def test_models(run):
@@ -128,7 +139,8 @@ MISTAKES = {
     "crop of 2": (["evaluate", "{model}", "{photos}", "--crop", "2"], "share from 0 to 1"),
     "no split": (["evaluate", "{model}", "{photos}", "--split", "val"], "no 'val' split"),
     "unknown zoo entry": (["models", "resnet49"], "Did you mean"),
-    "folder without images": (["predict", "{model}", "{empty}"], "no images"),
+    "two forms at once": (["predict", "{model}", "{photos}", "--json", "--csv"], "choose one"),
+    "nan": (["evaluate", "{model}", "{photos}", "--mean", "nan"], "finite"),
     "unknown option": (["evaluate", "{model}", "{photos}", "--bach-size", "3"], "--bach-size"),
     "unknown verb": (["evalute"], "evalute"),
     "bad choice": (["evaluate", "{model}", "{photos}", "--on-corrupt", "ignore"], "ignore"),

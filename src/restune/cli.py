@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -239,6 +242,8 @@ def predict(
             device=device.value,
             **_preprocess(image_size, crop, interpolation, mean, std),
         )
+        if as_json and csv_file:
+            raise UserError("--json and --csv ask for two forms at once", fix="choose one")
         if as_json:
             _print_json({"predictions": [prediction.to_dict() for prediction in predictions]})
         elif csv_file:
@@ -247,6 +252,8 @@ def predict(
             from restune.reporting import tables
 
             tables.show(tables.predictions_table(predictions))
+        if predictions and all(prediction.error is not None for prediction in predictions):
+            raise UserError("none of the inputs could be read", where="INPUT", fix="see the reasons above")
 
 
 @app.command()
@@ -276,25 +283,48 @@ def models(
 
 def main() -> None:
     """What ``restune`` runs."""
+    # File names may hold bytes that are no UTF-8: they are read as they are, and printed escaped.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
     app()
+
+
+class _Terminated(BaseException):
+    """SIGTERM: a job scheduler wants this process to end."""
+
+
+def _terminate(_signal: int, _frame: object) -> None:
+    raise _Terminated
 
 
 @contextmanager
 def _verb(quiet: bool) -> Iterator[None]:
     """Turn what a verb raises into a message and an exit status: 2 for the user's to mend, 1 for a fault of ours."""
     warnings.showwarning = _show_warning
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         with console.quiet(quiet):
             yield
+            sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise typer.Exit(130) from None
+    except (KeyboardInterrupt, _Terminated) as error:
+        by_hand = isinstance(error, KeyboardInterrupt)
+        print("interrupted" if by_hand else "terminated", file=sys.stderr)
+        raise typer.Exit(130 if by_hand else 143) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO):
+            raise
+        print(f"error: the results cannot be written: {error.strerror}", file=sys.stderr)
+        raise typer.Exit(2) from None
     except (typer.Exit, typer.Abort):
         raise
     except Exception:

@@ -136,6 +136,16 @@ def test_arrays():
     assert decode_image(np.zeros((3, 5, 6), np.uint8)).shape == (3, 5, 6)
 
 
+def test_the_type_decides_the_scale_never_the_values():
+    dark = np.full((2, 2), 3)
+    assert decode_image(dark.astype(np.int64), channels=1).unique().tolist() == [3]
+    assert decode_image(dark.astype(np.uint16), channels=1).unique().tolist() == [0]
+    with pytest.raises(DecodeError, match="floats run from 0 to 1"):
+        decode_image(dark.astype(np.float32), channels=1)
+    with pytest.raises(DecodeError, match="whole numbers run from 0 to 255"):
+        decode_image(np.full((2, 2), 300), channels=1)
+
+
 @pytest.mark.parametrize(
     "array", [np.zeros(3), np.zeros((2, 2, 2, 2)), np.full((2, 2), np.nan), np.array([["a"]]), np.array([[-1.0]])]
 )

@@ -38,10 +38,20 @@ def test_failures_keep_their_place(photos):
     )
     assert {batch.items[position].id: reason for position, reason in batch.failures.items()} == {
         "blue/1.jpg": "the file is empty (0 bytes)",
-        "gone": "there is no such file",
+        "gone": f"there is no such file: {photos / 'gone.jpg'}",
     }
     assert [item.id for item in batch.readable()] == ["blue/0.jpg", "blue/2.jpg", "red/0.jpg", "red/1.jpg"]
     assert batch.pixels.shape == (4, 3, 16, 16)
+
+
+def test_nothing_of_torchs_threads_is_changed(photos):
+    before = torch.get_num_threads()
+    list(read_batches(open_dataset(photos).items, SETTINGS, batch_size=2, workers=3))
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert seen == [before] == [torch.get_num_threads()]
 
 
 def test_a_batch_of_nothing_but_failures(photos):

@@ -75,6 +75,60 @@ def test_tar(photos, tmp_path, name):
     assert summary(open_dataset(path)) == expected()  # from the cache folder this time
 
 
+def test_links_in_a_tar(photos, tmp_path, capsys):
+    with tarfile.open(tmp_path / "data.tar", "w") as tar:
+        tar.add(photos, arcname="../../photos")
+        for name, kind in (("photos/red/hard.jpg", tarfile.LNKTYPE), ("photos/red/soft.jpg", tarfile.SYMTYPE)):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = kind, "../../photos/red/0.jpg"
+            tar.addfile(link)
+    dataset = open_dataset(tmp_path / "data.tar")
+    assert len(dataset) == 7
+    hard = next(item for item in dataset.items if item.id == "red/hard.jpg")
+    assert hard.location.read() == (photos / "red" / "0.jpg").read_bytes()
+    assert "1 members of data.tar are links" in capsys.readouterr().err
+
+
+def test_a_gzip_bomb_is_stopped(tmp_path):
+    (tmp_path / "data.tgz").write_bytes(gzip.compress(bytes(40 * 2**20)))
+    with pytest.raises(restune.UserError, match="expands more than"):
+        open_dataset(tmp_path / "data.tgz")
+
+
+def test_a_misnamed_archive(photos, tmp_path):
+    assert len(open_dataset(tar_of(photos, tmp_path / "data.tar", compress=True))) == 6
+    assert len(open_dataset(tar_of(photos, tmp_path / "data.tgz", compress=False))) == 6
+
+
+def test_a_linked_class_is_a_class_of_its_own(photos):
+    (photos / "scarlet").symlink_to(photos / "red", target_is_directory=True)
+    (photos / "red" / "self.jpg").symlink_to(photos / "red" / "self.jpg")
+    assert open_dataset(photos).class_counts() == {"blue": 3, "red": 4, "scarlet": 4}
+
+
+def test_split_folders_beside_others(photos, tmp_path):
+    for name in ("train", "val", "extra"):
+        shutil.copytree(photos, tmp_path / "data" / name)
+    with pytest.raises(restune.UserError, match=r"stand beside others \(extra\)"):
+        open_dataset(tmp_path / "data")
+    shutil.rmtree(tmp_path / "data" / "extra")
+    shutil.rmtree(tmp_path / "data" / "val")
+    assert open_dataset(tmp_path / "data").splits() == {"train": 6}
+
+
+def test_a_pipe_is_no_data(tmp_path):
+    import os
+
+    for name in ("data.tar", "data.npz", "data.csv"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(restune.UserError, match="neither a folder nor a regular file"):
+            open_dataset(tmp_path / name)
+    with pytest.raises(restune.UserError, match="no such data"):
+        open_dataset(tmp_path / ("x" * 300))
+    with pytest.raises(restune.UserError, match="home folder"):
+        open_dataset("~nobody-of-that-name/x")
+
+
 def test_a_changed_archive_is_unpacked_anew(photos, tmp_path):
     path = tar_of(photos, tmp_path / "data.tgz", compress=True)
     assert len(open_dataset(path)) == 6
@@ -88,8 +142,11 @@ def test_a_cut_archive(photos, tmp_path):
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(restune.UserError, match="cannot be decompressed"):
         open_dataset(path)
-    path.write_bytes(b"no gzip")
+    path.write_bytes(b"\x1f\x8b no gzip")
     with pytest.raises(restune.UserError, match="cannot be decompressed"):
+        open_dataset(path)
+    path.write_bytes(b"no gzip")
+    with pytest.raises(restune.UserError, match="cannot be read"):
         open_dataset(path)
     path.write_bytes(gzip.compress(b"no tar"))
     with pytest.raises(restune.UserError, match="cannot be read"):
@@ -177,6 +234,16 @@ def test_npz(tmp_path, names, labels):
     assert [item.target for item in dataset.items] == [1, 0, 1]
     assert dataset.classes == (("3", "5") if labels.dtype.kind == "i" else ("a", "b"))
     assert np.array_equal(dataset.items[2].location.read(), images[2])
+
+
+def test_npz_of_another_type_keeps_its_grey_levels(tmp_path, capsys):
+    levels = np.arange(2 * 4 * 4).reshape(2, 4, 4)
+    for dtype in (np.uint16, np.float32, np.float64):
+        np.savez(tmp_path / "data.npz", x=levels.astype(dtype), y=np.array([b"a", b"b"]))
+        dataset = open_dataset(tmp_path / "data.npz")
+        assert np.array_equal(dataset.items[1].location.read(), levels[1])
+        assert dataset.classes == ("a", "b")
+        assert "taken as grey levels" in capsys.readouterr().err
 
 
 def test_npz_mistakes(tmp_path):

@@ -50,10 +50,29 @@ def test_every_kind_of_input_gives_the_same(model, by_hand, image, tmp_path):
         assert [label for label, _ in prediction.top] == [model.classes[i] for i in expected.topk(2).indices]
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F", "HSV", "La", "RGBa", "YCbCr"])
 def test_pil_images_of_any_mode(model, image, mode):
-    converted = image.convert("L").convert(mode) if mode in ("I;16", "F") else image.convert(mode)
+    steps = {"I;16": ("L",), "F": ("L",), "La": ("LA",), "RGBa": ("RGBA",)}.get(mode, ())
+    converted = image
+    for step in (*steps, mode):
+        converted = converted.convert(step)
     assert model.predict(converted)[0].label in "abcd"
+
+
+def test_a_pil_image_is_turned_upright_as_its_file_is(model, image, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.png", exif=exif)
+    from_file, from_pil = model.predict([tmp_path / "turned.png", Image.open(tmp_path / "turned.png")])
+    assert from_file.top == from_pil.top
+
+
+def test_a_loaded_model_takes_other_preprocessing_but_no_weights(model, image):
+    assert restune.predict(model, image, image_size=16)[0].top != restune.predict(model, image)[0].top
+    with pytest.raises(restune.UserError, match="has its weights"):
+        restune.predict(model, image, weights="resnet8.pth")
+    with pytest.raises(restune.UserError, match="different class names"):
+        model.with_classes(["a", "a", "b", "c"])
 
 
 def test_one_input_is_not_a_list(model, image, tmp_path):
@@ -72,7 +91,7 @@ def test_a_broken_input_raises_in_python_and_is_reported_by_the_verb(model, imag
         model.predict([tmp_path / "a.png", tmp_path / "b.png"])
     found = restune.predict(model, [tmp_path / "a.png", tmp_path / "b.png", tmp_path / "gone.png", tmp_path / "c.png"])
     assert [prediction.error is None for prediction in found] == [True, False, False, True]
-    assert found[2].error == "there is no such file"
+    assert found[2].error == f"there is no such file: {tmp_path / 'gone.png'}"
     assert found[0].top == found[3].top
     with pytest.raises(restune.UserError, match="cannot be a int"):
         model.predict([3])
@@ -81,11 +100,14 @@ def test_a_broken_input_raises_in_python_and_is_reported_by_the_verb(model, imag
 def test_folders_and_patterns(model, photos):
     assert [p.input for p in restune.predict(model, photos)] == [str(p) for p in sorted(photos.glob("*/*.jpg"))]
     assert len(restune.predict(model, [str(photos / "red" / "*.jpg"), photos / "blue" / "0.jpg"])) == 4
-    with pytest.raises(restune.UserError, match="matches no file"):
-        restune.predict(model, str(photos / "*.png"))
     (photos / "green").mkdir()
-    with pytest.raises(restune.UserError, match="no images"):
-        restune.predict(model, photos / "green")
+    found = restune.predict(model, [str(photos / "*.png"), photos / "green", "", photos / "red" / "0.jpg"])
+    assert [prediction.error for prediction in found] == [
+        "no file matches this pattern",
+        "there are no images in this folder",
+        "an empty name",
+        None,
+    ]
 
 
 def test_a_file_whose_name_looks_like_a_pattern(model, image, tmp_path):

@@ -47,6 +47,25 @@ WRAPPERS = {
 }
 
 
+def test_a_tensor_beside_the_weights(network, tmp_path):
+    state = network.state_dict()
+    torch.save({"state_dict": state, "model_ema": {}, "best": torch.tensor(3.0)}, tmp_path / "weights.PTH")
+    assert equal(read_weights(tmp_path / "weights.PTH").state, state)
+
+
+def test_a_plain_networks_weights_do_not_become_a_residual_network(tmp_path):
+    """Every tensor fits; only the bundle knows that the shortcuts were missing, or that a stride was another."""
+    plain = restune.create_model("resnet8", residual=False)
+    info = BundleInfo(spec=plain.spec, classes=tuple("0123456789"), preprocess=restune.ImagePreprocess(crop=32))
+    write_bundle(tmp_path / "plain.safetensors", plain.state_dict(), info)
+    for call in (restune.load, restune.create_model):
+        with pytest.raises(restune.UserError, match="another network: residual differ"):
+            call("resnet8", weights=tmp_path / "plain.safetensors")
+    again = restune.create_model("resnet8", residual=False, weights=tmp_path / "plain.safetensors", num_classes=3)
+    assert again.spec.residual is False
+    assert restune.load(tmp_path / "plain.safetensors").spec.residual is False
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".th", ".safetensors"])
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_every_wrapper(network, tmp_path, wrapper, suffix):
@@ -142,7 +161,12 @@ def test_another_networks_weights_are_refused(network, tmp_path):
     refused(tmp_path, restune.create_model("resnet8", width=8).state_dict(), r"is \[8, 3, 3, 3\], the network's \[16")
     refused(tmp_path, {**state, "extra.weight": torch.zeros(1)}, "left over extra.weight")
     refused(tmp_path, {k: v for k, v in state.items() if k != "bn1.running_mean"}, "missing bn1.running_mean")
-    refused(tmp_path, {**state, "bn1.weight": torch.full((16,), float("nan"))}, "NaN or Inf, in bn1.weight")
+    refused(tmp_path, {**state, "bn1.weight": torch.full((16,), float("nan"))}, "NaN, Inf. in bn1.weight")
+    refused(tmp_path, {**state, "bn1.running_var": torch.full((16,), -1.0)}, "bn1.running_var")
+    refused(tmp_path, {**state, "bn1.weight": torch.ones(16, dtype=torch.int8)}, "int8")
+    refused(tmp_path, {**state, "conv1.weight": state["conv1.weight"].to_sparse()}, "sparse")
+    refused(tmp_path, {**state, "fc.3.weight": torch.zeros(1)}, "left over fc.3.weight")
+    refused(tmp_path, {**state, "linear.weight": state["fc.weight"]}, "same name")
 
 
 def test_old_checkpoints_without_counters(network, tmp_path):
@@ -269,7 +293,13 @@ def rewrite(bundle, change):
     [
         (lambda h: h.update(schema_version=2), "schema 2; .* reads 1"),
         (lambda h: h.update(preprocess={"kind": "sound"}), "'sound'"),
-        (lambda h: h.update(task="telepathy"), "telepathy"),
+        (lambda h: h.update(task="multi-label"), "a task, 'multi-label'"),
+        (lambda h: h.update(kind="text"), "a kind, 'text'"),
+        (lambda h: h.update(calibration={"temperature": 2}), "a calibration"),
+        (lambda h: h.update(colour="red"), "a setting, 'colour'"),
+        (lambda h: h.update(classes=["a"] * 10), "a class twice"),
+        (lambda h: h.update(classes="abcdefghij"), "classes is no list"),
+        (lambda h: h["preprocess"].update(crop=32.5), "whole numbers"),
         (lambda h: h.update(classes=["a"]), "1 classes"),
         (lambda h: h.pop("spec"), "cannot be read"),
         (lambda h: h["spec"].update(warp=9), "'warp'"),

@@ -12,6 +12,22 @@ from pathlib import Path
 from restune.core.errors import UserError
 
 
+def user_path(text: str | Path) -> Path:
+    """A path as a person wrote it, with ``~`` expanded. Raises UserError for a home that is not there."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError("there is no such home folder", where=str(text), fix="write the whole path") from error
+
+
+def is_there(path: Path) -> bool:
+    """Whether something is at a path; False, not an error, for names too long and links that go in circles."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 @contextmanager
 def written_whole(destination: Path) -> Iterator[Path]:
     """Yield a temporary path beside `destination`; on success it is synced and renamed over it, else removed.
@@ -55,7 +71,7 @@ def cache_folder() -> Path:
     """``$RESTUNE_CACHE``, read at each call, or the platform's cache folder for this user. May not exist yet."""
     named = os.environ.get("RESTUNE_CACHE")
     if named:
-        return Path(named).expanduser()
+        return user_path(named)
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "restune"
     if sys.platform == "win32":

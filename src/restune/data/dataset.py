@@ -13,8 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restune.core.errors import UserError, shorten
+from restune.core.files import is_there
 
 SPLITS = ("train", "val", "test")
+MAX_BYTES = 512 * 2**20
+"""The largest file that is read as one item."""
 
 
 class Location(Protocol):
@@ -36,12 +39,16 @@ class FileLocation:
     path: Path
 
     def read(self) -> bytes:
+        if not is_there(self.path):
+            raise FileNotFoundError(f"there is no such file: {self.path}")
         if not self.path.is_file():  # a FIFO named .jpg would block, a folder has no bytes
-            raise FileNotFoundError("there is no such file" if not self.path.exists() else "it is not a file")
+            raise FileNotFoundError("it is not a file")
+        if self.path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"the file is larger than {MAX_BYTES // 2**20} MiB")
         return self.path.read_bytes()
 
     def signature(self) -> str:
-        return str(self.path.stat().st_size) if self.path.exists() else "missing"
+        return str(self.path.stat().st_size) if is_there(self.path) else "missing"
 
 
 @dataclass(frozen=True, slots=True)

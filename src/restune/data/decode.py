@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-MAX_BYTES = 512 * 2**20
+from restune.data.dataset import MAX_BYTES
+
 MAX_PIXELS = 89_478_485
 """Pillow's own limit, a quarter of a gigabyte of RGB. ``$RESTUNE_MAX_PIXELS`` sets another, up to twice this."""
 
@@ -97,18 +98,21 @@ def _decode_jpeg(content: bytes, channels: int) -> Tensor:
 def _from_pillow(image: Image.Image, channels: int) -> Tensor:
     image.load()
     image = ImageOps.exif_transpose(image)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = Image.fromarray(_to_uint8(np.asarray(image)))
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        image = Image.fromarray(_to_uint8(_sixteen_bit(np.asarray(image))))
+    elif image.mode == "F":  # Pillow's floats run from 0 to 255
+        image = Image.fromarray(_to_uint8(np.asarray(image) / np.float32(255)))
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        image = Image.new("RGB", rgba.size, "white")
+        image.paste(rgba, mask=rgba.getchannel("A"))
     image = image.convert("RGB" if channels == 3 else "L")
     pixels = torch.from_numpy(np.array(image))  # [H, W] or [H, W, C]
     return pixels.unsqueeze(0) if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
 
 
 def _from_array(array: NDArray[Any], channels: int) -> Tensor:
-    """``[H, W]``, ``[H, W, C]`` or ``[C, H, W]``; uint8, 16-bit, or floats from 0 to 1."""
+    """``[H, W]``, ``[H, W, C]`` or ``[C, H, W]``; see `_to_uint8` for what numbers mean."""
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise DecodeError(f"an image array has the shape [H, W] or [H, W, C], not {list(array.shape)}")
     pixels = torch.from_numpy(_to_uint8(array))
@@ -133,24 +137,32 @@ def _from_array(array: NDArray[Any], channels: int) -> Tensor:
     return pixels.permute(2, 0, 1).contiguous()
 
 
+def _sixteen_bit(array: NDArray[Any]) -> NDArray[np.uint16]:
+    """Pillow widens 16-bit greys to 32 bits in some formats."""
+    if array.min() < 0 or array.max() > 65535:
+        raise DecodeError(f"grey levels run from {array.min()} to {array.max()}, which is no 16-bit image")
+    return array.astype(np.uint16)
+
+
 def _to_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:
-    """Grey levels from 0 to 255. Wider integers count as 16 bits, floats as 0..1, or 0..255 when they exceed 1."""
+    """Grey levels from 0 to 255. The type decides, never an image's own values: uint16 runs to 65535, other whole
+    numbers to 255, floats to 1."""
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     if array.dtype == np.bool_:
         return np.where(array, np.uint8(255), np.uint8(0))
+    if array.dtype == np.uint16:
+        wide = array.astype(np.uint32)
+        return np.ascontiguousarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
     if array.dtype.kind not in "iuf":
         raise DecodeError(f"pixels of type {array.dtype} mean nothing here")
-    low, high = float(array.min()), float(array.max())
-    if not (np.isfinite(low) and np.isfinite(high)) or low < 0:
-        raise DecodeError(f"pixels run from {low:g} to {high:g}, which is no grey scale")
-    if array.dtype.kind == "f":
-        scale = 255.0 if high <= 1 else 1.0
-    else:
-        scale = 1.0 if array.dtype.itemsize == 1 else 255.0 / 65535.0
-    if high * scale > 255:
-        raise DecodeError(f"pixels go up to {high:g}, which is no known grey scale")
-    return np.ascontiguousarray((array.astype(np.float64) * scale).round().astype(np.uint8))
+    floats = array.dtype.kind == "f"
+    low, high, most = float(array.min()), float(array.max()), 1 if floats else 255
+    if not (low >= 0 and high <= most):
+        kind = "floats run from 0 to 1" if floats else "whole numbers run from 0 to 255 (uint16: to 65535)"
+        raise DecodeError(f"pixels run from {low:g} to {high:g}; {kind}")
+    scaled = (array.astype(np.float32) * 255).round() if floats else array
+    return np.ascontiguousarray(scaled.astype(np.uint8))
 
 
 def _not_an_image(content: bytes) -> str:

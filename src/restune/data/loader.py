@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from restune.core.errors import UserError
 from restune.core.machine import cpu_count
 from restune.data.dataset import Item
 from restune.data.decode import DecodeError
@@ -43,6 +44,10 @@ def read_batches(
     At most ``workers + 1`` batches are in memory besides the one being used. Workers are threads: decoding and
     resizing release the interpreter's lock. 0 workers decode in the caller's thread.
     """
+    if batch_size < 1 or (workers is not None and workers < 0):
+        raise UserError(
+            f"batches of {batch_size} by {workers} workers cannot be", where="batch_size, workers", fix="use 1 or more"
+        )
     slices = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
     workers = cpu_count() if workers is None else workers
     if workers == 0:
@@ -51,6 +56,7 @@ def read_batches(
         return
     # One thread of arithmetic a worker: several workers that each spread over all cores would get in their own way.
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode", initializer=torch.set_num_threads, initargs=(1,))
+    threads = torch.get_num_threads()
     waiting: deque[Future[Batch]] = deque()
     try:
         for part in slices:
@@ -61,13 +67,14 @@ def read_batches(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        torch.set_num_threads(threads)  # torch gives new threads what was set last, by whichever thread
 
 
 def read_item(item: Item, preprocess: ImagePreprocess) -> Tensor | str:
     """One item's uint8 ``[C, H, W]``, or why it cannot be read."""
     try:
         return preprocess.apply(item.location.read())
-    except (DecodeError, OSError, MemoryError) as error:
+    except (DecodeError, OSError, MemoryError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return reason or type(error).__name__
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,11 @@ class ImagePreprocess:
         if self.interpolation not in INTERPOLATIONS:
             hint = did_you_mean(self.interpolation, INTERPOLATIONS) or f"one of {', '.join(INTERPOLATIONS)}"
             raise UserError(f"unknown interpolation {self.interpolation!r}", where="--interpolation", fix=hint)
+        sizes = (self.crop,) if self.resize is None else (self.crop, self.resize)
+        if not all(isinstance(size, int) for size in sizes):
+            raise UserError(f"sizes are whole numbers of pixels, not {sizes}", where="preprocess")
+        if not all(math.isfinite(value) for value in (*self.mean, *self.std)):
+            raise UserError("mean and std must be finite", where="--mean, --std")
         if not 1 <= self.crop <= 4096:
             raise UserError(f"the image size must be 1 to 4096 pixels, not {self.crop}", where="--image-size")
         if self.resize is not None and not self.crop <= self.resize <= 8 * 4096:
@@ -50,8 +56,8 @@ class ImagePreprocess:
             )
         if len(self.mean) != len(self.std) or not self.mean:
             raise UserError("mean and std need one number a channel each", where="--mean, --std")
-        if any(value <= 0 for value in self.std):
-            raise UserError("every std must be above 0", where="--std")
+        if any(value < 1e-6 for value in self.std):
+            raise UserError("every std must be above 0.000001", where="--std")
 
     @property
     def channels(self) -> int:
@@ -80,8 +86,8 @@ class ImagePreprocess:
         image_size: int | None = None,
         crop: float | None = None,
         interpolation: str | None = None,
-        mean: tuple[float, ...] | None = None,
-        std: tuple[float, ...] | None = None,
+        mean: float | tuple[float, ...] | None = None,
+        std: float | tuple[float, ...] | None = None,
     ) -> ImagePreprocess:
         """A copy with some settings changed.
 
@@ -144,9 +150,10 @@ def preprocess_from_dict(content: Mapping[str, Any]) -> ImagePreprocess:
         raise UserError(f"the preprocessing settings cannot be read: {error}", where="preprocess") from error
 
 
-def _per_channel(values: tuple[float, ...] | None, channels: int, option: str) -> tuple[float, ...] | None:
+def _per_channel(values: float | tuple[float, ...] | None, channels: int, option: str) -> tuple[float, ...] | None:
     if values is None:
         return None
+    values = (float(values),) if isinstance(values, int | float) else tuple(values)
     if len(values) == 1:
         return values * channels
     if len(values) != channels:

@@ -14,6 +14,11 @@ _MODES = {
 _MAX_ASPECT = 16
 
 
+def interpolation_mode(name: str) -> InterpolationMode:
+    """torchvision's name for ours."""
+    return _MODES[name]
+
+
 def resize_and_crop(pixels: Tensor, resize: int | None, crop: int, interpolation: str) -> Tensor:
     """uint8 ``[C, H, W] -> [C, crop, crop]``: shorter side to `resize`, then the centre; see `ImagePreprocess`."""
     if resize is None:

@@ -169,7 +169,7 @@ class Counter:
         confusion = np.bincount(targets * count + predicted, minlength=count * count).reshape(count, count)
         return Evaluation(
             classes=self.classes,
-            confusion=confusion.astype(np.int64),
+            confusion=confusion.astype(np.int64, copy=False),
             top5_correct=self._top5 if count > 5 else None,
             ids=tuple(self._ids),
             targets=targets,

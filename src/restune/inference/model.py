@@ -15,6 +15,7 @@ from torch import Tensor
 
 from restune.core.console import progress
 from restune.core.errors import UserError
+from restune.core.files import user_path
 from restune.data.dataset import ArrayLocation, FileLocation, Item, Location
 from restune.data.loader import Batch, read_batches
 from restune.data.preprocess import ImagePreprocess
@@ -88,7 +89,9 @@ class Model:
         return self.module.spec
 
     def with_classes(self, classes: Sequence[str]) -> Model:
-        """The same model with its classes named, in the order of the logits."""
+        """The same model with its classes named, in the order of the logits. Raises UserError unless they fit."""
+        if len(set(classes)) != self.spec.num_classes or len(classes) != self.spec.num_classes:
+            raise UserError(f"{self.spec.num_classes} different class names are needed, not {len(classes)}")
         return replace(self, info=replace(self.info, classes=tuple(classes)), classes_known=True)
 
     def predict(self, inputs: Input | Iterable[Input], topk: int = 5, *, batch_size: int = 64) -> list[Prediction]:
@@ -151,8 +154,10 @@ class Model:
             return torch.zeros(0, self.spec.num_classes)
         with torch.inference_mode():
             images = self.preprocess.normalize(batch.pixels.to(self.device))
-            outputs: Tensor = function(images.contiguous(memory_format=torch.channels_last))
-            return outputs.float().cpu()
+            outputs: Tensor = function(images.contiguous(memory_format=torch.channels_last)).float().cpu()
+        if not bool(torch.isfinite(outputs).all()):
+            raise UserError("the network answers with NaN or Inf", where=self.source, fix="check its weights and --std")
+        return outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +175,15 @@ class ContentLocation:
 
 def as_items(inputs: Input | Iterable[Input]) -> list[Item]:
     """Inputs of any form as items without a target; an id is the path, or the position of given content."""
+    if not _is_one(inputs) and not isinstance(inputs, Iterable):
+        raise _no_input(inputs)
     listed = [inputs] if _is_one(inputs) else list(inputs)  # type: ignore[arg-type]
     return [_as_item(position, value) for position, value in enumerate(listed)]
 
 
 def _as_item(position: int, value: Any) -> Item:
     if isinstance(value, str | Path):
-        return Item(id=str(value), location=FileLocation(Path(value).expanduser()), target=-1)
+        return Item(id=str(value), location=FileLocation(user_path(value)), target=-1)
     return Item(id=f"input {position}", location=_location(value), target=-1)
 
 
@@ -184,16 +191,35 @@ def _location(value: Any) -> Location:
     if isinstance(value, bytes | bytearray):
         return ContentLocation(bytes(value))
     if isinstance(value, Tensor):
-        value = value.detach().cpu().numpy()
+        value = value.detach().cpu()
+        value = (value.float() if value.is_floating_point() else value).numpy()
     if isinstance(value, np.ndarray):
         return ArrayLocation(value[None], 0)
-    if hasattr(value, "save") and hasattr(value, "getbands"):  # a PIL image
-        if value.mode in ("RGB", "L"):
-            return ArrayLocation(np.asarray(value)[None], 0)
-        buffer = io.BytesIO()  # the decoder knows what to do with the other modes
-        value.save(buffer, format="PNG" if value.mode in ("1", "LA", "P", "RGBA", "I;16") else "TIFF")
-        return ContentLocation(buffer.getvalue())
-    raise UserError(f"an input cannot be a {type(value).__name__}", fix="give a path, bytes, an array, or a PIL image")
+    if hasattr(value, "getbands"):
+        return ContentLocation(_encoded(value))
+    raise _no_input(value)
+
+
+_PLAIN = {"La": "LA", "RGBa": "RGBA"}
+"""Pillow's modes of premultiplied transparency, which convert to no other."""
+
+
+def _encoded(image: Image.Image) -> bytes:
+    """A PIL image as a lossless file: the decoder knows what to do with every mode, orientation and transparency."""
+    keeps = image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I", "F", "CMYK")
+    form = "TIFF" if image.mode in ("I", "F", "CMYK") else "PNG"
+    buffer = io.BytesIO()
+    try:
+        (image if keeps else image.convert(_PLAIN.get(image.mode, "RGB"))).save(
+            buffer, format=form, compress_level=0, exif=image.getexif()
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"this image cannot be read: {error}", where="a PIL image") from error
+    return buffer.getvalue()
+
+
+def _no_input(value: Any) -> UserError:
+    return UserError(f"an input cannot be a {type(value).__name__}", fix="give a path, bytes, an array, or a PIL image")
 
 
 def _is_one(inputs: Any) -> bool:

@@ -55,7 +55,7 @@ def describe(spec: ResNetSpec, size: int) -> Description:
         x = torch.empty(1, spec.in_channels, *[size] * spec.dims)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.forward = _unchanged  # type: ignore[assignment]  # keeps shapes; meta norms are slow
+            module.forward = _unchanged  # type: ignore[method-assign]  # keeps shapes; meta norms are slow
     operations = _count_operations(model)
     stages = model.stages()
     with torch.no_grad():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 from restune.core.errors import UserError, did_you_mean
@@ -44,6 +44,12 @@ class StageSpec:
         _one_of("block", self.block, BLOCKS)
         for name in ("depth", "width", "stride", "dilation", "groups", "base_width"):
             _positive(name, getattr(self, name))
+        if int(self.width * self.base_width / 64) < 1:
+            raise UserError(
+                f"width {self.width} with base_width {self.base_width} leaves no channels",
+                where="StageSpec",
+                fix=f"use a width of at least {-(-64 // self.base_width)}",
+            )
         if self.block == "basic" and (self.groups != 1 or self.base_width != 64):
             raise UserError(
                 "basic blocks have no groups or base_width",
@@ -105,7 +111,7 @@ class ResNetSpec:
             _positive(name, getattr(self, name))
         for name in ("drop_path", "dropout"):
             _rate(name, getattr(self, name))
-        if not self.stages:
+        if not self.stages or not all(isinstance(stage, StageSpec) for stage in self.stages):
             raise UserError("a network needs at least one stage", where="ResNetSpec.stages")
         if self.zero_init_residual and (self.preact or not self.residual):
             kind = "pre-activation" if self.preact else "plain"
@@ -135,12 +141,7 @@ class ResNetSpec:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> ResNetSpec:
         """The spec that `to_dict` described. Raises UserError on unknown keys and wrong types."""
-        checked = _checked(cls, content)
-        stages = checked.get("stages", ())
-        if not isinstance(stages, list | tuple):
-            raise UserError("stages must be a list", where="ResNetSpec.stages")
-        made = tuple(StageSpec(**_checked(StageSpec, stage)) for stage in stages)
-        return cls(**{**checked, "stages": made})
+        return cls(**_checked(cls, content))
 
     def override(self, **changes: Any) -> ResNetSpec:
         """A copy with fields changed; shorthands apply to all stages.
@@ -165,11 +166,17 @@ class ResNetSpec:
         return replace(self, **_checked(type(self), {"stages": stages, **changes}))
 
 
+def same_structure(one: ResNetSpec, other: ResNetSpec) -> bool:
+    """Whether weights of one network mean the same in the other: all but head, input channels and training aids."""
+    aside = {"num_classes": 1, "in_channels": 1, "dropout": 0.0, "drop_path": 0.0, "zero_init_residual": False}
+    return replace(one, **aside) == replace(other, **aside)  # type: ignore[arg-type]
+
+
 SHORTHANDS = ("depths", "width", "block", "groups", "base_width")
 
 
 def _with_depths(stages: tuple[StageSpec, ...], depths: Any) -> tuple[StageSpec, ...]:
-    if isinstance(depths, int) or not depths:
+    if not isinstance(depths, list | tuple) or not depths:
         raise UserError(f"depths must have one number a stage, not {depths!r}", where="depths")
     made: list[StageSpec] = []
     for position, depth in enumerate(depths):
@@ -189,6 +196,9 @@ def _checked(cls: type, content: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise UserError(f"expected a mapping, not {type(content).__name__}", where=cls.__name__)
     kinds = {field.name: str(field.type) for field in fields(cls)}
+    needed = [field.name for field in fields(cls) if field.default is MISSING and field.name not in content]
+    if needed:
+        raise UserError(f"{needed[0]!r} is missing", where=cls.__name__)
     checked: dict[str, Any] = {}
     for name, value in content.items():
         if name not in kinds:
@@ -205,6 +215,12 @@ def _checked(cls: type, content: Mapping[str, Any]) -> dict[str, Any]:
 def _coerced(where: str, value: Any, kind: str) -> Any:
     if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if kind == "tuple[StageSpec, ...]":
+        if not isinstance(value, list | tuple):
+            raise UserError("stages must be a list", where=where)
+        return tuple(
+            stage if isinstance(stage, StageSpec) else StageSpec(**_checked(StageSpec, stage)) for stage in value
+        )
     wanted = {"int": int, "float": float, "bool": bool, "str": str}.get(kind)
     if wanted is not None and (type(value) is not wanted):
         raise UserError(f"expected {kind}, not {value!r}", where=where)

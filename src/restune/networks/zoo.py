@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from restune.core.errors import UserError, did_you_mean
@@ -88,6 +88,8 @@ ZOO: dict[str, ZooEntry] = {entry.name: entry for entry in _ENTRIES}
 
 def find(name: str) -> ZooEntry:
     """The zoo entry of that name. Raises UserError with a suggestion when there is none."""
+    if not isinstance(name, str):
+        raise UserError(f"a network's name is a string, not {name!r}", where="the model's name")
     if name not in ZOO:
         raise UserError(
             f"there is no network named {name!r}",
@@ -100,12 +102,3 @@ def find(name: str) -> ZooEntry:
 def list_models(pattern: str = "*") -> list[str]:
     """Names of the zoo that match a shell-style pattern, in the zoo's order."""
     return [name for name in ZOO if fnmatch.fnmatchcase(name, pattern)]
-
-
-def identify(spec: ResNetSpec) -> str | None:
-    """The zoo's name for a structure, whatever its head and input channels; None for a home-made one."""
-    for name, entry in ZOO.items():
-        same = replace(entry.spec, num_classes=spec.num_classes, in_channels=spec.in_channels, dropout=spec.dropout)
-        if same == spec:
-            return name
-    return None

@@ -8,7 +8,7 @@ from typing import Any
 from restune.core.console import note
 from restune.networks import zoo
 from restune.networks.resnet import ResNet
-from restune.weights.load import load_into, read_weights
+from restune.weights.load import load_into, read_weights, reject_other_structure
 
 
 def create_model(
@@ -41,5 +41,6 @@ def create_model(
     changes = {"num_classes": num_classes, "in_channels": in_channels}
     network = ResNet(spec.override(**spec_overrides, **{k: v for k, v in changes.items() if v is not None}))
     if found is not None:
+        reject_other_structure(found, network.spec)
         note(f"{name} with {found.source}: {load_into(network, found)}")
     return network

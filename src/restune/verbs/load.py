@@ -10,6 +10,7 @@ import torch
 
 from restune.core.console import note, warn
 from restune.core.errors import UserError, did_you_mean
+from restune.core.files import is_there, user_path
 from restune.data.preprocess import ImagePreprocess
 from restune.inference.model import Model
 from restune.networks import zoo
@@ -17,7 +18,14 @@ from restune.networks.resnet import ResNet
 from restune.networks.spec import ResNetSpec
 from restune.weights import hub
 from restune.weights.bundle import BundleInfo
-from restune.weights.load import WEIGHT_SUFFIXES, Weights, infer_model, load_into, read_weights
+from restune.weights.load import (
+    WEIGHT_SUFFIXES,
+    Weights,
+    infer_model,
+    load_into,
+    read_weights,
+    reject_other_structure,
+)
 
 
 def load(
@@ -38,8 +46,11 @@ def load(
     Raises UserError when nothing of that name exists, when the weights are another network's, or when they are
     needed and missing. Runs no code from any file and, for local files, uses no network.
     """
+    settings = {key: value for key, value in preprocess.items() if value is not None}
     if isinstance(model, Model):
-        return model
+        return _adjusted(model, weights, device, settings)
+    if not isinstance(model, str | Path):
+        raise UserError(f"a model is a path or a name, not {model!r}", where="MODEL")
     found, name = _find(model, weights)
     network = ResNet(_spec(found, name))
     report = load_into(network, found)
@@ -50,8 +61,8 @@ def load(
             fix="restune.create_model(NAME, weights=..., num_classes=...) gives a network to train",
         )
     note(f"{name or 'network'} from {found.source}: {report}")
-    settings = {key: value for key, value in preprocess.items() if value is not None}
     info = found.info or _info(found, name, network.spec, told=bool(settings))
+    info = replace(info, spec=network.spec)
     if settings:
         info = replace(info, preprocess=info.preprocess.override(**settings))
     if info.preprocess.channels != network.spec.in_channels:
@@ -62,6 +73,17 @@ def load(
     target = pick_device(device)
     network.eval().requires_grad_(False).to(target).to(memory_format=torch.channels_last)
     return Model(network, info, found.source, classes_known=found.classes is not None, device=target)
+
+
+def _adjusted(model: Model, weights: str | Path | None, device: str, settings: dict[str, Any]) -> Model:
+    """A loaded model with other preprocessing; it cannot get other weights or move."""
+    if weights is not None:
+        raise UserError("this model is loaded and has its weights", where="weights", fix="load it with these weights")
+    if device != "auto" and pick_device(device).type != model.device.type:
+        raise UserError(f"this model is loaded on {model.device}", where="device", fix="load it on the other device")
+    if not settings:
+        return model
+    return replace(model, info=replace(model.info, preprocess=model.preprocess.override(**settings)))
 
 
 def pick_device(device: str) -> torch.device:
@@ -78,14 +100,14 @@ def _find(model: str | Path, weights: str | Path | None) -> tuple[Weights, str |
     text = str(model)
     if weights is not None:
         return read_weights(weights), zoo.find(text).name
-    path = Path(model).expanduser()
-    if text in zoo.ZOO and not path.exists():
+    path = user_path(model)
+    if text in zoo.ZOO and not is_there(path):
         available = hub.available(text)
         examples = f"{available[-1]}, a file" if available else "a file"
         raise UserError(
             f"{text} is a network without weights", where="MODEL", fix=f"name them with --weights: {examples} or a run"
         )
-    if not path.exists() and not hub.is_published_reference(text):
+    if not is_there(path) and not hub.is_published_reference(text):
         looks_like_path = path.suffix in WEIGHT_SUFFIXES or len(path.parts) > 1
         what = "there is no such file" if looks_like_path else f"{text!r} is no file, no run and no network"
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -99,6 +121,7 @@ def _spec(found: Weights, name: str | None) -> ResNetSpec:
     if found.spec is not None and (name is None or name == found.model):
         return found.spec
     assert name is not None  # only a bundle may leave the name out, and it has a spec
+    reject_other_structure(found, zoo.find(name).spec)
     changes = {"num_classes": found.num_classes, "in_channels": found.in_channels}
     return zoo.find(name).spec.override(**{key: value for key, value in changes.items() if value is not None})
 
@@ -113,10 +136,10 @@ def _info(found: Weights, name: str | None, spec: ResNetSpec, *, told: bool) -> 
             note(f"these weights do not say how to prepare an image; {entry.name}'s default is used: {preprocess}")
     classes = found.classes
     if classes is None:
-        classes = tuple(str(number) for number in range(spec.num_classes))
+        classes = tuple(f"class {number}" for number in range(spec.num_classes))
     elif len(classes) != spec.num_classes:
         warn(f"{found.source} names {len(classes)} classes for {spec.num_classes} outputs; numbers are used instead")
-        classes = tuple(str(number) for number in range(spec.num_classes))
+        classes = tuple(f"class {number}" for number in range(spec.num_classes))
     return BundleInfo(
         spec=spec,
         name=name,

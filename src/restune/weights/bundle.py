@@ -19,7 +19,10 @@ from restune.networks.spec import ResNetSpec
 
 SCHEMA_VERSION = 1
 HEADER_KEY = "restune"
-TASKS = ("single-label", "multi-label", "regression")
+TASKS = ("single-label",)
+_KEYS = frozenset(
+    "schema_version kind task dtype name spec classes preprocess calibration training scores licence".split()  # noqa: SIM905
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +35,7 @@ class BundleInfo:
         preprocess: what turns an item into the network's input.
         name: the zoo's name for the structure, or None for a home-made one.
         kind: what the network reads: ``image``.
-        task: ``single-label``, ``multi-label`` or ``regression``.
+        task: ``single-label``; multi-label and regression are reserved.
         dtype: of the floating-point tensors in the file.
         calibration: how probabilities were corrected, if they were.
         training: how it was trained: verb, recipe, weights it started from.
@@ -74,8 +77,13 @@ class BundleInfo:
 def write_bundle(path: Path, state: Mapping[str, Tensor], info: BundleInfo) -> None:
     """Write the file, whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    try:
+        header = info.to_json()
+        header.encode()
+    except UnicodeEncodeError:
+        raise UserError("a class name is not valid UTF-8", where=str(path), fix="rename the class") from None
     with written_whole(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata={HEADER_KEY: info.to_json()})
+        safetensors.torch.save_file(tensors, temporary, metadata={HEADER_KEY: header})
 
 
 def read_info(path: Path) -> BundleInfo | None:
@@ -106,6 +114,7 @@ def _parse(text: str, path: Path) -> BundleInfo:
                 where=str(path),
                 fix="upgrade restune" if isinstance(version, int) and version > SCHEMA_VERSION else None,
             )
+        _reject_unknown(content, path)
         info = BundleInfo(
             spec=ResNetSpec.from_dict(content["spec"]),
             classes=tuple(str(name) for name in content["classes"]),
@@ -119,7 +128,7 @@ def _parse(text: str, path: Path) -> BundleInfo:
             scores=tuple(content["scores"]),
             licence=content["licence"],
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"this model's header cannot be read ({type(error).__name__}: {error})",
             where=str(path),
@@ -130,11 +139,29 @@ def _parse(text: str, path: Path) -> BundleInfo:
             f"this model's header names {len(info.classes)} classes, its network has {info.spec.num_classes}",
             where=str(path),
         )
-    if info.task not in TASKS:
-        raise UserError(
-            f"this model does {info.task!r}, which is not known here", where=str(path), fix="upgrade restune"
-        )
+    if len(set(info.classes)) != len(info.classes):
+        raise UserError("this model's header names a class twice", where=str(path))
     return info
+
+
+def _reject_unknown(content: Mapping[str, Any], path: Path) -> None:
+    """Anything in the header that this version would not honour is an error, not a guess."""
+    unknown = [key for key in content if key not in _KEYS]
+    wrong = {
+        "a setting": unknown[0] if unknown else None,
+        "a kind": content["kind"] if content["kind"] != "image" else None,
+        "a task": content["task"] if content["task"] not in TASKS else None,
+        "a calibration": content["calibration"],
+    }
+    for what, value in wrong.items():
+        if value is not None:
+            raise UserError(
+                f"this model has {what}, {value!r}, that this version of restune does not know",
+                where=str(path),
+                fix="upgrade restune",
+            )
+    if not isinstance(content["classes"], list):
+        raise TypeError("classes is no list")
 
 
 def _broken(path: Path, error: Exception) -> UserError:

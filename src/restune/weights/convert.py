@@ -33,9 +33,10 @@ def unwrap(content: Any, where: str) -> StateDict:
     """
     found = content
     for _ in range(4):  # deeper nesting is nobody's
-        if not isinstance(found, Mapping) or _is_state_dict(found):
+        inner = [found[key] for key in _WRAPPERS if isinstance(found, Mapping) and isinstance(found.get(key), Mapping)]
+        if not any(inner):
             break
-        found = next((found[key] for key in _WRAPPERS if isinstance(found.get(key), Mapping)), None)
+        found = next(candidate for candidate in inner if candidate)
     if not isinstance(found, Mapping) or not _is_state_dict(found):
         have = f"it has {shorten(content)}" if isinstance(content, Mapping) else f"it is a {type(content).__name__}"
         raise UserError(
@@ -43,7 +44,11 @@ def unwrap(content: Any, where: str) -> StateDict:
             where=where,
             fix="save the network's state_dict()",
         )
-    return to_ours({str(name): tensor for name, tensor in found.items() if isinstance(tensor, Tensor)})
+    tensors = {str(name): tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
+    state = to_ours(tensors)
+    if len(state) < len(tensors) - ("n_averaged" in tensors):
+        raise UserError("two tensors in this file have the same name once their prefixes are gone", where=where)
+    return state
 
 
 def to_ours(state: Mapping[str, Tensor]) -> StateDict:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from restune.core.errors import UserError, shorten
+from restune.core.files import is_there, user_path
 from restune.data.preprocess import ImagePreprocess, preprocess_from_dict
 from restune.networks.resnet import ResNet
-from restune.networks.spec import ResNetSpec
+from restune.networks.spec import ResNetSpec, same_structure
 from restune.networks.zoo import ZOO
 from restune.weights import bundle, hub
 from restune.weights.convert import StateDict, adapt_first_convolution, unwrap
@@ -92,11 +93,9 @@ def read_weights(reference: str | Path) -> Weights:
 
     A file or folder of that name wins over a published name. Raises UserError when nothing of the kind is there.
     """
-    path = Path(reference).expanduser()
-    if path.is_dir():
-        return _read_run(path)
-    if path.is_file():
-        return _read_file(path)
+    path = user_path(reference)
+    if is_there(path):
+        return _read_run(path) if path.is_dir() else _read_file(path)
     if hub.is_published_reference(str(reference)):
         return _read_published(str(reference))
     if path.suffix in WEIGHT_SUFFIXES or len(path.parts) > 1:
@@ -118,6 +117,7 @@ def load_into(network: ResNet, weights: Weights) -> LoadReport:
     """
     own = network.state_dict()
     given = dict(weights.state)
+    _reject_strange_tensors(given, weights.source)
     adapted = _adapt_input(own, given)
     new = [
         name for name in own if name.startswith("fc.") and (name not in given or given[name].shape != own[name].shape)
@@ -126,19 +126,35 @@ def load_into(network: ResNet, weights: Weights) -> LoadReport:
     wrong = [name for name in own if name in given and name not in new and given[name].shape != own[name].shape]
     counters = [name for name in own if name.endswith("num_batches_tracked") and name not in given]  # old checkpoints
     missing = [name for name in own if name not in given and name not in new and name not in counters]
-    left_over = [name for name in ignored if not name.startswith("fc.")]
+    left_over = [name for name in ignored if name not in ("fc.weight", "fc.bias")]
     if missing or wrong or left_over:
         raise _other_network(weights.source, missing, wrong, left_over, own, given)
     matched = [name for name in own if name in given and name not in new]
     broken = [name for name in matched if not bool(torch.isfinite(given[name]).all())]
+    broken += [name for name in matched if name.endswith("running_var") and bool((given[name] < 0).any())]
     if broken:
-        raise UserError(f"these weights hold NaN or Inf, in {shorten(broken)}", where=weights.source)
+        raise UserError(f"these weights hold impossible numbers (NaN, Inf) in {shorten(broken)}", where=weights.source)
     network.load_state_dict({name: given.get(name, own[name]) if name in matched else own[name] for name in own})
     return LoadReport(
         matched=tuple(name for name in matched if name not in adapted),
         adapted=tuple(adapted),
         new=tuple(new),
         ignored=tuple(ignored),
+    )
+
+
+def reject_other_structure(weights: Weights, spec: ResNetSpec) -> None:
+    """Raise UserError where a bundle says that its network is built otherwise, even if every tensor would fit:
+    strides, dilation and missing shortcuts leave no tensors."""
+    if weights.spec is None or same_structure(weights.spec, spec):
+        return
+    theirs, ours = weights.spec.to_dict(), spec.to_dict()
+    differing = [key for key in ours if ours[key] != theirs[key] and key not in ("num_classes", "in_channels")]
+    raise UserError(
+        f"these weights are of another network: {shorten(differing)} differ",
+        where=weights.source,
+        fix="load the bundle itself, or repeat its settings: "
+        + shorten(f"{key}={theirs[key]!r}" for key in differing if key != "stages"),
     )
 
 
@@ -179,7 +195,9 @@ def _read_run(folder: Path) -> Weights:
 
 
 def _read_file(path: Path) -> Weights:
-    if path.suffix == ".safetensors":
+    if not path.is_file():
+        raise UserError("this is no regular file", where=str(path))
+    if path.suffix.lower() == ".safetensors":
         info = bundle.read_info(path)
         state = _as_float32(unwrap(bundle.read_tensors(path), str(path)))
         if info is None:
@@ -194,7 +212,7 @@ def _read_file(path: Path) -> Weights:
             info=info,
             licence=info.licence,
         )
-    if path.suffix in PICKLE_SUFFIXES:
+    if path.suffix.lower() in PICKLE_SUFFIXES:
         return Weights(state=_as_float32(unwrap(_read_pickle(path), str(path))), source=str(path))
     raise UserError(
         f"a file ending in {path.suffix!r} holds no weights",
@@ -229,8 +247,11 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    lines = str(error).splitlines() or [type(error).__name__]
-    return UserError(f"this file cannot be read: {lines[0][:200]}", where=str(path), fix="download or save it again")
+    text = next(iter(str(error).splitlines()), "")
+    reason = f"{type(error).__name__} {text[:200]}".strip() if path.stat().st_size else "it is empty"
+    return UserError(
+        f"this file is no readable checkpoint ({reason})", where=str(path), fix="download or save it again"
+    )
 
 
 def _read_published(reference: str) -> Weights:
@@ -249,6 +270,14 @@ def _read_published(reference: str) -> Weights:
 
 def _as_float32(state: StateDict) -> StateDict:
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+
+
+def _reject_strange_tensors(given: StateDict, source: str) -> None:
+    """Sparse, quantised, complex and whole-number tensors cannot be weights here."""
+    for name, tensor in given.items():
+        counter = name.endswith("num_batches_tracked")
+        if tensor.layout != torch.strided or tensor.is_meta or not (tensor.is_floating_point() or counter):
+            raise UserError(f"{name} holds {tensor.dtype} ({tensor.layout}), not plain floats", where=source)
 
 
 def _first_convolution(state: StateDict) -> str:

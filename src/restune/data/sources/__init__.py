@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from restune.core.errors import UserError, did_you_mean, shorten
+from restune.core.files import is_there, user_path
 from restune.data.dataset import DataOptions, Dataset
 from restune.data.sources import archive, arrays, folder, named, table
 
@@ -38,15 +39,17 @@ def open_dataset(data: str | Path | Dataset, options: DataOptions | None = None)
 
 
 def _read(data: str | Path, options: DataOptions) -> Dataset:
-    path = Path(data).expanduser()
-    if str(data).lower() in named.NAMES and not path.exists():
+    path = user_path(data)
+    if str(data).lower() in named.NAMES and not is_there(path):
         return named.open_named(str(data).lower(), options)
-    if not path.exists():
+    if not is_there(path):
         hint = did_you_mean(path.name, [*_neighbours(path), *named.NAMES])
         names = f"DATA is a folder, a .csv/.tsv/.parquet, an .npz, a .tar(.gz), or one of {', '.join(named.NAMES)}"
         raise UserError("there is no such data", where=str(data), fix=hint or names)
     if path.is_dir():
         return folder.open_folder(path)
+    if not path.is_file():
+        raise UserError("this is neither a folder nor a regular file", where=str(path))
     name = path.name.lower()
     if name.endswith(TABLE_SUFFIXES):
         return table.open_table(path, options)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from restune.core.console import note
 from restune.core.errors import UserError
 from restune.data.dataset import ArrayLocation, Dataset, Item
 
@@ -22,7 +22,9 @@ def open_npz(path: Path) -> Dataset:
         with np.load(path, allow_pickle=False) as content:
             images = _array(content, ("images", "x"), path)
             labels = _array(content, ("labels", "y"), path)
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # numpy's reader lets whatever a broken file provokes escape
         reason = "it holds pickled objects, which are never loaded" if "pickle" in str(error).lower() else str(error)
         raise UserError(f"this npz cannot be read: {reason}", where=str(path)) from error
     return from_arrays(images, labels, source=str(path))
@@ -43,12 +45,17 @@ def from_arrays(images: NDArray[Any], labels: NDArray[Any], source: str) -> Data
             where=source,
             fix="give one label an image",
         )
+    if labels.dtype.kind == "S":
+        labels = np.char.decode(labels, "utf-8", "replace")
+    if labels.dtype.kind not in "iubUf":
+        raise UserError(f"the labels are of type {labels.dtype}", where=source, fix="store whole numbers or strings")
     if labels.dtype.kind == "f":
         raise UserError(
             "the labels are floats",
             where=source,
             fix="store classes as whole numbers or strings: labels.astype(int)",
         )
+    images = _grey_levels(images)
     values = sorted(set(labels.tolist()))
     index = {value: position for position, value in enumerate(values)}
     digits = len(str(max(len(images) - 1, 0)))
@@ -57,6 +64,15 @@ def from_arrays(images: NDArray[Any], labels: NDArray[Any], source: str) -> Data
         for row, value in enumerate(labels.tolist())
     )
     return Dataset(items=items, classes=tuple(str(value) for value in values), source=source)
+
+
+def _grey_levels(images: NDArray[Any]) -> NDArray[Any]:
+    """Images whose numbers are 0..255 in a type that says otherwise as uint8: decided for all images at once."""
+    wide = images.dtype == np.uint16 or images.dtype.kind == "f"
+    if not wide or not images.size or not 1 < images.max() <= 255 or images.min() < 0:
+        return images
+    note(f"the images are {images.dtype} and go up to {images.max():g}: taken as grey levels from 0 to 255")
+    return images.round().astype(np.uint8) if images.dtype.kind == "f" else images.astype(np.uint8)
 
 
 def _array(content: Any, names: tuple[str, ...], path: Path) -> NDArray[Any]:

@@ -35,26 +35,33 @@ def is_image_name(name: str) -> bool:
 
 
 def walk_images(folder: Path) -> Iterator[Path]:
-    """Images under a folder, sorted, hidden names left out. Links to folders are followed, each folder once."""
-    yield from _walk(folder, set())
+    """Images under a folder, sorted, hidden names left out. Links are followed, but not back up."""
+    yield from _walk(folder, frozenset())
 
 
-def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
+def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
     try:
         status = folder.stat()
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(f"cannot read this folder: {error.strerror}", where=str(folder)) from error
-    if (status.st_dev, status.st_ino) in seen:  # a link back up would go round for ever
+    here = (status.st_dev, status.st_ino)
+    if here in above:  # a link back up would go round for ever
         return
-    seen.add((status.st_dev, status.st_ino))
     for entry in entries:
         if is_hidden(entry.name):
             continue
-        if entry.is_dir():
-            yield from _walk(Path(entry.path), seen)
+        if _is_folder(entry):
+            yield from _walk(Path(entry.path), above | {here})
         elif is_image_name(entry.name):
             yield Path(entry.path)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def open_folder(folder: Path) -> Dataset:
@@ -74,7 +81,14 @@ def from_named_files(files: Iterable[tuple[str, Location]], source: str) -> Data
         )
     found = _without_wrappers(found)
     split_of = {name: SPLIT_FOLDERS[name.lower()] for name in {p.parts[0] for p, _ in found} if _is_split(name)}
-    has_splits = bool(split_of) and all(path.parts[0] in split_of for path, _ in found)
+    others = sorted({path.parts[0] for path, _ in found} - set(split_of))
+    has_splits = bool(split_of) and not others
+    if split_of and others and min(len(path.parts) for path, _ in found) > 2:
+        raise UserError(
+            f"split folders ({shorten(sorted(split_of))}) stand beside others ({shorten(others)})",
+            where=source,
+            fix="move the others away, or rename them to train, val or test",
+        )
     depth = 2 if has_splits else 1
     loose = [path for path, _ in found if len(path.parts) <= depth]
     if loose:
@@ -100,6 +114,8 @@ def from_named_files(files: Iterable[tuple[str, Location]], source: str) -> Data
 def _without_wrappers(found: list[tuple[PurePosixPath, Location]]) -> list[tuple[PurePosixPath, Location]]:
     """Drop outer folders that hold everything, as archives have (``test/airplane/1.jpg``), but keep the class level."""
     while len({path.parts[0] for path, _ in found}) == 1 and min(len(path.parts) for path, _ in found) > 2:
+        if _is_split(found[0][0].parts[0]):
+            break
         found = [(PurePosixPath(*path.parts[1:]), location) for path, location in found]
     return found
 

@@ -36,6 +36,17 @@ _IMAGENETTE = {
     "n03888257": "parachute",
 }
 
+# of the network, the disk and the unpackers; torchvision raises RuntimeError for a wrong checksum
+_FAILURES = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    http.client.HTTPException,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
 _Content = tuple[list[Item], tuple[str, ...]]
 
 
@@ -101,17 +112,14 @@ def _bring(part: _Part, name: str, folder: Path) -> None:
                 download_url(part.url, folder, md5=part.md5)
                 extract_archive(archive, staging)
             (Path(staging) / part.provides).replace(target)
-    except (
-        *(OSError, RuntimeError, EOFError, http.client.HTTPException),
-        *(tarfile.TarError, zipfile.BadZipFile, zlib.error),
-    ) as error:
+    except _FAILURES as error:
         unpacked = "" if archive == target else f", where it will be unpacked to {part.provides}"
         fix = f"check the network; without one, get {part.file_name} in another way and put it at {archive}{unpacked}"
         pickled = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}.get(name)
         if pickled and (folder / pickled).exists():
             fix += f" ({pickled} beside it is the pickled edition, which is never loaded: get the binary one)"
         raise UserError(
-            f"cannot download {part.file_name} of {name} (md5 {part.md5}): {getattr(error, 'reason', error)}",
+            f"cannot get {part.file_name} of {name} (md5 {part.md5}): {getattr(error, 'reason', error)}",
             where=part.url,
             fix=fix,
         ) from error

@@ -7,6 +7,7 @@ from typing import Any
 
 from restune.core.console import note
 from restune.core.errors import UserError, did_you_mean, shorten
+from restune.core.files import user_path
 from restune.data.dataset import DataOptions, Dataset, FileLocation, Item
 from restune.data.sources.folder import SPLIT_FOLDERS, is_image_name
 
@@ -23,7 +24,7 @@ PATH_NAMES = (
     "image_id",
 )
 LABEL_NAMES = ("label", "class", "target", "category", "y", "class_name", "label_name", "species")
-SPLIT_NAMES = ("split", "subset", "set", "fold", "partition")
+SPLIT_NAMES = ("split", "subset", "partition")
 
 
 def open_table(path: Path, options: DataOptions) -> Dataset:
@@ -45,7 +46,7 @@ def open_table(path: Path, options: DataOptions) -> Dataset:
     values = _labels(columns[labels], labels, path, first_row)
     classes = tuple(sorted(set(values)))
     index = {name: position for position, name in enumerate(classes)}
-    root = options.root or path.parent
+    root = user_path(options.root) if options.root else path.parent
     items = []
     for row, file in enumerate(columns[paths]):
         where = f"{path}, row {row + first_row}"
@@ -74,10 +75,11 @@ def _read(path: Path, options: DataOptions) -> dict[str, list[Any]]:
         reason = str(error).splitlines()[0]
         hint = "name the encoding with --encoding, such as --encoding latin-1" if "UTF" in reason.upper() else None
         raise UserError(f"this table cannot be read: {reason}", where=str(path), fix=hint) from error
-    repeated = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+    names = [name.strip() for name in table.column_names]
+    repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise UserError(f"the column {repeated[0]!r} stands twice in this table", where=str(path), fix="rename one")
-    return {name.strip(): table.column(position).to_pylist() for position, name in enumerate(table.column_names)}
+    return {name: table.column(position).to_pylist() for position, name in enumerate(names)}
 
 
 def _read_parquet(path: Path) -> Any:

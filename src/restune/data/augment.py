@@ -1,0 +1,283 @@
+"""Training views: what changes an image at random, with every parameter drawn from stateless streams.
+
+Parameters are drawn for whole batches by numpy; the pixels are changed by torchvision's functions. Geometry that
+depends on an image's own size works item by item (`crop_view`), everything else on batches of one size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
+
+from restune.core.streams import generator, uniforms
+from restune.data.preprocess import ImagePreprocess
+from restune.data.resize import interpolation_mode, resize_and_crop
+
+CROP_DRAWS = 40
+"""Numbers an item's random resized crop may use: ten tries of area, ratio and place, as torchvision's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """Which changes, and how strong. All off by default.
+
+    Args:
+        crop_scale: least and most share of the image's area that a random resized crop takes (Szegedy et al.
+            2015); None: the inference crop.
+        crop_ratio: least and most width over height of that crop.
+        shift: pad by this many pixels and crop back at random (He et al. 2016, section 4.2).
+        flip: mirror left-right half of the time. Wrong for digits and text.
+        policy: ``none``, ``trivial`` (Müller and Hutter 2021) or ``rand`` (Cubuk et al. 2020).
+        rand_ops, rand_magnitude: how many operations `rand` chains, and how strong they are (0 to 30).
+        erase: share of images of which a rectangle is replaced by the mean (Zhong et al. 2017).
+        repeats: visits of each item in a row of its epoch's draws (Hoffer et al. 2020); each looks different.
+    """
+
+    crop_scale: tuple[float, float] | None = None
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    shift: int = 0
+    flip: bool = False
+    policy: str = "none"
+    rand_ops: int = 2
+    rand_magnitude: int = 9
+    erase: float = 0.0
+    repeats: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where in a run a batch stands; with the seed, all that its randomness depends on.
+
+    Args:
+        seed: of the run.
+        epoch: from 0.
+        positions: of the batch's items in the epoch's order.
+        step: of the whole run, from 0.
+    """
+
+    seed: int
+    epoch: int
+    positions: tuple[int, ...]
+    step: int
+
+    def draw(self, purpose: str, count: int) -> NDArray[np.float64]:
+        """``[batch, count]`` numbers in [0, 1)."""
+        return uniforms(self.seed, purpose, self.positions, count, self.epoch)
+
+
+def crop_views(images: Sequence[Tensor], augment: Augment, preprocess: ImagePreprocess, place: Place) -> Tensor:
+    """uint8 ``[N, C, crop, crop]`` from images of any sizes: the random resized crops, or the inference crops."""
+    if augment.crop_scale is None:
+        return torch.stack(
+            [resize_and_crop(image, preprocess.resize, preprocess.crop, preprocess.interpolation) for image in images]
+        )
+    draws = place.draw("crop", CROP_DRAWS)
+    return torch.stack(
+        [_random_resized_crop(image, augment, preprocess, row) for image, row in zip(images, draws, strict=True)]
+    )
+
+
+def augment_pixels(images: Tensor, augment: Augment, place: Place) -> Tensor:
+    """uint8 ``[N, C, H, W]`` to the same shape: shift, flip, policy."""
+    if augment.shift:
+        images = _shift(images, augment.shift, place.draw("shift", 2))
+    if augment.flip:
+        mirrored = torch.from_numpy(place.draw("flip", 1)[:, 0] < 0.5)
+        images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
+    if augment.policy == "trivial":
+        images = _trivial_augment(images, place.draw("trivial", 3))
+    elif augment.policy == "rand":
+        images = _rand_augment(images, augment, place.draw("rand", 2 * augment.rand_ops))
+    return images
+
+
+def erase(images: Tensor, share: float, place: Place) -> Tensor:
+    """Normalised float ``[N, C, H, W]`` with rectangles of 2 to 33% of the area set to 0, the mean; in place."""
+    height, width = images.shape[2:]
+    for row, draw in zip(images, place.draw("erase", 5), strict=True):
+        if draw[0] >= share:
+            continue
+        area = height * width * (0.02 + draw[1] * (0.33 - 0.02))
+        ratio = math.exp(math.log(0.3) + draw[2] * (math.log(3.3) - math.log(0.3)))
+        h = min(height, max(1, round(math.sqrt(area * ratio))))
+        w = min(width, max(1, round(math.sqrt(area / ratio))))
+        top, left = int(draw[3] * (height - h + 1)), int(draw[4] * (width - w + 1))
+        row[:, top : top + h, left : left + w] = 0
+    return images
+
+
+def mix(images: Tensor, targets: Tensor, *, mixup: float, cutmix: float, place: Place) -> tuple[Tensor, Tensor]:
+    """Each image with its neighbour in the batch: blended (Zhang et al. 2018) or pasted (Yun et al. 2019).
+
+    Args:
+        images: normalised ``[N, C, H, W]``.
+        targets: probabilities ``[N, num_classes]``.
+        mixup, cutmix: the Beta distribution's parameter, 0 for off; with both on, a batch gets one of the two.
+    """
+    random = generator(place.seed, "mix", place.step)
+    use_cutmix = cutmix > 0 and (mixup <= 0 or random.random() < 0.5)
+    alpha = cutmix if use_cutmix else mixup
+    keep = float(random.beta(alpha, alpha))
+    other, other_targets = images.roll(1, 0), targets.roll(1, 0)
+    if use_cutmix:
+        top, bottom, left, right = _cutmix_box(images.shape[2], images.shape[3], keep, random)
+        images = images.clone()
+        images[:, :, top:bottom, left:right] = other[:, :, top:bottom, left:right]
+        keep = 1 - (bottom - top) * (right - left) / (images.shape[2] * images.shape[3])
+    else:
+        images = images.lerp(other, 1 - keep)
+    return images, targets * keep + other_targets * (1 - keep)
+
+
+def _cutmix_box(height: int, width: int, keep: float, random: np.random.Generator) -> tuple[int, int, int, int]:
+    side = math.sqrt(1 - keep)
+    half_h, half_w = int(side * height / 2), int(side * width / 2)
+    y, x = int(random.random() * height), int(random.random() * width)
+    return max(0, y - half_h), min(height, y + half_h), max(0, x - half_w), min(width, x + half_w)
+
+
+def _random_resized_crop(
+    image: Tensor, augment: Augment, preprocess: ImagePreprocess, draw: NDArray[np.float64]
+) -> Tensor:
+    assert augment.crop_scale is not None
+    height, width = image.shape[1:]
+    top, left, h, w = _crop_box(height, width, augment.crop_scale, augment.crop_ratio, draw)
+    size = [preprocess.crop, preprocess.crop]
+    cropped: Tensor = functional.resized_crop(
+        image, top, left, h, w, size, interpolation_mode(preprocess.interpolation), antialias=True
+    )
+    return cropped
+
+
+def _crop_box(
+    height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float], draw: NDArray[np.float64]
+) -> tuple[int, int, int, int]:
+    """torchvision's RandomResizedCrop: ten tries, then the largest centre crop of an allowed ratio."""
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    for area_draw, ratio_draw, top_draw, left_draw in draw.reshape(10, 4):
+        area = height * width * (scale[0] + area_draw * (scale[1] - scale[0]))
+        shape = math.exp(low + ratio_draw * (high - low))
+        w, h = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
+        if 0 < w <= width and 0 < h <= height:
+            return int(top_draw * (height - h + 1)), int(left_draw * (width - w + 1)), h, w
+    shape = min(max(width / height, ratio[0]), ratio[1])
+    w, h = (width, round(width / shape)) if width / height < shape else (round(height * shape), height)
+    w, h = min(w, width), min(h, height)
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def _shift(images: Tensor, by: int, draw: NDArray[np.float64]) -> Tensor:
+    """Pad with zeros and crop back at another place, by gathering rows and columns for the whole batch at once."""
+    count, _, height, width = images.shape
+    padded = torch.nn.functional.pad(images, [by] * 4)
+    offsets = torch.from_numpy((draw * (2 * by + 1)).astype(np.int64))
+    rows = (offsets[:, :1] + torch.arange(height)).view(count, 1, height, 1)
+    columns = (offsets[:, 1:] + torch.arange(width)).view(count, 1, 1, width)
+    batch = torch.arange(count).view(count, 1, 1, 1)
+    channels = torch.arange(images.shape[1]).view(1, -1, 1, 1)
+    shifted: Tensor = padded[batch, channels, rows, columns]
+    return shifted
+
+
+_GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
+_SIGNED = (*_GEOMETRIC, "brightness", "color", "contrast", "sharpness")
+OPERATIONS = ("identity", *_SIGNED, "posterize", "solarize", "auto_contrast", "equalize")
+"""TrivialAugment's and RandAugment's operations."""
+
+
+def apply_operation(image: Tensor, name: str, strength: float) -> Tensor:
+    """One operation on uint8 ``[C, H, W]`` at a strength in its own unit, as torchvision's policies apply it."""
+    if name in _GEOMETRIC:
+        return _apply_geometric(image, name, strength)
+    factors = {
+        "brightness": functional.adjust_brightness,
+        "color": functional.adjust_saturation,
+        "contrast": functional.adjust_contrast,
+        "sharpness": functional.adjust_sharpness,
+    }
+    result: Tensor = image
+    if name in factors:
+        if name == "color" and image.shape[0] != 3:  # saturation means nothing without colours
+            return image
+        result = factors[name](image, 1.0 + strength)
+    elif name == "posterize":
+        result = functional.posterize(image, int(strength))
+    elif name == "solarize":
+        result = functional.solarize(image, strength)
+    elif name == "auto_contrast":
+        result = functional.autocontrast(image)
+    elif name == "equalize":
+        result = functional.equalize(image)
+    return result
+
+
+def _apply_geometric(image: Tensor, name: str, strength: float) -> Tensor:
+    angle, translate, shear, center = 0.0, [0, 0], [0.0, 0.0], None
+    if name == "rotate":
+        rotated: Tensor = functional.rotate(image, strength, InterpolationMode.NEAREST)
+        return rotated
+    if name.startswith("translate"):
+        translate["xy".index(name[-1])] = int(strength)
+    else:
+        shear["xy".index(name[-1])] = math.degrees(math.atan(strength))
+        center = [0.0, 0.0]  # as in the AutoAugment paper's code: the top left corner stays
+    moved: Tensor = functional.affine(
+        image, angle=angle, translate=translate, scale=1.0, shear=shear, center=center,
+        interpolation=InterpolationMode.NEAREST,
+    )  # fmt: skip
+    return moved
+
+
+def _trivial_augment(images: Tensor, draw: NDArray[np.float64]) -> Tensor:
+    """One operation an image at a random one of 31 strengths."""
+    changed = []
+    for image, (which, strength, sign) in zip(images, draw, strict=True):
+        name = OPERATIONS[int(which * len(OPERATIONS))]
+        changed.append(apply_operation(image, name, _trivial_strength(name, int(strength * 31), sign)))
+    return torch.stack(changed)
+
+
+def _trivial_strength(name: str, level: int, sign: float) -> float:
+    most = {"shear_x": 0.99, "shear_y": 0.99, "translate_x": 32.0, "translate_y": 32.0, "rotate": 135.0}
+    if name == "posterize":
+        return float(8 - round(level / ((31 - 1) / 6)))
+    if name == "solarize":
+        return 255.0 * (1 - level / 30)
+    strength = most.get(name, 0.99) * level / 30
+    return -strength if name in _SIGNED and sign < 0.5 else strength
+
+
+def _rand_augment(images: Tensor, augment: Augment, draw: NDArray[np.float64]) -> Tensor:
+    """`rand_ops` random operations an image, all at one strength."""
+    changed = []
+    for image, row in zip(images, draw, strict=True):
+        for which, sign in row.reshape(-1, 2):
+            name = OPERATIONS[int(which * len(OPERATIONS))]
+            image = apply_operation(image, name, _rand_strength(name, augment.rand_magnitude, sign, image.shape))
+        changed.append(image)
+    return torch.stack(changed)
+
+
+def _rand_strength(name: str, magnitude: int, sign: float, shape: Sequence[int]) -> float:
+    share = magnitude / 30
+    most = {
+        "shear_x": 0.3,
+        "shear_y": 0.3,
+        "translate_x": 150.0 / 331.0 * shape[2],
+        "translate_y": 150.0 / 331.0 * shape[1],
+        "rotate": 30.0,
+    }
+    if name == "posterize":
+        return float(8 - round(magnitude / ((31 - 1) / 4)))
+    if name == "solarize":
+        return 255.0 * (1 - share)
+    strength = most.get(name, 0.9) * share
+    return -strength if name in _SIGNED and sign < 0.5 else strength

@@ -1,0 +1,167 @@
+"""Which items train, which choose, which are kept for the end: given, or drawn once from the seed."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from restune.core.errors import UserError, shorten
+from restune.core.files import write_text
+from restune.core.streams import generator
+from restune.data.dataset import Dataset, Item
+
+MIN_CLASS_ITEMS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """The items of a run, each on one side.
+
+    Args:
+        train, val, test: data sets with the same classes; val and test may be None.
+        left_out: items that are used nowhere, by id, with the reason.
+    """
+
+    train: Dataset
+    val: Dataset | None
+    test: Dataset | None
+    left_out: Mapping[str, str]
+
+    def counts(self) -> dict[str, int]:
+        """Items a side."""
+        sides = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: len(side) for name, side in sides.items() if side is not None}
+
+
+def split_dataset(
+    dataset: Dataset,
+    *,
+    val: float | Dataset | None,
+    test: float | Dataset | None,
+    unreadable: Mapping[str, str],
+    seed: int,
+    min_class_items: int = MIN_CLASS_ITEMS,
+) -> Splits:
+    """Sides as the data names them; a share that is asked for is drawn from train, by class and by group.
+
+    Args:
+        val, test: another data set with the same classes, a share of train, or None for what the data names
+            (val: 20% where it names none).
+        unreadable: items to leave out, by id, with the reason.
+        seed: decides the draw; the same seed draws the same.
+        min_class_items: fewest items a class may have.
+
+    Raises UserError for classes that are too small or missing on one side, and for shares that leave nothing.
+    """
+    readable = replace(dataset, items=tuple(item for item in dataset.items if item.id not in unreadable))
+    named = readable.splits()
+    pool = [item for item in readable.items if item.split in (None, "train")]
+    if not pool:
+        raise UserError("this data has no items to train on", where=dataset.source, fix=f"it has {named}")
+    _reject_small_classes(replace(readable, items=tuple(pool)), min_class_items)
+    sides: dict[str, Dataset | None] = {}
+    for side, wanted in (("test", test), ("val", val)):
+        if isinstance(wanted, Dataset):
+            kept = tuple(item for item in wanted.items if item.id not in unreadable)
+            sides[side] = replace(wanted, items=kept)
+        elif wanted is None and side in named:
+            sides[side] = readable.select(side)
+        else:
+            share = (0.2 if side == "val" else 0.0) if wanted is None else wanted
+            chosen = _draw(pool, share, seed, side, dataset.source)
+            pool = [item for item in pool if item.id not in chosen]
+            drawn = tuple(item for item in readable.items if item.id in chosen)
+            sides[side] = replace(readable, items=drawn) if drawn else None
+    train = replace(readable, items=tuple(pool))
+    return Splits(train=train, val=sides["val"], test=sides["test"], left_out=dict(unreadable))
+
+
+def write_splits(path: Path, splits: Splits) -> None:
+    """``split.csv``: item, where it went, and why it was left out."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["item", "split", "reason"])
+    for name, side in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
+        writer.writerows([item.id, name, ""] for item in (side.items if side else ()))
+    writer.writerows([item, "left out", reason] for item, reason in splits.left_out.items())
+    write_text(path, buffer.getvalue())
+
+
+def read_splits(path: Path, dataset: Dataset, val: Dataset | None, test: Dataset | None) -> Splits:
+    """The sides that `write_splits` wrote, for the same data. Raises UserError when an item is gone."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    known: dict[str, dict[str, Item]] = {"train": {item.id: item for item in dataset.items}}
+    known["val"] = known["train"] if val is None else {item.id: item for item in val.items}
+    known["test"] = known["train"] if test is None else {item.id: item for item in test.items}
+    items: dict[str, list[Item]] = defaultdict(list)
+    left_out: dict[str, str] = {}
+    for row in rows:
+        side, name = row["split"], row["item"]
+        if side == "left out":
+            left_out[name] = row["reason"]
+        elif side not in known or name not in known[side]:
+            raise UserError("an item of this run is no longer in the data", where=name, fix="put it back")
+        else:
+            items[side].append(known[side][name])
+    made = {side: replace(dataset, items=tuple(items[side])) if items[side] else None for side in known}
+    train = made["train"]
+    if train is None:
+        raise UserError("this run's split has no training items", where=str(path))
+    return Splits(train=train, val=made["val"], test=made["test"], left_out=left_out)
+
+
+def _reject_small_classes(pool: Dataset, least: int) -> None:
+    small = {name: count for name, count in pool.class_counts().items() if count < least}
+    if small:
+        listed = shorten(f"{name!r} ({count})" for name, count in small.items())
+        raise UserError(
+            f"too few items to learn from in {'class' if len(small) == 1 else 'classes'} {listed}; "
+            f"each needs at least {least}",
+            where=pool.source,
+            fix="add items, remove the class, or lower the limit with --set min_class_items=1",
+        )
+
+
+def _draw(pool: Sequence[Item], share: float, seed: int, side: str, source: str) -> set[str]:
+    """Ids of a share of the pool, the same share of each class, whole groups at a time where items have groups."""
+    if not 0 <= share < 1:
+        raise UserError(f"a share is at least 0 and below 1, not {share}", where=f"--{side}")
+    if share == 0:
+        return set()
+    if any(item.group is not None for item in pool):
+        return _draw_groups(pool, share, seed, side, source)
+    by_class: dict[int, list[str]] = defaultdict(list)
+    for item in pool:
+        by_class[item.target].append(item.id)
+    chosen: set[str] = set()
+    for target, ids in sorted(by_class.items()):
+        order = generator(seed, f"split-{side}", target).permutation(len(ids))
+        count = min(len(ids) - 1, max(1, round(share * len(ids))))
+        chosen.update(ids[position] for position in order[:count])
+    return chosen
+
+
+def _draw_groups(pool: Sequence[Item], share: float, seed: int, side: str, source: str) -> set[str]:
+    """One fold of scikit-learn's stratified group folds, as near to the share as whole groups allow."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    groups = [item.group if item.group is not None else f"item {item.id}" for item in pool]
+    folds = max(2, round(1 / share))
+    if len(set(groups)) < folds:
+        raise UserError(
+            f"{len(set(groups))} groups cannot be split into {folds} parts",
+            where=source,
+            fix=f"raise the share with --{side}, or name {side} items with --split-column",
+        )
+    targets = np.array([item.target for item in pool])
+    random_state = int(generator(seed, f"split-{side}").integers(2**31))
+    folder = StratifiedGroupKFold(folds, shuffle=True, random_state=random_state)
+    _, picked = next(iter(folder.split(np.zeros(len(pool)), targets, groups)))
+    return {pool[position].id for position in picked}

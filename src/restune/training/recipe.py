@@ -1,0 +1,248 @@
+"""Everything that decides a training run, as one checked document: YAML in, YAML out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from restune.core.errors import UserError, did_you_mean, shorten
+
+Rate = float
+
+
+class _Section(BaseModel):
+    """Unknown keys are errors; numbers written as text (PyYAML reads 1e-3 so) are numbers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _finite(cls, value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError("must be a finite number")
+        return value
+
+
+class OptimizerRecipe(_Section):
+    """How weights follow gradients. Norms and biases get no weight decay."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(0.1, gt=0, le=100)
+    """Peak learning rate, for the recipe's batch size."""
+    weight_decay: float = Field(5e-4, ge=0, le=10)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """SGD's; AdamW's first beta."""
+    beta2: float = Field(0.999, ge=0, lt=1)
+    nesterov: bool = True
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """Each stage toward the stem learns this much slower than the one above it."""
+    clip_norm: float | None = Field(None, gt=0)
+    """Gradients longer than this are scaled down to it."""
+    accumulate: int = Field(1, ge=1, le=1024)
+    """Batches whose gradients are averaged before a step."""
+
+
+class ScheduleRecipe(_Section):
+    """How the learning rate moves over the run."""
+
+    name: Literal["cosine", "step", "one-cycle", "constant"] = "cosine"
+    warmup_epochs: float = Field(0.0, ge=0)
+    """Linear rise from `start` of the peak. Not for one-cycle, which has its own."""
+    start: float = Field(0.01, ge=0, le=1)
+    final: float = Field(0.0, ge=0, le=1)
+    """Share of the peak at the end of cosine and one-cycle."""
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    """Shares of the run at which `step` multiplies by `gamma`."""
+    gamma: float = Field(0.1, gt=0, le=1)
+    peak: float = Field(0.3, gt=0, lt=1)
+    """Share of the run at which one-cycle is highest."""
+
+
+class AugmentRecipe(_Section):
+    """Training views; see `restune.data.augment.Augment`."""
+
+    crop_scale: tuple[float, float] | None = None
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    shift: int = Field(0, ge=0, le=512)
+    flip: bool | None = None
+    """None: mirror, except digits and letters."""
+    policy: Literal["none", "trivial", "rand"] = "none"
+    rand_ops: int = Field(2, ge=1, le=8)
+    rand_magnitude: int = Field(9, ge=0, le=30)
+    erase: float = Field(0.0, ge=0, le=1)
+    repeats: int = Field(1, ge=1, le=16)
+
+    @field_validator("crop_scale", "crop_ratio", mode="after")
+    @classmethod
+    def _rising(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not 0 < value[0] <= value[1]:
+            raise ValueError("must be two numbers above 0, the smaller first")
+        return value
+
+
+class EmaRecipe(_Section):
+    """An exponential moving average of the weights, which is then what is measured and kept."""
+
+    decay: float | None = Field(None, gt=0, lt=1)
+    """A step's share of the old average; null: off. Early in the run it is (1 + step) / (10 + step) if less."""
+
+
+class EarlyStoppingRecipe(_Section):
+    """Stop when the monitored metric no longer improves."""
+
+    patience: int | None = Field(None, ge=1)
+    """Epochs without improvement; null: never."""
+    min_delta: float = Field(0.0, ge=0)
+
+
+class CheckpointRecipe(_Section):
+    """When the state of the run is written."""
+
+    every_steps: int | None = Field(None, ge=1)
+    every_minutes: float | None = Field(10.0, gt=0)
+
+
+class Recipe(_Section):
+    """One training run. Every key may be set by ``--set key=value``."""
+
+    model: str = "resnet18"
+    weights: str | None = None
+    """Where a fine-tuned network's weights come from."""
+    spec: dict[str, Any] = Field(default_factory=dict)
+    """Changes to the network: `restune.create_model`'s overrides."""
+    preprocess: dict[str, Any] | None = None
+    """The inference preprocessing, resolved; null: the weights', or the zoo's for `image_size`."""
+    image_size: int | None = Field(None, ge=1, le=4096)
+    store_size: int | None = Field(None, ge=1, le=4096)
+    """Resize each image's shorter side to this and crop the square once, before everything else, so that the data
+    may live in memory. Changes what augmentation sees."""
+    epochs: int = Field(90, ge=1, le=100_000)
+    time: float | None = Field(None, gt=0)
+    """Seconds; the schedule then follows the clock and the run ends when it does, or after `epochs`."""
+    batch_size: int = Field(128, ge=1, le=65_536)
+    seed: int = Field(0, ge=0)
+    val: float | str | None = None
+    test: float | str | None = None
+    min_class_items: int = Field(5, ge=1)
+    monitor: Literal["val_accuracy", "val_loss", "train_loss"] = "val_accuracy"
+    loss: Literal["cross-entropy", "binary-cross-entropy"] = "cross-entropy"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    class_weights: Literal["none", "balanced"] = "none"
+    sampling: Literal["uniform", "balanced"] = "uniform"
+    mixup: float = Field(0.0, ge=0, le=10)
+    cutmix: float = Field(0.0, ge=0, le=10)
+    freeze: Literal["auto", "all", "none"] | int = "none"
+    """For fine-tuning: train the head only, all, the stages above K, or head first and then more and more."""
+    views: int | None = Field(None, ge=1)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    memory_format: Literal["auto", "channels-last", "contiguous"] = "auto"
+    compile: Literal["auto", "yes", "no"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: int | None = Field(None, ge=0)
+    threads: int | None = Field(None, ge=1)
+    optimizer: OptimizerRecipe = OptimizerRecipe()
+    schedule: ScheduleRecipe = ScheduleRecipe()
+    augment: AugmentRecipe = AugmentRecipe()
+    ema: EmaRecipe = EmaRecipe()
+    early_stopping: EarlyStoppingRecipe = EarlyStoppingRecipe()
+    checkpoint: CheckpointRecipe = CheckpointRecipe()
+
+    def to_yaml(self) -> str:
+        """All settings, defaults included; `read_recipe` is its inverse."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    def changed(self, changes: Mapping[str, Any]) -> Recipe:
+        """A copy with settings changed, by dotted key. Raises UserError for unknown keys and wrong values."""
+        content = self.model_dump(mode="json")
+        for key, value in changes.items():
+            _set(content, key, value)
+        return parse(content, "--set")
+
+
+def parse(content: Mapping[str, Any], where: str) -> Recipe:
+    """A recipe from plain values. Raises UserError naming the key, what is wrong, and what may have been meant."""
+    try:
+        return Recipe(**content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise _unknown_key(key, where) from None
+        reason = first["msg"].removeprefix("Value error, ")
+        raise UserError(
+            f"{key}: {reason[0].lower()}{reason[1:]}", where=where, fix=f"it is {first['input']!r}"
+        ) from None
+    except TypeError as error:
+        raise UserError(f"a recipe is a mapping of keys to values: {error}", where=where) from None
+
+
+def read_recipe(name: str | Path) -> Recipe:
+    """A shipped recipe by name, or a YAML file. Raises UserError. No YAML tag is ever obeyed."""
+    path = Path(name)
+    shipped = shipped_recipes()
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+    elif str(name) in shipped:
+        text = (resources.files("restune") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+    else:
+        hint = did_you_mean(str(name), shipped) or f"the shipped ones are {', '.join(shipped)}"
+        raise UserError(f"there is no recipe {str(name)!r}", where="--recipe", fix=hint)
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"this recipe is no valid YAML: {str(error).splitlines()[0]}", where=str(name)) from error
+    if not isinstance(content, dict):
+        raise UserError("a recipe is a mapping of keys to values", where=str(name))
+    return parse(content, str(name))
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that come with restune."""
+    folder = resources.files("restune") / "recipes"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """``optimizer.lr=0.1`` as a key and a value; the value is read as YAML. Raises UserError."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"{text!r} is no assignment", where="--set", fix="write it as --set optimizer.lr=0.1")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"{value!r} cannot be read", where=f"--set {key}") from None
+
+
+def _set(content: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    place = content
+    for section in sections:
+        inner = place.get(section)
+        if not isinstance(inner, dict):
+            raise _unknown_key(key, "--set")
+        place = inner
+    if last not in place and sections != ["spec"]:
+        raise _unknown_key(key, "--set")
+    place[last] = value
+
+
+def _unknown_key(key: str, where: str) -> UserError:
+    known = all_keys()
+    hint = did_you_mean(key, known) or did_you_mean(key.split(".")[-1], known)
+    return UserError(
+        f"{key!r} is no setting of a recipe", where=where, fix=hint or f"the settings are {shorten(known, 99)}"
+    )
+
+
+def all_keys() -> list[str]:
+    """Every dotted key that a recipe may have."""
+    keys: list[str] = []
+    for name, value in Recipe().model_dump().items():
+        keys.extend(f"{name}.{inner}" for inner in value) if isinstance(value, dict) and value else keys.append(name)
+    return keys

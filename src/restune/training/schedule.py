@@ -1,0 +1,30 @@
+"""The learning rate as a function of how far the run has come."""
+
+from __future__ import annotations
+
+import math
+
+from restune.training.recipe import ScheduleRecipe
+
+
+def multiplier(recipe: ScheduleRecipe, progress: float, warmup: float) -> float:
+    """Share of the peak learning rate.
+
+    Args:
+        recipe: which curve.
+        progress: share of the run that is done, 0 to 1.
+        warmup: share of the run that warms up, linearly; the curve then takes the rest (Goyal et al. 2017).
+    """
+    progress = min(1.0, max(0.0, progress))
+    if recipe.name == "one-cycle":  # Smith and Topin 2018: up and down in straight lines
+        if progress < recipe.peak:
+            return recipe.start + (1 - recipe.start) * progress / recipe.peak
+        return recipe.final + (1 - recipe.final) * (1 - progress) / (1 - recipe.peak)
+    if progress < warmup:
+        return recipe.start + (1 - recipe.start) * progress / warmup
+    if recipe.name == "constant":
+        return 1.0
+    if recipe.name == "step":
+        return recipe.gamma ** sum(progress >= milestone for milestone in recipe.milestones)
+    rest = (progress - warmup) / max(1e-12, 1 - warmup)
+    return recipe.final + (1 - recipe.final) * 0.5 * (1 + math.cos(math.pi * rest))  # Loshchilov and Hutter 2017

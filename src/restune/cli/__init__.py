@@ -1,0 +1,63 @@
+"""The command line: parse, call a verb, show. No logic of its own, and no torch before a verb runs.
+
+One module a verb. Only the verb that is asked for is imported and built: help stays quick however many there are.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import sys
+from typing import Annotated
+
+import typer
+
+VERBS = {
+    "evaluate": "Score a model on labelled data: accuracy with its interval, per-class scores, confusion.",
+    "predict": "Label images: one line an input, whatever becomes of the others.",
+    "models": "List the networks, or show one stage by stage.",
+}
+"""Every verb with what it does, in the order of a first journey."""
+
+
+def main() -> None:
+    """What ``restune`` runs."""
+    # File names may hold bytes that are no UTF-8: they are read as they are, and printed escaped.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
+    make_app(next((word for word in sys.argv[1:] if not word.startswith("-")), None))()
+
+
+def make_app(verb: str | None) -> typer.Typer:
+    """The application with one verb ready to run and the others as names; all as names where `verb` is none."""
+    app = typer.Typer(
+        name="restune",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(root)
+    for name, summary in VERBS.items():
+        function = getattr(importlib.import_module(f"restune.cli.{name}"), name) if name == verb else _placeholder
+        app.command(name, short_help=summary)(function)
+    return app
+
+
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    """Residual networks you can trust and ship."""
+    if version:
+        from restune import __version__
+
+        print(f"restune {__version__}")
+        raise typer.Exit
+
+
+def _placeholder() -> None:
+    """A verb that was not asked for."""

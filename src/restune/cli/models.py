@@ -1,0 +1,34 @@
+"""restune models."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from restune.cli import options as opt
+from restune.cli.run import print_json, verb
+
+
+def models(
+    name: Annotated[str, typer.Argument(help="A network, or a pattern such as 'resnet*'.", metavar="[NAME]")] = "*",
+    image_size: Annotated[int | None, typer.Option(help="Side of the input, pixels.", min=1)] = None,
+    device: opt.DeviceOption = opt.Device.auto,
+    seed: opt.Seed = 0,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """List the networks with parameters, FLOPs and published weights; or show one, stage by stage.
+
+    Example: restune models resnet50
+    """
+    with verb(quiet):
+        from restune.verbs.models import models as run
+
+        found = run(name, image_size=image_size)
+        if as_json:
+            print_json({"models": [model.to_dict() for model in found]})
+            return
+        from restune.reporting import tables
+
+        tables.show(*(tables.model_tables(found[0]) if len(found) == 1 else [tables.zoo_table(found)]))

@@ -1,0 +1,85 @@
+"""restune predict."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from restune.cli import options as opt
+from restune.cli.run import print_json, verb
+from restune.core.errors import UserError
+
+
+def predict(
+    model: opt.ModelArgument,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(help="Files, folders, patterns, or - for a list on standard input.", metavar="INPUT..."),
+    ],
+    weights: opt.Weights = None,
+    topk: Annotated[int, typer.Option(help="How many classes to list for each input.", min=1)] = 5,
+    csv_file: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
+    batch_size: opt.BatchSize = 64,
+    workers: opt.Workers = None,
+    image_size: opt.ImageSize = None,
+    crop: opt.Crop = None,
+    interpolation: opt.Interpolation = None,
+    mean: opt.Mean = None,
+    std: opt.Std = None,
+    device: opt.DeviceOption = opt.Device.auto,
+    seed: opt.Seed = 0,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Label images: one line an input; what cannot be read is reported in its place and stops nothing.
+
+    Example: restune predict model.safetensors photo.jpg holiday/ --csv
+    """
+    with verb(quiet):
+        from restune.verbs.predict import predict as run
+
+        predictions = run(
+            model,
+            _listed(inputs),
+            weights=weights,
+            topk=topk,
+            batch_size=batch_size,
+            workers=workers,
+            device=device.value,
+            **opt.preprocess_settings(image_size, crop, interpolation, mean, std),
+        )
+        if as_json and csv_file:
+            raise UserError("--json and --csv ask for two forms at once", fix="choose one")
+        if as_json:
+            print_json({"predictions": [prediction.to_dict() for prediction in predictions]})
+        elif csv_file:
+            _print_csv([prediction.to_dict() for prediction in predictions])
+        else:
+            from restune.reporting import tables
+
+            tables.show(tables.predictions_table(predictions))
+        if predictions and all(prediction.error is not None for prediction in predictions):
+            raise UserError("none of the inputs could be read", where="INPUT", fix="see the reasons above")
+
+
+def _listed(inputs: list[str]) -> list[str]:
+    """The inputs with ``-`` replaced by the lines of standard input."""
+    listed: list[str] = []
+    for text in inputs:
+        listed.extend(line.rstrip("\r\n") for line in sys.stdin if line.strip()) if text == "-" else listed.append(text)
+    if not listed:
+        raise UserError("standard input named no files", where="-", fix="give one path a line")
+    return listed
+
+
+def _print_csv(predictions: list[dict[str, Any]]) -> None:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["input", "label", "probability", "error"])
+    for row in predictions:
+        writer.writerow([row["input"], row.get("label", ""), row.get("probability", ""), row.get("error", "")])
+    print(buffer.getvalue(), end="")

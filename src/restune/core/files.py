@@ -39,12 +39,14 @@ def written_whole(destination: Path) -> Iterator[Path]:
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
     except OSError as error:
         raise cannot_write(destination, error) from error
     try:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        temporary.chmod(mode)  # some writers make their own file, for the owner only
         temporary.replace(destination)
         _sync_folder(destination.parent)
     except OSError as error:

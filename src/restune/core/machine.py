@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+from pathlib import Path
 
 
 def cpu_count() -> int:
@@ -10,3 +12,36 @@ def cpu_count() -> int:
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    """The machine's memory, or what a container's limit leaves of it; 8 GiB where the platform does not say."""
+    total = 8 * 2**30
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    try:
+        text = limit.read_text().strip()
+    except OSError:
+        return total
+    return min(total, int(text)) if text.isdigit() else total
+
+
+def has_fast_bf16() -> bool:
+    """Whether this processor multiplies bf16 in hardware; elsewhere it is emulated, tens of times slower."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def describe_machine() -> dict[str, object]:
+    """What a report should say about where its numbers come from."""
+    return {
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "cores": cpu_count(),
+        "memory_gib": round(memory_bytes() / 2**30, 1),
+        "bf16": has_fast_bf16(),
+    }

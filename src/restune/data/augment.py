@@ -1,7 +1,7 @@
 """Training views: what changes an image at random, with every parameter drawn from stateless streams.
 
 Parameters are drawn for whole batches by numpy; the pixels are changed by torchvision's functions. Geometry that
-depends on an image's own size works item by item (`crop_view`), everything else on batches of one size.
+depends on an image's own size works item by item (`random_crops`), everything else on batches of one size.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torchvision.transforms.v2 import functional
 
 from restune.core.streams import generator, uniforms
 from restune.data.preprocess import ImagePreprocess
-from restune.data.resize import interpolation_mode, resize_and_crop
+from restune.data.resize import interpolation_mode
 
 CROP_DRAWS = 40
 """Numbers an item's random resized crop may use: ten tries of area, ratio and place, as torchvision's."""
@@ -73,12 +73,8 @@ class Place:
         return uniforms(self.seed, purpose, self.positions, count, self.epoch)
 
 
-def crop_views(images: Sequence[Tensor], augment: Augment, preprocess: ImagePreprocess, place: Place) -> Tensor:
-    """uint8 ``[N, C, crop, crop]`` from images of any sizes: the random resized crops, or the inference crops."""
-    if augment.crop_scale is None:
-        return torch.stack(
-            [resize_and_crop(image, preprocess.resize, preprocess.crop, preprocess.interpolation) for image in images]
-        )
+def random_crops(images: Sequence[Tensor], augment: Augment, preprocess: ImagePreprocess, place: Place) -> Tensor:
+    """uint8 ``[N, C, crop, crop]`` from images of any sizes: one random resized crop of each."""
     draws = place.draw("crop", CROP_DRAWS)
     return torch.stack(
         [_random_resized_crop(image, augment, preprocess, row) for image, row in zip(images, draws, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -206,6 +207,23 @@ def shipped_recipes() -> list[str]:
     """Names of the recipes that come with restune."""
     folder = resources.files("restune") / "recipes"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def parse_duration(value: str | float) -> float:
+    """Seconds from ``90``, ``90s``, ``10m``, ``1.5h`` or ``1h30m``. Raises UserError."""
+    if isinstance(value, int | float):
+        seconds = float(value)
+    else:
+        text = value.strip().lower()
+        parts = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?", text)
+        try:
+            hours, minutes, rest = (float(part or 0) for part in parts.groups()) if parts and text else (0.0, 0.0, 0.0)
+        except ValueError:
+            hours = minutes = rest = 0.0
+        seconds = 3600 * hours + 60 * minutes + rest
+    if not 1 <= seconds <= 1e9:
+        raise UserError(f"{value!r} is no duration", where="--time", fix="write it like 90s, 10m or 1h30m")
+    return seconds
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:

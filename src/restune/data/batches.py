@@ -1,0 +1,138 @@
+"""Training batches: which items, in which order, and how each looks, all as pure functions of place."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from restune.core.errors import UserError
+from restune.core.streams import generator
+from restune.data.augment import Augment, Place, augment_pixels, random_crops
+from restune.data.dataset import Item
+from restune.data.preprocess import ImagePreprocess
+from restune.data.survey import Survey, inference_crop, read_pixels
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """What one step sees.
+
+    Args:
+        images: uint8 ``[N, C, crop, crop]``, augmented.
+        targets: class indices ``[N]``.
+        items: where each came from.
+        place: what its randomness depended on.
+        seconds: of processor time it took to make.
+    """
+
+    images: Tensor
+    targets: Tensor
+    items: tuple[Item, ...]
+    place: Place
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingBatches:
+    """The batches of a run. Batch `index` of epoch `epoch` is the same whoever makes it, and whenever.
+
+    Args:
+        items: of the training split.
+        classes: how many.
+        preprocess: the network's input.
+        augment: what changes at random.
+        batch_size: items a batch; the epoch's last, smaller batch is left out (its items differ every epoch).
+        seed: of the run.
+        balanced: draw classes with equal chance, items with replacement.
+        store_size: see the recipe.
+        survey: holds the pixels that are in memory; the others are read when needed.
+        workers: threads; 0 makes batches in the caller's thread.
+    """
+
+    items: Sequence[Item]
+    classes: int
+    preprocess: ImagePreprocess
+    augment: Augment
+    batch_size: int
+    seed: int
+    balanced: bool = False
+    store_size: int | None = None
+    survey: Survey
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size > len(self.items):
+            raise UserError(
+                f"a batch of {self.batch_size} is larger than the {len(self.items)} training items",
+                where="--batch-size",
+                fix=f"use --batch-size {max(1, len(self.items) // 4)} or less",
+            )
+
+    def __len__(self) -> int:
+        return len(self.items) // self.batch_size
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Indices into `items` in this epoch's order."""
+        random = generator(self.seed, "order", epoch)
+        count = len(self.items)
+        if self.balanced:
+            targets = np.array([item.target for item in self.items])
+            weights = 1.0 / np.bincount(targets, minlength=self.classes)[targets]
+            return random.choice(count, size=count, p=weights / weights.sum()).astype(np.int64)
+        order = random.permutation(count)
+        # Repeated augmentation: a share of the items, each several times, in as many steps as ever.
+        return np.repeat(order[: -(-count // self.augment.repeats)], self.augment.repeats)[:count].astype(np.int64)
+
+    def epoch(self, epoch: int, first_step: int, start: int = 0) -> Iterator[TrainingBatch]:
+        """The epoch's batches from number `start` on; `first_step` is the run's step of batch 0."""
+        order = self.order(epoch)
+        numbers = range(start, len(self))
+        if self.workers == 0:
+            for number in numbers:
+                yield self.make(order, epoch, number, first_step + number)
+            return
+        threads = torch.get_num_threads()
+        pool = ThreadPoolExecutor(self.workers, "batches", initializer=torch.set_num_threads, initargs=(1,))
+        waiting: deque[Future[TrainingBatch]] = deque()
+        try:
+            for number in numbers:
+                waiting.append(pool.submit(self.make, order, epoch, number, first_step + number))
+                if len(waiting) > self.workers + 1:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            torch.set_num_threads(threads)  # torch gives new threads what was set last, by whichever thread
+
+    def make(self, order: NDArray[np.int64], epoch: int, number: int, step: int) -> TrainingBatch:
+        """Batch `number` of an epoch, alone."""
+        started = time.thread_time()
+        positions = range(number * self.batch_size, (number + 1) * self.batch_size)
+        items = tuple(self.items[int(index)] for index in order[positions.start : positions.stop])
+        place = Place(seed=self.seed, epoch=epoch, positions=tuple(positions), step=step)
+        images = augment_pixels(self._crops(items, place), self.augment, place)
+        targets = torch.tensor([item.target for item in items])
+        return TrainingBatch(images, targets, items, place, time.thread_time() - started)
+
+    def _crops(self, items: Sequence[Item], place: Place) -> Tensor:
+        if self.augment.crop_scale is not None:
+            whole = [self._whole(item) for item in items]
+            return random_crops(whole, self.augment, self.preprocess, place)
+        views = []
+        for item in items:
+            view = self.survey.inference_view(item, self.preprocess)
+            views.append(inference_crop(self._whole(item), self.preprocess) if view is None else view)
+        return torch.stack(views)
+
+    def _whole(self, item: Item) -> Tensor:
+        kept = self.survey.pixels.get(item.id)
+        return read_pixels(item, self.preprocess.channels, self.store_size) if kept is None else kept

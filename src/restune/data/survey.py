@@ -1,0 +1,103 @@
+"""One look at every item before training: which cannot be read, and whether all of them fit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from restune.core.console import progress
+from restune.core.machine import cpu_count, memory_bytes
+from restune.data.dataset import Item
+from restune.data.decode import DecodeError, decode_image
+from restune.data.preprocess import ImagePreprocess
+from restune.data.resize import resize_and_crop
+
+MEMORY_SHARE = 0.25
+"""Of the machine's memory, what pixels may take."""
+
+
+@dataclass
+class Survey:
+    """What a look at all items showed.
+
+    Args:
+        unreadable: ids and reasons.
+        pixels: uint8 ``[C, H, W]`` by id where they are kept in memory.
+        cropped: whether these are the inference crops rather than whole images.
+    """
+
+    unreadable: dict[str, str] = field(default_factory=dict)
+    pixels: dict[str, Tensor] = field(default_factory=dict)
+    cropped: bool = False
+
+    def inference_view(self, item: Item, preprocess: ImagePreprocess) -> Tensor | None:
+        """An item's inference crop ``[C, crop, crop]``; None where it is not in memory."""
+        kept = self.pixels.get(item.id)
+        return kept if kept is None or self.cropped else inference_crop(kept, preprocess)
+
+
+def inference_crop(pixels: Tensor, preprocess: ImagePreprocess) -> Tensor:
+    """``[C, H, W]`` to ``[C, crop, crop]``."""
+    return resize_and_crop(pixels, preprocess.resize, preprocess.crop, preprocess.interpolation)
+
+
+def read_pixels(item: Item, channels: int, store_size: int | None) -> Tensor:
+    """One item's pixels, resized and cropped to `store_size` where the recipe says so. Raises DecodeError, OSError."""
+    pixels = decode_image(item.location.read(), channels)
+    return pixels if store_size is None else resize_and_crop(pixels, store_size, store_size, "bilinear")
+
+
+def survey(
+    items: Sequence[Item],
+    preprocess: ImagePreprocess,
+    *,
+    store_size: int | None,
+    crop_once: bool,
+    in_memory: bool = True,
+    workers: int | None = None,
+) -> Survey:
+    """Decode every item, and keep what fits.
+
+    Args:
+        items: what to look at.
+        preprocess: its inference geometry is applied at once with `crop_once`.
+        store_size: see the recipe.
+        crop_once: training needs no random crops, so only the inference crop is kept.
+        in_memory: False keeps nothing, as when the data is too large.
+        workers: threads.
+    """
+    found = Survey(cropped=crop_once)
+    room = memory_bytes() * MEMORY_SHARE if in_memory else 0
+
+    def look(item: Item) -> Tensor | str:
+        try:
+            pixels = read_pixels(item, preprocess.channels, store_size)
+        except (DecodeError, OSError, ValueError, MemoryError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            return reason or type(error).__name__
+        if crop_once:
+            pixels = inference_crop(pixels, preprocess)
+        return pixels.contiguous()
+
+    with (
+        ThreadPoolExecutor(workers or cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool,
+        progress("reading", len(items)) as advance,
+    ):
+        threads = torch.get_num_threads()
+        for start in range(0, len(items), 1024):  # so that results wait for nobody in unbounded numbers
+            part = items[start : start + 1024]
+            for item, result in zip(part, pool.map(look, part), strict=True):
+                if isinstance(result, str):
+                    found.unreadable[item.id] = result
+                elif room > 0:
+                    found.pixels[item.id] = result
+                    room -= result.numel()
+                advance(1)
+    torch.set_num_threads(threads)
+    if room <= 0:
+        found.pixels.clear()  # all or nothing: a mixture would be two speeds with one name
+    return found

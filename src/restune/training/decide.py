@@ -1,0 +1,49 @@
+"""What changes numbers or speed, decided before the first step from machine facts, and said with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from restune.core.machine import cpu_count, has_fast_bf16
+from restune.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One setting, its value, and why."""
+
+    key: str
+    value: object
+    reason: str
+
+
+def decide(recipe: Recipe, device: torch.device) -> tuple[Recipe, list[Decision]]:
+    """The recipe with every ``auto`` and every open number settled; what was settled, for the screen."""
+    made: list[Decision] = []
+
+    def settle(key: str, value: object, reason: str) -> None:
+        made.append(Decision(key, value, reason))
+
+    settle("device", device.type, "asked for" if recipe.device != "auto" else "the fastest here")
+    if recipe.precision == "auto":
+        if device.type == "cuda":
+            fast, where = torch.cuda.is_bf16_supported(including_emulation=False), "this GPU"
+        else:
+            fast, where = has_fast_bf16(), "this processor"
+        reason = f"{where} multiplies bf16 {'in hardware' if fast else 'in emulation only, tens of times slower'}"
+        settle("precision", "bf16" if fast else "fp32", reason)
+    if recipe.memory_format == "auto":
+        if device.type == "cuda":
+            settle("memory_format", "channels-last", "tensor cores read it without a transpose")
+        else:
+            settle("memory_format", "channels-last", "oneDNN's convolutions read and write it without reordering")
+    if recipe.compile == "auto":
+        settle("compile", "no", "compiling takes longer than it saves, unless asked for with compile=yes")
+    if recipe.threads is None:
+        settle("threads", cpu_count(), "one a core")
+    if recipe.workers is None:
+        settle("workers", min(cpu_count(), 8), "one a core")
+    settled = {decision.key: decision.value for decision in made}
+    return recipe.changed(settled), made

@@ -1,0 +1,88 @@
+"""Validation after each epoch: loss and accuracy on the held-out items, decoded once where they fit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from restune.data.dataset import Dataset, Item
+from restune.data.loader import read_batches
+from restune.data.preprocess import ImagePreprocess
+from restune.data.survey import Survey
+from restune.networks.resnet import ResNet
+from restune.training.recipe import Recipe
+
+_MAX_BYTES = 2 * 2**30
+
+
+class Validation:
+    """Measures a network on items.
+
+    Args:
+        dataset: the items.
+        preprocess: the network's input.
+        survey: holds the pixels that are in memory.
+        recipe: its precision and batch size.
+        device: where the network is.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        preprocess: ImagePreprocess,
+        survey: Survey,
+        recipe: Recipe,
+        device: torch.device,
+    ) -> None:
+        self.dataset, self.preprocess, self.survey = dataset, preprocess, survey
+        self.recipe, self.device = recipe, device
+        size = preprocess.channels * preprocess.crop**2 * len(dataset)
+        self.kept: list[tuple[Tensor, Tensor]] | None = [] if size <= _MAX_BYTES else None
+
+    def __call__(self, network: ResNet) -> dict[str, float]:
+        """``val_loss`` (cross-entropy) and ``val_accuracy`` over the items that can be read."""
+        network.eval()
+        loss, correct, count = 0.0, 0, 0
+        channels_last = self.recipe.memory_format == "channels-last"
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.recipe.precision == "bf16"),
+        ):
+            for images, targets in self._batches():
+                x = self.preprocess.normalize(images.to(self.device)).contiguous(memory_format=layout)
+                logits = network(x).float()
+                targets = targets.to(self.device)
+                loss += float(F.cross_entropy(logits, targets, reduction="sum"))
+                correct += int((logits.argmax(1) == targets).sum())
+                count += len(targets)
+        return {"val_loss": loss / max(1, count), "val_accuracy": correct / max(1, count)}
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if self.kept:
+            yield from self.kept
+            return
+        for batch in self._read():
+            if self.kept is not None:
+                self.kept.append(batch)
+            yield batch
+
+    def _read(self) -> Iterator[tuple[Tensor, Tensor]]:
+        items, size = self.dataset.items, max(64, self.recipe.batch_size)
+        # Deployment knows no store_size, so neither does validation.
+        if self.recipe.store_size is None and all(item.id in self.survey.pixels for item in items):
+            for start in range(0, len(items), size):
+                part = items[start : start + size]
+                views = [self.survey.inference_view(item, self.preprocess) for item in part]
+                yield torch.stack([view for view in views if view is not None]), _targets(part)
+            return
+        for batch in read_batches(items, self.preprocess, batch_size=size, workers=self.recipe.workers):
+            if batch.pixels is not None:
+                yield batch.pixels, _targets(batch.readable())
+
+
+def _targets(items: Sequence[Item]) -> Tensor:
+    return torch.tensor([item.target for item in items])

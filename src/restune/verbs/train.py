@@ -1,0 +1,71 @@
+"""train and finetune: from data and a recipe to a run's folder with a model, its scores and a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from restune.data.dataset import DataOptions, Dataset
+from restune.verbs.run import Run, perform, prepare_recipe
+
+
+def train(
+    data: str | Path | Dataset,
+    *,
+    model: str | None = None,
+    out: str | Path | None = None,
+    recipe: str | Path | None = None,
+    data_options: DataOptions | None = None,
+    resume: bool = False,
+    accept_changes: bool = False,
+    set: dict[str, Any] | None = None,
+    **options: Any,
+) -> Run:
+    """Train a residual network from scratch.
+
+    Args:
+        data: what to learn from; see `restune.evaluate`.
+        model: a zoo name; by default the recipe's.
+        out: the run's folder; by default ``runs/train-001`` and so on.
+        recipe: a shipped recipe's name or a YAML file; by default ``default``.
+        data_options: how to read the data.
+        resume: go on with the run in `out`; start it where there is none.
+        accept_changes: go on even if the data changed since.
+        set: recipe settings by dotted key, such as ``{"optimizer.lr": 0.1}``.
+        **options: the command line's, with underscores: `epochs`, `time`, `batch_size`, `lr`, `image_size`, `val`,
+            `test`, `precision`, `workers`, `threads`, `monitor`, `seed`, `device`, `smoke`.
+
+    Returns the run: its folder, its best model, its results. Raises UserError.
+    """
+    resolved = prepare_recipe(recipe or "default", {"model": model, **options}, set or {})
+    return perform("train", data, resolved, out, data_options, resume=resume, accept_changes=accept_changes)
+
+
+def finetune(
+    data: str | Path | Dataset,
+    *,
+    model: str | None = None,
+    weights: str | Path | None = None,
+    freeze: str | int | None = None,
+    time: str | float | None = None,
+    out: str | Path | None = None,
+    recipe: str | Path | None = None,
+    data_options: DataOptions | None = None,
+    resume: bool = False,
+    accept_changes: bool = False,
+    set: dict[str, Any] | None = None,
+    **options: Any,
+) -> Run:
+    """Fine-tune a pretrained network: its head replaced, its layers frozen or thawed.
+
+    Args:
+        weights: any form that `restune.load` takes. By default the recipe's, else torchvision's for `model`.
+        freeze: ``auto`` (head first, then thaw from the top), ``all`` (only the head learns), ``none``, or K (the
+            stem and stages 1 to K stay as they are; 0 the stem alone).
+        time: a budget such as ``"10m"`` or in seconds; the schedule ends when it does.
+
+    The other arguments are `train`'s.
+    """
+    named = {"model": model, "weights": weights, "freeze": freeze, "time": time, **options}
+    resolved = prepare_recipe(recipe or "finetune", named, set or {})
+    return perform("finetune", data, resolved, out, data_options, resume=resume, accept_changes=accept_changes)

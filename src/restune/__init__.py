@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from restune.verbs.load import load
     from restune.verbs.models import models
     from restune.verbs.predict import predict
+    from restune.verbs.quickstart import quickstart
+    from restune.verbs.run import Run
+    from restune.verbs.train import finetune, train
 
 __version__ = "0.1.0"
 
@@ -42,6 +45,10 @@ _HOME = {
     "load": "restune.verbs.load",
     "models": "restune.verbs.models",
     "predict": "restune.verbs.predict",
+    "quickstart": "restune.verbs.quickstart",
+    "Run": "restune.verbs.run",
+    "finetune": "restune.verbs.train",
+    "train": "restune.verbs.train",
 }
 
 __all__ = [
@@ -53,15 +60,19 @@ __all__ = [
     "Prediction",
     "ResNet",
     "ResNetSpec",
+    "Run",
     "StageSpec",
     "UserError",
     "__version__",
     "create_model",
     "evaluate",
+    "finetune",
     "list_models",
     "load",
     "models",
     "predict",
+    "quickstart",
+    "train",
 ]
 
 

@@ -13,11 +13,14 @@ from typing import Annotated
 import typer
 
 VERBS = {
-    "evaluate": "Score a model on labelled data: accuracy with its interval, per-class scores, confusion.",
-    "predict": "Label images: one line an input, whatever becomes of the others.",
-    "models": "List the networks, or show one stage by stage.",
+    "quickstart": ("quickstart", "The whole journey in a minute, on data that comes with the install."),
+    "train": ("train", "A residual network from scratch."),
+    "finetune": ("train", "A pretrained network: new head, frozen or thawed layers."),
+    "evaluate": ("evaluate", "Score a model on labelled data: accuracy with its interval, confusion."),
+    "predict": ("predict", "Label images: one line an input, whatever becomes of the others."),
+    "models": ("models", "List the networks, or show one stage by stage."),
 }
-"""Every verb with what it does, in the order of a first journey."""
+"""Every verb with its module and what it does, in the order of a first journey."""
 
 
 def main() -> None:
@@ -42,8 +45,8 @@ def make_app(verb: str | None) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(root)
-    for name, summary in VERBS.items():
-        function = getattr(importlib.import_module(f"restune.cli.{name}"), name) if name == verb else _placeholder
+    for name, (module, summary) in VERBS.items():
+        function = getattr(importlib.import_module(f"restune.cli.{module}"), name) if name == verb else _placeholder
         app.command(name, short_help=summary)(function)
     return app
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,23 +10,21 @@ from restune.cli import options as opt
 from restune.cli.run import print_json, verb
 
 
+@opt.takes(opt.on_all_verbs)
 def models(
     name: Annotated[str, typer.Argument(help="A network, or a pattern such as 'resnet*'.", metavar="[NAME]")] = "*",
     image_size: Annotated[int | None, typer.Option(help="Side of the input, pixels.", min=1)] = None,
-    device: opt.DeviceOption = opt.Device.auto,
-    seed: opt.Seed = 0,
-    as_json: opt.Json = False,
-    quiet: opt.Quiet = False,
+    **options: Any,
 ) -> None:
     """List the networks with parameters, FLOPs and published weights; or show one, stage by stage.
 
     Example: restune models resnet50
     """
-    with verb(quiet):
+    with verb(options["quiet"]):
         from restune.verbs.models import models as run
 
         found = run(name, image_size=image_size)
-        if as_json:
+        if options["as_json"]:
             print_json({"models": [model.to_dict() for model in found]})
             return
         from restune.reporting import tables

@@ -1,14 +1,22 @@
-"""Arguments and options that several verbs share, each said once."""
+"""Arguments and options that several verbs share, each said once, in groups that a verb takes whole."""
 
 from __future__ import annotations
 
+import inspect
+import typing
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from restune.core.errors import UserError
+
+if TYPE_CHECKING:
+    from restune.data.dataset import DataOptions
+
+Verb = Callable[..., None]
 
 
 class Device(StrEnum):
@@ -17,21 +25,16 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
-class OnCorrupt(StrEnum):
-    error = "error"
-    skip = "skip"
+class Precision(StrEnum):
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
 
 
-class ClassOrder(StrEnum):
-    names = "names"
-    data = "data"
-
-
-class Split(StrEnum):
-    train = "train"
-    val = "val"
-    test = "test"
-    all = "all"
+class Monitor(StrEnum):
+    val_accuracy = "val_accuracy"
+    val_loss = "val_loss"
+    train_loss = "train_loss"
 
 
 ModelArgument = Annotated[
@@ -52,59 +55,156 @@ Weights = Annotated[
         metavar="NAME|FILE",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object as the last line; all else on standard error.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Only results and warnings.")]
-Seed = Annotated[int, typer.Option(help="For whatever is drawn at random; nothing is, in this verb.", min=0)]
-DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
-BatchSize = Annotated[int, typer.Option(help="Images computed at a time.", min=1)]
-Workers = Annotated[int | None, typer.Option(help="Threads that decode images; one a core by default.", min=0)]
-
-_PREPROCESS = "How images are prepared (the model's own, unless named)"
-ImageSize = Annotated[
-    int | None, typer.Option(help="Side of the network's input, pixels.", rich_help_panel=_PREPROCESS)
-]
-Crop = Annotated[
-    float | None,
-    typer.Option(
-        help="Share of the shorter side that the centre crop keeps; 0: no crop, the whole image is resized.",
-        rich_help_panel=_PREPROCESS,
-    ),
-]
-Interpolation = Annotated[str | None, typer.Option(help="nearest, bilinear or bicubic.", rich_help_panel=_PREPROCESS)]
-Mean = Annotated[
-    str | None,
-    typer.Option(help="One number, or one a channel with commas, for pixels of 0..1.", rich_help_panel=_PREPROCESS),
-]
-Std = Annotated[str | None, typer.Option(help="As --mean.", rich_help_panel=_PREPROCESS)]
-
-_TABLE = "How DATA is read (where it does not say so itself)"
-PathColumn = Annotated[str | None, typer.Option(help="A table's column of paths.", rich_help_panel=_TABLE)]
-LabelColumn = Annotated[str | None, typer.Option(help="A table's column of labels.", rich_help_panel=_TABLE)]
-SplitColumn = Annotated[str | None, typer.Option(help="A table's column of train, val, test.", rich_help_panel=_TABLE)]
-NoHeader = Annotated[
-    bool, typer.Option("--no-header", help="The table has no header; columns are 0, 1, ...", rich_help_panel=_TABLE)
-]
-Root = Annotated[Path | None, typer.Option(help="Folder the table's paths are relative to.", rich_help_panel=_TABLE)]
-Encoding = Annotated[str, typer.Option(help="Of a text table.", rich_help_panel=_TABLE)]
-DataRoot = Annotated[
-    Path | None, typer.Option(help="Where named data sets are, or are downloaded to.", rich_help_panel=_TABLE)
-]
 
 
-def preprocess_settings(
-    image_size: int | None, crop: float | None, interpolation: str | None, mean: str | None, std: str | None
-) -> dict[str, Any]:
-    """What `restune.load` takes of them. Raises UserError for what is no list of numbers."""
-    return {
-        "image_size": image_size,
-        "crop": crop,
-        "interpolation": interpolation,
-        "mean": _numbers(mean, "--mean"),
-        "std": _numbers(std, "--std"),
-    }
+def on_all_verbs(
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+    seed: Annotated[int, typer.Option(help="For whatever is drawn at random.", min=0)] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object as the last line; all else on standard error.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only results and warnings.")] = False,
+) -> None:
+    """What every verb accepts, whether it needs it or not."""
 
 
-def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+def on_inference(
+    weights: Weights = None,
+    batch_size: Annotated[int, typer.Option(help="Images computed at a time.", min=1)] = 64,
+    workers: Annotated[
+        int | None, typer.Option(help="Threads that decode images; one a core by default.", min=0)
+    ] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the network's input, pixels.")] = None,
+    crop: Annotated[
+        float | None,
+        typer.Option(help="Share of the shorter side that the centre crop keeps; 0: no crop, the whole image."),
+    ] = None,
+    interpolation: Annotated[str | None, typer.Option(help="nearest, bilinear or bicubic.")] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="One number, or one a channel with commas, for pixels of 0..1.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="As --mean.")] = None,
+) -> None:
+    """How a model is loaded and fed; the model's own preprocessing holds where nothing is named."""
+
+
+def on_data(
+    path_column: Annotated[str | None, typer.Option(help="A table's column of paths.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="A table's column of labels.")] = None,
+    group_column: Annotated[
+        str | None, typer.Option(help="A table's column of groups (patients, scenes) that stay on one side of a split.")
+    ] = None,
+    split_column: Annotated[str | None, typer.Option(help="A table's column of train, val, test.")] = None,
+    no_header: Annotated[
+        bool, typer.Option("--no-header", help="The table has no header; columns are 0, 1, ...")
+    ] = False,
+    root: Annotated[Path | None, typer.Option(help="Folder the table's paths are relative to.")] = None,
+    encoding: Annotated[str, typer.Option(help="Of a text table.")] = "utf-8",
+    data_root: Annotated[Path | None, typer.Option(help="Where named data sets are, or are downloaded to.")] = None,
+) -> None:
+    """How DATA is read where it does not say so itself."""
+
+
+def on_training(
+    model: Annotated[str | None, typer.Option(help="A network's name; `restune models` lists them.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/VERB-001 and so on by default.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="default, finetune, cifar-fast, cifar-paper, imagenet-classic, or a YAML file such as a run's "
+            "recipe.yaml."
+        ),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="How often each item is seen.", min=1)] = None,
+    time: Annotated[
+        str | None, typer.Option(help="A budget such as 90s, 10m, 1h30m; the schedule ends when it does.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Items a step.", min=1)] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the network's input, pixels.", min=1)] = None,
+    val: Annotated[
+        str | None,
+        typer.Option(help="Validation items: a share of train (0.2), other data, or 0 for none.", metavar="SHARE|PATH"),
+    ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(help="Test items, touched once at the end: a share of train or other data.", metavar="SHARE|PATH"),
+    ] = None,
+    precision: Annotated[Precision | None, typer.Option(help="Of the arithmetic.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads that make batches.", min=0)] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of arithmetic.", min=1)] = None,
+    monitor: Annotated[Monitor | None, typer.Option(help="What decides which epoch is best.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="Go on even though recipe or data changed.")
+    ] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Two batches, to see that all works.")] = False,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Any setting of the recipe, such as optimizer.weight_decay=1e-4.", metavar="KEY=VALUE"
+        ),
+    ] = None,
+) -> None:
+    """What decides a training run."""
+
+
+def takes(*groups: Verb) -> Callable[[Verb], Verb]:
+    """Give a verb whose last parameter is ``**options`` the options of these groups, as if it had listed them."""
+
+    def decorate(function: Verb) -> Verb:
+        own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        hints = typing.get_type_hints(function, include_extras=True)
+        for group in groups:
+            own.extend(inspect.signature(group).parameters.values())
+            hints.update(typing.get_type_hints(group, include_extras=True))
+        function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [p.replace(annotation=hints[p.name], kind=p.POSITIONAL_OR_KEYWORD) for p in own]
+        )
+        function.__annotations__ = {p.name: hints[p.name] for p in own}
+        return function
+
+    return decorate
+
+
+def data_options(options: dict[str, Any]) -> DataOptions:
+    """The group `on_data` taken out of a verb's options."""
+    from restune.data.dataset import DataOptions
+
+    taken = {name: options.pop(name) for name in inspect.signature(on_data).parameters}
+    return DataOptions(header=not taken.pop("no_header"), **taken)
+
+
+def inference_options(options: dict[str, Any]) -> dict[str, Any]:
+    """What `restune.load` and its callers take, from a verb's options. Raises UserError for what is no number."""
+    taken = {name: options.pop(name) for name in inspect.signature(on_inference).parameters}
+    taken["mean"], taken["std"] = numbers(taken["mean"], "--mean"), numbers(taken["std"], "--std")
+    return {**taken, "device": options.pop("device").value}
+
+
+def training_options(options: dict[str, Any]) -> dict[str, Any]:
+    """What `restune.train` takes, from a verb's options. Raises UserError for assignments that are none."""
+    from restune.training.recipe import parse_assignment
+
+    taken = {name: options.pop(name) for name in inspect.signature(on_training).parameters}
+    taken["set"] = dict(parse_assignment(text) for text in taken.pop("assignments") or ())
+    taken["val"], taken["test"] = share_or_path(taken["val"]), share_or_path(taken["test"])
+    named = {key: value.value if isinstance(value, StrEnum) else value for key, value in taken.items()}
+    device = options.pop("device")
+    seed = options.pop("seed")
+    return {**named, "device": None if device == Device.auto else device.value, "seed": seed or None}
+
+
+def share_or_path(text: str | None) -> float | str | None:
+    """``0.2`` as a number, anything else as a path."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
+
+
+def numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    """``0.5`` or ``0.485,0.456,0.406`` as numbers. Raises UserError."""
     if text is None:
         return None
     try:

@@ -14,47 +14,28 @@ from restune.cli.run import print_json, verb
 from restune.core.errors import UserError
 
 
+@opt.takes(opt.on_inference, opt.on_all_verbs)
 def predict(
     model: opt.ModelArgument,
     inputs: Annotated[
         list[str],
         typer.Argument(help="Files, folders, patterns, or - for a list on standard input.", metavar="INPUT..."),
     ],
-    weights: opt.Weights = None,
     topk: Annotated[int, typer.Option(help="How many classes to list for each input.", min=1)] = 5,
     csv_file: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
-    batch_size: opt.BatchSize = 64,
-    workers: opt.Workers = None,
-    image_size: opt.ImageSize = None,
-    crop: opt.Crop = None,
-    interpolation: opt.Interpolation = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
-    device: opt.DeviceOption = opt.Device.auto,
-    seed: opt.Seed = 0,
-    as_json: opt.Json = False,
-    quiet: opt.Quiet = False,
+    **options: Any,
 ) -> None:
     """Label images: one line an input; what cannot be read is reported in its place and stops nothing.
 
     Example: restune predict model.safetensors photo.jpg holiday/ --csv
     """
-    with verb(quiet):
+    with verb(options["quiet"]):
+        if options["as_json"] and csv_file:
+            raise UserError("--json and --csv ask for two forms at once", fix="choose one")
         from restune.verbs.predict import predict as run
 
-        predictions = run(
-            model,
-            _listed(inputs),
-            weights=weights,
-            topk=topk,
-            batch_size=batch_size,
-            workers=workers,
-            device=device.value,
-            **opt.preprocess_settings(image_size, crop, interpolation, mean, std),
-        )
-        if as_json and csv_file:
-            raise UserError("--json and --csv ask for two forms at once", fix="choose one")
-        if as_json:
+        predictions = run(model, _listed(inputs), topk=topk, **opt.inference_options(options))
+        if options["as_json"]:
             print_json({"predictions": [prediction.to_dict() for prediction in predictions]})
         elif csv_file:
             _print_csv([prediction.to_dict() for prediction in predictions])

@@ -55,6 +55,7 @@ class TrainingBatches:
         store_size: see the recipe.
         survey: holds the pixels that are in memory; the others are read when needed.
         workers: threads; 0 makes batches in the caller's thread.
+        limit: an epoch ends after so many batches, for a try; None for all.
     """
 
     items: Sequence[Item]
@@ -67,6 +68,7 @@ class TrainingBatches:
     store_size: int | None = None
     survey: Survey
     workers: int = 1
+    limit: int | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size > len(self.items):
@@ -77,7 +79,8 @@ class TrainingBatches:
             )
 
     def __len__(self) -> int:
-        return len(self.items) // self.batch_size
+        count = len(self.items) // self.batch_size
+        return count if self.limit is None else min(count, self.limit)
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Indices into `items` in this epoch's order."""

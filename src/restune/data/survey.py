@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,12 +28,14 @@ class Survey:
     Args:
         unreadable: ids and reasons.
         pixels: uint8 ``[C, H, W]`` by id where they are kept in memory.
+        seconds_an_item: what reading took.
         cropped: whether these are the inference crops rather than whole images.
     """
 
     unreadable: dict[str, str] = field(default_factory=dict)
     pixels: dict[str, Tensor] = field(default_factory=dict)
     cropped: bool = False
+    seconds_an_item: float = 0.0
 
     def inference_view(self, item: Item, preprocess: ImagePreprocess) -> Tensor | None:
         """An item's inference crop ``[C, crop, crop]``; None where it is not in memory."""
@@ -71,6 +74,7 @@ def survey(
         workers: threads.
     """
     found = Survey(cropped=crop_once)
+    started = time.perf_counter()
     room = memory_bytes() * MEMORY_SHARE if in_memory else 0
 
     def look(item: Item) -> Tensor | str:
@@ -98,6 +102,7 @@ def survey(
                     room -= result.numel()
                 advance(1)
     torch.set_num_threads(threads)
+    found.seconds_an_item = (time.perf_counter() - started) / max(1, len(items))
     if room <= 0:
         found.pixels.clear()  # all or nothing: a mixture would be two speeds with one name
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,29 @@ class Description:
     def flops(self) -> int:
         """Multiply-adds of one forward pass of one input."""
         return sum(part.flops for part in self.parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """A network of the zoo: its description and where weights for it are published."""
+
+    name: str
+    source: str
+    image_size: int
+    weights: tuple[str, ...]
+    description: Description
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``restune models --json`` prints of it."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "image_size": self.image_size,
+            "parameters": self.description.parameters,
+            "flops": self.description.flops,
+            "weights": list(self.weights),
+            "parts": [{**part.__dict__, "shape": list(part.shape)} for part in self.description.parts],
+        }
 
 
 def describe(spec: ResNetSpec, size: int) -> Description:

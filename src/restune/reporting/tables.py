@@ -11,7 +11,7 @@ from rich.text import Text
 
 from restune.evaluation.metrics import Evaluation
 from restune.inference.model import Prediction
-from restune.verbs.models import ModelInfo
+from restune.networks.describe import ModelInfo
 
 _WIDEST_CONFUSION = 20
 

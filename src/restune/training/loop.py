@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import time
@@ -31,7 +32,8 @@ from restune.training.schedule import multiplier
 
 Scores = Mapping[str, float]
 Validate = Callable[[ResNet], Scores]
-"""Measure a network on the validation items: ``val_loss`` and ``val_accuracy``. It may leave it in eval mode."""
+"""Measure a network on the validation items: ``val_loss``, ``val_accuracy`` and their ``n``. It may leave it in eval
+mode."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,7 @@ class Trainer:
         folder: the run's; metrics, timings and checkpoints go there.
         class_counts: training items a class.
         deadline: `time.perf_counter()` at which a run with ``time`` must have ended.
+        afterwards: seconds from the last step to the end of the command, given those an item takes to compute.
         facts: what the numbers depend on besides the recipe; noticed when it changes between stop and resume.
     """
 
@@ -82,6 +85,7 @@ class Trainer:
         class_counts: list[int],
         deadline: float | None = None,
         facts: Mapping[str, Any] | None = None,
+        afterwards: Callable[[float], float] = lambda _seconds_an_item: 2.0,
     ) -> None:
         self.network, self.batches, self.recipe, self.folder = network, batches, recipe, folder
         self.device = network.fc.weight.device
@@ -89,13 +93,15 @@ class Trainer:
         self.deadline = deadline
         self.objective = Objective(recipe, class_counts, self.device)
         self.phases = plan_phases(recipe.freeze, len(network.spec.stages))
+        self.phase_ends = self._phase_ends()
         self.facts = dict(facts or {})
         self.state = TrainState(tensors={}, facts=self.facts)
         self.ema = WeightAverage(network, recipe.ema.decay) if recipe.ema.decay is not None else None
         self.optimizer = self._enter_phase(0)
         self.started = time.perf_counter()
         self.loader_seconds = self.epoch_seconds = 0.0
-        self.validation_seconds = 0.0
+        self.seconds_an_item = 0.0
+        self.afterwards = afterwards
         self.resumed_from_step: int | None = None
         self.best_path: Path | None = None
 
@@ -177,6 +183,8 @@ class Trainer:
         with console.progress(f"epoch {self.state.epoch + 1}", total, unit="batches") as advance:
             advance(self.state.batches)
             for batch in self.batches.epoch(self.state.epoch, self.state.epoch * total, self.state.batches):
+                if self.deadline is not None:
+                    self._follow_phase()
                 rate = self._step(batch, last=self.state.batches + 1 == total)
                 advance(1)
                 if self._is_late():
@@ -223,9 +231,9 @@ class Trainer:
 
     def _follow_phase(self) -> None:
         """Go on to the phase that this much of the run belongs to; momentum of what learns on is kept."""
-        ends = _cumulated([phase.share for phase in self.phases])
         done = self._run_progress()
-        index = next((i for i, end in enumerate(ends) if done < end - 1e-9), len(ends) - 1)
+        last = len(self.phases) - 1
+        index = next((i for i, end in enumerate(self.phase_ends) if done < end - 1e-9), last)
         if index != self.state.phase:
             kept = self.optimizer.state()
             self.optimizer = self._enter_phase(index)
@@ -243,19 +251,28 @@ class Trainer:
 
     def _progress(self) -> float:
         """Share of the present phase that is done; each phase has a whole schedule."""
-        ends = [0.0, *_cumulated([phase.share for phase in self.phases])]
-        start, end = ends[self.state.phase], ends[self.state.phase + 1]
-        return (self._run_progress() - start) / (end - start)
+        start, end = [0.0, *self.phase_ends][self.state.phase : self.state.phase + 2]
+        return (self._run_progress() - start) / max(end - start, 1e-9)
 
     def _warmup(self) -> float:
         epochs = self.recipe.schedule.warmup_epochs
         if self.deadline is not None:  # how many epochs there will be is not known: a tenth at most
             return min(0.1, epochs / 20)
-        return min(0.5, epochs / (self.recipe.epochs * self.phase.share))
+        start, end = [0.0, *self.phase_ends][self.state.phase : self.state.phase + 2]
+        return min(0.5, epochs / max(self.recipe.epochs * (end - start), 1e-9))
+
+    def _phase_ends(self) -> list[float]:
+        """Shares of the run at which its phases end: at ends of epochs, unless the clock decides."""
+        ends = list(itertools.accumulate(phase.share for phase in self.phases))
+        if self.deadline is None:
+            ends = [min(1.0, max(number, round(end * self.recipe.epochs)) / self.recipe.epochs)
+                    for number, end in enumerate(ends, start=1)]  # fmt: skip
+        return [*ends[:-1], 1.0]
 
     def _reserve(self) -> float:
-        """Seconds to keep for the last validation and for writing."""
-        return 1.1 * self.validation_seconds + 0.5
+        """Seconds to keep for the last validation, the final scores and for writing."""
+        guessed = (time.perf_counter() - self.started) / max(1, self.state.images) / 3  # a step is three passes
+        return self.afterwards(self.seconds_an_item or min(guessed, 0.1))
 
     def _is_late(self) -> bool:
         return self.deadline is not None and time.perf_counter() >= self.deadline - self._reserve()
@@ -272,8 +289,8 @@ class Trainer:
             return {}
         started = time.perf_counter()
         with self._averaged_weights():
-            scores = self.validate(self.network)
-        self.validation_seconds = time.perf_counter() - started
+            scores = dict(self.validate(self.network))
+        self.seconds_an_item = (time.perf_counter() - started) / max(1.0, scores.pop("n"))
         return scores
 
     def _averaged_weights(self) -> AbstractContextManager[None]:
@@ -370,14 +387,6 @@ class _Swapped(AbstractContextManager[None]):
 
     def __exit__(self, *_error: object) -> None:
         self.network.load_state_dict(self.kept)
-
-
-def _cumulated(shares: list[float]) -> list[float]:
-    total, ends = 0.0, []
-    for share in shares:
-        total += share
-        ends.append(total)
-    return ends
 
 
 def _ends_epoch(path: Path, best_epoch: int) -> bool:

@@ -112,7 +112,8 @@ class CheckpointRecipe(_Section):
 class Recipe(_Section):
     """One training run. Every key may be set by ``--set key=value``."""
 
-    model: str = "resnet18"
+    model: str | None = None
+    """A zoo name; null: the weights' own, resnet18 without weights."""
     weights: str | None = None
     """Where a fine-tuned network's weights come from."""
     spec: dict[str, Any] = Field(default_factory=dict)
@@ -123,6 +124,8 @@ class Recipe(_Section):
     store_size: int | None = Field(None, ge=1, le=4096)
     """Resize each image's shorter side to this and crop the square once, before everything else, so that the data
     may live in memory. Changes what augmentation sees."""
+    smoke: bool = False
+    """Two batches only, to see that all works."""
     epochs: int = Field(90, ge=1, le=100_000)
     time: float | None = Field(None, gt=0)
     """Seconds; the schedule then follows the clock and the run ends when it does, or after `epochs`."""

@@ -43,7 +43,7 @@ class Validation:
         self.kept: list[tuple[Tensor, Tensor]] | None = [] if size <= _MAX_BYTES else None
 
     def __call__(self, network: ResNet) -> dict[str, float]:
-        """``val_loss`` (cross-entropy) and ``val_accuracy`` over the items that can be read."""
+        """``val_loss`` (cross-entropy) and ``val_accuracy`` over the ``n`` items that can be read."""
         network.eval()
         loss, correct, count = 0.0, 0, 0
         channels_last = self.recipe.memory_format == "channels-last"
@@ -59,7 +59,7 @@ class Validation:
                 loss += float(F.cross_entropy(logits, targets, reduction="sum"))
                 correct += int((logits.argmax(1) == targets).sum())
                 count += len(targets)
-        return {"val_loss": loss / max(1, count), "val_accuracy": correct / max(1, count)}
+        return {"val_loss": loss / max(1, count), "val_accuracy": correct / max(1, count), "n": float(count)}
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         if self.kept:

@@ -2,36 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from restune.core.errors import UserError
 from restune.networks import zoo
-from restune.networks.describe import Description, describe
+from restune.networks.describe import ModelInfo, describe
 from restune.weights import hub
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelInfo:
-    """A network of the zoo: its description and where weights for it are published."""
-
-    name: str
-    source: str
-    image_size: int
-    weights: tuple[str, ...]
-    description: Description
-
-    def to_dict(self) -> dict[str, Any]:
-        """What ``restune models --json`` prints of it."""
-        return {
-            "name": self.name,
-            "source": self.source,
-            "image_size": self.image_size,
-            "parameters": self.description.parameters,
-            "flops": self.description.flops,
-            "weights": list(self.weights),
-            "parts": [{**part.__dict__, "shape": list(part.shape)} for part in self.description.parts],
-        }
 
 
 def models(pattern: str = "*", *, image_size: int | None = None, **spec_overrides: Any) -> list[ModelInfo]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from restune.training.recipe import Recipe, parse_duration, read_recipe
 from restune.training.validation import Validation
 from restune.verbs.evaluate import evaluate
 from restune.verbs.load import load, pick_device
+from restune.weights import hub
 from restune.weights.bundle import BundleInfo, write_bundle
 from restune.weights.load import Weights, infer_model, load_into, read_weights, reject_other_structure
 
@@ -82,15 +84,13 @@ def prepare_recipe(recipe: str | Path, options: dict[str, Any], changes: dict[st
     for key in ("weights", "model", "val", "test"):
         if isinstance(given.get(key), Path):
             given[key] = str(given[key])
-    smoke = given.pop("smoke", False)
-    base = read_recipe(recipe)
-    made = base.changed({**given, **changes})
+    if given.get("smoke"):
+        given["epochs"], given["time"] = 1, None
+    made = read_recipe(recipe).changed({**given, **changes})
     for key, is_idle, why in _IDLE:
         if (key in given or key in changes) and is_idle(made):
             raise UserError(f"{key} has no effect here: {why}", where=f"--set {key}", fix="leave it out")
-    if made.val == 0 and made.monitor != "train_loss":
-        made = made.changed({"monitor": "train_loss"})
-    return made.changed({"spec": {**made.spec}, "epochs": 1, "time": None}) if smoke else made
+    return made.changed({"monitor": "train_loss"}) if made.val == 0 else made
 
 
 def perform(
@@ -117,9 +117,9 @@ def perform(
     for decision in decisions:
         note(f"{decision.key}: {decision.value} ({decision.reason})")
     torch.set_num_threads(recipe.threads or 1)
-    network, preprocess, origin = _network(recipe, dataset, verb)
-    if recipe.preprocess is None:
-        recipe = recipe.changed({"preprocess": preprocess.to_dict(), "image_size": preprocess.crop})
+    name, network, preprocess, origin = _network(recipe, dataset, verb)
+    settled = {"model": name, "preprocess": preprocess.to_dict(), "image_size": preprocess.crop}
+    recipe = recipe.changed(settled)
     augment = _augment(recipe, dataset)
     looked = _look(recipe, dataset, val, test, preprocess, augment)
     splits = _split(folder, recipe, dataset, val, test, looked, continues=continues)
@@ -139,6 +139,7 @@ def perform(
         store_size=recipe.store_size,
         survey=looked,
         workers=recipe.workers or 0,
+        limit=2 if recipe.smoke else None,
     )
     write_text(folder / "recipe.yaml", _header(verb, data) + recipe.to_yaml())
     trainer = Trainer(
@@ -149,12 +150,23 @@ def perform(
         folder=folder,
         class_counts=list(splits.train.class_counts().values()),
         deadline=None if recipe.time is None else started + recipe.time,
+        afterwards=_time_afterwards(splits, looked),
         facts={"data": splits.train.fingerprint(), "versions": _versions(), "threads": recipe.threads},
     )
     if continues and trainer.resume(accept_changes=accept_changes):
         note(f"resumed from step {trainer.resumed_from_step}")
     finished = trainer.run()
     return _finish(verb, folder, recipe, splits, preprocess, network, finished, origin, started)
+
+
+def _time_afterwards(splits: Splits, looked: Survey) -> Callable[[float], float]:
+    """How long the last validation, the final scores (read from disk again) and the report will take."""
+    val, test = len(splits.val or ()), len(splits.test or ())
+
+    def seconds(seconds_an_item: float) -> float:
+        return val * seconds_an_item + (val + test) * (seconds_an_item + looked.seconds_an_item) + 2.0
+
+    return seconds
 
 
 def _finish(
@@ -194,7 +206,7 @@ def _finish(
     write_bundle(path, finished.state_dict, info)
     result = {
         "verb": verb,
-        "model": recipe.model,
+        "model": recipe.model or "home-made",
         "val": _score(scores["val"]) if "val" in scores else None,
         "test": _score(scores["test"]) if "test" in scores else None,
         "seconds": round(time.perf_counter() - started, 3),
@@ -244,15 +256,20 @@ def _renamed(dataset: Dataset, side: str) -> Dataset:
     return replace(dataset, items=tuple(replace(item, id=f"{side}:{item.id}", split=side) for item in dataset.items))
 
 
-def _network(recipe: Recipe, dataset: Dataset, verb: str) -> tuple[ResNet, ImagePreprocess, Weights | None]:
-    """The network to train, with its weights where it has any, and the preprocessing it wants."""
+def _network(recipe: Recipe, dataset: Dataset, verb: str) -> tuple[str | None, ResNet, ImagePreprocess, Weights | None]:
+    """The network's name, the network with its weights where it has any, and the preprocessing it wants."""
     torch.manual_seed(torch_seed(recipe.seed, "initial weights"))
-    origin = None
-    name = recipe.model
-    if verb == "finetune":
-        origin = read_weights(recipe.weights or f"{name}:v1")
-        if recipe.weights is not None:
-            name = origin.model if origin.info else infer_model(origin)  # type: ignore[assignment]
+    origin = read_weights(recipe.weights or _usual_weights(recipe.model)) if verb == "finetune" else None
+    name = recipe.model or "resnet18"
+    if origin is not None:
+        own = origin.model if origin.info else infer_model(origin)
+        if recipe.model not in (None, own):
+            raise UserError(
+                f"these weights are {own or 'a home-made network'}'s, not {recipe.model}'s",
+                where=origin.source,
+                fix="leave --model out, or name other weights",
+            )
+        name = own or ""
     spec = origin.spec if origin is not None and origin.spec is not None else zoo.find(name).spec
     channels = (
         recipe.spec.get("in_channels") or _channels(dataset) or (origin and origin.in_channels) or spec.in_channels
@@ -265,7 +282,17 @@ def _network(recipe: Recipe, dataset: Dataset, verb: str) -> tuple[ResNet, Image
         network.reset_head(len(dataset.classes))
         known = f"{origin.num_classes} classes" if origin.num_classes else "no classes"
         note(f"the head, made for {known}, is replaced by one for {len(dataset.classes)}: {shorten(dataset.classes)}")
-    return network, _preprocess(recipe, name, origin, channels), origin
+    return name or None, network, _preprocess(recipe, name, origin, channels), origin
+
+
+def _usual_weights(name: str | None) -> str:
+    """The published weights that a network is fine-tuned from where none are named."""
+    available = hub.available(name or "resnet18")
+    if not available:
+        raise UserError(
+            f"there are no published weights for {name}", where="--weights", fix="name a file, a bundle or a run"
+        )
+    return available[0]
 
 
 def _preprocess(recipe: Recipe, name: str, origin: Weights | None, channels: int) -> ImagePreprocess:
@@ -386,7 +413,17 @@ def _run_folder(verb: str, out: str | Path | None, *, resume: bool) -> tuple[Pat
 def _stored_recipe(folder: Path, asked: Recipe, *, accept_changes: bool) -> Recipe:
     """The recipe of the run that goes on. Raises UserError where it was asked for something else."""
     stored = read_recipe(folder / "recipe.yaml")
-    open_keys = ("preprocess", "image_size", "precision", "memory_format", "compile", "device", "threads", "workers")
+    open_keys = (
+        "model",
+        "preprocess",
+        "image_size",
+        "precision",
+        "memory_format",
+        "compile",
+        "device",
+        "threads",
+        "workers",
+    )
     old, new = stored.model_dump(mode="json"), asked.model_dump(mode="json")
     differing = [key for key in new if new[key] != old[key] and not (key in open_keys and new[key] in (None, "auto"))]
     if differing and not accept_changes:

@@ -1,0 +1,45 @@
+"""restune quickstart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from restune.cli import options as opt
+from restune.cli.run import print_json, verb
+
+
+@opt.takes(opt.on_all_verbs)
+def quickstart(
+    out: Annotated[Path | None, typer.Option(help="Folder for the runs; runs/quickstart-001 by default.")] = None,
+    **options: Any,
+) -> None:
+    """The whole journey in a minute: train, fine-tune, evaluate, report and predict on scikit-learn's digits.
+
+    Needs no network and no data of yours.
+    """
+    with verb(options["quiet"]):
+        from restune.verbs.quickstart import quickstart as run
+
+        device = None if options["device"] == opt.Device.auto else options["device"].value
+        journey = run(out, seed=options["seed"], device=device)
+        if options["as_json"]:
+            print_json(journey.to_dict())
+            return
+        for name, finished in (
+            ("digits 0-4, trained from scratch", journey.first),
+            ("digits 5-9, only a new head on that network", journey.tuned),
+            ("all ten digits, trained from scratch", journey.complete),
+        ):
+            score = finished.result["test"]
+            low, high = score["interval"]
+            interval = f"95% interval {low:.1%} to {high:.1%}, n = {score['n']}"
+            print(f"{name:45} test accuracy {score['accuracy']:.1%} ({interval})")
+        print(f"{journey.image} is a {journey.prediction.label} ({journey.prediction.probability:.1%})")
+        print(f"report: {journey.complete.out / 'report.html'}")
+        print("\non your own folder of class folders:")
+        print("  restune train PHOTOS --model resnet18")
+        print("  restune finetune PHOTOS --weights resnet18:v1")
+        print("  restune predict runs/finetune-001 MORE_PHOTOS")

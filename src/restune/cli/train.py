@@ -1,0 +1,72 @@
+"""restune train and restune finetune."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Annotated, Any
+
+import typer
+
+from restune.cli import options as opt
+from restune.cli.run import print_json, verb
+from restune.core import console
+
+
+@opt.takes(opt.on_training, opt.on_data, opt.on_all_verbs)
+def train(data: opt.DataArgument, **options: Any) -> None:
+    """Train a residual network from scratch; the run's folder gets the model, its scores and a report.
+
+    Example: restune train photos/ --model resnet18 --time 30m
+    """
+    with verb(options["quiet"]):
+        from restune.verbs.train import train as run
+
+        reading = opt.data_options(options)
+        finished = run(data, data_options=reading, **opt.training_options(options))
+        _show(finished, data, options)
+
+
+@opt.takes(opt.on_training, opt.on_data, opt.on_all_verbs)
+def finetune(
+    data: opt.DataArgument,
+    weights: opt.Weights = None,
+    freeze: Annotated[
+        str | None,
+        typer.Option(
+            help="auto: the head first, then thaw from the top; all: only the head learns; none; or K: the stem and "
+            "stages 1 to K stay as they are.",
+            metavar="auto|all|none|K",
+        ),
+    ] = None,
+    **options: Any,
+) -> None:
+    """Fine-tune a pretrained network on your data: its head is replaced, its layers frozen or thawed.
+
+    Example: restune finetune photos/ --weights resnet50:v2 --freeze auto
+    """
+    with verb(options["quiet"]):
+        from restune.verbs.train import finetune as run
+
+        reading = opt.data_options(options)
+        layers = int(freeze) if freeze is not None and freeze.isdigit() else freeze
+        finished = run(data, weights=weights, freeze=layers, data_options=reading, **opt.training_options(options))
+        _show(finished, data, options)
+
+
+def _show(finished: Any, data: str, options: dict[str, Any]) -> None:
+    """The scores, and the three commands one would want next."""
+    if options["as_json"]:
+        print_json(finished.result)
+        return
+    for side, name in (("val", "validation"), ("test", "test")):
+        score = finished.result[side]
+        if score is not None:
+            low, high = score["interval"]
+            print(f"{name} accuracy {score['accuracy']:.2%} (95% interval {low:.2%} to {high:.2%}, n = {score['n']})")
+    seconds, share = finished.result["seconds"], finished.result["loader_share"]
+    console.note(f"{seconds:.0f} s in all; making batches took {share:.1%} of the epochs' time in processor time")
+    out = shlex.quote(str(finished.out))
+    print(f"\nthe run is in {finished.out}; next:")
+    print(f"  open {shlex.quote(str(finished.out / 'report.html'))}")
+    print(f"  restune evaluate {out} {shlex.quote(data)}")
+    print(f"  restune predict {out} YOUR_IMAGES")

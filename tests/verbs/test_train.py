@@ -1,0 +1,302 @@
+"""train and finetune from data to a run's folder; and what a newcomer gets wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import restune
+from restune.training.loop import Trainer
+
+SMALL = {"model": "resnet8", "image_size": 16, "epochs": 3, "batch_size": 8, "threads": 1}
+QUICK = {
+    "spec.width": 4,
+    "spec.depths": [1, 1],
+    "optimizer.lr": 0.05,
+    "schedule.warmup_epochs": 0,
+    "augment.policy": "none",
+}
+
+
+@pytest.fixture
+def shapes(tmp_path):
+    """Bright and dark noise: 20 images a class, learnable in seconds."""
+    random = np.random.default_rng(0)
+    for name, least in (("bright", 120), ("dark", 0)):
+        folder = tmp_path / "shapes" / name
+        folder.mkdir(parents=True)
+        for number in range(20):
+            pixels = random.integers(least, least + 130, (20, 24, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number:02d}.png")
+    return tmp_path / "shapes"
+
+
+def weights(run):
+    return (run.out / "model.safetensors").read_bytes()
+
+
+def tensors(run):
+    return {name: value.clone() for name, value in run.model.module.state_dict().items()}
+
+
+def equal(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_runs_folder(shapes, tmp_path):
+    (shapes / "dark" / "cut.png").write_bytes((shapes / "dark" / "00.png").read_bytes()[:200])
+    (shapes / "dark" / "empty.jpg").write_bytes(b"")
+    (shapes / "bright" / "page.jpg").write_bytes(b"<html>not found</html>")
+    run = restune.train(shapes, out=tmp_path / "run", test=0.2, set=QUICK, **SMALL)
+    names = {path.name for path in run.out.iterdir()}
+    assert names == {
+        *("recipe.yaml", "split.csv", "metrics.jsonl", "timings.jsonl", "checkpoints"),
+        *("model.safetensors", "result.json", "report.html"),
+    }
+    assert run.result == json.loads((run.out / "result.json").read_text())
+    assert run.result["val"]["accuracy"] == 1.0
+    assert run.result["test"]["n"] == 8
+    assert run.result["left_out"] == 3
+    rows = list(csv.DictReader((run.out / "split.csv").open()))
+    assert {row["item"]: row["reason"] for row in rows if row["split"] == "left out"} == {
+        "bright/page.jpg": "a web page, not an image (it starts like HTML)",
+        "dark/cut.png": next(row["reason"] for row in rows if row["item"] == "dark/cut.png"),
+        "dark/empty.jpg": "the file is empty (0 bytes)",
+    }
+    metrics = [json.loads(line) for line in (run.out / "metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in metrics] == [1, 2, 3]
+    assert set(metrics[0]) == {"epoch", "step", "train_loss", "val_loss", "val_accuracy", "lr"}
+    assert len(list((run.out / "checkpoints").iterdir())) <= 3
+    page = (run.out / "report.html").read_text()
+    assert "data:image/png;base64" in page
+    assert "http" not in page.replace("https://schema", "").split("<pre>")[0]
+    assert run.model.classes == ("bright", "dark")
+    assert restune.evaluate(run.out, shapes, on_corrupt="skip").accuracy == 1.0
+
+
+def test_the_best_epoch_is_what_is_kept_and_measured(shapes, tmp_path):
+    run = restune.train(shapes, out=tmp_path / "run", set=QUICK, **SMALL)
+    metrics = [json.loads(line) for line in (run.out / "metrics.jsonl").read_text().splitlines()]
+    best = max(metrics, key=lambda record: record["val_accuracy"])
+    assert run.result["val"]["accuracy"] == best["val_accuracy"]
+    assert run.result["best_epoch"] == best["epoch"]
+
+
+def test_workers_change_nothing_to_the_bit(shapes, tmp_path):
+    runs = [
+        restune.train(shapes, out=tmp_path / f"w{workers}", workers=workers, set=QUICK, **SMALL)
+        for workers in (0, 1, 4)
+    ]
+    assert equal(tensors(runs[0]), tensors(runs[1]))
+    assert equal(tensors(runs[0]), tensors(runs[2]))
+    other = restune.train(shapes, out=tmp_path / "seed", seed=5, set=QUICK, **SMALL)
+    assert not equal(tensors(runs[0]), tensors(other))
+
+
+def test_recipe_yaml_repeats_the_run(shapes, tmp_path):
+    first = restune.train(shapes, out=tmp_path / "first", set={**QUICK, "mixup": 0.2, "ema.decay": 0.9}, **SMALL)
+    second = restune.train(shapes, out=tmp_path / "second", recipe=first.out / "recipe.yaml")
+    assert equal(tensors(first), tensors(second))
+    assert (first.out / "metrics.jsonl").read_bytes() == (second.out / "metrics.jsonl").read_bytes()
+
+
+STATEFUL = {
+    "plain": {},
+    "ema, mixing, accumulation": {"ema.decay": 0.9, "mixup": 0.4, "cutmix": 1.0, "optimizer.accumulate": 2},
+    "adamw, dropout, drop path": {"optimizer.name": "adamw", "spec.dropout": 0.3, "spec.drop_path": 0.3},
+    "balanced, repeats": {"sampling": "balanced", "augment.policy": "trivial", "class_weights": "balanced"},
+}
+
+
+@pytest.mark.parametrize("feature", STATEFUL)
+def test_a_stopped_run_goes_on_as_if_it_had_not(shapes, tmp_path, monkeypatch, feature):
+    settings = {**QUICK, **STATEFUL[feature]}
+    whole = restune.train(shapes, out=tmp_path / "whole", set=settings, **SMALL)
+    with monkeypatch.context() as patch:
+        original = Trainer._run_epoch
+
+        def stop_in_epoch_three(self):
+            if self.state.epoch == 2:
+                raise KeyboardInterrupt
+            original(self)
+
+        patch.setattr(Trainer, "_run_epoch", stop_in_epoch_three)
+        with pytest.raises(KeyboardInterrupt):
+            restune.train(shapes, out=tmp_path / "stopped", set=settings, **SMALL)
+    resumed = restune.train(shapes, out=tmp_path / "stopped", resume=True, set=settings, **SMALL)
+    assert resumed.result["resumed_from_step"] > 0
+    assert equal(tensors(whole), tensors(resumed))
+    assert (whole.out / "metrics.jsonl").read_bytes() == (resumed.out / "metrics.jsonl").read_bytes()
+
+
+def test_resume_on_nothing_and_on_a_finished_run(shapes, tmp_path):
+    run = restune.train(shapes, out=tmp_path / "run", resume=True, set=QUICK, **SMALL)
+    again = restune.train(shapes, out=tmp_path / "run", resume=True, set=QUICK, **SMALL)
+    assert again.result == run.result
+
+
+def test_a_run_is_not_overwritten_and_not_resumed_as_another(shapes, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(restune.UserError, match="not empty"):
+        restune.train(shapes, out=tmp_path / "run", set=QUICK, **SMALL)
+    first = restune.train(shapes, out=tmp_path / "first", set=QUICK, **SMALL)
+    (first.out / "result.json").unlink()
+    with pytest.raises(restune.UserError, match="epochs was 3, is 9"):
+        restune.train(shapes, out=first.out, resume=True, set=QUICK, **{**SMALL, "epochs": 9})
+
+
+@pytest.fixture
+def pretrained(shapes, tmp_path):
+    return restune.train(shapes, out=tmp_path / "pretrained", set=QUICK, **SMALL).out
+
+
+@pytest.mark.parametrize("freeze", ["all", "none", "auto", 0, 1])
+def test_finetune_replaces_the_head_and_freezes_what_it_should(shapes, tmp_path, pretrained, freeze, capsys):
+    (shapes / "dark").rename(shapes / "night")
+    shutil.copytree(shapes / "night", shapes / "zero")
+    run = restune.finetune(
+        shapes,
+        weights=pretrained,
+        freeze=freeze,
+        epochs=4,
+        batch_size=8,
+        out=tmp_path / "tuned",
+        set={"ema.decay": 0.9},
+    )
+    said = capsys.readouterr().err
+    assert "the head, made for 2 classes, is replaced by one for 3" in said
+    assert run.model.classes == ("bright", "night", "zero")
+    before, after = restune.load(pretrained).module.state_dict(), run.model.module.state_dict()
+    frozen = {"all": ("conv1", "bn1", "layer"), 0: ("conv1", "bn1"), 1: ("conv1", "bn1", "layer1")}.get(freeze, ())
+    for name in before:
+        if name.startswith("fc."):
+            assert before[name].shape != after[name].shape
+        elif frozen and name.startswith(frozen):
+            assert torch.equal(before[name], after[name]), name
+    if freeze == "auto":
+        assert said.count("thawing") == 2
+    if freeze in ("none", "auto", 0, 1):
+        assert not torch.equal(before["layer2.0.conv1.weight"], after["layer2.0.conv1.weight"])
+
+
+def test_preprocessing_follows_the_weights(shapes, tmp_path, pretrained):
+    run = restune.finetune(shapes, weights=pretrained, freeze="all", epochs=1, batch_size=8, out=tmp_path / "tuned")
+    assert run.model.preprocess == restune.load(pretrained).preprocess
+    assert run.model.info.training["weights"].endswith("model.safetensors")
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_grey_and_many_channels(tmp_path, channels, pretrained):
+    random = np.random.default_rng(0)
+    shape = (40, 16, 16) if channels == 1 else (40, 16, 16, channels)
+    images = random.integers(0, 100, shape, dtype=np.uint8)
+    labels = np.arange(40) % 2
+    images[labels == 1] += 120
+    np.savez(tmp_path / "data.npz", images=images, labels=labels)
+    settings = {**QUICK, "augment.crop_scale": None}
+    trained = restune.train(tmp_path / "data.npz", out=tmp_path / "run", set=settings, **SMALL)
+    assert trained.model.spec.in_channels == (5 if channels == 5 else 3)
+    assert trained.model.predict(images[0])[0].label in "01"
+    tuned = restune.finetune(tmp_path / "data.npz", weights=pretrained, epochs=2, batch_size=8, out=tmp_path / "tuned")
+    assert tuned.model.spec.in_channels == (5 if channels == 5 else 3)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(shapes, tmp_path):
+    with pytest.raises(restune.UserError, match=r"the loss became (nan|inf) at step") as caught:
+        restune.train(
+            shapes, out=tmp_path / "run", lr=100, set={**QUICK, "optimizer.clip_norm": None}, **{**SMALL, "epochs": 60}
+        )
+    assert ".png" in caught.value.where
+    assert "--lr" in caught.value.fix
+
+
+def test_early_stopping(shapes, tmp_path):
+    settings = {**QUICK, "early_stopping.patience": 2}
+    run = restune.train(shapes, out=tmp_path / "run", set=settings, **{**SMALL, "epochs": 50})
+    assert run.result["epochs"] < 50
+
+
+def test_time_is_kept_and_annealed(shapes, tmp_path):
+    run = restune.train(
+        shapes, out=tmp_path / "run", time="6s", set=QUICK, **{k: v for k, v in SMALL.items() if k != "epochs"}
+    )
+    assert 4 < run.result["seconds"] < 9
+    metrics = [json.loads(line) for line in (run.out / "metrics.jsonl").read_text().splitlines()]
+    assert metrics[-1]["lr"] < 0.01 * max(record["lr"] for record in metrics)
+    assert run.result["epochs"] == len(metrics) > 3
+
+
+def test_no_validation_keeps_the_last_weights(shapes, tmp_path):
+    run = restune.train(shapes, out=tmp_path / "run", val=0, set=QUICK, **SMALL)
+    assert run.result["val"] is None
+    assert run.result["items"] == {"train": 40}
+
+
+MISTAKES = {
+    "wrong folder level": ({"data": "bright"}, "outside any class folder"),
+    "batch larger than the data": ({"batch_size": 64}, "--batch-size 8"),
+    "option without effect": ({"set": {"schedule.gamma": 0.5}}, "no effect"),
+    "epochs with time": ({"time": "1m"}, "the clock decides"),
+    "unknown recipe key": ({"set": {"optimzer.lr": 0.5}}, "Did you mean 'optimizer.lr'"),
+    "unknown option": ({"learning_rate": 0.5}, "no setting"),
+    "unknown network": ({"model": "resnet19"}, "Did you mean"),
+    "unknown recipe": ({"recipe": "defalut"}, "Did you mean 'default'"),
+    "share of 1": ({"val": 1.0}, "below 1"),
+    "views": ({"set": {"views": 3}}, "no effect"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_named(shapes, tmp_path, mistake):
+    options, message = MISTAKES[mistake]
+    options = dict(options)
+    data = shapes / options.pop("data", ".")
+    settings = {**QUICK, **options.pop("set", {})}
+    with pytest.raises(restune.UserError, match=message):
+        restune.train(data, out=tmp_path / "run", set=settings, **{**SMALL, **options})
+
+
+def test_classes_that_are_too_small_or_lacking(shapes, tmp_path):
+    shutil.copytree(shapes, tmp_path / "val")
+    shutil.rmtree(tmp_path / "val" / "dark")
+    with pytest.raises(restune.UserError, match="only one class"):
+        restune.train(shapes, val=str(tmp_path / "val"), out=tmp_path / "a", set=QUICK, **SMALL)
+    shutil.copytree(shapes / "bright", tmp_path / "val" / "grey")
+    with pytest.raises(restune.UserError, match="'grey' that the training data does not know"):
+        restune.train(shapes, val=str(tmp_path / "val"), out=tmp_path / "b", set=QUICK, **SMALL)
+    for path in sorted((shapes / "dark").iterdir())[2:]:
+        path.unlink()
+    with pytest.raises(restune.UserError, match=r"'dark' \(2\)"):
+        restune.train(shapes, out=tmp_path / "c", set=QUICK, **SMALL)
+
+
+def test_weights_of_another_network(shapes, tmp_path, pretrained):
+    with pytest.raises(restune.UserError, match="are resnet8's, not resnet20's"):
+        restune.finetune(shapes, model="resnet20", weights=pretrained, out=tmp_path / "run")
+
+
+def test_smoke_takes_two_batches(shapes, tmp_path):
+    run = restune.train(shapes, out=tmp_path / "run", smoke=True, set=QUICK, **SMALL)
+    assert run.result["steps"] == 2
+
+
+def test_other_data_for_validation_and_test(shapes, tmp_path):
+    shutil.copytree(shapes, tmp_path / "other")
+    run = restune.train(
+        shapes, val=str(tmp_path / "other"), test=str(tmp_path / "other"), out=tmp_path / "run", set=QUICK, **SMALL
+    )
+    assert run.result["items"] == {"train": 40, "val": 40, "test": 40}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+def test_cuda_trains_in_bf16(shapes, tmp_path):
+    run = restune.train(shapes, out=tmp_path / "run", device="cuda", set=QUICK, **SMALL)
+    assert run.result["val"]["accuracy"] == 1.0
+    assert "precision: bf16" in (run.out / "recipe.yaml").read_text()

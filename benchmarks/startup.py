@@ -12,13 +12,15 @@ import subprocess
 import sys
 import time
 
+from restune.cli import VERBS
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     commands = {"python alone": ["-c", "pass"], "import restune": ["-c", "import restune"]}
-    for verb in ([], ["evaluate"], ["predict"], ["models"]):
+    for verb in ([], *([name] for name in VERBS)):
         commands[" ".join(["restune", *verb, "--help"])] = ["-m", "restune", *verb, "--help"]
     for name, arguments in commands.items():
         times = [_seconds(arguments) for _ in range(rounds + 1)][1:]  # the first reads files from disk

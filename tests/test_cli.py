@@ -213,4 +213,52 @@ def test_version(run):
 
 def test_help_names_every_verb(run):
     text = run("--help").stdout
-    assert all(verb in text for verb in ("evaluate", "predict", "models"))
+    assert all(verb in text for verb in ("quickstart", "train", "finetune", "evaluate", "predict", "models"))
+
+
+def test_train_finetune_evaluate_and_predict_from_the_command_line(run, tmp_path, photos, monkeypatch):
+    """The journey of a newcomer, in a folder of its own; and that what is printed to do next works."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("blue", "red"):
+        for number in range(3, 8):
+            (photos / name / f"{number}.jpg").write_bytes((photos / name / f"{number % 3}.jpg").read_bytes())
+    small = ("--image-size", 16, "--epochs", 2, "--batch-size", 4, "--set", "spec.width=4", "--set", "spec.depths=[1]")
+    done = run("train", photos, "--model", "resnet8", "--val", "0.25", *small)
+    assert done.returncode == 0, done.stderr
+    assert "validation accuracy" in done.stdout
+    commands = [line.split() for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert [command[:2] for command in commands] == [
+        ["open", "runs/train-001/report.html"],
+        ["restune", "evaluate"],
+        ["restune", "predict"],
+    ]
+    assert run(*commands[1][1:]).returncode == 0
+    assert run(*commands[2][1:-1], photos / "red").returncode == 0
+    tuned = run(
+        "finetune", photos, "--weights", "runs/train-001", "--freeze", "1", "--epochs", 1, "--batch-size", 4, "--json"
+    )
+    assert tuned.returncode == 0, tuned.stderr
+    result = json.loads(tuned.stdout)
+    assert result["verb"] == "finetune"
+    assert result["model"] == "resnet8"
+    again = run("train", photos, "--resume", "--out", "runs/train-001", "--model", "resnet8", "--val", "0.25", *small)
+    assert again.returncode == 0
+    assert "nothing to do" in again.stderr
+    assert run("train", photos, "--set", "optimizer.rl=1").returncode == 2
+    assert run("finetune", photos, "--weights", "runs/train-001", "--freeze", "9", "--epochs", 1).returncode == 2
+
+
+def test_quickstart_json(run, tmp_path, monkeypatch):
+    """The journey at full length is README's first command; here its shape, on fewer epochs."""
+    import restune.verbs.quickstart as quickstart
+
+    monkeypatch.chdir(tmp_path)
+    for verb in ("train", "finetune"):
+        original = getattr(quickstart, verb)
+        monkeypatch.setattr(quickstart, verb, lambda *a, _f=original, **k: _f(*a, **{**k, "epochs": 2}))
+    done = run("quickstart", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert set(result) >= {"train", "finetune", "report", "predicted"}
+    assert result["predicted"] in list("0123456789")
+    assert (tmp_path / result["report"]).exists()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import restune
+from restune.cli import VERBS
 
 
 def python(code):
@@ -25,7 +26,7 @@ def test_import_pulls_in_nothing_heavy():
     assert python(code) == "[]"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["evaluate", "--help"], ["predict", "--help"], ["models", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], *([verb, "--help"] for verb in VERBS)])
 def test_help_pulls_in_nothing_heavy(arguments):
     code = (
         f"import sys; sys.argv = ['restune', *{arguments}]\n"

@@ -14,7 +14,7 @@ import torch
 from restune import __version__
 from restune.core.console import note, quiet, warn
 from restune.core.errors import UserError, shorten
-from restune.core.files import user_path, write_text
+from restune.core.files import write_text
 from restune.core.machine import describe_machine
 from restune.core.streams import torch_seed
 from restune.data.augment import Augment
@@ -31,31 +31,14 @@ from restune.networks.resnet import ResNet
 from restune.reporting.report import write_report
 from restune.training.decide import decide
 from restune.training.loop import Finished, Trainer
-from restune.training.recipe import Recipe, parse_duration, read_recipe
+from restune.training.recipe import Recipe
 from restune.training.validation import Validation
 from restune.verbs.evaluate import evaluate
 from restune.verbs.load import load, pick_device
+from restune.verbs.settings import run_folder, stored_recipe
 from restune.weights import hub
 from restune.weights.bundle import BundleInfo, write_bundle
 from restune.weights.load import Weights, infer_model, load_into, read_weights, reject_other_structure
-
-_SHORT = {"lr": "optimizer.lr"}
-"""Options whose recipe key has another name."""
-
-_IDLE = (
-    ("optimizer.nesterov", lambda r: r.optimizer.name == "adamw", "AdamW has no Nesterov momentum"),
-    ("optimizer.beta2", lambda r: r.optimizer.name == "sgd", "SGD has no beta2"),
-    ("schedule.milestones", lambda r: r.schedule.name != "step", "only the step schedule has milestones"),
-    ("schedule.gamma", lambda r: r.schedule.name != "step", "only the step schedule has a gamma"),
-    ("schedule.peak", lambda r: r.schedule.name != "one-cycle", "only one-cycle has a peak"),
-    ("schedule.warmup_epochs", lambda r: r.schedule.name == "one-cycle", "one-cycle is its own warm-up"),
-    ("augment.rand_ops", lambda r: r.augment.policy != "rand", "only the policy rand chains operations"),
-    ("augment.rand_magnitude", lambda r: r.augment.policy != "rand", "only the policy rand has a magnitude"),
-    ("augment.crop_ratio", lambda r: r.augment.crop_scale is None, "without crop_scale there is no random crop"),
-    ("epochs", lambda r: r.time is not None, "with --time the clock decides"),
-    ("views", lambda _: True, "views belong to the feature cache, which is not built yet"),
-)
-"""Settings that do nothing when this holds, and why: asking for one is an error."""
 
 
 @dataclass(frozen=True)
@@ -76,23 +59,6 @@ class Run:
         return load(self.out)
 
 
-def prepare_recipe(recipe: str | Path, options: dict[str, Any], changes: dict[str, Any]) -> Recipe:
-    """The recipe with options and then single settings applied. Raises UserError for what has no effect."""
-    given = {_SHORT.get(key, key): value for key, value in options.items() if value is not None}
-    if "time" in given:
-        given["time"] = parse_duration(given["time"])
-    for key in ("weights", "model", "val", "test"):
-        if isinstance(given.get(key), Path):
-            given[key] = str(given[key])
-    if given.get("smoke"):
-        given["epochs"], given["time"] = 1, None
-    made = read_recipe(recipe).changed({**given, **changes})
-    for key, is_idle, why in _IDLE:
-        if (key in given or key in changes) and is_idle(made):
-            raise UserError(f"{key} has no effect here: {why}", where=f"--set {key}", fix="leave it out")
-    return made.changed({"monitor": "train_loss"}) if made.val == 0 else made
-
-
 def perform(
     verb: str,
     data: str | Path | Dataset,
@@ -105,32 +71,54 @@ def perform(
 ) -> Run:
     """One run from beginning to end. Raises UserError."""
     started = time.perf_counter()
-    folder, continues = _run_folder(verb, out, resume=resume)
+    folder, continues = run_folder(verb, out, resume=resume)
     if continues and (folder / "result.json").exists():
         note(f"{folder} is finished; nothing to do")
         return Run(folder, json.loads((folder / "result.json").read_text()))
     dataset, val, test = _open(data, recipe, data_options)
     if continues:
-        recipe = _stored_recipe(folder, recipe, accept_changes=accept_changes)
+        recipe = stored_recipe(folder, recipe, accept_changes=accept_changes)
     device = pick_device(recipe.device)
     recipe, decisions = decide(recipe, device)
     for decision in decisions:
         note(f"{decision.key}: {decision.value} ({decision.reason})")
     torch.set_num_threads(recipe.threads or 1)
     name, network, preprocess, origin = _network(recipe, dataset, verb)
-    settled = {"model": name, "preprocess": preprocess.to_dict(), "image_size": preprocess.crop}
-    recipe = recipe.changed(settled)
+    recipe = recipe.changed({"model": name, "preprocess": preprocess.to_dict(), "image_size": preprocess.crop})
     augment = _augment(recipe, dataset)
     looked = _look(recipe, dataset, val, test, preprocess, augment)
     splits = _split(folder, recipe, dataset, val, test, looked, continues=continues)
+    write_text(folder / "recipe.yaml", _header(verb, data) + recipe.to_yaml())
+    deadline = None if recipe.time is None else started + recipe.time
+    trainer = _trainer(folder, recipe, _placed(network, recipe, device), splits, preprocess, augment, looked, deadline)
+    if continues and trainer.resume(accept_changes=accept_changes):
+        note(f"resumed from step {trainer.resumed_from_step}")
+    return _finish(verb, folder, recipe, splits, preprocess, network, trainer.run(), origin, started)
+
+
+def _placed(network: ResNet, recipe: Recipe, device: torch.device) -> ResNet:
+    """The network on its device, in the memory format and compiled as the recipe says."""
     network = network.to(device)
     if recipe.memory_format == "channels-last":
         network = network.to(memory_format=torch.channels_last)
     if recipe.compile == "yes":
-        network.compile()
+        network.compile()  # in place: the names of its tensors stay as they are
+    return network
+
+
+def _trainer(
+    folder: Path,
+    recipe: Recipe,
+    network: ResNet,
+    splits: Splits,
+    preprocess: ImagePreprocess,
+    augment: Augment,
+    looked: Survey,
+    deadline: float | None,
+) -> Trainer:
     batches = TrainingBatches(
         items=splits.train.items,
-        classes=len(dataset.classes),
+        classes=len(splits.train.classes),
         preprocess=preprocess,
         augment=augment,
         batch_size=recipe.batch_size,
@@ -141,22 +129,18 @@ def perform(
         workers=recipe.workers or 0,
         limit=2 if recipe.smoke else None,
     )
-    write_text(folder / "recipe.yaml", _header(verb, data) + recipe.to_yaml())
-    trainer = Trainer(
+    device = network.fc.weight.device
+    return Trainer(
         network=network,
         batches=batches,
         recipe=recipe,
         validate=None if splits.val is None else Validation(splits.val, preprocess, looked, recipe, device),
         folder=folder,
         class_counts=list(splits.train.class_counts().values()),
-        deadline=None if recipe.time is None else started + recipe.time,
+        deadline=deadline,
         afterwards=_time_afterwards(splits, looked),
         facts={"data": splits.train.fingerprint(), "versions": _versions(), "threads": recipe.threads},
     )
-    if continues and trainer.resume(accept_changes=accept_changes):
-        note(f"resumed from step {trainer.resumed_from_step}")
-    finished = trainer.run()
-    return _finish(verb, folder, recipe, splits, preprocess, network, finished, origin, started)
 
 
 def _time_afterwards(splits: Splits, looked: Survey) -> Callable[[float], float]:
@@ -390,50 +374,6 @@ def _split(
 
 def _share(value: float | str | None) -> float | None:
     return value if not isinstance(value, str) else None
-
-
-def _run_folder(verb: str, out: str | Path | None, *, resume: bool) -> tuple[Path, bool]:
-    """The run's folder, and whether there is a run in it to go on with."""
-    if out is None:
-        if resume:
-            raise UserError("which run is to go on?", where="--resume", fix="name its folder with --out")
-        number = 1
-        while (Path("runs") / f"{verb}-{number:03d}").exists():
-            number += 1
-        folder = Path("runs") / f"{verb}-{number:03d}"
-    else:
-        folder = user_path(out)
-    there = folder.is_dir() and any(folder.iterdir())
-    if there and not resume:
-        raise UserError("this folder is not empty", where=str(folder), fix="name another with --out, or add --resume")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder, there and (folder / "recipe.yaml").exists()
-
-
-def _stored_recipe(folder: Path, asked: Recipe, *, accept_changes: bool) -> Recipe:
-    """The recipe of the run that goes on. Raises UserError where it was asked for something else."""
-    stored = read_recipe(folder / "recipe.yaml")
-    open_keys = (
-        "model",
-        "preprocess",
-        "image_size",
-        "precision",
-        "memory_format",
-        "compile",
-        "device",
-        "threads",
-        "workers",
-    )
-    old, new = stored.model_dump(mode="json"), asked.model_dump(mode="json")
-    differing = [key for key in new if new[key] != old[key] and not (key in open_keys and new[key] in (None, "auto"))]
-    if differing and not accept_changes:
-        raise UserError(
-            "the recipe is not the one this run began with: "
-            + shorten(f"{key} was {old[key]!r}, is {new[key]!r}" for key in differing),
-            where=str(folder),
-            fix="use the same options, or --accept-changes",
-        )
-    return asked.changed({key: old[key] for key in open_keys}) if differing else stored
 
 
 def _header(verb: str, data: str | Path | Dataset) -> str:

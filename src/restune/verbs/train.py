@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from restune.data.dataset import DataOptions, Dataset
-from restune.verbs.run import Run, perform, prepare_recipe
+from restune.verbs.run import Run, perform
+from restune.verbs.settings import prepare_recipe
 
 
 def train(

@@ -1,0 +1,82 @@
+"""From options to a settled recipe and a folder for the run, new or taken up again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from restune.core.errors import UserError, shorten
+from restune.core.files import user_path
+from restune.training.recipe import Recipe, parse_duration, read_recipe
+
+_SHORT = {"lr": "optimizer.lr"}
+"""Options whose recipe key has another name."""
+
+_IDLE = (
+    ("optimizer.nesterov", lambda r: r.optimizer.name == "adamw", "AdamW has no Nesterov momentum"),
+    ("optimizer.beta2", lambda r: r.optimizer.name == "sgd", "SGD has no beta2"),
+    ("schedule.milestones", lambda r: r.schedule.name != "step", "only the step schedule has milestones"),
+    ("schedule.gamma", lambda r: r.schedule.name != "step", "only the step schedule has a gamma"),
+    ("schedule.peak", lambda r: r.schedule.name != "one-cycle", "only one-cycle has a peak"),
+    ("schedule.warmup_epochs", lambda r: r.schedule.name == "one-cycle", "one-cycle is its own warm-up"),
+    ("augment.rand_ops", lambda r: r.augment.policy != "rand", "only the policy rand chains operations"),
+    ("augment.rand_magnitude", lambda r: r.augment.policy != "rand", "only the policy rand has a magnitude"),
+    ("augment.crop_ratio", lambda r: r.augment.crop_scale is None, "without crop_scale there is no random crop"),
+    ("epochs", lambda r: r.time is not None, "with --time the clock decides"),
+    ("views", lambda _: True, "views belong to the feature cache, which is not built yet"),
+)
+"""Settings that do nothing when this holds, and why: asking for one is an error."""
+
+
+_SETTLED = tuple("model preprocess image_size precision memory_format compile device threads workers".split())  # noqa: SIM905
+"""Keys that may be open when a run is asked for, and are settled in its recipe.yaml."""
+
+
+def prepare_recipe(recipe: str | Path, options: dict[str, Any], changes: dict[str, Any]) -> Recipe:
+    """The recipe with options and then single settings applied. Raises UserError for what has no effect."""
+    given = {_SHORT.get(key, key): value for key, value in options.items() if value is not None}
+    if "time" in given:
+        given["time"] = parse_duration(given["time"])
+    for key in ("weights", "model", "val", "test"):
+        if isinstance(given.get(key), Path):
+            given[key] = str(given[key])
+    if given.get("smoke"):
+        given["epochs"], given["time"] = 1, None
+    made = read_recipe(recipe).changed({**given, **changes})
+    for key, is_idle, why in _IDLE:
+        if (key in given or key in changes) and is_idle(made):
+            raise UserError(f"{key} has no effect here: {why}", where=f"--set {key}", fix="leave it out")
+    return made.changed({"monitor": "train_loss"}) if made.val == 0 else made
+
+
+def run_folder(verb: str, out: str | Path | None, *, resume: bool) -> tuple[Path, bool]:
+    """The run's folder, and whether there is a run in it to go on with."""
+    if out is None:
+        if resume:
+            raise UserError("which run is to go on?", where="--resume", fix="name its folder with --out")
+        number = 1
+        while (Path("runs") / f"{verb}-{number:03d}").exists():
+            number += 1
+        folder = Path("runs") / f"{verb}-{number:03d}"
+    else:
+        folder = user_path(out)
+    there = folder.is_dir() and any(folder.iterdir())
+    if there and not resume:
+        raise UserError("this folder is not empty", where=str(folder), fix="name another with --out, or add --resume")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder, there and (folder / "recipe.yaml").exists()
+
+
+def stored_recipe(folder: Path, asked: Recipe, *, accept_changes: bool) -> Recipe:
+    """The recipe of the run that goes on. Raises UserError where it was asked for something else."""
+    stored = read_recipe(folder / "recipe.yaml")
+    old, new = stored.model_dump(mode="json"), asked.model_dump(mode="json")
+    differing = [key for key in new if new[key] != old[key] and not (key in _SETTLED and new[key] in (None, "auto"))]
+    if differing and not accept_changes:
+        raise UserError(
+            "the recipe is not the one this run began with: "
+            + shorten(f"{key} was {old[key]!r}, is {new[key]!r}" for key in differing),
+            where=str(folder),
+            fix="use the same options, or --accept-changes",
+        )
+    return asked.changed({key: old[key] for key in _SETTLED}) if differing else stored

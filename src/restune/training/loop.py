@@ -140,7 +140,8 @@ class Trainer:
         state.facts = self.facts
         self.network.load_state_dict(state.tensors["network"])
         if self.ema is not None:
-            self.ema.average = {name: value.to(self.device) for name, value in state.tensors["ema"].items()}
+            for name, value in state.tensors["ema"].items():
+                self.ema.average[name].copy_(value)
         self.state = state
         self.optimizer = self._enter_phase(state.phase)
         self.optimizer.load_state(state.tensors.get("optimizer", {}))

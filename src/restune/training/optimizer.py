@@ -64,8 +64,9 @@ class NamedOptimizer:
             name, slot = key.rsplit("/", 1)
             if name in by_name:
                 parameter = by_name[name]
-                moved = value.clone() if slot == "step" else value.to(parameter.device).clone()
-                self.optimizer.state[parameter][slot] = moved
+                # In the parameter's own memory format: fused steps pair numbers by their place in memory.
+                own = value.clone() if slot == "step" else torch.empty_like(parameter).copy_(value)
+                self.optimizer.state[parameter][slot] = own
 
 
 def _make(groups: list[dict[str, Any]], recipe: OptimizerRecipe) -> torch.optim.Optimizer:

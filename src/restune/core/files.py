@@ -48,7 +48,7 @@ def written_whole(destination: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.chmod(mode)  # some writers make their own file, for the owner only
         temporary.replace(destination)
-        _sync_folder(destination.parent)
+        sync(destination.parent)
     except OSError as error:
         if error.errno is None:  # a format's own error, such as gzip's, from what is being read inside the block
             raise
@@ -90,10 +90,11 @@ def cannot_write(destination: Path, error: OSError) -> UserError:
     )
 
 
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a folder for syncing
+def sync(path: Path) -> None:
+    """Have the operating system put a file, or a folder's list of names, on the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows cannot open a folder for syncing
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from restune.core.errors import UserError
 from restune.core.streams import generator
+from restune.data.ahead import ahead
 from restune.data.augment import Augment, Place, augment_pixels, random_crops
 from restune.data.dataset import Item
 from restune.data.preprocess import ImagePreprocess
@@ -97,24 +96,11 @@ class TrainingBatches:
     def epoch(self, epoch: int, first_step: int, start: int = 0) -> Iterator[TrainingBatch]:
         """The epoch's batches from number `start` on; `first_step` is the run's step of batch 0."""
         order = self.order(epoch)
-        numbers = range(start, len(self))
-        if self.workers == 0:
-            for number in numbers:
-                yield self.make(order, epoch, number, first_step + number)
-            return
-        threads = torch.get_num_threads()
-        pool = ThreadPoolExecutor(self.workers, "batches", initializer=torch.set_num_threads, initargs=(1,))
-        waiting: deque[Future[TrainingBatch]] = deque()
-        try:
-            for number in numbers:
-                waiting.append(pool.submit(self.make, order, epoch, number, first_step + number))
-                if len(waiting) > self.workers + 1:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            torch.set_num_threads(threads)  # torch gives new threads what was set last, by whichever thread
+
+        def make(number: int) -> TrainingBatch:
+            return self.make(order, epoch, number, first_step + number)
+
+        yield from ahead(make, range(start, len(self)), self.workers, depth=self.workers + 1)
 
     def make(self, order: NDArray[np.int64], epoch: int, number: int, step: int) -> TrainingBatch:
         """Batch `number` of an epoch, alone."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +10,7 @@ from torch import Tensor
 
 from restune.core.errors import UserError
 from restune.core.machine import cpu_count
+from restune.data.ahead import ahead
 from restune.data.dataset import Item
 from restune.data.decode import DecodeError
 from restune.data.preprocess import ImagePreprocess
@@ -41,8 +40,8 @@ def read_batches(
 ) -> Iterator[Batch]:
     """Yield the items in batches of `batch_size`, in order, whatever the number of workers.
 
-    At most ``workers + 1`` batches are in memory besides the one being used. Workers are threads: decoding and
-    resizing release the interpreter's lock. 0 workers decode in the caller's thread.
+    At most ``workers + 1`` batches are in memory besides the one being used. Workers are threads; 0 workers decode in
+    the caller's.
     """
     if batch_size < 1 or (workers is not None and workers < 0):
         raise UserError(
@@ -50,24 +49,7 @@ def read_batches(
         )
     slices = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
     workers = cpu_count() if workers is None else workers
-    if workers == 0:
-        for part in slices:
-            yield _read(part, preprocess)
-        return
-    # One thread of arithmetic a worker: several workers that each spread over all cores would get in their own way.
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode", initializer=torch.set_num_threads, initargs=(1,))
-    threads = torch.get_num_threads()
-    waiting: deque[Future[Batch]] = deque()
-    try:
-        for part in slices:
-            waiting.append(pool.submit(_read, part, preprocess))
-            if len(waiting) > workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        torch.set_num_threads(threads)  # torch gives new threads what was set last, by whichever thread
+    yield from ahead(lambda part: _read(part, preprocess), slices, workers, depth=workers)
 
 
 def read_item(item: Item, preprocess: ImagePreprocess) -> Tensor | str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from restune.core.console import progress
 from restune.core.machine import cpu_count, memory_bytes
+from restune.data.ahead import ahead
 from restune.data.dataset import Item
 from restune.data.decode import DecodeError, decode_image
 from restune.data.preprocess import ImagePreprocess
@@ -87,21 +86,15 @@ def survey(
             pixels = inference_crop(pixels, preprocess)
         return pixels.contiguous()
 
-    with (
-        ThreadPoolExecutor(workers or cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool,
-        progress("reading", len(items)) as advance,
-    ):
-        threads = torch.get_num_threads()
-        for start in range(0, len(items), 1024):  # so that results wait for nobody in unbounded numbers
-            part = items[start : start + 1024]
-            for item, result in zip(part, pool.map(look, part), strict=True):
-                if isinstance(result, str):
-                    found.unreadable[item.id] = result
-                elif room > 0:
-                    found.pixels[item.id] = result
-                    room -= result.numel()
-                advance(1)
-    torch.set_num_threads(threads)
+    workers = workers or cpu_count()
+    with progress("reading", len(items)) as advance:
+        for item, result in zip(items, ahead(look, items, workers, depth=64 * workers), strict=True):
+            if isinstance(result, str):
+                found.unreadable[item.id] = result
+            elif room > 0:
+                found.pixels[item.id] = result
+                room -= result.numel()
+            advance(1)
     found.seconds_an_item = (time.perf_counter() - started) / max(1, len(items))
     if room <= 0:
         found.pixels.clear()  # all or nothing: a mixture would be two speeds with one name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,7 +14,7 @@ import safetensors.torch
 from torch import Tensor
 
 from restune.core.console import warn
-from restune.core.files import cannot_write, write_text
+from restune.core.files import cannot_write, sync, write_text
 
 _KEEP = 2
 
@@ -70,10 +69,10 @@ def write_checkpoint(folder: Path, state: TrainState) -> Path:
         sums = {file.name: _sha256(file) for file in sorted(aside.iterdir())}
         write_text(aside / "manifest.json", json.dumps(sums, sort_keys=True))
         for file in aside.iterdir():
-            _sync(file)
+            sync(file)
         shutil.rmtree(final, ignore_errors=True)
         aside.rename(final)
-        _sync(folder)
+        sync(folder)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise cannot_write(final, error) from error
@@ -135,13 +134,3 @@ def _is_valid(path: Path) -> bool:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,40 @@
+"""Work done ahead by threads, handed over in order, in bounded memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+def ahead(
+    function: Callable[[Argument], Result], arguments: Iterable[Argument], workers: int, depth: int
+) -> Iterator[Result]:
+    """Yield ``function(argument)`` for each argument, in order; at most `depth` results wait to be taken.
+
+    Decoding and resizing release the interpreter's lock, so threads share the cores. Each has one thread of
+    arithmetic: several that each spread over all cores would get in each other's way. 0 workers work in the caller's
+    thread.
+    """
+    if workers == 0:
+        yield from map(function, arguments)
+        return
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(workers, "ahead", initializer=torch.set_num_threads, initargs=(1,))
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for argument in arguments:
+            waiting.append(pool.submit(function, argument))
+            if len(waiting) > depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(threads)  # torch gives new threads what was set last, by whichever thread

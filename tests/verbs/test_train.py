@@ -224,9 +224,9 @@ def test_early_stopping(shapes, tmp_path):
 
 def test_time_is_kept_and_annealed(shapes, tmp_path):
     run = restune.train(
-        shapes, out=tmp_path / "run", time="6s", set=QUICK, **{k: v for k, v in SMALL.items() if k != "epochs"}
+        shapes, out=tmp_path / "run", time="9s", set=QUICK, **{k: v for k, v in SMALL.items() if k != "epochs"}
     )
-    assert 4 < run.result["seconds"] < 9
+    assert 4 < run.result["seconds"] < 11
     metrics = [json.loads(line) for line in (run.out / "metrics.jsonl").read_text().splitlines()]
     assert metrics[-1]["lr"] < 0.01 * max(record["lr"] for record in metrics)
     assert run.result["epochs"] == len(metrics) > 3

@@ -8,9 +8,12 @@ from __future__ import annotations
 import importlib
 import io
 import sys
+import time
 from typing import Annotated
 
 import typer
+
+from restune.core.console import command_started
 
 VERBS = {
     "quickstart": ("quickstart", "The whole journey in a minute, on data that comes with the install."),
@@ -25,6 +28,7 @@ VERBS = {
 
 def main() -> None:
     """What ``restune`` runs."""
+    command_started.set(time.perf_counter())
     # File names may hold bytes that are no UTF-8: they are read as they are, and printed escaped.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -10,6 +10,10 @@ from contextvars import ContextVar
 _quiet: ContextVar[bool] = ContextVar("restune_quiet", default=False)
 
 
+command_started: ContextVar[float | None] = ContextVar("restune_command_started", default=None)
+"""`time.perf_counter()` when the command line began; None when called from Python. A time budget counts from there."""
+
+
 @contextmanager
 def quiet(on: bool = True) -> Iterator[None]:
     """Within this block notes and progress are silent; warnings still show."""

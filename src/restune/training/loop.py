@@ -153,18 +153,18 @@ class Trainer:
         return True
 
     def _run_epoch(self) -> None:
-        started, before = time.perf_counter(), self.loader_seconds
+        started, before, seen = time.perf_counter(), self.loader_seconds, self.state.images
         apply_freeze(self.network, self.phase.freeze)
         mean_loss, rate = self._train_epoch()
         trained = time.perf_counter() - started
         self.epoch_seconds += trained
         scores = self._validate()
+        images = self.state.images - seen
         self.state.epoch += 1
         self.state.batches, self.state.epoch_loss = 0, 0.0
         record = {"epoch": self.state.epoch, "step": self.state.step, "train_loss": mean_loss, **scores, "lr": rate}
         improved = self._note_score(record)
         seconds = time.perf_counter() - started
-        images = len(self.batches) * self.batches.batch_size
         timing = {
             "epoch": self.state.epoch,
             "seconds": round(seconds, 3),

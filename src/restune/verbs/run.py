@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from restune import __version__
-from restune.core.console import note, quiet, warn
+from restune.core.console import command_started, note, quiet, warn
 from restune.core.errors import UserError, shorten
 from restune.core.files import write_text
 from restune.core.machine import describe_machine
@@ -70,7 +70,7 @@ def perform(
     accept_changes: bool = False,
 ) -> Run:
     """One run from beginning to end. Raises UserError."""
-    started = time.perf_counter()
+    started = command_started.get() or time.perf_counter()
     folder, continues = run_folder(verb, out, resume=resume)
     if continues and (folder / "result.json").exists():
         note(f"{folder} is finished; nothing to do")
@@ -143,12 +143,16 @@ def _trainer(
     )
 
 
+_CLOSING_SECONDS = 4.0
+"""For writing the model, loading the plotting library and drawing the report."""
+
+
 def _time_afterwards(splits: Splits, looked: Survey) -> Callable[[float], float]:
     """How long the last validation, the final scores (read from disk again) and the report will take."""
     val, test = len(splits.val or ()), len(splits.test or ())
 
     def seconds(seconds_an_item: float) -> float:
-        return val * seconds_an_item + (val + test) * (seconds_an_item + looked.seconds_an_item) + 2.0
+        return val * seconds_an_item + (val + test) * (seconds_an_item + looked.seconds_an_item) + _CLOSING_SECONDS
 
     return seconds
 

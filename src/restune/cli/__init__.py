@@ -28,14 +28,17 @@ VERBS = {
 
 def main() -> None:
     """What ``restune`` runs."""
-    command_started.set(time.perf_counter())
+    token = command_started.set(time.perf_counter())
     # File names may hold bytes that are no UTF-8: they are read as they are, and printed escaped.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")
-    make_app(next((word for word in sys.argv[1:] if not word.startswith("-")), None))()
+    try:
+        make_app(next((word for word in sys.argv[1:] if not word.startswith("-")), None))()
+    finally:
+        command_started.reset(token)
 
 
 def make_app(verb: str | None) -> typer.Typer:

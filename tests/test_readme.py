@@ -1,0 +1,39 @@
+"""The commands in both READMEs name verbs and options that exist; CI runs the first and the test command whole."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from restune.cli import VERBS
+
+ROOT = Path(__file__).parent.parent
+
+
+def commands(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return re.findall(
+        r"(?:^|/bin/)restune ([a-z]+)([^\n#]*)", "\n".join(re.findall(r"```sh\n(.*?)```", text, re.S)), re.M
+    )
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_commands_name_what_exists(name):
+    found = commands(name)
+    assert len(found) == 7
+    for verb, rest in found:
+        assert verb in VERBS
+        module = importlib.import_module(f"restune.cli.{VERBS[verb][0]}")
+        known = inspect.signature(getattr(module, verb)).parameters
+        for option in re.findall(r"--([a-z-]+)", rest):
+            option = {"csv": "csv_file", "json": "as_json", "set": "assignments"}.get(option, option.replace("-", "_"))
+            assert option in known, f"{verb} --{option}"
+
+
+def test_readme_has_the_command_that_ci_runs():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text.count("<!-- first-command -->") == text.count("<!-- test-command -->") == 1

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from restune.networks.resnet import ResNet
     from restune.networks.spec import ResNetSpec, StageSpec
     from restune.networks.zoo import list_models
+    from restune.training.bench import Bench
+    from restune.verbs.bench import bench
     from restune.verbs.create import create_model
+    from restune.verbs.embed import Embeddings, embed
     from restune.verbs.evaluate import evaluate
     from restune.verbs.load import load
     from restune.verbs.models import models
@@ -40,7 +43,11 @@ _HOME = {
     "ResNetSpec": "restune.networks.spec",
     "StageSpec": "restune.networks.spec",
     "list_models": "restune.networks.zoo",
+    "Bench": "restune.training.bench",
+    "bench": "restune.verbs.bench",
     "create_model": "restune.verbs.create",
+    "Embeddings": "restune.verbs.embed",
+    "embed": "restune.verbs.embed",
     "evaluate": "restune.verbs.evaluate",
     "load": "restune.verbs.load",
     "models": "restune.verbs.models",
@@ -52,8 +59,10 @@ _HOME = {
 }
 
 __all__ = [
+    "Bench",
     "DataOptions",
     "Dataset",
+    "Embeddings",
     "Evaluation",
     "ImagePreprocess",
     "Model",
@@ -64,7 +73,9 @@ __all__ = [
     "StageSpec",
     "UserError",
     "__version__",
+    "bench",
     "create_model",
+    "embed",
     "evaluate",
     "finetune",
     "list_models",

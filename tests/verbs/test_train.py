@@ -157,19 +157,17 @@ def pretrained(shapes, tmp_path):
     return restune.train(shapes, out=tmp_path / "pretrained", set=QUICK, **SMALL).out
 
 
+@pytest.mark.parametrize("head", ["solve", "sgd"])
 @pytest.mark.parametrize("freeze", ["all", "none", "auto", 0, 1])
-def test_finetune_replaces_the_head_and_freezes_what_it_should(shapes, tmp_path, pretrained, freeze, capsys):
+def test_finetune_replaces_the_head_and_freezes_what_it_should(shapes, tmp_path, pretrained, freeze, head, capsys):
     (shapes / "dark").rename(shapes / "night")
     shutil.copytree(shapes / "night", shapes / "zero")
-    run = restune.finetune(
-        shapes,
-        weights=pretrained,
-        freeze=freeze,
-        epochs=4,
-        batch_size=8,
-        out=tmp_path / "tuned",
-        set={"ema.decay": 0.9},
-    )
+    options = {"epochs": 4, "batch_size": 8, "set": {"ema.decay": 0.9, "optimizer.weight_decay": 0.1}}
+    if freeze in ("all", "auto"):
+        options["set"] = {**options["set"], "head": head}
+    if (freeze, head) == ("all", "solve"):
+        options = {}
+    run = restune.finetune(shapes, weights=pretrained, freeze=freeze, out=tmp_path / "tuned", **options)
     said = capsys.readouterr().err
     assert "the head, made for 2 classes, is replaced by one for 3" in said
     assert run.model.classes == ("bright", "night", "zero")
@@ -180,14 +178,17 @@ def test_finetune_replaces_the_head_and_freezes_what_it_should(shapes, tmp_path,
             assert before[name].shape != after[name].shape
         elif frozen and name.startswith(frozen):
             assert torch.equal(before[name], after[name]), name
-    if freeze == "auto":
-        assert said.count("thawing") == 2
-    if freeze in ("none", "auto", 0, 1):
+    if freeze == "auto" and head == "solve":
+        scores = [json.loads(line) for line in (run.out / "metrics.jsonl").read_text().splitlines()]
+        assert scores[0]["epoch"] == 0  # the solved head is the first to be beaten
+        assert run.result["val"]["accuracy"] >= scores[0]["val_accuracy"]
+        assert "the solved head reaches" in said
+    if freeze in ("none", 0, 1):
         assert not torch.equal(before["layer2.0.conv1.weight"], after["layer2.0.conv1.weight"])
 
 
 def test_preprocessing_follows_the_weights(shapes, tmp_path, pretrained):
-    run = restune.finetune(shapes, weights=pretrained, freeze="all", epochs=1, batch_size=8, out=tmp_path / "tuned")
+    run = restune.finetune(shapes, weights=pretrained, freeze="all", out=tmp_path / "tuned")
     assert run.model.preprocess == restune.load(pretrained).preprocess
     assert run.model.info.training["weights"].endswith("model.safetensors")
 
@@ -299,3 +300,44 @@ def test_cuda_trains_in_bf16(shapes, tmp_path):
     run = restune.train(shapes, out=tmp_path / "run", device="cuda", set=QUICK, **SMALL)
     assert run.result["val"]["accuracy"] == 1.0
     assert "precision: bf16" in (run.out / "recipe.yaml").read_text()
+
+
+def test_a_solved_head_is_the_same_cached_or_not(shapes, tmp_path, pretrained):
+    """On disk, again from disk, and without the cache."""
+    settings = {"label_smoothing": 0.0, "augment.crop_scale": None}
+    heads = []
+    for name, more in (("first", {}), ("again", {}), ("without", {"cache": False})):
+        run = restune.finetune(shapes, weights=pretrained, freeze="all", out=tmp_path / name, set={**settings, **more})
+        heads.append(run.model.module.fc)
+        facts = run.result["head"]
+        assert (facts["features_computed"] == 0) == (name == "again")
+    for head in heads[1:]:
+        assert torch.allclose(head.weight, heads[0].weight, atol=1e-5)
+
+
+def test_cached_layers_change_no_epoch(shapes, tmp_path, pretrained):
+    """Batches from the cache and batches through the frozen layers train the same network."""
+    settings = {**QUICK, "augment.crop_scale": None, "augment.flip": False, "ema.decay": None}
+    runs = {}
+    for cache in (True, False):
+        runs[cache] = restune.finetune(
+            shapes, weights=pretrained, freeze=1, epochs=3, batch_size=8, out=tmp_path / str(cache),
+            set={key: value for key, value in settings.items() if not key.startswith("spec")} | {"cache": cache},
+        )  # fmt: skip
+    one, other = (runs[cache].model.module.state_dict() for cache in (True, False))
+    for name in one:
+        assert torch.allclose(one[name].float(), other[name].float(), atol=1e-4), name
+    lines = [[json.loads(line)["train_loss"] for line in (runs[c].out / "metrics.jsonl").open()] for c in (True, False)]
+    assert lines[0] == pytest.approx(lines[1], abs=1e-4)
+
+
+@pytest.mark.parametrize("setting", ["mixup", "cutmix", "augment.erase"])
+def test_what_a_solved_head_cannot_honour_is_refused(shapes, tmp_path, pretrained, setting):
+    with pytest.raises(restune.UserError, match="does not allow"):
+        restune.finetune(shapes, weights=pretrained, freeze="all", out=tmp_path / "t", set={setting: 0.5})
+
+
+@pytest.mark.parametrize("option", [{"epochs": 3}, {"lr": 0.1}, {"set": {"schedule.name": "step"}}])
+def test_what_a_solved_head_does_not_use_is_refused(shapes, tmp_path, pretrained, option):
+    with pytest.raises(restune.UserError, match="no effect here: the head is solved"):
+        restune.finetune(shapes, weights=pretrained, freeze="all", out=tmp_path / "t", **option)

@@ -33,14 +33,25 @@ def finetune(
     freeze: Annotated[
         str | None,
         typer.Option(
-            help="auto: the head first, then thaw from the top; all: only the head learns; none; or K: the stem and "
-            "stages 1 to K stay as they are.",
+            help="auto: the head is solved, then stages thaw from the top while validation improves; all: only the "
+            "head; none: everything learns; or K: the stem and stages 1 to K stay as they are.",
             metavar="auto|all|none|K",
+        ),
+    ] = None,
+    views: Annotated[
+        int | None,
+        typer.Option(
+            help="Looks of each training item that frozen layers see, augmented beyond the first. What they compute "
+            "is kept: more cost time once. Decided by --time where not named, else 1.",
+            min=1,
         ),
     ] = None,
     **options: Any,
 ) -> None:
     """Fine-tune a pretrained network on your data: its head is replaced, its layers frozen or thawed.
+
+    What frozen layers say of an image is computed once and kept for later runs (`restune cache`). With --freeze all
+    the head is then solved to its optimum, in a second; auto begins there.
 
     Example: restune finetune photos/ --weights resnet50:v2 --freeze auto
     """
@@ -49,7 +60,9 @@ def finetune(
 
         reading = opt.data_options(options)
         layers = int(freeze) if freeze is not None and freeze.isdigit() else freeze
-        finished = run(data, weights=weights, freeze=layers, data_options=reading, **opt.training_options(options))
+        finished = run(
+            data, weights=weights, freeze=layers, views=views, data_options=reading, **opt.training_options(options)
+        )
         _show(finished, data, options)
 
 
@@ -64,7 +77,8 @@ def _show(finished: Any, data: str, options: dict[str, Any]) -> None:
             low, high = score["interval"]
             print(f"{name} accuracy {score['accuracy']:.2%} (95% interval {low:.2%} to {high:.2%}, n = {score['n']})")
     seconds, share = finished.result["seconds"], finished.result["loader_share"]
-    console.note(f"{seconds:.0f} s in all; making batches took {share:.1%} of the epochs' time in processor time")
+    spent = f"; making batches took {share:.1%} of the epochs' time in processor time" if share else ""
+    console.note(f"{seconds:.0f} s in all{spent}")
     out = shlex.quote(str(finished.out))
     print(f"\nthe run is in {finished.out}; next:")
     print(f"  open {shlex.quote(str(finished.out / 'report.html'))}")

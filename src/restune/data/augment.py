@@ -61,16 +61,18 @@ class Place:
         epoch: from 0.
         positions: of the batch's items in the epoch's order.
         step: of the whole run, from 0.
+        stream: tells draws of one kind of place from those of another at the same numbers.
     """
 
     seed: int
     epoch: int
     positions: tuple[int, ...]
     step: int
+    stream: str = ""
 
     def draw(self, purpose: str, count: int) -> NDArray[np.float64]:
         """``[batch, count]`` numbers in [0, 1)."""
-        return uniforms(self.seed, purpose, self.positions, count, self.epoch)
+        return uniforms(self.seed, self.stream + purpose, self.positions, count, self.epoch)
 
 
 def random_crops(images: Sequence[Tensor], augment: Augment, preprocess: ImagePreprocess, place: Place) -> Tensor:

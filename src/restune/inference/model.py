@@ -13,12 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from restune.core.allocator import freed_memory_kept
 from restune.core.console import progress
 from restune.core.errors import UserError
 from restune.core.files import user_path
 from restune.data.dataset import ArrayLocation, FileLocation, Item, Location
 from restune.data.loader import Batch, read_batches
 from restune.data.preprocess import ImagePreprocess
+from restune.inference.features import FeatureCache
 from restune.networks.resnet import ResNet
 from restune.networks.spec import ResNetSpec
 from restune.weights.bundle import BundleInfo, write_bundle
@@ -124,19 +126,24 @@ class Model:
                 yield Prediction(input=item.id, label=top[0][0], probability=top[0][1], top=top)
 
     def embed(self, inputs: Input | Iterable[Input], *, batch_size: int = 64) -> NDArray[np.float32]:
-        """What the head reads: float32 ``[N, num_features]``. Raises UserError for an unreadable input."""
-        rows: list[NDArray[np.float32]] = []
-        for batch in read_batches(as_items(inputs), self.preprocess, batch_size=batch_size):
-            for position, reason in batch.failures.items():
-                raise _cannot_read(batch.items[position].id, reason)
-            rows.append(self._run(self.module.embed, batch).numpy())
-        return np.concatenate(rows) if rows else np.zeros((0, self.spec.num_features), np.float32)
+        """What the head reads: float32 ``[N, num_features]``, from the cache as far as it is known.
+
+        Raises UserError for an unreadable input.
+        """
+        found = self.features(batch_size=batch_size).of(as_items(inputs))
+        for name, reason in found.failures.items():
+            raise _cannot_read(name, reason)
+        return found.rows[0 : len(found.rows)].numpy().reshape(-1, self.spec.num_features)
+
+    def features(self, *, batch_size: int = 64, workers: int | None = None) -> FeatureCache:
+        """The cache of what this model's head reads."""
+        return FeatureCache(self.module, self.preprocess, device=self.device, batch_size=batch_size, workers=workers)
 
     def logits_of(
         self, items: Sequence[Item], *, batch_size: int = 64, workers: int | None = None, description: str = "predict"
     ) -> Iterator[tuple[Batch, Tensor]]:
         """Batches with their logits ``[N, num_classes]`` on the CPU; N counts the items that could be read."""
-        with progress(description, len(items)) as advance:
+        with freed_memory_kept(), progress(description, len(items)) as advance:
             for batch in read_batches(items, self.preprocess, batch_size=batch_size, workers=workers):
                 yield batch, self._run(self.module, batch)
                 advance(len(batch.items))

@@ -46,15 +46,27 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``[N, num_classes]``."""
-        logits: Tensor = self.fc(self.dropout(self.embed(x)))
-        return logits
+        return self.run_above(self.embed(x), "all")
 
     def embed(self, x: Tensor) -> Tensor:
         """What the head reads: ``[N, num_features]``."""
+        return self.run_below(x, "all")
+
+    def run_below(self, x: Tensor, cut: str | int) -> Tensor:
+        """The network up to a cut: after stage `cut` (0: the stem), or, for ``"all"``, what the head reads."""
         x = self.stem(x)
-        for stage in self.stages():
+        for stage in self.stages()[: None if cut == "all" else int(cut)]:
             x = self._run_stage(stage, x)
-        return self.pool(x)
+        return self.pool(x) if cut == "all" else x
+
+    def run_above(self, x: Tensor, cut: str | int) -> Tensor:
+        """Logits from what `run_below` gave at the same cut."""
+        if cut != "all":
+            for stage in self.stages()[int(cut) :]:
+                x = self._run_stage(stage, x)
+            x = self.pool(x)
+        logits: Tensor = self.fc(self.dropout(x))
+        return logits
 
     def forward_stages(self, x: Tensor) -> dict[str, Tensor]:
         """The named intermediates, in order: ``stem, stage1, ..., pooled, logits``."""

@@ -34,7 +34,7 @@ def write_report(
         result=result,
         recipe=recipe,
         scores=scores,
-        curves=_curves(records) if records else None,
+        curves=_strengths(result["head"]) if "head" in result else _curves(records) if records else None,
         confusions={
             side: _confusion(score) for side, score in scores.items() if len(score.classes) <= _WIDEST_CONFUSION
         },
@@ -66,6 +66,20 @@ def _curves(records: list[dict[str, Any]]) -> str:
     rate.set(title="learning rate at the epoch's end", xlabel="epoch")
     for axes in (loss, accuracy, rate):
         axes.grid(alpha=0.3)
+    return _as_address(figure)
+
+
+def _strengths(head: Mapping[str, Any]) -> str:
+    """The loss of items that were not fitted over the L2 strengths tried, as a data address."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5, 3.4))
+    axes = figure.add_axes((0.14, 0.16, 0.83, 0.74))
+    strengths, losses = zip(*head["tried"], strict=True)
+    axes.plot(strengths, losses, marker=".")
+    axes.axvline(head["l2"], color="grey", linestyle=":")
+    axes.set(xscale="log", title=f"loss by {head['chosen_by']}", xlabel="L2 strength of the solved head")
+    axes.grid(alpha=0.3)
     return _as_address(figure)
 
 

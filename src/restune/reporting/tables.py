@@ -9,9 +9,11 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from restune.core.rowstore import StoreInfo
 from restune.evaluation.metrics import Evaluation
 from restune.inference.model import Prediction
 from restune.networks.describe import ModelInfo
+from restune.training.bench import Bench
 
 _WIDEST_CONFUSION = 20
 
@@ -44,6 +46,31 @@ def headline(evaluation: Evaluation) -> str:
     if evaluation.top5 is not None and evaluation.top5_interval is not None:
         text += f"\ntop-5    {_share(evaluation.top5, evaluation.top5_interval, evaluation.n)}"
     return text
+
+
+def stores_table(stores: Iterable[StoreInfo]) -> Table:
+    """One row a table of cached features, the longest unused first."""
+    table = _table("features of", "view", ">rows", ">MiB", ">unused", "folder")
+    for store in stores:
+        about = store.about
+        cut = "what the head reads" if about.get("cut") == "all" else f"after stage {about.get('cut')}"
+        view = about.get("view")
+        unused = f"{store.used / 86400:.1f} d" if store.used > 86400 else f"{store.used / 60:.0f} min"
+        size = f"{about.get('preprocess', {}).get('crop', '?')} pixels"
+        row = (f"{cut}, {size}", "plain" if not view else f"augmented {view.get('number')}", f"{store.rows:,}")
+        table.add_row(*row, f"{store.size / 2**20:.1f}", unused, Text(store.folder.name))
+    return table
+
+
+def bench_table(bench: Bench) -> Table:
+    """One row a network: images a second, and the share of the matrix peak that its operations come to."""
+    table = _table(
+        "network", ">pixels", ">batch", "precision", ">train images/s", ">of peak", ">predict images/s", ">of peak"
+    )
+    for row in bench.rows:
+        cells = (f"{row.train:.1f}", f"{row.train_share:.0%}", f"{row.predict:.1f}", f"{row.predict_share:.0%}")
+        table.add_row(row.name, str(row.size), str(row.batch), bench.precision, *cells)
+    return table
 
 
 def predictions_table(predictions: Iterable[Prediction]) -> Table:

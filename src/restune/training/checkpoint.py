@@ -29,6 +29,9 @@ class TrainState:
         epoch: the epoch being trained, from 0.
         batches: of that epoch that training has consumed.
         phase: index into the run's phases.
+        phase_score: the best score when this phase began.
+        phase_loss: the validation loss then.
+        val_loss: the last one.
         best_score: of the monitored metric, None before the first validation.
         best_epoch: when it was reached.
         stale_epochs: since the best.
@@ -43,6 +46,9 @@ class TrainState:
     epoch: int = 0
     batches: int = 0
     phase: int = 0
+    phase_score: float | None = None
+    phase_loss: float | None = None
+    val_loss: float | None = None
     best_score: float | None = None
     best_epoch: int | None = None
     stale_epochs: int = 0
@@ -89,9 +95,10 @@ def read_checkpoint(folder: Path) -> TrainState | None:
     return None
 
 
-def read_tensors(path: Path, section: str) -> dict[str, Tensor]:
-    """One section of one checkpoint."""
-    return _read(path).tensors.get(section, {})
+def read_tensors(path: Path, section: str | None) -> dict[str, dict[str, Tensor]]:
+    """Sections of one checkpoint: the one named, or all."""
+    tensors = _read(path).tensors
+    return tensors if section is None else {section: tensors[section]}
 
 
 def checkpoints(folder: Path) -> list[Path]:

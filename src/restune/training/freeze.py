@@ -26,15 +26,12 @@ class Phase:
     lr_scale: float = 1.0
 
 
-def plan_phases(freeze: str | int, stages: int) -> list[Phase]:
-    """The phases of a run. ``auto`` trains the head first, then thaws from the top (Howard and Ruder 2018; why the
-    head first: Kumar et al. 2022). Raises UserError for a stage that is not there."""
+def plan_phases(freeze: str | int, stages: int, *, head_is_solved: bool = True) -> list[Phase]:
+    """The phases of a run. ``auto`` thaws stage after stage from the top, the stem with the last (Howard and Ruder
+    2018), once the head fits (why: Kumar et al. 2022). Raises UserError for a stage that is not there."""
     if freeze == "auto":
-        return [
-            Phase(freeze="all", share=0.3),
-            Phase(freeze=stages - 1, share=0.3, lr_scale=0.3),
-            Phase(freeze="none", share=0.4, lr_scale=0.3),
-        ]
+        cuts: list[str | int] = [*([] if head_is_solved else ["all"]), *range(stages - 1, 0, -1), "none"]
+        return [Phase(freeze=cut, share=1 / len(cuts), lr_scale=1.0 if cut == "all" else 0.3) for cut in cuts]
     if isinstance(freeze, int) and not 0 <= freeze <= stages:
         raise UserError(
             f"this network has stages 1 to {stages}",

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from restune.core.streams import torch_seed
 from restune.data.batches import TrainingBatch, TrainingBatches
 from restune.networks.resnet import ResNet
 from restune.training import checkpoint
+from restune.training.cached import CachedBatches
 from restune.training.checkpoint import TrainState
 from restune.training.ema import WeightAverage
 from restune.training.freeze import Phase, apply_freeze, plan_phases
@@ -31,9 +32,15 @@ from restune.training.recipe import Recipe
 from restune.training.schedule import multiplier
 
 Scores = Mapping[str, float]
-Validate = Callable[[ResNet], Scores]
+Validate = Callable[[ResNet, CachedBatches | None], Scores]
 """Measure a network on the validation items: ``val_loss``, ``val_accuracy`` and their ``n``. It may leave it in eval
 mode."""
+MakeCached = Callable[[str | int, int], CachedBatches | None]
+"""What is frozen, and for how many epochs, to batches above it; None where that gains nothing."""
+
+
+_GUESSED_EPOCHS = 10
+"""Of a phase, where the clock decides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +54,7 @@ class Finished:
         seconds: training and validating.
         resumed_from_step: None for a run that was not resumed.
         loader_share: processor time spent making batches over the time of the epochs.
+        more: what else belongs in the result.
     """
 
     state_dict: dict[str, Tensor]
@@ -56,7 +64,8 @@ class Finished:
     images: int
     seconds: float
     resumed_from_step: int | None
-    loader_share: float
+    loader_share: float = 0.0
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Trainer:
@@ -72,6 +81,7 @@ class Trainer:
         deadline: `time.perf_counter()` at which a run with ``time`` must have ended.
         afterwards: seconds from the last step to the end of the command, given those an item takes to compute.
         facts: what the numbers depend on besides the recipe; noticed when it changes between stop and resume.
+        make_cached: see `MakeCached`.
     """
 
     def __init__(
@@ -86,16 +96,20 @@ class Trainer:
         deadline: float | None = None,
         facts: Mapping[str, Any] | None = None,
         afterwards: Callable[[float], float] = lambda _seconds_an_item: 2.0,
+        make_cached: MakeCached = lambda _frozen, _epochs: None,
     ) -> None:
         self.network, self.batches, self.recipe, self.folder = network, batches, recipe, folder
         self.device = network.fc.weight.device
         self.validate = validate
         self.deadline = deadline
         self.objective = Objective(recipe, class_counts, self.device)
-        self.phases = plan_phases(recipe.freeze, len(network.spec.stages))
+        self.phases = plan_phases(recipe.freeze, len(network.spec.stages), head_is_solved=recipe.head == "solve")
         self.phase_ends = self._phase_ends()
         self.facts = dict(facts or {})
         self.state = TrainState(tensors={}, facts=self.facts)
+        self.make_cached = make_cached
+        self.cached: CachedBatches | None = None
+        self.cached_phase: int | None = None
         self.ema = WeightAverage(network, recipe.ema.decay) if recipe.ema.decay is not None else None
         self.optimizer = self._enter_phase(0)
         self.started = time.perf_counter()
@@ -108,8 +122,7 @@ class Trainer:
     def run(self) -> Finished:
         """Train to the end, or to the clock's. Raises UserError when the loss is no longer a number."""
         epochs = 10**9 if self.deadline is not None else self.recipe.epochs
-        while self.state.epoch < epochs and not self._is_late() and not self._is_stale():
-            self._follow_phase()
+        while self.state.epoch < epochs and not self._is_late() and not self._is_stale() and self._follow_phase():
             self._run_epoch()
         return Finished(
             state_dict=self._best_weights(),
@@ -138,10 +151,7 @@ class Trainer:
                 fix="restore it, or go on with --accept-changes",
             )
         state.facts = self.facts
-        self.network.load_state_dict(state.tensors["network"])
-        if self.ema is not None:
-            for name, value in state.tensors["ema"].items():
-                self.ema.average[name].copy_(value)
+        self._take_weights(state.tensors)
         self.state = state
         self.optimizer = self._enter_phase(state.phase)
         self.optimizer.load_state(state.tensors.get("optimizer", {}))
@@ -152,8 +162,19 @@ class Trainer:
         self._truncate_metrics()
         return True
 
+    def begin_at(self, scores: Scores, train_loss: float) -> None:
+        """Take the network as it is, a solved head on frozen layers, for the first to be beaten."""
+        if self.ema is not None:
+            self.ema = WeightAverage(self.network, self.ema.decay)
+        record = {"epoch": 0, "step": 0, "train_loss": train_loss, **scores, "lr": 0.0}
+        improved = self._note_score(record)
+        self._open_phase()
+        _append(self.folder / "metrics.jsonl", record)
+        self._save(improved)
+
     def _run_epoch(self) -> None:
         started, before, seen = time.perf_counter(), self.loader_seconds, self.state.images
+        self._read_what_is_frozen()
         apply_freeze(self.network, self.phase.freeze)
         mean_loss, rate = self._train_epoch()
         trained = time.perf_counter() - started
@@ -183,12 +204,11 @@ class Trainer:
         total = len(self.batches)
         with console.progress(f"epoch {self.state.epoch + 1}", total, unit="batches") as advance:
             advance(self.state.batches)
-            for batch in self.batches.epoch(self.state.epoch, self.state.epoch * total, self.state.batches):
-                if self.deadline is not None:
-                    self._follow_phase()
+            source = self.batches if self.cached is None else self.cached
+            for batch in source.epoch(self.state.epoch, self.state.epoch * total, self.state.batches):
                 rate = self._step(batch, last=self.state.batches + 1 == total)
                 advance(1)
-                if self._is_late():
+                if self._is_late() or (self.deadline is not None and self._phase_by_progress() != self.state.phase):
                     break
         return self.state.epoch_loss / max(1, self.state.batches), rate
 
@@ -196,13 +216,7 @@ class Trainer:
         """One batch forward and back, and a step of the optimiser when enough have been gathered."""
         accumulate = self.recipe.optimizer.accumulate
         self._seed_torch(batch)
-        images = batch.images.to(self.device, non_blocking=True)
-        targets = batch.targets.to(self.device, non_blocking=True)
-        images = self.batches.preprocess.normalize(images)
-        images, targets = self.objective.prepare(images, targets, batch.place)
-        images = images.contiguous(memory_format=self._format)
-        with self._autocast():
-            logits = self.network(images)
+        logits, targets = self._forward(batch)
         loss = self.objective.loss(logits, targets)
         torch.autograd.backward(loss / accumulate)
         value = float(loss.detach())
@@ -220,6 +234,21 @@ class Trainer:
                 self.ema.update(self.network, self.state.step, self.phase.freeze)
         return float(self.optimizer.optimizer.param_groups[-1]["lr"])
 
+    def _forward(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
+        """Logits and targets, from images or from what the frozen layers said of them."""
+        images = batch.images.to(self.device, non_blocking=True)
+        targets = batch.targets.to(self.device, non_blocking=True)
+        if self.cached is not None:
+            if images.ndim == 4:
+                images = images.contiguous(memory_format=self._format)
+            with self._autocast():
+                return self.network.run_above(images, self.cached.cut), targets
+        images = self.batches.preprocess.normalize(images)
+        images, targets = self.objective.prepare(images, targets, batch.place)
+        images = images.contiguous(memory_format=self._format)
+        with self._autocast():
+            return self.network(images), targets
+
     @property
     def phase(self) -> Phase:
         """The part of the run that is being trained."""
@@ -230,17 +259,55 @@ class Trainer:
         apply_freeze(self.network, self.phase.freeze)
         return NamedOptimizer(self.network, self.recipe.optimizer, self.phase.lr_scale)
 
-    def _follow_phase(self) -> None:
-        """Go on to the phase that this much of the run belongs to; momentum of what learns on is kept."""
+    def _phase_by_progress(self) -> int:
         done = self._run_progress()
-        last = len(self.phases) - 1
-        index = next((i for i, end in enumerate(self.phase_ends) if done < end - 1e-9), last)
-        if index != self.state.phase:
-            kept = self.optimizer.state()
-            self.optimizer = self._enter_phase(index)
-            self.optimizer.load_state(kept)
-            learning = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
-            console.note(f"thawing: freeze {self.phase.freeze}, {learning:,} numbers learn now")
+        return next((i for i, end in enumerate(self.phase_ends) if done < end - 1e-9), len(self.phases) - 1)
+
+    def _follow_phase(self) -> bool:
+        """Go on to the phase that this much of the run belongs to; momentum starts afresh there.
+
+        False where the phase that ended bought nothing: thawing further is then not worth the time.
+        """
+        index = self._phase_by_progress()
+        if index == self.state.phase:
+            return True
+        if not self._phase_paid():
+            return False
+        self.optimizer = self._enter_phase(index)
+        self._open_phase()
+        learning = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
+        console.note(f"thawing: {_what_learns(self.phase.freeze)}, {learning:,} numbers")
+        return True
+
+    def _open_phase(self) -> None:
+        self.state.phase_score, self.state.phase_loss = self.state.best_score, self.state.val_loss
+
+    def _phase_paid(self) -> bool:
+        """Whether the phase that ended improved the monitored score or the validation loss; said on screen."""
+        before, now = self.state.phase_score, self.state.best_score
+        loss_before, loss = self.state.phase_loss, self.state.val_loss
+        if before is None or now is None or loss_before is None or loss is None:
+            return True
+        paid = now != before or loss < loss_before
+        console.note(
+            f"{_what_learns(self.phase.freeze)}: best {self.recipe.monitor} {before:.4f} to {now:.4f}, "
+            f"val_loss {loss_before:.4f} to {loss:.4f}" + ("" if paid else ": nothing more is thawed")
+        )
+        return paid
+
+    def _take_weights(self, sections: Mapping[str, Mapping[str, Tensor]]) -> None:
+        self.network.load_state_dict(sections["network"])
+        if self.ema is not None:
+            for name, value in sections["ema"].items():
+                self.ema.average[name].copy_(value)
+
+    def _read_what_is_frozen(self) -> None:
+        """Features of the phase's frozen layers in the place of images, where that pays."""
+        if self.cached_phase != self.state.phase:
+            start, end = [0.0, *self.phase_ends][self.state.phase : self.state.phase + 2]
+            epochs = _GUESSED_EPOCHS if self.deadline is not None else round((end - start) * self.recipe.epochs)
+            self.cached = self.make_cached(self.phase.freeze, epochs)
+            self.cached_phase = self.state.phase
 
     def _run_progress(self) -> float:
         """Share of the whole run that is done: by the clock where there is a deadline, else by steps."""
@@ -272,7 +339,8 @@ class Trainer:
 
     def _reserve(self) -> float:
         """Seconds to keep for the last validation, the final scores and for writing."""
-        guessed = (time.perf_counter() - self.started) / max(1, self.state.images) / 3  # a step is three passes
+        seen = self.state.images
+        guessed = (time.perf_counter() - self.started) / seen / 3 if seen else 0.0  # a step is three passes
         return self.afterwards(self.seconds_an_item or min(guessed, 0.1))
 
     def _is_late(self) -> bool:
@@ -290,7 +358,7 @@ class Trainer:
             return {}
         started = time.perf_counter()
         with self._averaged_weights():
-            scores = dict(self.validate(self.network))
+            scores = dict(self.validate(self.network, self.cached))
         self.seconds_an_item = (time.perf_counter() - started) / max(1.0, scores.pop("n"))
         return scores
 
@@ -299,6 +367,7 @@ class Trainer:
 
     def _note_score(self, record: Mapping[str, Any]) -> bool:
         """Whether this epoch is the best so far by the monitored metric."""
+        self.state.val_loss = record.get("val_loss")
         score = record.get(self.recipe.monitor)
         if score is None:
             return False
@@ -326,7 +395,7 @@ class Trainer:
     def _best_weights(self) -> dict[str, Tensor]:
         section = "network" if self.ema is None else "ema"
         if self.best_path is not None:
-            return checkpoint.read_tensors(self.best_path, section)
+            return checkpoint.read_tensors(self.best_path, section)[section]
         weights = self.network.state_dict() if self.ema is None else self.ema.average
         return {name: value.detach().cpu().clone() for name, value in weights.items()}
 
@@ -388,6 +457,15 @@ class _Swapped(AbstractContextManager[None]):
 
     def __exit__(self, *_error: object) -> None:
         self.network.load_state_dict(self.kept)
+
+
+def _what_learns(freeze: str | int) -> str:
+    """What a policy leaves to learn, in words."""
+    if freeze == "none":
+        return "all layers learn"
+    if freeze == "all":
+        return "the head learns"
+    return f"the head and the stages above {freeze} learn"
 
 
 def _ends_epoch(path: Path, best_epoch: int) -> bool:

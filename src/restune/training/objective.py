@@ -26,8 +26,7 @@ class Objective:
         self.classes = len(class_counts)
         self.weights: Tensor | None = None
         if recipe.class_weights == "balanced":
-            counts = torch.tensor(class_counts, dtype=torch.float32).clamp_min(1)
-            self.weights = (counts.sum() / (self.classes * counts)).to(device)
+            self.weights = balanced_weights(class_counts).to(device)
 
     def prepare(self, images: Tensor, targets: Tensor, place: Place) -> tuple[Tensor, Tensor]:
         """Normalised images ``[N, C, H, W]`` and class indices ``[N]`` as the network and the loss will see them."""
@@ -47,3 +46,9 @@ class Objective:
         shares = targets if targets.is_floating_point() else F.one_hot(targets, self.classes).float()
         shares = shares * (1 - smoothing) + smoothing / self.classes
         return F.binary_cross_entropy_with_logits(logits, shares, weight=self.weights)
+
+
+def balanced_weights(class_counts: Sequence[int]) -> Tensor:
+    """``n / (classes * count)`` for each class."""
+    counts = torch.tensor(class_counts, dtype=torch.float32).clamp_min(1)
+    return counts.sum() / (len(class_counts) * counts)

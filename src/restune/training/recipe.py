@@ -143,7 +143,13 @@ class Recipe(_Section):
     cutmix: float = Field(0.0, ge=0, le=10)
     freeze: Literal["auto", "all", "none"] | int = "none"
     """For fine-tuning: train the head only, all, the stages above K, or head first and then more and more."""
-    views: int | None = Field(None, ge=1)
+    head: Literal["solve", "sgd"] = "solve"
+    """How the head over frozen layers learns: as a convex problem with its L2 strength chosen, or step by step."""
+    cache: bool = True
+    """Keep what frozen layers compute on disk and reuse it, in this run and others."""
+    views: int | None = Field(None, ge=1, le=1000)
+    """Looks of each training item that frozen layers see: the plain one, and augmented ones beyond the first where
+    the head is solved; augmented ones in turn where it is trained. null: decided by the time there is."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     memory_format: Literal["auto", "channels-last", "contiguous"] = "auto"
     compile: Literal["auto", "yes", "no"] = "auto"

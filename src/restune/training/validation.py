@@ -13,6 +13,7 @@ from restune.data.loader import read_batches
 from restune.data.preprocess import ImagePreprocess
 from restune.data.survey import Survey
 from restune.networks.resnet import ResNet
+from restune.training.cached import CachedBatches
 from restune.training.recipe import Recipe
 
 _MAX_BYTES = 2 * 2**30
@@ -42,8 +43,13 @@ class Validation:
         size = preprocess.channels * preprocess.crop**2 * len(dataset)
         self.kept: list[tuple[Tensor, Tensor]] | None = [] if size <= _MAX_BYTES else None
 
-    def __call__(self, network: ResNet) -> dict[str, float]:
-        """``val_loss`` (cross-entropy) and ``val_accuracy`` over the ``n`` items that can be read."""
+    def __call__(self, network: ResNet, cached: CachedBatches | None = None) -> dict[str, float]:
+        """``val_loss`` (cross-entropy) and ``val_accuracy`` over the ``n`` items that can be read.
+
+        Args:
+            network: may be left in eval mode.
+            cached: where these items' features under a frozen part are known.
+        """
         network.eval()
         loss, correct, count = 0.0, 0, 0
         channels_last = self.recipe.memory_format == "channels-last"
@@ -52,14 +58,22 @@ class Validation:
             torch.inference_mode(),
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.recipe.precision == "bf16"),
         ):
-            for images, targets in self._batches():
-                x = self.preprocess.normalize(images.to(self.device)).contiguous(memory_format=layout)
-                logits = network(x).float()
+            known = cached if cached is not None and cached.val is not None else None
+            for images, targets in self._features(known) if known else self._batches():
+                x = images.to(self.device)
+                x = (x if known else self.preprocess.normalize(x)).contiguous(memory_format=_fitting(layout, x))
+                logits = (network.run_above(x, known.cut) if known else network(x)).float()
                 targets = targets.to(self.device)
                 loss += float(F.cross_entropy(logits, targets, reduction="sum"))
                 correct += int((logits.argmax(1) == targets).sum())
                 count += len(targets)
         return {"val_loss": loss / max(1, count), "val_accuracy": correct / max(1, count), "n": float(count)}
+
+    def _features(self, cached: CachedBatches) -> Iterator[tuple[Tensor, Tensor]]:
+        size = max(64, self.recipe.batch_size)
+        for start in range(0, len(self.dataset), size):
+            assert cached.val is not None
+            yield cached.val[start : start + size], _targets(self.dataset.items[start : start + size])
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         if self.kept:
@@ -82,6 +96,11 @@ class Validation:
         for batch in read_batches(items, self.preprocess, batch_size=size, workers=self.recipe.workers):
             if batch.pixels is not None:
                 yield batch.pixels, _targets(batch.readable())
+
+
+def _fitting(layout: torch.memory_format, x: Tensor) -> torch.memory_format:
+    """The layout for images and maps; pooled features have no other than their own."""
+    return layout if x.ndim == 4 else torch.contiguous_format
 
 
 def _targets(items: Sequence[Item]) -> Tensor:

@@ -69,16 +69,9 @@ def quickstart(out: str | Path | None = None, *, seed: int = 0, device: str | No
     wide = {**SETTINGS, "spec.width": 32, "mixup": 0.5, "label_smoothing": 0.0}
     few = train(_only(digits, "01234"), out=folder / "train-0-4", epochs=12, set=wide, **NETWORK, **more)
     note("\n2 of 4: fine-tune its head to the digits 5 to 9, with a frozen backbone")
-    head = {**SETTINGS, "optimizer.lr": 0.5, "optimizer.weight_decay": 0.0, "label_smoothing": 0.0}
+    head = {key: value for key, value in SETTINGS.items() if key.startswith("augment.")}
     tuned = finetune(
-        _only(digits, "56789"),
-        weights=few.out,
-        freeze="all",
-        out=folder / "finetune-5-9",
-        epochs=25,
-        batch_size=32,
-        set=head,
-        **more,
+        _only(digits, "56789"), weights=few.out, freeze="all", views=8, out=folder / "finetune-5-9", set=head, **more
     )
     note("\n3 of 4: train on all ten digits")
     complete = train(digits, out=folder / "train-all", epochs=25, set=SETTINGS, **NETWORK, **more)

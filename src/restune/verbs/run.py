@@ -11,34 +11,38 @@ from typing import Any
 
 import torch
 
-from restune import __version__
-from restune.core.console import command_started, note, quiet, warn
+from restune.core.allocator import freed_memory_kept
+from restune.core.console import command_started, note, warn
 from restune.core.errors import UserError, shorten
 from restune.core.files import write_text
-from restune.core.machine import describe_machine
-from restune.core.streams import torch_seed
 from restune.data.augment import Augment
 from restune.data.batches import TrainingBatches
-from restune.data.dataset import DataOptions, Dataset
-from restune.data.preprocess import ImagePreprocess, preprocess_from_dict
+from restune.data.dataset import DataOptions, Dataset, Item
+from restune.data.preprocess import ImagePreprocess
 from restune.data.sources import open_dataset
 from restune.data.splits import Splits, read_splits, split_dataset, write_splits
 from restune.data.survey import Survey, survey
-from restune.evaluation.metrics import Evaluation
+from restune.inference.features import FeatureCache
 from restune.inference.model import Model
-from restune.networks import zoo
 from restune.networks.resnet import ResNet
-from restune.reporting.report import write_report
+from restune.training.cached import CachedBatches, cached_batches
 from restune.training.decide import decide
+from restune.training.headfit import (
+    Probe,
+    describe_probe,
+    feature_cache,
+    fit_head,
+    head_facts,
+    reject_what_has_no_optimum,
+    say_views,
+)
 from restune.training.loop import Finished, Trainer
 from restune.training.recipe import Recipe
 from restune.training.validation import Validation
-from restune.verbs.evaluate import evaluate
+from restune.verbs.finishing import Setting, finish, versions
 from restune.verbs.load import load, pick_device
 from restune.verbs.settings import run_folder, stored_recipe
-from restune.weights import hub
-from restune.weights.bundle import BundleInfo, write_bundle
-from restune.weights.load import Weights, infer_model, load_into, read_weights, reject_other_structure
+from restune.verbs.starting import settled_augment, starting_network
 
 
 @dataclass(frozen=True)
@@ -83,17 +87,78 @@ def perform(
     for decision in decisions:
         note(f"{decision.key}: {decision.value} ({decision.reason})")
     torch.set_num_threads(recipe.threads or 1)
-    name, network, preprocess, origin = _network(recipe, dataset, verb)
+    name, network, preprocess, origin = starting_network(recipe, dataset, verb)
     recipe = recipe.changed({"model": name, "preprocess": preprocess.to_dict(), "image_size": preprocess.crop})
-    augment = _augment(recipe, dataset)
-    looked = _look(recipe, dataset, val, test, preprocess, augment)
+    augment = settled_augment(recipe, dataset)
+    is_solved = recipe.freeze == "all" and recipe.head == "solve"
+    if is_solved:
+        reject_what_has_no_optimum(recipe)
+        cache = feature_cache(network, preprocess, recipe, device)
+        looked = Survey(unreadable=cache.of(_all_items(dataset, val, test)).failures)
+    else:
+        looked = _look(recipe, dataset, val, test, preprocess, augment)
+    _say_unreadable(looked)
     splits = _split(folder, recipe, dataset, val, test, looked, continues=continues)
     write_text(folder / "recipe.yaml", _header(verb, data) + recipe.to_yaml())
-    deadline = None if recipe.time is None else started + recipe.time
-    trainer = _trainer(folder, recipe, _placed(network, recipe, device), splits, preprocess, augment, looked, deadline)
+    setting = Setting(
+        verb=verb, folder=folder, recipe=recipe, splits=splits, preprocess=preprocess, network=network,
+        origin=origin, started=started,
+    )  # fmt: skip
+    if is_solved:
+        return Run(folder, _solved(setting, cache, augment))
+    trainer = _trainer(setting, _placed(network, recipe, device), augment, looked)
     if continues and trainer.resume(accept_changes=accept_changes):
         note(f"resumed from step {trainer.resumed_from_step}")
-    return _finish(verb, folder, recipe, splits, preprocess, network, trainer.run(), origin, started)
+    elif recipe.freeze == "auto" and recipe.head == "solve":
+        probe = fit_head(feature_cache(network, preprocess, recipe, device), recipe, splits, augment)
+        _begin_with(probe, trainer)
+    with freed_memory_kept():
+        finished = trainer.run()
+    return Run(folder, finish(setting, finished))
+
+
+def _solved(setting: Setting, cache: FeatureCache, augment: Augment) -> dict[str, Any]:
+    """The whole run of a head on a frozen network: one convex problem, and its scores."""
+    probe = fit_head(cache, setting.recipe, setting.splits, augment)
+    note(describe_probe(probe))
+    say_views(probe, augment)
+    _put_head(setting.network, probe)
+    val = probe.scores.get("val")
+    record: dict[str, Any] = {"epoch": 1, "step": probe.choice.head.iterations, "train_loss": probe.train_loss}
+    if val is not None:
+        record |= {"val_loss": probe.val_loss, "val_accuracy": val.accuracy}
+    write_text(setting.folder / "metrics.jsonl", json.dumps(record | {"lr": 0.0}) + "\n")
+    seconds = time.perf_counter() - setting.started
+    finished = Finished(
+        state_dict=setting.network.state_dict(),
+        best_epoch=1,
+        epochs=1,
+        steps=probe.choice.head.iterations,
+        images=probe.views * len(setting.splits.train),
+        seconds=seconds,
+        resumed_from_step=None,
+        more={"head": head_facts(probe)},
+    )
+    timing = {"epoch": 1, "seconds": round(seconds, 3), "features_computed": probe.computed}
+    write_text(setting.folder / "timings.jsonl", json.dumps(timing | {"features_reused": probe.reused}) + "\n")
+    return finish(setting, finished, probe.scores)
+
+
+def _begin_with(probe: Probe, trainer: Trainer) -> None:
+    """Let thawing start from a solved head, and from its scores as what is to be beaten."""
+    note(describe_probe(probe))
+    _put_head(trainer.network, probe)
+    scores: dict[str, float] = {}
+    if "val" in probe.scores and probe.val_loss is not None:
+        scores = {"val_loss": probe.val_loss, "val_accuracy": probe.scores["val"].accuracy}
+        note(f"the solved head reaches {scores['val_accuracy']:.2%} on the validation items")
+    trainer.begin_at(scores, probe.train_loss)
+
+
+@torch.no_grad()
+def _put_head(network: ResNet, probe: Probe) -> None:
+    network.fc.weight.copy_(probe.choice.head.weight)
+    network.fc.bias.copy_(probe.choice.head.bias)
 
 
 def _placed(network: ResNet, recipe: Recipe, device: torch.device) -> ResNet:
@@ -106,16 +171,8 @@ def _placed(network: ResNet, recipe: Recipe, device: torch.device) -> ResNet:
     return network
 
 
-def _trainer(
-    folder: Path,
-    recipe: Recipe,
-    network: ResNet,
-    splits: Splits,
-    preprocess: ImagePreprocess,
-    augment: Augment,
-    looked: Survey,
-    deadline: float | None,
-) -> Trainer:
+def _trainer(setting: Setting, network: ResNet, augment: Augment, looked: Survey) -> Trainer:
+    recipe, splits, preprocess = setting.recipe, setting.splits, setting.preprocess
     batches = TrainingBatches(
         items=splits.train.items,
         classes=len(splits.train.classes),
@@ -130,16 +187,21 @@ def _trainer(
         limit=2 if recipe.smoke else None,
     )
     device = network.fc.weight.device
+
+    def make_cached(frozen: str | int, epochs: int) -> CachedBatches | None:
+        return cached_batches(network, preprocess, recipe, augment, batches, splits.val, frozen, epochs)
+
     return Trainer(
         network=network,
         batches=batches,
         recipe=recipe,
         validate=None if splits.val is None else Validation(splits.val, preprocess, looked, recipe, device),
-        folder=folder,
+        folder=setting.folder,
         class_counts=list(splits.train.class_counts().values()),
-        deadline=deadline,
+        deadline=None if recipe.time is None else setting.started + recipe.time,
         afterwards=_time_afterwards(splits, looked),
-        facts={"data": splits.train.fingerprint(), "versions": _versions(), "threads": recipe.threads},
+        facts={"data": splits.train.fingerprint(), "versions": versions(), "threads": recipe.threads},
+        make_cached=make_cached,
     )
 
 
@@ -155,65 +217,6 @@ def _time_afterwards(splits: Splits, looked: Survey) -> Callable[[float], float]
         return val * seconds_an_item + (val + test) * (seconds_an_item + looked.seconds_an_item) + _CLOSING_SECONDS
 
     return seconds
-
-
-def _finish(
-    verb: str,
-    folder: Path,
-    recipe: Recipe,
-    splits: Splits,
-    preprocess: ImagePreprocess,
-    network: ResNet,
-    finished: Finished,
-    origin: Weights | None,
-    started: float,
-) -> Run:
-    """Write the model, measure it once on each held-out side, and write result and report."""
-    path = folder / "model.safetensors"
-    training = {"verb": verb, "recipe": recipe.model_dump(mode="json"), "epochs": finished.epochs}
-    if origin is not None:
-        training["weights"] = origin.source
-    info = BundleInfo(
-        spec=network.spec,
-        name=recipe.model,
-        classes=splits.train.classes,
-        preprocess=preprocess,
-        training=training,
-        licence=None if origin is None else origin.licence,
-    )
-    write_bundle(path, finished.state_dict, info)
-    with quiet():
-        model = load(path, device=recipe.device)
-    scores: dict[str, Evaluation] = {}
-    for side, items in (("val", splits.val), ("test", splits.test)):
-        if items is not None:
-            scores[side] = evaluate(
-                model, items, split="all", allow_missing=True, on_corrupt="skip", batch_size=recipe.batch_size
-            )
-    info = replace(info, scores=tuple({"side": side, **_score(score)} for side, score in scores.items()))
-    write_bundle(path, finished.state_dict, info)
-    result = {
-        "verb": verb,
-        "model": recipe.model or "home-made",
-        "val": _score(scores["val"]) if "val" in scores else None,
-        "test": _score(scores["test"]) if "test" in scores else None,
-        "seconds": round(time.perf_counter() - started, 3),
-        "training_seconds": round(finished.seconds, 3),
-        "epochs": finished.epochs,
-        "best_epoch": finished.best_epoch,
-        "steps": finished.steps,
-        "images": finished.images,
-        "loader_share": round(finished.loader_share, 4),
-        "classes": list(splits.train.classes),
-        "items": splits.counts(),
-        "left_out": len(splits.left_out),
-        "resumed_from_step": finished.resumed_from_step,
-        "machine": describe_machine(),
-        "versions": _versions(),
-    }
-    write_report(folder, result, recipe.to_yaml(), scores, splits.left_out)
-    write_text(folder / "result.json", json.dumps(result, ensure_ascii=False, indent=1) + "\n")
-    return Run(folder, result)
 
 
 def _open(
@@ -244,77 +247,6 @@ def _renamed(dataset: Dataset, side: str) -> Dataset:
     return replace(dataset, items=tuple(replace(item, id=f"{side}:{item.id}", split=side) for item in dataset.items))
 
 
-def _network(recipe: Recipe, dataset: Dataset, verb: str) -> tuple[str | None, ResNet, ImagePreprocess, Weights | None]:
-    """The network's name, the network with its weights where it has any, and the preprocessing it wants."""
-    torch.manual_seed(torch_seed(recipe.seed, "initial weights"))
-    origin = read_weights(recipe.weights or _usual_weights(recipe.model)) if verb == "finetune" else None
-    name = recipe.model or "resnet18"
-    if origin is not None:
-        own = origin.model if origin.info else infer_model(origin)
-        if recipe.model not in (None, own):
-            raise UserError(
-                f"these weights are {own or 'a home-made network'}'s, not {recipe.model}'s",
-                where=origin.source,
-                fix="leave --model out, or name other weights",
-            )
-        name = own or ""
-    spec = origin.spec if origin is not None and origin.spec is not None else zoo.find(name).spec
-    channels = (
-        recipe.spec.get("in_channels") or _channels(dataset) or (origin and origin.in_channels) or spec.in_channels
-    )
-    spec = spec.override(**{**recipe.spec, "in_channels": channels, "num_classes": len(dataset.classes)})
-    network = ResNet(spec)
-    if origin is not None:
-        reject_other_structure(origin, spec)
-        note(f"{name} from {origin.source}: {load_into(network, origin)}")
-        network.reset_head(len(dataset.classes))
-        known = f"{origin.num_classes} classes" if origin.num_classes else "no classes"
-        note(f"the head, made for {known}, is replaced by one for {len(dataset.classes)}: {shorten(dataset.classes)}")
-    return name or None, network, _preprocess(recipe, name, origin, channels), origin
-
-
-def _usual_weights(name: str | None) -> str:
-    """The published weights that a network is fine-tuned from where none are named."""
-    available = hub.available(name or "resnet18")
-    if not available:
-        raise UserError(
-            f"there are no published weights for {name}", where="--weights", fix="name a file, a bundle or a run"
-        )
-    return available[0]
-
-
-def _preprocess(recipe: Recipe, name: str, origin: Weights | None, channels: int) -> ImagePreprocess:
-    """The weights' own preprocessing, else the zoo's, at the size that is asked for."""
-    if recipe.preprocess is not None:
-        return preprocess_from_dict(recipe.preprocess)
-    entry = zoo.find(name) if name in zoo.ZOO else None
-    preprocess = origin.preprocess if origin is not None and origin.preprocess is not None else None
-    if preprocess is None:
-        preprocess = (
-            ImagePreprocess(crop=entry.crop, resize=entry.resize) if entry else ImagePreprocess(crop=224, resize=256)
-        )
-    return preprocess.with_channels(channels).override(image_size=recipe.image_size)
-
-
-def _channels(dataset: Dataset) -> int | None:
-    """Channels of a source whose items are arrays with more than colours; None where files are decoded to RGB."""
-    first = dataset.items[0].location.read() if hasattr(dataset.items[0].location, "array") else None
-    if first is None or isinstance(first, bytes) or first.ndim == 2:
-        return None
-    return None if first.shape[2] in (1, 3, 4) else first.shape[2]
-
-
-def _augment(recipe: Recipe, dataset: Dataset) -> Augment:
-    """The recipe's augmentation, with mirroring decided: never for digits and letters."""
-    settings = recipe.augment.model_dump()
-    if settings["flip"] is None:
-        characters = all(len(name) == 1 for name in dataset.classes)
-        settings["flip"] = not characters
-        if characters:
-            note("classes are single characters: images are not mirrored (augment.flip=true to do so)")
-    return Augment(**settings)
-
-
 def _look(
     recipe: Recipe,
     dataset: Dataset,
@@ -324,19 +256,25 @@ def _look(
     augment: Augment,
 ) -> Survey:
     """Decode everything that will be trained and validated on once; keep it in memory where it fits."""
-    items = [*dataset.items, *(val.items if val else ()), *(test.items if test else ())]
     found = survey(
-        items,
+        _all_items(dataset, val, test),
         preprocess,
         store_size=recipe.store_size,
         crop_once=augment.crop_scale is None,
         workers=recipe.workers or None,
     )
-    if found.unreadable:
-        names = shorten(f"{name} ({reason})" for name, reason in list(found.unreadable.items())[:3])
-        warn(f"{len(found.unreadable)} items cannot be read and are left out: {names}; all are in split.csv")
     note("all images are kept in memory" if found.pixels else "images are read from disk as they are needed")
     return found
+
+
+def _all_items(dataset: Dataset, val: Dataset | None, test: Dataset | None) -> list[Item]:
+    return [*dataset.items, *(val.items if val else ()), *(test.items if test else ())]
+
+
+def _say_unreadable(looked: Survey) -> None:
+    if looked.unreadable:
+        names = shorten(f"{name} ({reason})" for name, reason in list(looked.unreadable.items())[:3])
+        warn(f"{len(looked.unreadable)} items cannot be read and are left out: {names}; all are in split.csv")
 
 
 def _split(
@@ -383,19 +321,3 @@ def _share(value: float | str | None) -> float | None:
 def _header(verb: str, data: str | Path | Dataset) -> str:
     name = data.source if isinstance(data, Dataset) else data
     return f"# restune {verb} {name} --recipe THIS_FILE repeats the run\n"
-
-
-def _score(evaluation: Evaluation) -> dict[str, Any]:
-    return {
-        "accuracy": evaluation.accuracy,
-        "n": evaluation.n,
-        "interval": list(evaluation.interval),
-        "top5": evaluation.top5,
-        "fingerprint": evaluation.fingerprint,
-    }
-
-
-def _versions() -> dict[str, str]:
-    import torchvision
-
-    return {"restune": __version__, "torch": torch.__version__, "torchvision": torchvision.__version__}

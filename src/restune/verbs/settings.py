@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from restune.training.recipe import Recipe, parse_duration, read_recipe
 _SHORT = {"lr": "optimizer.lr"}
 """Options whose recipe key has another name."""
 
-_IDLE = (
+_HEAD_IS_SOLVED = "the head is solved, not trained (head=sgd trains it)"
+
+_IDLE: tuple[tuple[str, Callable[[Recipe], bool], str], ...] = (
     ("optimizer.nesterov", lambda r: r.optimizer.name == "adamw", "AdamW has no Nesterov momentum"),
     ("optimizer.beta2", lambda r: r.optimizer.name == "sgd", "SGD has no beta2"),
     ("schedule.milestones", lambda r: r.schedule.name != "step", "only the step schedule has milestones"),
@@ -23,13 +26,25 @@ _IDLE = (
     ("augment.rand_magnitude", lambda r: r.augment.policy != "rand", "only the policy rand has a magnitude"),
     ("augment.crop_ratio", lambda r: r.augment.crop_scale is None, "without crop_scale there is no random crop"),
     ("epochs", lambda r: r.time is not None, "with --time the clock decides"),
-    ("views", lambda _: True, "views belong to the feature cache, which is not built yet"),
+    ("views", lambda r: r.freeze == "none", "views are of frozen layers, and none are frozen"),
+    ("cache", lambda r: r.freeze == "none", "what is kept is what frozen layers compute, and none are frozen"),
+    ("head", lambda r: r.freeze not in ("all", "auto"), "the head is solved with --freeze all and auto"),
+    ("epochs", lambda r: _is_solved(r), _HEAD_IS_SOLVED),
+    ("optimizer", lambda r: _is_solved(r), _HEAD_IS_SOLVED),
+    ("schedule", lambda r: _is_solved(r), _HEAD_IS_SOLVED),
+    ("ema", lambda r: _is_solved(r), _HEAD_IS_SOLVED),
+    ("early_stopping", lambda r: _is_solved(r), _HEAD_IS_SOLVED),
+    ("checkpoint", lambda r: _is_solved(r), _HEAD_IS_SOLVED),
 )
-"""Settings that do nothing when this holds, and why: asking for one is an error."""
+"""Settings, or sections of them, that do nothing when this holds, and why: asking for one is an error."""
 
 
 _SETTLED = tuple("model preprocess image_size precision memory_format compile device threads workers".split())  # noqa: SIM905
 """Keys that may be open when a run is asked for, and are settled in its recipe.yaml."""
+
+
+def _is_solved(recipe: Recipe) -> bool:
+    return recipe.freeze == "all" and recipe.head == "solve"
 
 
 def prepare_recipe(recipe: str | Path, options: dict[str, Any], changes: dict[str, Any]) -> Recipe:
@@ -40,12 +55,12 @@ def prepare_recipe(recipe: str | Path, options: dict[str, Any], changes: dict[st
     for key in ("weights", "model", "val", "test"):
         if isinstance(given.get(key), Path):
             given[key] = str(given[key])
-    if given.get("smoke"):
-        given["epochs"], given["time"] = 1, None
-    made = read_recipe(recipe).changed({**given, **changes})
+    short = {"epochs": 1, "time": None} if given.get("smoke") else {}
+    made = read_recipe(recipe).changed({**given, **changes, **short})
     for key, is_idle, why in _IDLE:
-        if (key in given or key in changes) and is_idle(made):
-            raise UserError(f"{key} has no effect here: {why}", where=f"--set {key}", fix="leave it out")
+        asked = next((name for name in (*given, *changes) if name == key or name.startswith(f"{key}.")), None)
+        if asked is not None and is_idle(made):
+            raise UserError(f"{asked} has no effect here: {why}", where=f"--set {asked}", fix="leave it out")
     return made.changed({"monitor": "train_loss"}) if made.val == 0 else made
 
 

@@ -61,11 +61,13 @@ def finetune(
 
     Args:
         weights: any form that `restune.load` takes. By default the recipe's, else torchvision's for `model`.
-        freeze: ``auto`` (head first, then thaw from the top), ``all`` (only the head learns), ``none``, or K (the
-            stem and stages 1 to K stay as they are; 0 the stem alone).
+        freeze: ``auto`` (the head is solved, then stages thaw from the top while validation improves), ``all`` (the
+            head is solved, nothing else changes), ``none``, or K (the stem and stages 1 to K stay as they are; 0 the
+            stem alone). What frozen layers compute is kept in the cache folder and used again.
         time: a budget such as ``"10m"`` or in seconds; the schedule ends when it does.
 
-    The other arguments are `train`'s.
+    The other arguments are `train`'s; of its options `views` is only for this: how many looks of each training item
+    frozen layers see.
     """
     named = {"model": model, "weights": weights, "freeze": freeze, "time": time, **options}
     resolved = prepare_recipe(recipe or "finetune", named, set or {})

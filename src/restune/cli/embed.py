@@ -1,0 +1,38 @@
+"""restune embed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from restune.cli import options as opt
+from restune.cli.run import print_json, verb
+
+
+@opt.takes(opt.on_inference, opt.on_data, opt.on_all_verbs)
+def embed(
+    model: opt.ModelArgument,
+    data: opt.DataArgument,
+    out: Annotated[Path, typer.Option(help="The .npz to write: features, labels, ids, classes.")] = Path(
+        "features.npz"
+    ),
+    **options: Any,
+) -> None:
+    """Write what the model's head reads of each item, for other programs; what is in the cache is not computed.
+
+    Example: restune embed resnet50:v2 photos/ --out features.npz
+    """
+    with verb(options["quiet"]):
+        from restune.verbs.embed import embed as run
+
+        reading = opt.data_options(options)
+        made = run(model, data, out=out, data_options=reading, **opt.inference_options(options))
+        count, width = made.features.shape
+        if options["as_json"]:
+            skipped = [{"item": item, "reason": reason} for item, reason in made.skipped]
+            print_json({"out": str(out), "items": count, "features": width, "computed": made.computed,
+                        "skipped": skipped})  # fmt: skip
+        else:
+            print(f"{count} items, {width} features each: {out}")

@@ -1,0 +1,221 @@
+"""Rows of numbers on disk under the hash of what they were made from: written whole, memory-mapped, shared.
+
+A store is a folder of segments. A segment is one safetensors file, written aside and renamed, that holds some rows and
+their keys; nothing is ever changed in place. So processes that share a store do no harm to each other: the worst is
+that both compute a row. A segment that is cut or altered is noticed, set aside with a warning, and computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from restune.core.console import warn
+from restune.core.files import write_text, written_whole
+
+KEY_BYTES = 16
+_CHECKED_BYTES = 256 * 2**20
+"""Segments up to this size are checked to the last byte when they are opened; larger ones by their size."""
+
+Floats = NDArray[np.float32]
+
+
+def content_key(content: bytes | NDArray[Any]) -> bytes:
+    """What stands for some content: equal content, equal key."""
+    digest = hashlib.blake2b(digest_size=KEY_BYTES)
+    if isinstance(content, np.ndarray):
+        digest.update(f"{content.dtype.str} {content.shape}".encode())
+        content = np.ascontiguousarray(content).tobytes()
+    digest.update(content)
+    return digest.digest()
+
+
+class RowStore:
+    """One store of float32 rows of one shape.
+
+    Args:
+        folder: where it is; made when something is written.
+        about: what its rows are, for people; written beside them.
+    """
+
+    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+        self.folder, self.about = folder, about
+        self.segments: list[Floats] = []
+        self.places: dict[bytes, tuple[int, int]] = {}
+        self._read: set[str] = set()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take up segments that were written since, by this process or another."""
+        if not self.folder.is_dir():
+            return
+        for path in sorted(self.folder.glob("*.safetensors")):
+            if path.name in self._read:
+                continue
+            self._read.add(path.name)
+            try:
+                keys, rows = _open_segment(path)
+            except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+                warn(f"a part of the feature cache is damaged and is computed again: {path} ({_short(error)})")
+                path.unlink(missing_ok=True)
+                self._read.discard(path.name)
+                continue
+            for row, key in enumerate(keys):
+                self.places.setdefault(key, (len(self.segments), row))
+            self.segments.append(rows)
+        os.utime(self.folder)  # when it was last used: what is pruned first
+
+    def add(self, keys: Sequence[bytes], rows: Floats) -> None:
+        """Write rows as one segment. Raises UserError where that cannot be."""
+        rows = np.ascontiguousarray(rows, dtype=np.float32)
+        packed = np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), KEY_BYTES)
+        name = hashlib.blake2b(packed.tobytes(), digest_size=12).hexdigest()
+        if not (self.folder / "about.json").exists():
+            write_text(self.folder / "about.json", json.dumps(self.about, sort_keys=True, indent=1) + "\n")
+        with written_whole(self.folder / f"{name}.safetensors") as temporary:
+            save_file({"keys": packed, "rows": rows}, temporary, metadata={"sum": _sum(packed, rows)})
+        self.refresh()
+
+    def rows(self, keys: Sequence[bytes]) -> StoredRows:
+        """The rows of keys that are all there, in this order."""
+        places = np.array([self.places[key] for key in keys], np.int64).reshape(-1, 2)
+        return StoredRows(self.segments, places)
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """Rows that stay on disk until they are asked for.
+
+    Args:
+        segments: memory-mapped ``[n, ...]``.
+        places: ``[N, 2]``: segment and row of each.
+    """
+
+    segments: Sequence[Floats]
+    places: NDArray[np.int64]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As an array's."""
+        inner = self.segments[0].shape[1:] if self.segments else ()
+        return (len(self.places), *inner)
+
+    @property
+    def nbytes(self) -> int:
+        """As an array's."""
+        return 4 * int(np.prod(self.shape))
+
+    @classmethod
+    def join(cls, parts: Sequence[StoredRows]) -> StoredRows:
+        """The rows of several, one after the other."""
+        segments: list[Floats] = []
+        places = []
+        for part in parts:
+            places.append(part.places + np.array([len(segments), 0]))
+            segments.extend(part.segments)
+        return cls(segments, np.concatenate(places))
+
+    def take(self, indices: NDArray[np.int64] | slice) -> Floats:
+        """A copy of some rows."""
+        places = self.places[indices]
+        taken = np.empty((len(places), *self.shape[1:]), np.float32)
+        for segment in np.unique(places[:, 0]):
+            here = places[:, 0] == segment
+            wanted = places[here, 1]
+            first, last = int(wanted[0]), int(wanted[-1])
+            if len(wanted) == last - first + 1 and bool((np.diff(wanted) == 1).all()):  # a run is copied in one go
+                taken[here] = self.segments[segment][first : last + 1]
+            else:
+                taken[here] = self.segments[segment][wanted]
+        return taken
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreInfo:
+    """A store as a person wants to see it.
+
+    Args:
+        folder: where it is.
+        about: what its rows are.
+        rows: how many.
+        size: bytes on disk.
+        used: seconds since it was last used.
+    """
+
+    folder: Path
+    about: dict[str, Any]
+    rows: int
+    size: int
+    used: float
+
+
+def list_stores(parent: Path) -> list[StoreInfo]:
+    """The stores below a folder, the one longest unused first."""
+    found = []
+    for folder in parent.iterdir() if parent.is_dir() else ():
+        try:
+            about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+            files = [path.stat() for path in folder.iterdir()]
+            rows = sum(_count(path) for path in folder.glob("*.safetensors"))
+            used = time.time() - folder.stat().st_mtime
+        except (OSError, ValueError):
+            continue
+        found.append(
+            StoreInfo(folder=folder, about=about, rows=rows, size=sum(stat.st_size for stat in files), used=used)
+        )
+    return sorted(found, key=lambda store: -store.used)
+
+
+def remove_store(store: StoreInfo) -> None:
+    """Delete a store. A process that uses it keeps what it has mapped."""
+    shutil.rmtree(store.folder, ignore_errors=True)
+
+
+def _open_segment(path: Path) -> tuple[list[bytes], Floats]:
+    with safetensors.safe_open(path, framework="np") as file:  # refuses files that are shorter than they say
+        expected = (file.metadata() or {})["sum"]
+        packed = file.get_tensor("keys")
+        shape = tuple(file.get_slice("rows").get_shape())
+    rows = np.memmap(path, np.float32, "r", _offset(path), shape) if all(shape) else np.empty(shape, np.float32)
+    if packed.shape != (len(rows), KEY_BYTES):
+        raise ValueError("keys and rows do not pair")
+    if rows.nbytes <= _CHECKED_BYTES and _sum(packed, rows) != expected:
+        raise ValueError("its checksum is not the one it was written with")
+    return [row.tobytes() for row in packed], rows
+
+
+def _offset(path: Path) -> int:
+    """Where the rows begin: safetensors' format is a length, a header of JSON, and the tensors."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    if header["rows"]["dtype"] != "F32":
+        raise ValueError("rows are not float32")
+    return 8 + length + int(header["rows"]["data_offsets"][0])
+
+
+def _count(path: Path) -> int:
+    with safetensors.safe_open(path, framework="np") as file:
+        return int(file.get_slice("keys").get_shape()[0])
+
+
+def _sum(keys: NDArray[np.uint8], rows: Floats) -> str:
+    digest = hashlib.blake2b(np.ascontiguousarray(keys).tobytes(), digest_size=KEY_BYTES)
+    digest.update(np.ascontiguousarray(rows).data if rows.size else b"")
+    return digest.hexdigest()
+
+
+def _short(error: Exception) -> str:
+    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__

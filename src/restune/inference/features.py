@@ -1,0 +1,313 @@
+"""What a frozen part of a network says of each item, computed once and kept.
+
+A table belongs to the weights of the frozen part, where it was cut, the preprocessing, the view and its seed, the
+precision, and the versions of this code and of torch; within it a row belongs to an item's content. Change any of
+these and it is another table or another row; change none and nothing is computed twice, whatever the run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from restune import __version__
+from restune.core.allocator import freed_memory_kept
+from restune.core.console import progress
+from restune.core.files import cache_folder
+from restune.core.machine import cpu_count
+from restune.core.rowstore import RowStore, StoredRows, content_key
+from restune.data.ahead import ahead
+from restune.data.augment import Augment, Place, augment_pixels, random_crops
+from restune.data.dataset import Item
+from restune.data.decode import DecodeError, decode_image
+from restune.data.preprocess import ImagePreprocess
+from restune.data.resize import resize_and_crop
+from restune.networks.fold import folded
+from restune.networks.resnet import ResNet
+
+CODE_VERSION = 1
+"""Raised whenever the same inputs would give other features."""
+
+_SEGMENT_BYTES = 256 * 2**20
+_IN_MEMORY = 2**30
+"""Features up to this size are taken into memory whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """How items look: augmented by this, as number `number` of the views of a seed.
+
+    Its randomness depends on the item's content instead of its place in an epoch.
+    """
+
+    augment: Augment
+    seed: int
+    number: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """The rows of the items that could be read.
+
+    Args:
+        rows: in memory or on disk, ``[N, ...]``.
+        readable: indices of their items, ``[N]``.
+        failures: why the others could not be read, by item id.
+        computed: how many rows were not in the cache.
+        seconds: it took.
+    """
+
+    rows: FeatureRows
+    readable: NDArray[np.int64]
+    failures: dict[str, str] = field(default_factory=dict)
+    computed: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class FeatureRows:
+    """Rows ``[N, ...]`` in memory or on disk, read alike."""
+
+    content: Tensor | StoredRows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As a tensor's."""
+        return tuple(self.content.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, part: slice) -> Tensor:
+        return self.content[part] if isinstance(self.content, Tensor) else torch.from_numpy(self.content.take(part))
+
+    def take(self, indices: NDArray[np.int64]) -> Tensor:
+        """Some rows, in this order."""
+        if isinstance(self.content, Tensor):
+            return self.content[torch.from_numpy(indices)]
+        return torch.from_numpy(self.content.take(indices))
+
+    def loaded(self) -> FeatureRows:
+        """The same rows, in memory where they are small enough."""
+        if isinstance(self.content, Tensor) or self.content.nbytes > _IN_MEMORY:
+            return self
+        return FeatureRows(self[0 : len(self)])
+
+    def plain(self) -> Tensor | FeatureRows:
+        """The tensor itself where the rows are in memory."""
+        return self.content if isinstance(self.content, Tensor) else self
+
+    def joined(self, others: Sequence[FeatureRows]) -> FeatureRows:
+        """These rows and then the others'."""
+        parts = [self.content, *(other.content for other in others)]
+        tensors = [part for part in parts if isinstance(part, Tensor)]
+        if tensors:
+            return FeatureRows(torch.cat(tensors))
+        return FeatureRows(StoredRows.join([part for part in parts if isinstance(part, StoredRows)]))
+
+
+class FeatureCache:
+    """Features of items under one frozen part of one network.
+
+    Args:
+        network: in any mode; it is not changed.
+        preprocess: its input.
+        cut: ``all``: what the head reads; K: after stage K (0: the stem).
+        device: where to compute.
+        bf16: compute in bfloat16, where that is fast.
+        on_disk: False keeps everything in memory, for as long as this object lives.
+        batch_size: items computed at a time.
+        workers: threads that decode.
+    """
+
+    def __init__(
+        self,
+        network: ResNet,
+        preprocess: ImagePreprocess,
+        *,
+        cut: str | int = "all",
+        device: torch.device | None = None,
+        bf16: bool = False,
+        on_disk: bool = True,
+        batch_size: int = 32,
+        workers: int | None = None,
+    ) -> None:
+        self.preprocess, self.cut, self.bf16, self.on_disk = preprocess, cut, bf16, on_disk
+        self.device = device or torch.device("cpu")
+        self.computed = 0
+        self._known_keys: dict[str, bytes | str] = {}
+        self._kept: dict[str, dict[bytes, Tensor]] = {}  # by table, where nothing is kept on disk
+        self.batch_size, self.workers = batch_size, cpu_count() if workers is None else workers
+        self.network = folded(network, cut).to(self.device).to(memory_format=torch.channels_last)
+        self.about = {
+            "code": [CODE_VERSION, __version__, torch.__version__, self.device.type],
+            "cut": cut,
+            "precision": "bf16" if bf16 else "fp32",
+            "preprocess": preprocess.to_dict(),
+            "spec": network.spec.to_dict() | {"num_classes": 0, "dropout": 0.0, "drop_path": 0.0},
+            "weights": _digest(self.network),
+        }
+
+    def of(self, items: Sequence[Item], view: View | None = None) -> Features:
+        """Features of items: of their inference view, or of an augmented one. Raises UserError on a full disk."""
+        started = time.perf_counter()
+        about = self.about | {"view": None if view is None else asdict(view)}
+        name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+        store = RowStore(cache_folder() / "features" / name, about) if self.on_disk else None
+        keys, failures = self._keys(items)
+        kept = self._kept.setdefault(name, {})
+        known: set[bytes] = set(store.places) if store else set(kept)
+        wanted: dict[bytes, Item] = {}
+        for item, key in zip(items, keys, strict=True):
+            if key is not None and key not in known:
+                wanted.setdefault(key, item)
+        fresh, broken = self._compute(list(wanted.items()), view, store)
+        self.computed += len(wanted) - len(broken)
+        failures |= {item.id: broken[key] for item, key in zip(items, keys, strict=True) if key in broken}
+        readable = [index for index, key in enumerate(keys) if key is not None and key not in broken]
+        used = [keys[index] for index in readable]
+        kept |= fresh
+        rows = FeatureRows(store.rows([key for key in used if key]) if store else _gathered(kept, used))
+        return Features(
+            rows=rows,
+            readable=np.array(readable, np.int64),
+            failures=failures,
+            computed=len(wanted) - len(broken),
+            seconds=time.perf_counter() - started,
+        )
+
+    def _keys(self, items: Sequence[Item]) -> tuple[list[bytes | None], dict[str, str]]:
+        """What stands for each item's content; None, and the reason, where it cannot be read."""
+        failures: dict[str, str] = {}
+        keys: list[bytes | None] = []
+        new = [item for item in items if item.id not in self._known_keys]
+        for item, key in zip(new, ahead(_key, new, self.workers, depth=16 * self.workers), strict=True):
+            self._known_keys[item.id] = key
+        for item in items:
+            key = self._known_keys[item.id]
+            if isinstance(key, str):
+                failures[item.id] = key
+            keys.append(None if isinstance(key, str) else key)
+        return keys, failures
+
+    def _compute(
+        self, wanted: Sequence[tuple[bytes, Item]], view: View | None, store: RowStore | None
+    ) -> tuple[dict[bytes, Tensor], dict[bytes, str]]:
+        """Compute rows and write them to the store, segment by segment; without one they are returned."""
+        fresh: dict[bytes, Tensor] = {}
+        broken: dict[bytes, str] = {}
+        held: list[tuple[bytes, Tensor]] = []
+
+        def flush() -> None:
+            if store and held:
+                store.add([key for key, _ in held], torch.stack([row for _, row in held]).numpy())
+                held.clear()
+
+        parts = [wanted[start : start + self.batch_size] for start in range(0, len(wanted), self.batch_size)]
+        make = _batch_maker(self.preprocess, view)
+        with freed_memory_kept(), progress("features", len(wanted)) as advance:
+            for part, made in zip(parts, ahead(make, parts, self.workers, depth=self.workers + 1), strict=True):
+                broken |= made.broken
+                if made.pixels is not None:
+                    rows = self._run(made.pixels)
+                    for key, row in zip(made.keys, rows, strict=True):
+                        (held.append((key, row)) if store else fresh.__setitem__(key, row))
+                    if store and len(held) * 4 * held[0][1].numel() >= _SEGMENT_BYTES:
+                        flush()
+                advance(len(part))
+        flush()
+        return fresh, broken
+
+    def _run(self, pixels: Tensor) -> Tensor:
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16),
+        ):
+            images = self.preprocess.normalize(pixels.to(self.device)).contiguous(memory_format=torch.channels_last)
+            return self.network.run_below(images, self.cut).float().cpu().contiguous()
+
+
+@dataclass(frozen=True)
+class _Made:
+    keys: list[bytes]
+    pixels: Tensor | None
+    broken: dict[bytes, str]
+
+
+def _batch_maker(preprocess: ImagePreprocess, view: View | None) -> Callable[[Sequence[tuple[bytes, Item]]], _Made]:
+    def make(part: Sequence[tuple[bytes, Item]]) -> _Made:
+        whole: list[Tensor] = []
+        keys: list[bytes] = []
+        broken: dict[bytes, str] = {}
+        for key, item in part:
+            pixels = _decoded(item, preprocess)
+            if isinstance(pixels, str):
+                broken[key] = pixels
+            else:
+                keys.append(key)
+                whole.append(pixels)
+        return _Made(keys, _seen(whole, keys, preprocess, view) if whole else None, broken)
+
+    return make
+
+
+def _seen(whole: Sequence[Tensor], keys: Sequence[bytes], preprocess: ImagePreprocess, view: View | None) -> Tensor:
+    """uint8 ``[N, C, crop, crop]`` of images of any size, as the view shows them."""
+    if view is not None and view.augment.crop_scale is not None:
+        crops = random_crops(whole, view.augment, preprocess, _place(view, keys))
+    else:
+        crops = torch.stack(
+            [resize_and_crop(image, preprocess.resize, preprocess.crop, preprocess.interpolation) for image in whole]
+        )
+    return crops if view is None else augment_pixels(crops, view.augment, _place(view, keys))
+
+
+def _place(view: View, keys: Sequence[bytes]) -> Place:
+    """Streams of the view's own, with a row for each content."""
+    rows = tuple(int.from_bytes(key[:6], "little") for key in keys)
+    return Place(seed=view.seed, epoch=view.number, positions=rows, step=0, stream="cached view ")
+
+
+def _decoded(item: Item, preprocess: ImagePreprocess) -> Tensor | str:
+    try:
+        return decode_image(item.location.read(), preprocess.channels)
+    except (DecodeError, OSError, MemoryError, ValueError) as error:
+        return _reason(error)
+
+
+def _key(item: Item) -> bytes | str:
+    try:
+        return content_key(item.location.read())
+    except (OSError, MemoryError, ValueError) as error:
+        return _reason(error)
+
+
+def _reason(error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return reason or type(error).__name__
+
+
+def _gathered(fresh: dict[bytes, Tensor], keys: Sequence[bytes | None]) -> Tensor:
+    rows = [fresh[key] for key in keys if key is not None]
+    return torch.stack(rows) if rows else torch.zeros(0, 0)
+
+
+def _digest(network: ResNet) -> str:
+    """A hash of every number that the frozen part computes with."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in _sorted(network):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\0".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _sorted(network: ResNet) -> Iterator[tuple[str, Tensor]]:
+    return iter(sorted(network.state_dict().items()))

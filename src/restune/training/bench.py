@@ -1,0 +1,157 @@
+"""How fast this machine multiplies matrices, and how near to that training and predicting come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from restune.core.allocator import freed_memory_kept
+from restune.networks import zoo
+from restune.networks.describe import describe
+from restune.networks.resnet import ResNet
+from restune.training.decide import decide
+from restune.training.optimizer import NamedOptimizer
+from restune.training.recipe import Recipe
+
+_SIDE = 2048
+"""Of the matrices; a slow precision gets smaller ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchRow:
+    """One network.
+
+    Args:
+        name, size, batch: what was measured: pixels a side, images a step.
+        train, predict: images a second, with batches ready in memory.
+        train_share, predict_share: of the matrix peak in the precision used. A multiply and an add are two
+            operations; a training step counts as three passes.
+    """
+
+    name: str
+    size: int
+    batch: int
+    train: float
+    predict: float
+    train_share: float
+    predict_share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What `measure` found.
+
+    Args:
+        device: of the measurement.
+        peaks: matrix operations a second by precision, ``fp32`` and ``bf16``.
+        precision: the one that training takes by default here, and why.
+        reason: why.
+        rows: a network each.
+    """
+
+    device: str
+    peaks: dict[str, float]
+    precision: str
+    reason: str
+    rows: tuple[BenchRow, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``restune bench --json`` prints."""
+        return {
+            "device": self.device,
+            "peak_gflops": {name: round(value / 1e9, 2) for name, value in self.peaks.items()},
+            "precision": self.precision,
+            "reason": self.reason,
+            "networks": [dict(row.__dict__) for row in self.rows],
+        }
+
+
+def measure(cases: Sequence[tuple[str, int, int]], device: torch.device, seconds: float) -> Bench:
+    """Time matrix products, then each network's training and inference, by the settings that are the default.
+
+    Args:
+        cases: name, pixels, batch.
+        device: where.
+        seconds: for each figure.
+    """
+    recipe, decisions = decide(Recipe(), device)
+    reason = next((decision.reason for decision in decisions if decision.key == "precision"), "asked for")
+    peaks = {"fp32": matrix_peak(torch.float32, device, seconds), "bf16": matrix_peak(torch.bfloat16, device, seconds)}
+    rows = tuple(
+        _row(name, size, batch, recipe, device, peaks[recipe.precision], seconds) for name, size, batch in cases
+    )
+    return Bench(device=str(device), peaks=peaks, precision=recipe.precision, reason=reason, rows=rows)
+
+
+def matrix_peak(dtype: torch.dtype, device: torch.device, seconds: float) -> float:
+    """Operations a second of square matrix products."""
+    side = _SIDE
+    while side > 256 and _timed(_product(side // 4, dtype, device), device, 0.0) * 64 > max(seconds, 0.1):
+        side //= 2
+    return 2 * side**3 / _timed(_product(side, dtype, device), device, seconds)
+
+
+def _product(side: int, dtype: torch.dtype, device: torch.device) -> Callable[[], object]:
+    one, other = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    return lambda: one @ other
+
+
+def _timed(work: Callable[[], object], device: torch.device, seconds: float) -> float:
+    """Seconds that one call takes, after one that does not count."""
+    work()
+    _wait(device)
+    started, calls = time.perf_counter(), 0
+    while calls == 0 or time.perf_counter() - started < seconds:
+        work()
+        calls += 1
+    _wait(device)
+    return (time.perf_counter() - started) / calls
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _row(
+    name: str, size: int, batch: int, recipe: Recipe, device: torch.device, peak: float, seconds: float
+) -> BenchRow:
+    network = ResNet(zoo.find(name).spec).to(device).to(memory_format=torch.channels_last)
+    images = torch.randn(batch, network.spec.in_channels, size, size, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    targets = torch.randint(network.spec.num_classes, (batch,), device=device)
+    optimizer = NamedOptimizer(network, recipe.optimizer)
+
+    def mixed() -> AbstractContextManager[Any]:
+        return torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
+
+    def train() -> None:
+        with mixed():
+            logits = network(images)
+        torch.autograd.backward(F.cross_entropy(logits.float(), targets))
+        optimizer.step(0.1)
+
+    def predict() -> None:
+        with torch.inference_mode(), mixed():
+            network(images)
+
+    operations = 2 * describe(network.spec, size).flops
+    with freed_memory_kept():
+        trained = batch / _timed(train, device, seconds)
+        network.eval()
+        predicted = batch / _timed(predict, device, seconds)
+    return BenchRow(
+        name=name,
+        size=size,
+        batch=batch,
+        train=trained,
+        predict=predicted,
+        train_share=3 * operations * trained / peak,
+        predict_share=operations * predicted / peak,
+    )

@@ -1,0 +1,127 @@
+"""Batches that begin above a frozen part of the network: what it computes is read from the cache."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from restune.core.console import note
+from restune.core.files import cache_folder
+from restune.data.ahead import ahead
+from restune.data.augment import Augment, Place
+from restune.data.batches import TrainingBatch, TrainingBatches
+from restune.data.dataset import Dataset
+from restune.data.preprocess import ImagePreprocess
+from restune.inference.features import FeatureCache, FeatureRows, View
+from restune.networks.resnet import ResNet
+from restune.training.recipe import Recipe
+
+_DISK_SHARE = 0.2
+"""Of the free disk, what the features of one cut may take."""
+_EPOCHS_A_VIEW = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachedBatches:
+    """The batches of a run with features in the place of images; an epoch takes the next view.
+
+    Args:
+        batches: whose items and order these are.
+        views: rows of all its items, one table a view.
+        cut: where the features are from, see `ResNet.run_above`.
+        val: rows of the validation items.
+    """
+
+    batches: TrainingBatches
+    views: Sequence[FeatureRows]
+    cut: str | int
+    val: FeatureRows | None
+
+    def epoch(self, epoch: int, first_step: int, start: int = 0) -> Iterator[TrainingBatch]:
+        """As `TrainingBatches.epoch`; images are float32 features ``[N, ...]``."""
+        order = self.batches.order(epoch)
+        rows = self.views[epoch % len(self.views)]
+
+        def make(number: int) -> TrainingBatch:
+            return self._make(order, rows, epoch, number, first_step + number)
+
+        workers = min(1, self.batches.workers)
+        yield from ahead(make, range(start, len(self.batches)), workers, depth=2)
+
+    def _make(self, order: NDArray[np.int64], rows: FeatureRows, epoch: int, number: int, step: int) -> TrainingBatch:
+        started = time.thread_time()
+        size = self.batches.batch_size
+        positions = range(number * size, (number + 1) * size)
+        chosen = order[positions.start : positions.stop]
+        items = tuple(self.batches.items[int(index)] for index in chosen)
+        place = Place(seed=self.batches.seed, epoch=epoch, positions=tuple(positions), step=step)
+        targets = torch.tensor([item.target for item in items])
+        return TrainingBatch(rows.take(chosen), targets, items, place, time.thread_time() - started)
+
+
+def cached_batches(
+    network: ResNet,
+    preprocess: ImagePreprocess,
+    recipe: Recipe,
+    augment: Augment,
+    batches: TrainingBatches,
+    val: Dataset | None,
+    cut: str | int,
+    epochs: int,
+) -> CachedBatches | None:
+    """Features of everything below `cut`; None where there are too few epochs or too little disk to gain by it.
+
+    Args:
+        network: with the weights it has under the cut for as long as these batches are used.
+        epochs: that will use them.
+    """
+    augmented = augment != Augment(repeats=augment.repeats)
+    views = recipe.views or (max(1, round(epochs / _EPOCHS_A_VIEW)) if augmented else 1)
+    device = network.fc.weight.device
+    changes_pixels = bool(recipe.mixup or recipe.cutmix or recipe.augment.erase)
+    if not recipe.cache or cut == "none" or epochs <= views or changes_pixels or device.type != "cpu":
+        return None
+    needed = _bytes_an_item(network, preprocess, cut) * (len(batches.items) * views + len(val or ()))
+    free = shutil.disk_usage(_existing(cache_folder())).free
+    if needed > _DISK_SHARE * free:
+        note(f"the frozen part is computed anew: caching it takes {needed / 2**30:.1f} GiB of {free / 2**30:.1f} free")
+        return None
+    cache = FeatureCache(
+        network, preprocess, cut=cut, device=device, bf16=recipe.precision == "bf16", workers=recipe.workers
+    )
+    shown = [View(augment=augment, seed=recipe.seed, number=number) for number in range(1, views + 1)]
+    tables = [cache.of(batches.items, view) for view in (shown if augmented else [None])]
+    held_out = cache.of(val.items) if val is not None else None
+    computed = sum(table.computed for table in tables) + (held_out.computed if held_out else 0)
+    looks = f"{len(tables)} augmented views" if augmented else "the inference view"
+    note(f"the frozen part is computed once for {looks}: {computed} rows, {needed / 2**20:.0f} MiB")
+    return CachedBatches(
+        batches=batches,
+        views=[table.rows.loaded() for table in tables],
+        cut=cut,
+        val=None if held_out is None else held_out.rows.loaded(),
+    )
+
+
+def _bytes_an_item(network: ResNet, preprocess: ImagePreprocess, cut: str | int) -> int:
+    """Of what `run_below` gives for one item; one pass on zeros."""
+    training = network.training
+    with torch.inference_mode():
+        size = preprocess.crop
+        images: Tensor = torch.zeros(1, preprocess.channels, size, size, device=network.fc.weight.device)
+        found = 4 * network.eval().run_below(images, cut).numel()
+    network.train(training)
+    return found
+
+
+def _existing(folder: Path) -> Path:
+    """The nearest folder that is there."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())

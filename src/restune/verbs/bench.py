@@ -1,0 +1,47 @@
+"""bench: how fast this machine is, and how near its limit we are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from restune.core.errors import UserError
+from restune.core.machine import cpu_count
+from restune.networks import zoo
+from restune.training.bench import Bench, measure
+from restune.verbs.load import pick_device
+
+DEFAULT = ("resnet20", "resnet18", "resnet50")
+
+
+def bench(
+    models: Sequence[str] = DEFAULT,
+    *,
+    image_size: int | None = None,
+    batch_size: int | None = None,
+    seconds: float = 4.0,
+    threads: int | None = None,
+    device: str = "auto",
+) -> Bench:
+    """Matrix peaks of this machine, and images a second of networks trained and used by the default settings.
+
+    Args:
+        models: names of the zoo.
+        image_size: pixels; by default each network's own.
+        batch_size: images a step; by default 128 for small images, 16 for large ones (256 on a GPU).
+        seconds: for each figure; at least one step is timed after one that is not.
+        threads: of arithmetic; one a core by default.
+        device: ``auto``, ``cpu`` or ``cuda``.
+    """
+    if seconds <= 0:
+        raise UserError("a measurement takes some time", where="--seconds", fix="use 1 or more")
+    chosen = pick_device(device)
+    torch.set_num_threads(threads or cpu_count())
+    cases = []
+    for name in models:
+        entry = zoo.find(name)
+        size = image_size or entry.crop
+        usual = 256 if chosen.type == "cuda" else 128 if size <= 64 else 16
+        cases.append((entry.name, size, batch_size or usual))
+    return measure(cases, chosen, seconds)

@@ -249,13 +249,13 @@ def test_train_finetune_evaluate_and_predict_from_the_command_line(run, tmp_path
 
 
 def test_quickstart_json(run, tmp_path, monkeypatch):
-    """The journey at full length is README's first command; here its shape, on fewer epochs."""
+    """The journey at full length is README's first command; here its shape, on fewer epochs and views."""
     import restune.verbs.quickstart as quickstart
 
     monkeypatch.chdir(tmp_path)
-    for verb in ("train", "finetune"):
+    for verb, fewer in (("train", {"epochs": 2}), ("finetune", {"views": 1})):
         original = getattr(quickstart, verb)
-        monkeypatch.setattr(quickstart, verb, lambda *a, _f=original, **k: _f(*a, **{**k, "epochs": 2}))
+        monkeypatch.setattr(quickstart, verb, lambda *a, _f=original, _n=fewer, **k: _f(*a, **{**k, **_n}))
     done = run("quickstart", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)

@@ -1,0 +1,145 @@
+"""How long it takes to fit a network to new classes, from the call to a saved model, beside fastai, timm and by hand.
+
+Command: python benchmarks/finetune_vs_peers.py HYMENOPTERA SIGN_DIGITS RESNET56_WEIGHTS [--rounds 3] [--only CASE]
+Needs fastai, timm and scikit-learn beside restune. Every run is a process of its own with its imports done before the
+clock starts; contenders take turns; all see the same files, split, size and weights. ResNet-18 and -50 start from
+random weights whose norms have seen the photos (no published weights are at hand without a network): their times
+mean something, their accuracies only that nobody got others' features. ResNet-56 starts from CIFAR-10 weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from contenders import CONTENDERS, Case, Photos, run_contender
+from torch.utils.data import DataLoader
+
+OURS = "restune"
+WARM = "restune, warm cache"
+EPOCHS = 10
+THAWED_EPOCHS = 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("hymenoptera", type=Path)
+    parser.add_argument("digits", type=Path)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="a case: frozen-resnet18, thawed-resnet50, frozen-resnet56, ...")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the frozen peers")
+    parser.add_argument("--work", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        print(json.dumps(_worker(json.loads(options.work))))
+        return
+    with tempfile.TemporaryDirectory() as made:
+        for name, case in _cases(options, Path(made)):
+            if options.only in name:
+                _compare(name, case, options.rounds, Path(made))
+
+
+def _cases(options: argparse.Namespace, made: Path) -> list[tuple[str, Case]]:
+    digits = _split_folder(options.digits, made / "digits")
+    blank = Case(
+        name="", weights=options.weights, data=options.hymenoptera, size=224, epochs=options.epochs, batch=32,
+        freeze=True, out=made,
+    )  # fmt: skip
+    cases = []
+    for network, batch in (("resnet18", 32), ("resnet50", 16)):
+        if network in options.only or not options.only or options.only in ("frozen", "thawed"):
+            case = replace(blank, name=network, batch=batch, weights=made / f"{network}.pth")
+            _random_weights(case)
+            thawed = replace(case, epochs=THAWED_EPOCHS, freeze=False)
+            cases += [(f"frozen-{network}", case), (f"thawed-{network}", thawed)]
+    small = replace(blank, name="resnet56", data=digits, size=32)
+    return [*cases, ("frozen-resnet56", small), ("thawed-resnet56", replace(small, epochs=3, freeze=False))]
+
+
+def _compare(name: str, case: Case, rounds: int, made: Path) -> None:
+    """All contenders in turns; prints medians, ranges, ratios and paired differences."""
+    contenders = [key for key in CONTENDERS if case.freeze or key not in (WARM, "cached by hand", "fastai")]
+    outcomes: dict[str, list[dict]] = {key: [] for key in contenders}
+    for number in range(rounds):
+        for key in contenders:
+            out = made / f"{name}-{number}-{key.replace(' ', '-')}"
+            cache = made / f"{name}-{number}-cache"  # of this round's cold run, found again by the warm one
+            outcomes[key].append(_in_process(key, replace(case, out=out), cache))
+    measure = "seconds" if case.freeze else "epoch_seconds"
+    what = f"{case.epochs} epochs' worth, from call to saved model" if case.freeze else "the last epoch, validation included"
+    print(f"\n{name} at {case.size}, batch {case.batch}: {what}; medians of {rounds}")
+    ours = statistics.median(outcome[measure] for outcome in outcomes[OURS])
+    for key in contenders:
+        values = [outcome[measure] for outcome in outcomes[key]]
+        median = statistics.median(values)
+        correct = np.array(outcomes[key][-1]["correct"])
+        line = f"  {key:24}{median:8.2f} s ({min(values):.2f} to {max(values):.2f})  over restune {median / ours:6.2f}"
+        if WARM in outcomes:
+            line += f"  over warm {median / statistics.median(o[measure] for o in outcomes[WARM]):6.1f}"
+        low, high = bootstrap(np.array(outcomes[OURS][-1]["correct"]), correct)
+        print(line + f"  accuracy {correct.mean():.2%}  restune better by {low:+.1%} to {high:+.1%}", flush=True)
+
+
+def bootstrap(one: np.ndarray, other: np.ndarray, draws: int = 10_000) -> tuple[float, float]:
+    """95% interval of the difference in accuracy on the same items, by resampling the items."""
+    difference = one.astype(float) - other.astype(float)
+    drawn = np.random.default_rng(0).choice(difference, (draws, len(difference))).mean(1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _in_process(key: str, case: Case, cache: Path) -> dict:
+    work = {"key": key, **{name: str(value) if isinstance(value, Path) else value
+                           for name, value in asdict(case).items()}}  # fmt: skip
+    command = [sys.executable, __file__, "x", "x", "x", "--work", json.dumps(work)]
+    environment = os.environ | {"RESTUNE_CACHE": str(cache)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(f"{key}: {done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _worker(work: dict) -> dict:
+    key = work.pop("key")
+    for name in ("weights", "data", "out"):
+        work[name] = Path(work[name])
+    return asdict(run_contender(key, Case(**work)))
+
+
+def _random_weights(case: Case) -> None:
+    """He's initialisation, and norms that have seen the photos."""
+    torch.manual_seed(0)
+    network = getattr(torchvision.models, case.name)().train()
+    with torch.no_grad():
+        for images, _ in DataLoader(Photos(case, "train"), 64, shuffle=True):
+            network(images)
+    torch.save(network.state_dict(), case.weights)
+
+
+def _split_folder(data: Path, made: Path) -> Path:
+    """Links to the files of class folders, a fifth of each class in ``val``."""
+    for folder in sorted(path for path in data.iterdir() if path.is_dir()):
+        files: Sequence[Path] = sorted(folder.iterdir())
+        order = np.random.default_rng(0).permutation(len(files))
+        for position, index in enumerate(order):
+            side = "val" if position < len(files) // 5 else "train"
+            target = made / side / folder.name / files[index].name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(files[index].resolve())
+    return made
+
+
+if __name__ == "__main__":
+    main()

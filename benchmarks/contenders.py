@@ -219,7 +219,7 @@ def _learner(fastai, data, case: Case, train_bn: bool):
     classes = len(class_names(case))
     if hasattr(torchvision.models, case.name):
 
-        def architecture(weights=None):
+        def architecture(weights=None):  # noqa: ARG001  # fastai passes it on
             network = getattr(torchvision.models, case.name)()
             network.load_state_dict(torch.load(case.weights, weights_only=True))
             return network

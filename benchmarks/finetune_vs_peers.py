@@ -78,7 +78,11 @@ def _compare(name: str, case: Case, rounds: int, made: Path) -> None:
             cache = made / f"{name}-{number}-cache"  # of this round's cold run, found again by the warm one
             outcomes[key].append(_in_process(key, replace(case, out=out), cache))
     measure = "seconds" if case.freeze else "epoch_seconds"
-    what = f"{case.epochs} epochs' worth, from call to saved model" if case.freeze else "the last epoch, validation included"
+    what = (
+        f"{case.epochs} epochs' worth, from call to saved model"
+        if case.freeze
+        else "the last epoch, validation included"
+    )
     print(f"\n{name} at {case.size}, batch {case.batch}: {what}; medians of {rounds}")
     ours = statistics.median(outcome[measure] for outcome in outcomes[OURS])
     for key in contenders:

@@ -83,26 +83,13 @@ def _strengths(head: Mapping[str, Any]) -> str:
     return _as_address(figure)
 
 
-def _confusion(score: Evaluation) -> str:
-    """The confusion matrix with shares of each true class as colour and counts as text, as a data address."""
-    from matplotlib.figure import Figure
-
-    count = len(score.classes)
-    side = min(14.0, max(4.0, 0.55 * count + 1.8))
-    figure = Figure(figsize=(side, side * 0.9), layout="constrained")
-    axes = figure.subplots()
-    shares = score.confusion / score.confusion.sum(axis=1, keepdims=True).clip(1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(count), score.classes, rotation=90 if count > 6 else 0)
-    axes.set_yticks(range(count), score.classes)
-    axes.set(xlabel="predicted", ylabel="true")
-    if count <= 20:
-        for true in range(count):
-            for predicted in range(count):
-                number = int(score.confusion[true, predicted])
-                colour = "white" if shares[true, predicted] > 0.5 else "black"
-                axes.text(predicted, true, str(number), ha="center", va="center", color=colour, fontsize=8)
-    return _as_address(figure)
+def _confusion(score: Evaluation) -> list[tuple[str, list[tuple[int, int]]]]:
+    """A row a true class: its name, and of each predicted class the count and its share of the row in percent."""
+    totals = score.confusion.sum(axis=1).clip(1)
+    return [
+        (name, [(int(count), round(100 * int(count) / int(total))) for count in row])
+        for name, row, total in zip(score.classes, score.confusion, totals, strict=True)
+    ]
 
 
 def _as_address(figure: Any) -> str:

@@ -8,9 +8,12 @@ no optimum, but takes the iterations from hundreds to tens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +24,10 @@ from torch import Tensor
 CHUNK_BYTES = 64 * 2**20
 """Of features that are in memory at a time where they come from disk."""
 _MOST_ITERATIONS = 1000
+_EXACT = {"ftol": 1e-9, "gtol": 1e-6}
+"""Where L-BFGS stops; float32 rows allow little more."""
+_ROUGH = {"ftol": 1e-7, "gtol": 1e-5}
+"""Enough to compare strengths by."""
 _PATIENCE = 4
 _TOLERANCE = 0.01
 
@@ -133,6 +140,22 @@ def solve(problem: Problem, l2: float, *, axes: Axes | None = None, start: Head 
     return Solver(problem, axes).solve(l2, start)
 
 
+def _one_thread_for_scipy() -> AbstractContextManager[object]:
+    """Vectors this short gain nothing by threads, and two pools that spin take the cores from each other."""
+    limited: AbstractContextManager[object] = _scipy_pools().limit(limits=1)
+    return limited
+
+
+@cache
+def _scipy_pools() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    pools = ThreadpoolController()
+    return pools.select(
+        filepath=[pool.filepath for pool in pools.lib_controllers if "scipy" in Path(pool.filepath).name]
+    )
+
+
 class Solver:
     """Solves one problem for any strength.
 
@@ -155,25 +178,25 @@ class Solver:
         self.total = float(self.weights[problem.targets].sum(dtype=torch.float64))
 
     def path(self, grid: Sequence[float]) -> Iterator[Head]:
-        """The optima of several strengths, each begun at the one before."""
+        """Near the optima of several strengths, each begun at the one before."""
         head: Head | None = None
         for l2 in grid:
-            head = self.solve(l2, head)
+            head = self.solve(l2, head, _ROUGH)
             yield head
 
-    def solve(self, l2: float, start: Head | None = None) -> Head:
-        """The optimum at one strength."""
+    def solve(self, l2: float, start: Head | None = None, stop: Mapping[str, float] = _EXACT) -> Head:
+        """The optimum at one strength, begun at a solution nearby."""
         from scipy.optimize import minimize
 
         scale = (self.axes.variances / self.problem.classes + l2).rsqrt()
-        found = minimize(
-            lambda point: self._evaluate(point, scale, l2),
-            self._coordinates(start, scale),
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxcor": 20, "maxiter": _MOST_ITERATIONS, "maxfun": 2 * _MOST_ITERATIONS,
-                     "ftol": 1e-9, "gtol": 1e-6},
-        )  # fmt: skip
+        with _one_thread_for_scipy():
+            found = minimize(
+                lambda point: self._evaluate(point, scale, l2),
+                self._coordinates(start, scale),
+                jac=True,
+                method="L-BFGS-B",
+                options={"maxcor": 20, "maxiter": _MOST_ITERATIONS, "maxfun": 2 * _MOST_ITERATIONS, **stop},
+            )
         inner, bias = self._split(found.x, scale)
         weight = inner @ self.axes.axes.double().T
         return Head(
@@ -265,9 +288,9 @@ def choose_on_validation(problem: Problem, rows: Rows, targets: Tensor) -> Choic
         losses.append(mean_loss(head, rows, targets))
         if len(losses) > _PATIENCE and min(losses[-_PATIENCE:]) > (1 - _TOLERANCE / 10) * min(losses[:-_PATIENCE]):
             break
-    best = strongest_of_the_best(losses)
+    best = heads[strongest_of_the_best(losses)]
     tried = tuple(zip((head.l2 for head in heads), losses, strict=True))
-    return Choice(head=heads[best], how="validation", tried=tried)
+    return Choice(head=solver.solve(best.l2, best), how="validation", tried=tried)
 
 
 def strongest_of_the_best(losses: Sequence[float]) -> int:
@@ -301,8 +324,13 @@ def choose_by_folds(problem: Problem, groups: NDArray[np.int64], seed: int) -> C
         for position, head in enumerate(Solver(part, axes).path(grid)):
             losses[position] += mean_loss(head, rows[outside], problem.targets[outside]) / folds
     best = strongest_of_the_best(losses.tolist())
-    *_, head = Solver(replace(problem, rows=rows), axes).path(grid[: best + 1])
-    return Choice(head=head, how=f"{folds}-fold cross-validation", tried=tuple(zip(grid, losses.tolist(), strict=True)))
+    solver = Solver(replace(problem, rows=rows), axes)
+    *_, head = solver.path(grid[: best + 1])
+    return Choice(
+        head=solver.solve(head.l2, head),
+        how=f"{folds}-fold cross-validation",
+        tried=tuple(zip(grid, losses.tolist(), strict=True)),
+    )
 
 
 def mean_loss(head: Head, rows: Rows, targets: Tensor) -> float:

@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader
 
 OURS = "restune"
 WARM = "restune, warm cache"
+FROZEN_ONLY = (WARM, "restune, auto, 30 s", "cached by hand", "fastai")
 EPOCHS = 10
 THAWED_EPOCHS = 2
 
@@ -70,7 +71,7 @@ def _cases(options: argparse.Namespace, made: Path) -> list[tuple[str, Case]]:
 
 def _compare(name: str, case: Case, rounds: int, made: Path) -> None:
     """All contenders in turns; prints medians, ranges, ratios and paired differences."""
-    contenders = [key for key in CONTENDERS if case.freeze or key not in (WARM, "cached by hand", "fastai")]
+    contenders = [key for key in CONTENDERS if case.freeze or key not in FROZEN_ONLY]
     outcomes: dict[str, list[dict]] = {key: [] for key in contenders}
     for number in range(rounds):
         for key in contenders:

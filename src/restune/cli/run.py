@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -12,20 +13,14 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from restune.core import console
 from restune.core.errors import UserError
-
-
-class _Terminated(BaseException):
-    """SIGTERM: a job scheduler wants this process to end."""
-
-
-def _terminate(_signal: int, _frame: object) -> None:
-    raise _Terminated
+from restune.core.interrupt import Interrupted, Terminated, raise_terminated
 
 
 @contextmanager
@@ -33,7 +28,7 @@ def verb(quiet: bool) -> Iterator[None]:
     """Turn what a verb raises into a message and an exit status: 2 for the user's to mend, 1 for a fault of ours."""
     warnings.showwarning = _show_warning
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
+        signal.signal(signal.SIGTERM, raise_terminated)
     try:
         with console.quiet(quiet):
             yield
@@ -44,7 +39,10 @@ def verb(quiet: bool) -> Iterator[None]:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
-    except (KeyboardInterrupt, _Terminated) as error:
+    except Interrupted as error:
+        print(f"{error}\nto go on: {_command_to_go_on(error.folder)}", file=sys.stderr)
+        raise typer.Exit(128 + error.number) from None
+    except (KeyboardInterrupt, Terminated) as error:
         by_hand = isinstance(error, KeyboardInterrupt)
         print("interrupted" if by_hand else "terminated", file=sys.stderr)
         raise typer.Exit(130 if by_hand else 143) from None
@@ -59,6 +57,14 @@ def verb(quiet: bool) -> Iterator[None]:
         traceback.print_exc()
         print("error: this is a fault of restune's; please report it with the lines above", file=sys.stderr)
         raise typer.Exit(1) from None
+
+
+def _command_to_go_on(folder: Path) -> str:
+    """The command that was run, made to go on with the run's folder."""
+    words = [word for word in sys.argv[1:] if word != "--resume"]
+    if not any(word == "--out" or word.startswith("--out=") for word in words):
+        words += ["--out", str(folder)]
+    return shlex.join(["restune", *words, "--resume"])
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_where: Any, **_more: Any) -> None:

@@ -68,6 +68,8 @@ def finetune(
 
 def _show(finished: Any, data: str, options: dict[str, Any]) -> None:
     """The scores, and the three commands one would want next."""
+    if not finished.result:  # of several processes the first one speaks
+        return
     if options["as_json"]:
         print_json(finished.result)
         return

@@ -24,6 +24,11 @@ def quiet(on: bool = True) -> Iterator[None]:
         _quiet.reset(token)
 
 
+def is_quiet() -> bool:
+    """Whether notes and progress are silent now."""
+    return _quiet.get()
+
+
 def note(message: str) -> None:
     """Say something worth knowing, such as what was recognised or chosen, and why."""
     if not _quiet.get():

@@ -81,10 +81,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "restune"
 
 
-def cannot_write(destination: Path, error: OSError) -> UserError:
+def cannot_write(destination: Path, error: Exception) -> UserError:
     """The message for a full disk, a read-only folder or a path that cannot be."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
     return UserError(
-        f"cannot write {destination.name}: {error.strerror or error}",
+        f"cannot write {destination.name}: {reason}",
         where=str(destination.parent),
         fix="free space or choose a folder you may write to",
     )

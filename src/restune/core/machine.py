@@ -36,6 +36,15 @@ def has_fast_bf16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
+def memory_mib() -> int:
+    """The most memory this process has held, MiB; 0 where the platform does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
 def describe_machine() -> dict[str, object]:
     """What a report should say about where its numbers come from."""
     return {

@@ -9,6 +9,11 @@ from typing import TypeVar
 
 import torch
 
+from restune.core.console import warn
+
+STALL_SECONDS = 60
+"""After which waiting for data is said."""
+
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
@@ -32,9 +37,22 @@ def ahead(
         for argument in arguments:
             waiting.append(pool.submit(function, argument))
             if len(waiting) > depth:
-                yield waiting.popleft().result()
+                yield _awaited(waiting.popleft())
         while waiting:
-            yield waiting.popleft().result()
+            yield _awaited(waiting.popleft())
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(threads)  # torch gives new threads what was set last, by whichever thread
+
+
+def _awaited(future: Future[Result]) -> Result:
+    """The result; said on the screen where it is long in coming."""
+    waited = 0
+    while True:
+        try:
+            return future.result(timeout=STALL_SECONDS)
+        except TimeoutError:
+            if future.done():  # the work's own error, not the wait's
+                raise
+            waited += STALL_SECONDS
+            warn(f"no data has come for {waited} s: is the disk or the network share stuck?")

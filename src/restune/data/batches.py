@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,7 @@ class TrainingBatch:
         items: where each came from.
         place: what its randomness depended on.
         seconds: of processor time it took to make.
+        lead: items at the front that are only there for the next one to be mixed with.
     """
 
     images: Tensor
@@ -37,6 +38,11 @@ class TrainingBatch:
     items: tuple[Item, ...]
     place: Place
     seconds: float
+    lead: int = 0
+
+
+def _whole(positions: range) -> range:
+    return positions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +61,8 @@ class TrainingBatches:
         survey: holds the pixels that are in memory; the others are read when needed.
         workers: threads; 0 makes batches in the caller's thread.
         limit: an epoch ends after so many batches, for a try; None for all.
+        part: which positions of a batch this process makes; all by default.
+        mixes: whether each item is mixed with the one before it, which a part then holds too.
     """
 
     items: Sequence[Item]
@@ -68,6 +76,8 @@ class TrainingBatches:
     survey: Survey
     workers: int = 1
     limit: int | None = None
+    part: Callable[[range], range] = _whole
+    mixes: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size > len(self.items):
@@ -105,12 +115,20 @@ class TrainingBatches:
     def make(self, order: NDArray[np.int64], epoch: int, number: int, step: int) -> TrainingBatch:
         """Batch `number` of an epoch, alone."""
         started = time.thread_time()
-        positions = range(number * self.batch_size, (number + 1) * self.batch_size)
-        items = tuple(self.items[int(index)] for index in order[positions.start : positions.stop])
-        place = Place(seed=self.seed, epoch=epoch, positions=tuple(positions), step=step)
+        positions, lead = self.positions(number)
+        items = tuple(self.items[int(index)] for index in order[list(positions)])
+        place = Place(seed=self.seed, epoch=epoch, positions=positions, step=step)
         images = augment_pixels(self._crops(items, place), self.augment, place)
         targets = torch.tensor([item.target for item in items])
-        return TrainingBatch(images, targets, items, place, time.thread_time() - started)
+        return TrainingBatch(images, targets, items, place, time.thread_time() - started, lead)
+
+    def positions(self, number: int) -> tuple[tuple[int, ...], int]:
+        """Positions in the epoch's order of this process's part of a batch, and how many lead only."""
+        whole = range(number * self.batch_size, (number + 1) * self.batch_size)
+        mine = self.part(whole)
+        if not self.mixes or len(mine) == len(whole):
+            return tuple(mine), 0
+        return (mine.start - 1 if mine.start > whole.start else whole.stop - 1, *mine), 1
 
     def _crops(self, items: Sequence[Item], place: Place) -> Tensor:
         if self.augment.crop_scale is not None:

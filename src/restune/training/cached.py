@@ -58,11 +58,10 @@ class CachedBatches:
 
     def _make(self, order: NDArray[np.int64], rows: FeatureRows, epoch: int, number: int, step: int) -> TrainingBatch:
         started = time.thread_time()
-        size = self.batches.batch_size
-        positions = range(number * size, (number + 1) * size)
-        chosen = order[positions.start : positions.stop]
+        positions, _ = self.batches.positions(number)
+        chosen = order[list(positions)]
         items = tuple(self.batches.items[int(index)] for index in chosen)
-        place = Place(seed=self.batches.seed, epoch=epoch, positions=tuple(positions), step=step)
+        place = Place(seed=self.batches.seed, epoch=epoch, positions=positions, step=step)
         targets = torch.tensor([item.target for item in items])
         return TrainingBatch(rows.take(chosen), targets, items, place, time.thread_time() - started)
 

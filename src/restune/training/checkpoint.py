@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from restune.core.console import warn
 from restune.core.files import cannot_write, sync, write_text
 
 _KEEP = 2
+_FILES = {"tensors.safetensors", "state.json"}
 
 
 @dataclass(kw_only=True)
@@ -33,11 +35,12 @@ class TrainState:
         phase_loss: the validation loss then.
         val_loss: the last one.
         best_score: of the monitored metric, None before the first validation.
-        best_epoch: when it was reached.
+        best_epoch, best_step: when it was reached.
         stale_epochs: since the best.
         seconds: trained so far.
         images: seen so far.
         epoch_loss: sum of losses in the epoch so far.
+        micro_batch: items computed at a time, where a whole batch did not fit in memory.
         facts: threads, versions and machine that the numbers depend on.
     """
 
@@ -51,16 +54,18 @@ class TrainState:
     val_loss: float | None = None
     best_score: float | None = None
     best_epoch: int | None = None
+    best_step: int | None = None
     stale_epochs: int = 0
     seconds: float = 0.0
     images: int = 0
     epoch_loss: float = 0.0
+    micro_batch: int | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_checkpoint(folder: Path, state: TrainState) -> Path:
     """Write the state into a new folder below `folder`: aside first, synced, then renamed. Returns the folder."""
-    name = f"epoch-{state.epoch:05d}-step-{state.step:08d}"
+    name = name_of(state.epoch, state.step)
     aside = folder / f".{name}.tmp"
     final = folder / name
     try:
@@ -79,49 +84,28 @@ def write_checkpoint(folder: Path, state: TrainState) -> Path:
         shutil.rmtree(final, ignore_errors=True)
         aside.rename(final)
         sync(folder)
-    except OSError as error:
+    except (OSError, safetensors.SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise cannot_write(final, error) from error
     return final
 
 
+def name_of(epoch: int, step: int) -> str:
+    """The folder of the checkpoint after so many whole epochs and steps; names sort by age."""
+    return f"epoch-{epoch:05d}-step-{step:08d}"
+
+
 def read_checkpoint(folder: Path) -> TrainState | None:
     """The newest valid checkpoint below `folder`; damaged ones are skipped with a warning. None when there is none."""
     for path in reversed(checkpoints(folder)):
-        if not _is_valid(path):
-            warn(f"the checkpoint {path.name} is damaged and is not used")
-            continue
-        return _read(path)
+        if is_valid(path):
+            return read(path)
+        warn(f"the checkpoint {path.name} is damaged and is not used")
     return None
 
 
-def read_tensors(path: Path, section: str | None) -> dict[str, dict[str, Tensor]]:
-    """Sections of one checkpoint: the one named, or all."""
-    tensors = _read(path).tensors
-    return tensors if section is None else {section: tensors[section]}
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """Checkpoint folders, oldest first."""
-    return sorted(folder.glob("epoch-*")) if folder.is_dir() else []
-
-
-def prune(folder: Path, best: Path | None) -> None:
-    """Keep the last two and the best."""
-    for path in checkpoints(folder)[:-_KEEP]:
-        if path != best:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def asdict_without_tensors(state: TrainState) -> dict[str, Any]:
-    """The state's numbers."""
-    shallow = TrainState(**{**state.__dict__, "tensors": {}})
-    content = asdict(shallow)
-    del content["tensors"]
-    return content
-
-
-def _read(path: Path) -> TrainState:
+def read(path: Path) -> TrainState:
+    """One checkpoint that `is_valid`."""
     flat = safetensors.torch.load_file(path / "tensors.safetensors")
     tensors: dict[str, dict[str, Tensor]] = {}
     for key, value in flat.items():
@@ -130,12 +114,35 @@ def _read(path: Path) -> TrainState:
     return TrainState(tensors=tensors, **json.loads((path / "state.json").read_text(encoding="utf-8")))
 
 
-def _is_valid(path: Path) -> bool:
+def is_valid(path: Path) -> bool:
+    """Whether every file of a checkpoint is what its manifest says."""
     try:
         sums = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        return bool(sums) and all(_sha256(path / name) == digest for name, digest in sums.items())
-    except (OSError, ValueError, AttributeError):
+        return set(sums) == _FILES and all(_sha256(path / name) == digest for name, digest in sums.items())
+    except (OSError, ValueError, AttributeError, TypeError):
         return False
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Checkpoint folders, oldest first."""
+    return sorted(folder.glob("epoch-*")) if folder.is_dir() else []
+
+
+def prune(folder: Path, best: str | None) -> None:
+    """Keep the last two and the one named best; what a killed process left unfinished goes too."""
+    for path in checkpoints(folder)[:-_KEEP]:
+        if path.name != best:
+            shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob(".epoch-*.tmp"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def asdict_without_tensors(state: TrainState) -> dict[str, Any]:
+    """The state's numbers."""
+    shallow = TrainState(**{**state.__dict__, "tensors": {}})
+    content = asdict(shallow)
+    del content["tensors"]
+    return content
 
 
 def _sha256(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -41,9 +42,11 @@ def decide(recipe: Recipe, device: torch.device) -> tuple[Recipe, list[Decision]
             settle("memory_format", "channels-last", "oneDNN's convolutions read and write it without reordering")
     if recipe.compile == "auto":
         settle("compile", "no", "compiling takes longer than it saves, unless asked for with compile=yes")
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    cores, reason = max(1, cpu_count() // processes), "one a core" if processes == 1 else "the cores, shared out"
     if recipe.threads is None:
-        settle("threads", cpu_count(), "one a core")
+        settle("threads", cores, reason)
     if recipe.workers is None:
-        settle("workers", min(cpu_count(), 8), "one a core")
+        settle("workers", min(cores, 8), reason)
     settled = {decision.key: decision.value for decision in made}
     return recipe.changed(settled), made

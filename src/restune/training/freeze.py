@@ -51,13 +51,18 @@ def frozen_modules(network: ResNet, freeze: str | int) -> list[nn.Module]:
     return [*parts, network.norm] if freeze == "all" else parts
 
 
-def apply_freeze(network: ResNet, freeze: str | int) -> None:
+def apply_freeze(network: ResNet, freeze: str | int, *, keep_statistics: bool = False) -> None:
     """Put the network in training mode with the frozen parts in eval mode and out of autograd's reach.
 
-    Batch norms of frozen parts use and keep the statistics they came with. Call it again after each `train()`.
+    Batch norms of frozen parts, and with `keep_statistics` all of them, use and keep the statistics they came with.
+    Call it again after each `train()`.
     """
     network.train()
     network.requires_grad_(True)
+    if keep_statistics:
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
     for module in frozen_modules(network, freeze):
         module.eval()
         module.requires_grad_(False)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -12,24 +10,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from restune.core import console
 from restune.core.errors import UserError
-from restune.core.files import write_text
-from restune.core.streams import torch_seed
+from restune.core.interrupt import Interrupted, noted
+from restune.core.machine import memory_mib
 from restune.data.batches import TrainingBatch, TrainingBatches
 from restune.networks.resnet import ResNet
 from restune.training import checkpoint
 from restune.training.cached import CachedBatches
 from restune.training.checkpoint import TrainState
+from restune.training.distributed import World
 from restune.training.ema import WeightAverage
 from restune.training.freeze import Phase, apply_freeze, plan_phases
+from restune.training.gradients import Gradients
+from restune.training.journal import Journal
+from restune.training.keeper import Keeper
 from restune.training.objective import Objective
 from restune.training.optimizer import NamedOptimizer
+from restune.training.pace import Pace
 from restune.training.recipe import Recipe
-from restune.training.schedule import multiplier
 
 Scores = Mapping[str, float]
 Validate = Callable[[ResNet, CachedBatches | None], Scores]
@@ -37,10 +38,6 @@ Validate = Callable[[ResNet, CachedBatches | None], Scores]
 mode."""
 MakeCached = Callable[[str | int, int], CachedBatches | None]
 """What is frozen, and for how many epochs, to batches above it; None where that gains nothing."""
-
-
-_GUESSED_EPOCHS = 10
-"""Of a phase, where the clock decides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +79,7 @@ class Trainer:
         afterwards: seconds from the last step to the end of the command, given those an item takes to compute.
         facts: what the numbers depend on besides the recipe; noticed when it changes between stop and resume.
         make_cached: see `MakeCached`.
+        world: the processes that train together.
     """
 
     def __init__(
@@ -97,40 +95,48 @@ class Trainer:
         facts: Mapping[str, Any] | None = None,
         afterwards: Callable[[float], float] = lambda _seconds_an_item: 2.0,
         make_cached: MakeCached = lambda _frozen, _epochs: None,
+        world: World = World(),  # noqa: B008  # a frozen value
     ) -> None:
         self.network, self.batches, self.recipe, self.folder = network, batches, recipe, folder
-        self.device = network.fc.weight.device
-        self.validate = validate
-        self.deadline = deadline
-        self.objective = Objective(recipe, class_counts, self.device)
+        self.validate, self.make_cached, self.world = validate, make_cached, world
+        objective = Objective(recipe, class_counts, network.fc.weight.device)
+        self.gradients = Gradients(network, objective, batches.preprocess, recipe, world)
         self.phases = plan_phases(recipe.freeze, len(network.spec.stages), head_is_solved=recipe.head == "solve")
-        self.phase_ends = self._phase_ends()
+        self.pace = Pace(recipe, self.phases, len(batches), deadline=deadline, afterwards=afterwards)
         self.facts = dict(facts or {})
         self.state = TrainState(tensors={}, facts=self.facts)
-        self.make_cached = make_cached
+        self.keeper = Keeper(folder / "checkpoints", recipe.checkpoint, is_writer=world.is_main)
+        self.journal = Journal(folder, is_writer=world.is_main, epochs=None if deadline else recipe.epochs)
         self.cached: CachedBatches | None = None
         self.cached_phase: int | None = None
         self.ema = WeightAverage(network, recipe.ema.decay) if recipe.ema.decay is not None else None
-        self.optimizer = self._enter_phase(0)
-        self.started = time.perf_counter()
+        self.gathered: list[TrainingBatch] = []
+        self.progress = 0.0
+        self.should_stop: Callable[[], int | None] = lambda: None
         self.loader_seconds = self.epoch_seconds = 0.0
-        self.seconds_an_item = 0.0
-        self.afterwards = afterwards
         self.resumed_from_step: int | None = None
-        self.best_path: Path | None = None
+        self.optimizer = self._enter_phase(0)
 
     def run(self) -> Finished:
-        """Train to the end, or to the clock's. Raises UserError when the loss is no longer a number."""
-        epochs = 10**9 if self.deadline is not None else self.recipe.epochs
-        while self.state.epoch < epochs and not self._is_late() and not self._is_stale() and self._follow_phase():
-            self._run_epoch()
+        """Train to the end, or to the clock's.
+
+        Raises UserError when the loss or a weight is no longer a number, or a checkpoint cannot be written;
+        Interrupted when a signal asked to stop, once the state is written.
+        """
+        try:
+            with noted() as self.should_stop:
+                while not self._is_over() and not self._is_stale() and self._follow_phase():
+                    self._run_epoch()
+                weights = self._best_weights()
+        finally:
+            self.keeper.close()
         return Finished(
-            state_dict=self._best_weights(),
+            state_dict=weights,
             best_epoch=None if self.state.best_epoch is None else self.state.best_epoch + 1,
             epochs=self.state.epoch,
             steps=self.state.step,
             images=self.state.images,
-            seconds=self.state.seconds + time.perf_counter() - self.started,
+            seconds=self.pace.seconds(),
             resumed_from_step=self.resumed_from_step,
             loader_share=self.loader_seconds / max(self.epoch_seconds, 1e-9),
         )
@@ -140,8 +146,9 @@ class Trainer:
 
         Raises UserError where data, versions or threads changed since, unless `accept_changes`.
         """
-        state = checkpoint.read_checkpoint(self._checkpoints)
+        state = checkpoint.read_checkpoint(self.keeper.folder)
         if state is None:
+            self.journal.cut_to(-1)
             return False
         changed = [key for key, value in self.facts.items() if state.facts.get(key) != value]
         if changed and not accept_changes:
@@ -155,11 +162,10 @@ class Trainer:
         self.state = state
         self.optimizer = self._enter_phase(state.phase)
         self.optimizer.load_state(state.tensors.get("optimizer", {}))
+        self.pace.take_up(state.seconds)
+        self.gradients.micro_batch = state.micro_batch
         self.resumed_from_step = state.step
-        if state.best_epoch is not None:
-            found = [path for path in checkpoint.checkpoints(self._checkpoints) if _ends_epoch(path, state.best_epoch)]
-            self.best_path = found[0] if found else None
-        self._truncate_metrics()
+        self.journal.cut_to(state.epoch)
         return True
 
     def begin_at(self, scores: Scores, train_loss: float) -> None:
@@ -167,15 +173,15 @@ class Trainer:
         if self.ema is not None:
             self.ema = WeightAverage(self.network, self.ema.decay)
         record = {"epoch": 0, "step": 0, "train_loss": train_loss, **scores, "lr": 0.0}
-        improved = self._note_score(record)
+        self._note_score(record)
         self._open_phase()
-        _append(self.folder / "metrics.jsonl", record)
-        self._save(improved)
+        self.journal.add(record)
+        self._save()
 
     def _run_epoch(self) -> None:
         started, before, seen = time.perf_counter(), self.loader_seconds, self.state.images
         self._read_what_is_frozen()
-        apply_freeze(self.network, self.phase.freeze)
+        apply_freeze(self.network, self.phase.freeze, keep_statistics=self.recipe.keep_statistics)
         mean_loss, rate = self._train_epoch()
         trained = time.perf_counter() - started
         self.epoch_seconds += trained
@@ -185,18 +191,21 @@ class Trainer:
         self.state.batches, self.state.epoch_loss = 0, 0.0
         record = {"epoch": self.state.epoch, "step": self.state.step, "train_loss": mean_loss, **scores, "lr": rate}
         improved = self._note_score(record)
-        seconds = time.perf_counter() - started
         timing = {
             "epoch": self.state.epoch,
-            "seconds": round(seconds, 3),
+            "seconds": round(time.perf_counter() - started, 3),
             "images_per_second": round(images / max(trained, 1e-9), 1),
             "loader_share": round((self.loader_seconds - before) / max(trained, 1e-9), 4),
-            "memory_mib": _memory_mib(),
+            "checkpoint_seconds": round(self.keeper.waited, 3),
+            "memory_mib": memory_mib(),
         }
-        _append(self.folder / "metrics.jsonl", record)
-        _append(self.folder / "timings.jsonl", timing)
-        self._save(improved)
-        self._say(record, timing, improved)
+        self.journal.add(record, timing)
+        self._save()
+        self.journal.say(record, timing, is_best=improved)
+        signal = int(max(self.world.sum([float(self.should_stop() or 0)])))
+        if signal:
+            self.keeper.finish()
+            raise Interrupted(signal, self.folder)
 
     def _train_epoch(self) -> tuple[float, float]:
         """Mean loss of the epoch, and the last learning rate."""
@@ -208,67 +217,73 @@ class Trainer:
             for batch in source.epoch(self.state.epoch, self.state.epoch * total, self.state.batches):
                 rate = self._step(batch, last=self.state.batches + 1 == total)
                 advance(1)
-                if self._is_late() or (self.deadline is not None and self._phase_by_progress() != self.state.phase):
+                if self.progress >= 1.0 or (self._has_clock and self.pace.phase_at(self.progress) != self.state.phase):
                     break
         return self.state.epoch_loss / max(1, self.state.batches), rate
 
     def _step(self, batch: TrainingBatch, *, last: bool) -> float:
         """One batch forward and back, and a step of the optimiser when enough have been gathered."""
         accumulate = self.recipe.optimizer.accumulate
-        self._seed_torch(batch)
-        logits, targets = self._forward(batch)
-        loss = self.objective.loss(logits, targets)
-        torch.autograd.backward(loss / accumulate)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            self._stop_for(value, batch)
-        self.state.epoch_loss += value
+        steps = (self.state.batches + 1) % accumulate == 0 or last
+        cut = None if self.cached is None else self.cached.cut
+        loss = self.gradients.add(batch, self.gathered, cut, last=steps)
+        self.gathered.append(batch)
         self.state.batches += 1
-        self.state.images += len(batch.items)
+        self.state.images += self.batches.batch_size
         self.loader_seconds += batch.seconds
-        factor = multiplier(self.recipe.schedule, self._progress(), self._warmup())
-        if self.state.batches % accumulate == 0 or last:
-            self.optimizer.step(factor)
+        signal = self._agree(loss)
+        if steps:
+            self.gathered.clear()
+            self.optimizer.step(self.pace.rate(self.state, self.progress))
             self.state.step += 1
             if self.ema is not None:
                 self.ema.update(self.network, self.state.step, self.phase.freeze)
+            if signal:
+                self._save(now=True)
+                raise Interrupted(signal, self.folder)
+            if not last and self.keeper.is_due(self.state):
+                self._save(now=self.recipe.checkpoint.every_steps is not None)
         return float(self.optimizer.optimizer.param_groups[-1]["lr"])
 
-    def _forward(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
-        """Logits and targets, from images or from what the frozen layers said of them."""
-        images = batch.images.to(self.device, non_blocking=True)
-        targets = batch.targets.to(self.device, non_blocking=True)
-        if self.cached is not None:
-            if images.ndim == 4:
-                images = images.contiguous(memory_format=self._format)
-            with self._autocast():
-                return self.network.run_above(images, self.cached.cut), targets
-        images = self.batches.preprocess.normalize(images)
-        images, targets = self.objective.prepare(images, targets, batch.place)
-        images = images.contiguous(memory_format=self._format)
-        with self._autocast():
-            return self.network(images), targets
+    def _agree(self, loss: float) -> int:
+        """Note the whole batch's loss and the run's progress, the same in all processes. The signal that any of them
+        got, or 0."""
+        signal = self.should_stop() or 0
+        if self.world.size == 1:
+            self.progress = 1.0 if self.pace.is_late(self.state) else self.pace.run_progress(self.state)
+        else:
+            late = self.pace.is_late(self.state)
+            mine = (1.0 if late else self.pace.run_progress(self.state)) if self.world.is_main else 0.0
+            loss, self.progress, noticed = self.world.sum([loss, mine, float(signal)])
+            signal = signal or int(noticed)
+            self.world.average(_statistics(self.network))
+        if not math.isfinite(loss):
+            self._stop_for(loss)
+        self.state.epoch_loss += loss
+        return signal
 
     @property
     def phase(self) -> Phase:
         """The part of the run that is being trained."""
         return self.phases[self.state.phase]
 
+    @property
+    def _has_clock(self) -> bool:
+        return self.pace.deadline is not None
+
     def _enter_phase(self, index: int) -> NamedOptimizer:
         self.state.phase = index
-        apply_freeze(self.network, self.phase.freeze)
+        apply_freeze(self.network, self.phase.freeze, keep_statistics=self.recipe.keep_statistics)
+        self.gradients.renew()
         return NamedOptimizer(self.network, self.recipe.optimizer, self.phase.lr_scale)
-
-    def _phase_by_progress(self) -> int:
-        done = self._run_progress()
-        return next((i for i, end in enumerate(self.phase_ends) if done < end - 1e-9), len(self.phases) - 1)
 
     def _follow_phase(self) -> bool:
         """Go on to the phase that this much of the run belongs to; momentum starts afresh there.
 
         False where the phase that ended bought nothing: thawing further is then not worth the time.
         """
-        index = self._phase_by_progress()
+        mine = self.pace.run_progress(self.state) if self.world.is_main else 0.0
+        index = self.pace.phase_at(self.world.sum([mine])[0])
         if index == self.state.phase:
             return True
         if not self._phase_paid():
@@ -304,47 +319,11 @@ class Trainer:
     def _read_what_is_frozen(self) -> None:
         """Features of the phase's frozen layers in the place of images, where that pays."""
         if self.cached_phase != self.state.phase:
-            start, end = [0.0, *self.phase_ends][self.state.phase : self.state.phase + 2]
-            epochs = _GUESSED_EPOCHS if self.deadline is not None else round((end - start) * self.recipe.epochs)
-            self.cached = self.make_cached(self.phase.freeze, epochs)
+            self.cached = self.make_cached(self.phase.freeze, self.pace.epochs_of(self.state.phase))
             self.cached_phase = self.state.phase
 
-    def _run_progress(self) -> float:
-        """Share of the whole run that is done: by the clock where there is a deadline, else by steps."""
-        if self.deadline is not None:
-            budget = self.deadline - self._reserve() - self.started
-            return (time.perf_counter() - self.started) / max(budget, 1e-9)
-        per_epoch = max(1, len(self.batches))
-        return (self.state.epoch + self.state.batches / per_epoch) / self.recipe.epochs
-
-    def _progress(self) -> float:
-        """Share of the present phase that is done; each phase has a whole schedule."""
-        start, end = [0.0, *self.phase_ends][self.state.phase : self.state.phase + 2]
-        return (self._run_progress() - start) / max(end - start, 1e-9)
-
-    def _warmup(self) -> float:
-        epochs = self.recipe.schedule.warmup_epochs
-        if self.deadline is not None:  # how many epochs there will be is not known: a tenth at most
-            return min(0.1, epochs / 20)
-        start, end = [0.0, *self.phase_ends][self.state.phase : self.state.phase + 2]
-        return min(0.5, epochs / max(self.recipe.epochs * (end - start), 1e-9))
-
-    def _phase_ends(self) -> list[float]:
-        """Shares of the run at which its phases end: at ends of epochs, unless the clock decides."""
-        ends = list(itertools.accumulate(phase.share for phase in self.phases))
-        if self.deadline is None:
-            ends = [min(1.0, max(number, round(end * self.recipe.epochs)) / self.recipe.epochs)
-                    for number, end in enumerate(ends, start=1)]  # fmt: skip
-        return [*ends[:-1], 1.0]
-
-    def _reserve(self) -> float:
-        """Seconds to keep for the last validation, the final scores and for writing."""
-        seen = self.state.images
-        guessed = (time.perf_counter() - self.started) / seen / 3 if seen else 0.0  # a step is three passes
-        return self.afterwards(self.seconds_an_item or min(guessed, 0.1))
-
-    def _is_late(self) -> bool:
-        return self.deadline is not None and time.perf_counter() >= self.deadline - self._reserve()
+    def _is_over(self) -> bool:
+        return self.world.sum([float(self.world.is_main and self.pace.is_over(self.state))])[0] > 0
 
     def _is_stale(self) -> bool:
         patience = self.recipe.early_stopping.patience
@@ -359,7 +338,7 @@ class Trainer:
         started = time.perf_counter()
         with self._averaged_weights():
             scores = dict(self.validate(self.network, self.cached))
-        self.seconds_an_item = (time.perf_counter() - started) / max(1.0, scores.pop("n"))
+        self.pace.seconds_an_item = (time.perf_counter() - started) / max(1.0, scores.pop("n"))
         return scores
 
     def _averaged_weights(self) -> AbstractContextManager[None]:
@@ -376,73 +355,36 @@ class Trainer:
         improved = best is None or sign * (score - best) > self.recipe.early_stopping.min_delta
         if improved:
             self.state.best_score, self.state.best_epoch, self.state.stale_epochs = score, self.state.epoch - 1, 0
+            self.state.best_step = self.state.step
         else:
             self.state.stale_epochs += 1
         return improved
 
-    def _save(self, improved: bool) -> None:
+    def _save(self, *, now: bool = False) -> None:
+        """Have the state written, beside the training unless `now`."""
         self.state.tensors = {"network": dict(self.network.state_dict()), "optimizer": self.optimizer.state()}
         if self.ema is not None:
             self.state.tensors["ema"] = self.ema.average
-        seconds = self.state.seconds
-        self.state.seconds = seconds + time.perf_counter() - self.started
-        path = checkpoint.write_checkpoint(self._checkpoints, self.state)
-        self.state.seconds = seconds
-        if improved:
-            self.best_path = path
-        checkpoint.prune(self._checkpoints, self.best_path)
+        self.state.seconds, self.state.micro_batch = self.pace.seconds(), self.gradients.micro_batch
+        self.keeper.keep(self.state, now=now)
 
     def _best_weights(self) -> dict[str, Tensor]:
         section = "network" if self.ema is None else "ema"
-        if self.best_path is not None:
-            return checkpoint.read_tensors(self.best_path, section)[section]
+        best = self.keeper.best(self.state) if self.world.is_main else None
+        if best is not None:
+            return best[section]
         weights = self.network.state_dict() if self.ema is None else self.ema.average
         return {name: value.detach().cpu().clone() for name, value in weights.items()}
 
-    def _seed_torch(self, batch: TrainingBatch) -> None:
-        """What torch draws itself (dropout, drop path) depends on the seed and the step, not on the past."""
-        if self.network.spec.dropout or self.network.spec.drop_path:
-            torch.manual_seed(torch_seed(self.recipe.seed, "dropout", batch.place.step))
-
-    def _stop_for(self, value: float, batch: TrainingBatch) -> None:
-        names = ", ".join(item.id for item in batch.items[:5])
+    def _stop_for(self, value: float) -> None:
+        items = [item for batch in self.gathered for item in batch.items]
+        names = ", ".join(item.id for item in items[:5])
         raise UserError(
             f"the loss became {value} at step {self.state.step}, epoch {self.state.epoch + 1}",
-            where=f"items {names}, ... ({len(batch.items)} in the batch)",
+            where=f"items {names}, ... ({len(items)} in the batch)",
             fix="lower the learning rate (--lr), clip gradients (--set optimizer.clip_norm=1), or use "
             "--precision fp32; the last good checkpoint is kept",
         )
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.recipe.precision != "bf16":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
-
-    @property
-    def _format(self) -> torch.memory_format:
-        return torch.channels_last if self.recipe.memory_format == "channels-last" else torch.contiguous_format
-
-    @property
-    def _checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
-
-    def _truncate_metrics(self) -> None:
-        """The checkpoint is the only truth: lines of later epochs go."""
-        for name in ("metrics.jsonl", "timings.jsonl"):
-            path = self.folder / name
-            if path.exists():
-                lines = [
-                    line for line in path.read_text().splitlines() if json.loads(line)["epoch"] <= self.state.epoch
-                ]
-                write_text(path, "".join(f"{line}\n" for line in lines))
-
-    def _say(self, record: Mapping[str, Any], timing: Mapping[str, Any], improved: bool) -> None:
-        of = "" if self.deadline is not None else f"/{self.recipe.epochs}"
-        text = f"epoch {record['epoch']}{of}  loss {record['train_loss']:.4f}"
-        if "val_accuracy" in record:
-            text += f"  val loss {record['val_loss']:.4f}  val accuracy {record['val_accuracy']:.2%}"
-        text += f"  {timing['images_per_second']:.0f} images/s  {timing['seconds']:.1f} s"
-        console.note(text + ("  best" if improved else ""))
 
 
 class _Swapped(AbstractContextManager[None]):
@@ -459,6 +401,17 @@ class _Swapped(AbstractContextManager[None]):
         self.network.load_state_dict(self.kept)
 
 
+def _statistics(network: ResNet) -> list[Tensor]:
+    """What batch norms that learn keep of the data."""
+    return [
+        value
+        for module in network.modules()
+        if module.training
+        for value in module.buffers(recurse=False)
+        if value.is_floating_point()
+    ]
+
+
 def _what_learns(freeze: str | int) -> str:
     """What a policy leaves to learn, in words."""
     if freeze == "none":
@@ -466,20 +419,3 @@ def _what_learns(freeze: str | int) -> str:
     if freeze == "all":
         return "the head learns"
     return f"the head and the stages above {freeze} learn"
-
-
-def _ends_epoch(path: Path, best_epoch: int) -> bool:
-    return path.name.startswith(f"epoch-{best_epoch + 1:05d}-")
-
-
-def _append(path: Path, record: Mapping[str, Any]) -> None:
-    lines = path.read_text() if path.exists() else ""
-    write_text(path, lines + json.dumps(record) + "\n")
-
-
-def _memory_mib() -> int:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -37,6 +37,12 @@ class Objective:
             return mix(images, shares, mixup=self.recipe.mixup, cutmix=self.recipe.cutmix, place=place)
         return images, targets
 
+    def mass(self, targets: Tensor) -> float:
+        """What items weigh in the mean that `loss` takes: a batch's loss is its parts' by their share of mass."""
+        if self.weights is None or targets.is_floating_point() or self.recipe.loss != "cross-entropy":
+            return float(len(targets))
+        return float(self.weights[targets].sum())
+
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """A number to make smaller, from logits ``[N, classes]`` and targets ``[N]`` or shares ``[N, classes]``."""
         logits = logits.float()

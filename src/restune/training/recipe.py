@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -13,8 +14,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from restune.core.errors import UserError, did_you_mean, shorten
+from restune.core.files import is_there, user_path
 
 Rate = float
+_MOST_BYTES = 64 * 1024
+_MOST_VALUES = 10_000
 
 
 class _Section(BaseModel):
@@ -106,7 +110,9 @@ class CheckpointRecipe(_Section):
     """When the state of the run is written."""
 
     every_steps: int | None = Field(None, ge=1)
+    """Training waits until it is written, so that never more steps than these are lost."""
     every_minutes: float | None = Field(10.0, gt=0)
+    """Written beside the training, as after each epoch."""
 
 
 class Recipe(_Section):
@@ -143,6 +149,11 @@ class Recipe(_Section):
     cutmix: float = Field(0.0, ge=0, le=10)
     freeze: Literal["auto", "all", "none"] | int = "none"
     """For fine-tuning: train the head only, all, the stages above K, or head first and then more and more."""
+    keep_statistics: bool = False
+    """Batch norms use and keep the statistics they came with, also where their scales learn: for fine-tuning with
+    batches too small to estimate them."""
+    sync_batch_norm: bool = False
+    """On several GPUs, batch norms see the batch of all processes instead of their own."""
     head: Literal["solve", "sgd"] = "solve"
     """How the head over frozen layers learns: as a convex problem with its L2 strength chosen, or step by step."""
     cache: bool = True
@@ -154,8 +165,8 @@ class Recipe(_Section):
     memory_format: Literal["auto", "channels-last", "contiguous"] = "auto"
     compile: Literal["auto", "yes", "no"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    workers: int | None = Field(None, ge=0)
-    threads: int | None = Field(None, ge=1)
+    workers: int | None = Field(None, ge=0, le=1024)
+    threads: int | None = Field(None, ge=1, le=1024)
     optimizer: OptimizerRecipe = OptimizerRecipe()
     schedule: ScheduleRecipe = ScheduleRecipe()
     augment: AugmentRecipe = AugmentRecipe()
@@ -186,7 +197,7 @@ def parse(content: Mapping[str, Any], where: str) -> Recipe:
             raise _unknown_key(key, where) from None
         reason = first["msg"].removeprefix("Value error, ")
         raise UserError(
-            f"{key}: {reason[0].lower()}{reason[1:]}", where=where, fix=f"it is {first['input']!r}"
+            f"{key}: {reason[0].lower()}{reason[1:]}", where=where, fix=f"it is {reprlib.repr(first['input'])}"
         ) from None
     except TypeError as error:
         raise UserError(f"a recipe is a mapping of keys to values: {error}", where=where) from None
@@ -194,22 +205,49 @@ def parse(content: Mapping[str, Any], where: str) -> Recipe:
 
 def read_recipe(name: str | Path) -> Recipe:
     """A shipped recipe by name, or a YAML file. Raises UserError. No YAML tag is ever obeyed."""
-    path = Path(name)
+    path = user_path(name)
     shipped = shipped_recipes()
-    if path.is_file():
-        text = path.read_text(encoding="utf-8")
+    if is_there(path) and path.is_file():
+        text = _text(path)
     elif str(name) in shipped:
         text = (resources.files("restune") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
     else:
         hint = did_you_mean(str(name), shipped) or f"the shipped ones are {', '.join(shipped)}"
         raise UserError(f"there is no recipe {str(name)!r}", where="--recipe", fix=hint)
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"this recipe is no valid YAML: {str(error).splitlines()[0]}", where=str(name)) from error
+    content = _plain_values(text, str(name))
     if not isinstance(content, dict):
         raise UserError("a recipe is a mapping of keys to values", where=str(name))
     return parse(content, str(name))
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise UserError(f"a recipe has at most {_MOST_BYTES:,} bytes", where=str(path), fix="name a recipe's file")
+        return content.decode("utf-8-sig")
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"this recipe cannot be read: {error}", where=str(path)) from error
+
+
+def _plain_values(text: str, where: str) -> Any:
+    """What YAML says, without its tags. Raises UserError, also for aliases that would expand without end."""
+    try:
+        content = yaml.safe_load(text)
+    except Exception as error:  # PyYAML lets dates and numbers that are none, and deep nesting, escape as anything
+        reason = next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
+        raise UserError(f"this is no valid YAML: {reason}", where=where) from error
+    waiting, seen = [content], 0
+    while waiting:
+        value, seen = waiting.pop(), seen + 1
+        if seen + len(waiting) > _MOST_VALUES:
+            raise UserError(f"a recipe has at most {_MOST_VALUES:,} values, its aliases written out", where=where)
+        if isinstance(value, dict):
+            waiting.extend(value.values())
+        elif isinstance(value, list | tuple | set):
+            waiting.extend(value)
+    return content
 
 
 def shipped_recipes() -> list[str]:
@@ -240,10 +278,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise UserError(f"{text!r} is no assignment", where="--set", fix="write it as --set optimizer.lr=0.1")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"{value!r} cannot be read", where=f"--set {key}") from None
+    return key.strip(), _plain_values(value, f"--set {key}")
 
 
 def _set(content: dict[str, Any], key: str, value: Any) -> None:

@@ -14,6 +14,7 @@ from restune.data.preprocess import ImagePreprocess
 from restune.data.survey import Survey
 from restune.networks.resnet import ResNet
 from restune.training.cached import CachedBatches
+from restune.training.distributed import World
 from restune.training.recipe import Recipe
 
 _MAX_BYTES = 2 * 2**30
@@ -28,6 +29,7 @@ class Validation:
         survey: holds the pixels that are in memory.
         recipe: its precision and batch size.
         device: where the network is.
+        world: the processes that share the items, each of which is measured by one of them.
     """
 
     def __init__(
@@ -37,10 +39,13 @@ class Validation:
         survey: Survey,
         recipe: Recipe,
         device: torch.device,
+        world: World,
     ) -> None:
-        self.dataset, self.preprocess, self.survey = dataset, preprocess, survey
+        self.preprocess, self.survey, self.world = preprocess, survey, world
         self.recipe, self.device = recipe, device
-        size = preprocess.channels * preprocess.crop**2 * len(dataset)
+        self.mine = world.share(range(len(dataset)))
+        self.items = dataset.items[self.mine.start : self.mine.stop]
+        size = preprocess.channels * preprocess.crop**2 * len(self.items)
         self.kept: list[tuple[Tensor, Tensor]] | None = [] if size <= _MAX_BYTES else None
 
     def __call__(self, network: ResNet, cached: CachedBatches | None = None) -> dict[str, float]:
@@ -67,13 +72,15 @@ class Validation:
                 loss += float(F.cross_entropy(logits, targets, reduction="sum"))
                 correct += int((logits.argmax(1) == targets).sum())
                 count += len(targets)
-        return {"val_loss": loss / max(1, count), "val_accuracy": correct / max(1, count), "n": float(count)}
+        loss, right, total = self.world.sum([loss, correct, count])
+        return {"val_loss": loss / max(1, total), "val_accuracy": right / max(1, total), "n": total}
 
     def _features(self, cached: CachedBatches) -> Iterator[tuple[Tensor, Tensor]]:
         size = max(64, self.recipe.batch_size)
-        for start in range(0, len(self.dataset), size):
+        for start in range(0, len(self.items), size):
             assert cached.val is not None
-            yield cached.val[start : start + size], _targets(self.dataset.items[start : start + size])
+            stop = min(start + size, len(self.items))
+            yield cached.val[self.mine.start + start : self.mine.start + stop], _targets(self.items[start:stop])
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         if self.kept:
@@ -85,7 +92,7 @@ class Validation:
             yield batch
 
     def _read(self) -> Iterator[tuple[Tensor, Tensor]]:
-        items, size = self.dataset.items, max(64, self.recipe.batch_size)
+        items, size = self.items, max(64, self.recipe.batch_size)
         # Deployment knows no store_size, so neither does validation.
         if self.recipe.store_size is None and all(item.id in self.survey.pixels for item in items):
             for start in range(0, len(items), size):

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from restune.core import console
 from restune.core.allocator import freed_memory_kept
-from restune.core.console import command_started, note, warn
-from restune.core.errors import UserError, shorten
-from restune.core.files import write_text
+from restune.core.console import command_started, note, quiet
+from restune.core.errors import UserError
+from restune.core.files import user_path, write_text
+from restune.core.interrupt import Interrupted, Terminated
 from restune.data.augment import Augment
 from restune.data.batches import TrainingBatches
 from restune.data.dataset import DataOptions, Dataset, Item
-from restune.data.preprocess import ImagePreprocess
-from restune.data.sources import open_dataset
-from restune.data.splits import Splits, read_splits, split_dataset, write_splits
-from restune.data.survey import Survey, survey
+from restune.data.splits import Splits
+from restune.data.survey import Survey
 from restune.inference.features import FeatureCache
 from restune.inference.model import Model
 from restune.networks.resnet import ResNet
 from restune.training.cached import CachedBatches, cached_batches
 from restune.training.decide import decide
+from restune.training.distributed import World, is_lost_peer, join_world, leave_world
 from restune.training.headfit import (
     Probe,
     describe_probe,
@@ -42,6 +45,7 @@ from restune.training.validation import Validation
 from restune.verbs.finishing import Setting, finish, versions
 from restune.verbs.load import load, pick_device
 from restune.verbs.settings import run_folder, stored_recipe
+from restune.verbs.sides import all_items, look_at_all, open_sides, say_unreadable, settle_splits
 from restune.verbs.starting import settled_augment, starting_network
 
 
@@ -74,12 +78,44 @@ def perform(
     accept_changes: bool = False,
 ) -> Run:
     """One run from beginning to end. Raises UserError."""
+    world = join_world(recipe.device)
+    try:
+        with quiet(console.is_quiet() or not world.is_main):
+            folder, continues = _agreed_folder(verb, out, world, resume=resume)
+            try:
+                return _perform(verb, data, recipe, data_options, folder, world, continues, accept_changes)
+            except (KeyboardInterrupt, Terminated) as error:
+                if isinstance(error, Interrupted):
+                    raise
+                number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+                raise Interrupted(number, folder) from None
+            except RuntimeError as error:
+                if is_lost_peer(error):
+                    raise UserError(
+                        f"another process of this run is gone: {str(error).splitlines()[0][:200]}",
+                        where=str(folder),
+                        fix="start all of them again with --resume: the run goes on from its last checkpoint",
+                    ) from error
+                raise
+    finally:
+        leave_world(world)
+
+
+def _perform(
+    verb: str,
+    data: str | Path | Dataset,
+    recipe: Recipe,
+    data_options: DataOptions | None,
+    folder: Path,
+    world: World,
+    continues: bool,
+    accept_changes: bool,
+) -> Run:
     started = command_started.get() or time.perf_counter()
-    folder, continues = run_folder(verb, out, resume=resume)
     if continues and (folder / "result.json").exists():
         note(f"{folder} is finished; nothing to do")
         return Run(folder, json.loads((folder / "result.json").read_text()))
-    dataset, val, test = _open(data, recipe, data_options)
+    dataset, val, test = open_sides(data, recipe, data_options)
     if continues:
         recipe = stored_recipe(folder, recipe, accept_changes=accept_changes)
     device = pick_device(recipe.device)
@@ -94,27 +130,48 @@ def perform(
     if is_solved:
         reject_what_has_no_optimum(recipe)
         cache = feature_cache(network, preprocess, recipe, device)
-        looked = Survey(unreadable=cache.of(_all_items(dataset, val, test)).failures)
+        _compute_together(cache, all_items(dataset, val, test), world)
+        looked = Survey(unreadable=cache.of(all_items(dataset, val, test)).failures)
     else:
-        looked = _look(recipe, dataset, val, test, preprocess, augment)
-    _say_unreadable(looked)
-    splits = _split(folder, recipe, dataset, val, test, looked, continues=continues)
-    write_text(folder / "recipe.yaml", _header(verb, data) + recipe.to_yaml())
+        looked = look_at_all(recipe, dataset, val, test, preprocess, augment)
+    say_unreadable(looked)
+    splits = settle_splits(folder, recipe, dataset, val, test, looked, continues=continues, writes=world.is_main)
+    if world.is_main:
+        write_text(folder / "recipe.yaml", _header(verb, data) + recipe.to_yaml())
     setting = Setting(
         verb=verb, folder=folder, recipe=recipe, splits=splits, preprocess=preprocess, network=network,
         origin=origin, started=started,
     )  # fmt: skip
     if is_solved:
-        return Run(folder, _solved(setting, cache, augment))
-    trainer = _trainer(setting, _placed(network, recipe, device), augment, looked)
+        return Run(folder, _solved(setting, cache, augment) if world.is_main else {})
+    trainer = _trainer(setting, _placed(network, recipe, device), augment, looked, world)
     if continues and trainer.resume(accept_changes=accept_changes):
         note(f"resumed from step {trainer.resumed_from_step}")
     elif recipe.freeze == "auto" and recipe.head == "solve":
-        probe = fit_head(feature_cache(network, preprocess, recipe, device), recipe, splits, augment)
-        _begin_with(probe, trainer)
+        cache = feature_cache(network, preprocess, recipe, device)
+        _compute_together(cache, all_items(dataset, val, test), world)
+        _begin_with(fit_head(cache, recipe, splits, augment), trainer)
     with freed_memory_kept():
         finished = trainer.run()
-    return Run(folder, finish(setting, finished))
+    return Run(folder, finish(setting, finished) if world.is_main else {})
+
+
+def _agreed_folder(verb: str, out: str | Path | None, world: World, *, resume: bool) -> tuple[Path, bool]:
+    """The run's folder, made by the first process, and whether there is a run in it to go on with."""
+    if world.size == 1:
+        return run_folder(verb, out, resume=resume)
+    if out is None:
+        raise UserError("several processes need one folder", where="torchrun", fix="name it with --out")
+    continues = world.is_main and run_folder(verb, out, resume=resume)[1]
+    return user_path(out), world.sum([float(continues)])[0] > 0
+
+
+def _compute_together(cache: FeatureCache, items: Sequence[Item], world: World) -> None:
+    """Each process computes the features of its part of the items; then all find everything on disk."""
+    if world.size > 1 and cache.on_disk:
+        mine = world.share(range(len(items)))
+        cache.of(items[mine.start : mine.stop])
+        world.wait()
 
 
 def _solved(setting: Setting, cache: FeatureCache, augment: Augment) -> dict[str, Any]:
@@ -162,7 +219,15 @@ def _put_head(network: ResNet, probe: Probe) -> None:
 
 
 def _placed(network: ResNet, recipe: Recipe, device: torch.device) -> ResNet:
-    """The network on its device, in the memory format and compiled as the recipe says."""
+    """The network on its device, in the memory format, synchronised and compiled as the recipe says."""
+    if recipe.sync_batch_norm and device.type != "cuda":
+        raise UserError(
+            "torch synchronises batch norms on GPUs only",
+            where="--set sync_batch_norm",
+            fix="leave it out: statistics of several processes are averaged after each step in any case",
+        )
+    if recipe.sync_batch_norm:
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     network = network.to(device)
     if recipe.memory_format == "channels-last":
         network = network.to(memory_format=torch.channels_last)
@@ -171,7 +236,7 @@ def _placed(network: ResNet, recipe: Recipe, device: torch.device) -> ResNet:
     return network
 
 
-def _trainer(setting: Setting, network: ResNet, augment: Augment, looked: Survey) -> Trainer:
+def _trainer(setting: Setting, network: ResNet, augment: Augment, looked: Survey, world: World) -> Trainer:
     recipe, splits, preprocess = setting.recipe, setting.splits, setting.preprocess
     batches = TrainingBatches(
         items=splits.train.items,
@@ -185,23 +250,34 @@ def _trainer(setting: Setting, network: ResNet, augment: Augment, looked: Survey
         survey=looked,
         workers=recipe.workers or 0,
         limit=2 if recipe.smoke else None,
+        part=world.share,
+        mixes=bool(recipe.mixup or recipe.cutmix),
     )
     device = network.fc.weight.device
 
     def make_cached(frozen: str | int, epochs: int) -> CachedBatches | None:
+        if world.size > 1:  # what each would gain, all would wait for
+            return None
         return cached_batches(network, preprocess, recipe, augment, batches, splits.val, frozen, epochs)
 
     return Trainer(
         network=network,
         batches=batches,
         recipe=recipe,
-        validate=None if splits.val is None else Validation(splits.val, preprocess, looked, recipe, device),
+        validate=None if splits.val is None else Validation(splits.val, preprocess, looked, recipe, device, world),
         folder=setting.folder,
         class_counts=list(splits.train.class_counts().values()),
         deadline=None if recipe.time is None else setting.started + recipe.time,
         afterwards=_time_afterwards(splits, looked),
-        facts={"data": splits.train.fingerprint(), "versions": versions(), "threads": recipe.threads},
+        facts={
+            "data": splits.train.fingerprint(),
+            "validation data": None if splits.val is None else splits.val.fingerprint(),
+            "versions": versions(),
+            "threads": recipe.threads,
+            "instruction set": torch.backends.cpu.get_cpu_capability(),
+        },
         make_cached=make_cached,
+        world=world,
     )
 
 
@@ -217,105 +293,6 @@ def _time_afterwards(splits: Splits, looked: Survey) -> Callable[[float], float]
         return val * seconds_an_item + (val + test) * (seconds_an_item + looked.seconds_an_item) + _CLOSING_SECONDS
 
     return seconds
-
-
-def _open(
-    data: str | Path | Dataset, recipe: Recipe, options: DataOptions | None
-) -> tuple[Dataset, Dataset | None, Dataset | None]:
-    """The data, and the validation and test data where they are other data."""
-    dataset = open_dataset(data, options)
-    sides: list[Dataset | None] = []
-    for name in ("val", "test"):
-        value = getattr(recipe, name)
-        if not isinstance(value, str):
-            sides.append(None)
-            continue
-        other = open_dataset(value, options)
-        try:
-            sides.append(_renamed(other.with_classes(dataset.classes), name))
-        except UserError as error:
-            raise UserError(
-                error.what.replace("the model", "the training data").replace("the data has", f"the {name} data has"),
-                where=other.source,
-                fix=f"training and {name} data need the same class names",
-            ) from None
-    return dataset, sides[0], sides[1]
-
-
-def _renamed(dataset: Dataset, side: str) -> Dataset:
-    """Items of another source under ids that cannot be taken for the training data's."""
-    return replace(dataset, items=tuple(replace(item, id=f"{side}:{item.id}", split=side) for item in dataset.items))
-
-
-def _look(
-    recipe: Recipe,
-    dataset: Dataset,
-    val: Dataset | None,
-    test: Dataset | None,
-    preprocess: ImagePreprocess,
-    augment: Augment,
-) -> Survey:
-    """Decode everything that will be trained and validated on once; keep it in memory where it fits."""
-    found = survey(
-        _all_items(dataset, val, test),
-        preprocess,
-        store_size=recipe.store_size,
-        crop_once=augment.crop_scale is None,
-        workers=recipe.workers or None,
-    )
-    note("all images are kept in memory" if found.pixels else "images are read from disk as they are needed")
-    return found
-
-
-def _all_items(dataset: Dataset, val: Dataset | None, test: Dataset | None) -> list[Item]:
-    return [*dataset.items, *(val.items if val else ()), *(test.items if test else ())]
-
-
-def _say_unreadable(looked: Survey) -> None:
-    if looked.unreadable:
-        names = shorten(f"{name} ({reason})" for name, reason in list(looked.unreadable.items())[:3])
-        warn(f"{len(looked.unreadable)} items cannot be read and are left out: {names}; all are in split.csv")
-
-
-def _split(
-    folder: Path,
-    recipe: Recipe,
-    dataset: Dataset,
-    val: Dataset | None,
-    test: Dataset | None,
-    looked: Survey,
-    *,
-    continues: bool,
-) -> Splits:
-    """The splits of the run: those on disk when it goes on, else drawn now and written."""
-    path = folder / "split.csv"
-    if continues and path.exists():
-        return read_splits(path, dataset, val, test)
-    splits = split_dataset(
-        dataset,
-        val=val if val is not None else _share(recipe.val),
-        test=test if test is not None else _share(recipe.test),
-        unreadable=looked.unreadable,
-        seed=recipe.seed,
-        min_class_items=recipe.min_class_items,
-    )
-    lacking = [] if splits.val is None else [name for name, count in splits.val.class_counts().items() if not count]
-    if lacking:
-        raise UserError(
-            f"the validation items have none of {shorten(map(repr, lacking))}",
-            where=splits.val.source if splits.val else "--val",
-            fix="add some, or let restune draw them: --val 0.2",
-        )
-    write_splits(path, splits)
-    counts = ", ".join(f"{name} {count}" for name, count in splits.counts().items())
-    note(
-        f"{len(dataset.classes)} classes; {counts}" + (f"; left out {len(splits.left_out)}" if splits.left_out else "")
-    )
-    return splits
-
-
-def _share(value: float | str | None) -> float | None:
-    return value if not isinstance(value, str) else None
 
 
 def _header(verb: str, data: str | Path | Dataset) -> str:

@@ -26,6 +26,7 @@ _IDLE: tuple[tuple[str, Callable[[Recipe], bool], str], ...] = (
     ("augment.rand_magnitude", lambda r: r.augment.policy != "rand", "only the policy rand has a magnitude"),
     ("augment.crop_ratio", lambda r: r.augment.crop_scale is None, "without crop_scale there is no random crop"),
     ("epochs", lambda r: r.time is not None, "with --time the clock decides"),
+    ("keep_statistics", lambda r: r.weights is None, "without weights there are no statistics to keep"),
     ("views", lambda r: r.freeze == "none", "views are of frozen layers, and none are frozen"),
     ("cache", lambda r: r.freeze == "none", "what is kept is what frozen layers compute, and none are frozen"),
     ("head", lambda r: r.freeze not in ("all", "auto"), "the head is solved with --freeze all and auto"),

@@ -1,0 +1,158 @@
+"""From a batch to gradients: forward and back, in parts where memory does not suffice, with other processes' parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from restune.core.console import warn
+from restune.core.errors import UserError
+from restune.core.streams import torch_seed
+from restune.data.batches import TrainingBatch
+from restune.data.preprocess import ImagePreprocess
+from restune.networks.resnet import ResNet
+from restune.training.distributed import World
+from restune.training.objective import Objective
+from restune.training.recipe import Recipe
+
+
+class _Above(nn.Module):
+    """The part of a network above a cut; without one, all of it."""
+
+    def __init__(self, network: ResNet) -> None:
+        super().__init__()
+        self.network = network
+        self.cut: str | int | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network(x) if self.cut is None else self.network.run_above(x, self.cut)
+        return logits
+
+
+class Gradients:
+    """Adds gradients of batches to a network's parameters.
+
+    Args:
+        network: on its device, in its memory format.
+        objective: what is to become smaller.
+        preprocess: the network's input.
+        recipe: precision, memory format, accumulation and seed.
+        world: the processes that train together, each with its part of a batch.
+    """
+
+    def __init__(
+        self, network: ResNet, objective: Objective, preprocess: ImagePreprocess, recipe: Recipe, world: World
+    ) -> None:
+        self.network, self.objective, self.preprocess = network, objective, preprocess
+        self.recipe, self.world = recipe, world
+        self.device = network.fc.weight.device
+        self.micro_batch: int | None = None
+        self.path = _Above(network)
+        self.renew()
+
+    def renew(self) -> None:
+        """Take notice of other layers that learn."""
+        self.engine = self.world.wrapped(self.path)
+
+    def add(
+        self, batch: TrainingBatch, earlier: Sequence[TrainingBatch], cut: str | int | None, *, last: bool
+    ) -> float:
+        """Add a batch's gradients. Returns this process's share of the batch's mean loss.
+
+        Where memory does not suffice, the batch, and the earlier ones whose gradients it would join, are computed
+        again in parts, as all others are from then on.
+
+        Args:
+            earlier: batches since the last step of the optimiser.
+            cut: where the frozen layers end whose features the batch holds in the place of images.
+            last: whether the optimiser steps next, and processes exchange what they gathered.
+        """
+        self.path.cut = cut
+        while True:
+            try:
+                return self._forward_and_back(batch, exchange=last)
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error) or self.world.size > 1:
+                    raise
+            self._halve(self.micro_batch or len(batch.items))
+            for parameter in self.network.parameters():
+                parameter.grad = None
+            for other in earlier:
+                self._forward_and_back(other, exchange=False)
+
+    def _forward_and_back(self, batch: TrainingBatch, *, exchange: bool) -> float:
+        self._seed_torch(batch)
+        images, targets = self._on_device(batch)
+        if self.micro_batch is None and self.world.size == 1:
+            return self._part(images, targets, 1.0, exchange=exchange)
+        whole = self.world.sum([self.objective.mass(targets)])[0]
+        size = self.micro_batch or len(images)
+        loss = 0.0
+        for start in range(0, len(images), size):
+            part = slice(start, start + size)
+            share = self.objective.mass(targets[part]) / whole
+            loss += self._part(images[part], targets[part], share, exchange=exchange and start + size >= len(images))
+        return loss
+
+    def _part(self, images: Tensor, targets: Tensor, share: float, *, exchange: bool) -> float:
+        """Add the gradients of some items, which count for a share of the batch; their part of its loss."""
+        silent = nullcontext() if exchange or self.world.size == 1 else self.engine.no_sync()  # type: ignore[operator]
+        with silent:
+            with self._autocast():
+                logits = self.engine(images)
+            loss = self.objective.loss(logits, targets) * share
+            # DistributedDataParallel averages gradients where the batch's loss is a sum over processes.
+            torch.autograd.backward(loss * self.world.size / self.recipe.optimizer.accumulate)
+        return float(loss.detach())
+
+    def _on_device(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
+        """Images, or what the frozen layers said of them, and targets, as the network will see them."""
+        images = batch.images.to(self.device, non_blocking=True)
+        targets = batch.targets.to(self.device, non_blocking=True)
+        if self.path.cut is None:
+            images = self.preprocess.normalize(images)
+            images, targets = self.objective.prepare(images, targets, batch.place)
+            images, targets = images[batch.lead :], targets[batch.lead :]
+        if images.ndim == 4:
+            images = images.contiguous(memory_format=self._format)
+        return images, targets
+
+    def _halve(self, size: int) -> None:
+        if size <= 1:
+            raise UserError(
+                "there is not enough memory for a single item",
+                where="--image-size",
+                fix="use smaller images or a smaller network",
+            )
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.micro_batch = -(-size // 2)
+        warn(
+            f"a batch does not fit in memory: it is computed in parts of {self.micro_batch} from now on; a step still "
+            "sees the whole batch, but each batch norm only one part at a time"
+        )
+
+    def _seed_torch(self, batch: TrainingBatch) -> None:
+        """What torch draws itself (dropout, drop path) depends on the seed, the step and the process, not on the
+        past."""
+        if self.network.spec.dropout or self.network.spec.drop_path:
+            torch.manual_seed(torch_seed(self.recipe.seed, "dropout", batch.place.step, self.world.rank))
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.recipe.precision != "bf16":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    @property
+    def _format(self) -> torch.memory_format:
+        return torch.channels_last if self.recipe.memory_format == "channels-last" else torch.contiguous_format
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

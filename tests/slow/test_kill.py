@@ -1,0 +1,144 @@
+"""Runs killed at random instants, and resumed, end exactly as the run that nobody touched."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+
+import restune
+
+_RUNNER = Path(__file__).with_name("runner.py")
+_specification = importlib.util.spec_from_file_location("runner", _RUNNER)
+_runner = importlib.util.module_from_spec(_specification)
+_specification.loader.exec_module(_runner)
+CASES, COMMON, EVERY, OPTIONS = _runner.CASES, _runner.COMMON, _runner.EVERY, _runner.OPTIONS
+
+KILLS_A_CASE = 5
+
+
+class Runner:
+    """The process of runner.py."""
+
+    def __init__(self, folder: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(_RUNNER)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.folder = folder
+
+    def start(self, name: str, case: str, data: Path, weights: Path, log: Path) -> int:
+        asked = {"folder": str(self.folder / name), "data": str(data), "case": case, "weights": str(weights),
+                 "log": str(log), "cache": str(self.folder / f"cache {name}")}  # fmt: skip
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def status(self) -> int:
+        return int(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Data with unequal classes, weights to start from, and the runner."""
+    folder = tmp_path_factory.mktemp("kills")
+    numbers = np.random.default_rng(0)
+    for name, least, count in (("bright", 110, 60), ("dark", 0, 60), ("grey", 60, 40)):
+        place = folder / "data" / name
+        place.mkdir(parents=True)
+        for number in range(count):
+            Image.fromarray(numbers.integers(least, least + 130, (18, 20, 3), dtype=np.uint8)).save(
+                place / f"{number:03d}.png"
+            )
+    short = {**OPTIONS, "epochs": 1}
+    start = restune.train(folder / "data", out=folder / "start", set=dict(COMMON), **short)
+    runner = Runner(folder)
+    yield folder, start.out / "model.safetensors", runner
+    runner.process.stdin.close()
+    runner.process.wait(timeout=60)
+
+
+def digest(folder: Path) -> dict[str, str]:
+    """Hashes of the final weights, of the last checkpoint's tensors (optimiser, EMA), and of the metrics."""
+    last = max((folder / "checkpoints").iterdir())
+    tensors = load_file(folder / "model.safetensors")  # without the header, which holds seconds
+    weights = hashlib.sha256(b"".join(tensors[name].tobytes() for name in sorted(tensors))).hexdigest()
+    return {
+        "weights": weights,
+        "state": hashlib.sha256((last / "tensors.safetensors").read_bytes()).hexdigest(),
+        "metrics": hashlib.sha256((folder / "metrics.jsonl").read_bytes()).hexdigest(),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, which Windows lacks")
+@pytest.mark.parametrize("case", CASES)
+def test_a_killed_run_ends_as_if_it_never_was(world, case, record_property):
+    folder, weights, runner = world
+    data = folder / "data"
+    name = "".join(letter if letter.isalnum() else "-" for letter in case)
+    whole_log, log = folder / f"{name}-whole.log", folder / f"{name}.log"
+    began = time.perf_counter()
+    runner.start(f"{name}-whole", case, data, weights, whole_log)
+    assert runner.status() == 0, whole_log.with_suffix(".err").read_text()
+    whole_seconds = time.perf_counter() - began
+    steps = steps_of(whole_log.read_text())
+    assert len(steps) > 10 * EVERY
+
+    chance = random.Random(case)
+    kills = torn = tries = 0
+    resumed = []
+    while kills < KILLS_A_CASE:
+        tries += 1
+        assert tries < 6 * KILLS_A_CASE, "the run ends before it can be killed"
+        before = log.read_text() if log.exists() else ""
+        child = runner.start(name, case, data, weights, log)
+        while len(log.read_text() if log.exists() else "") <= len(before) + len("begin\n"):  # not yet in training
+            time.sleep(0.002)
+        time.sleep(chance.random() * 0.5 * whole_seconds / KILLS_A_CASE)
+        os.kill(child, signal.SIGKILL)
+        status = runner.status()
+        text = log.read_text()[len(before) :]
+        if status == 0 or "end" in text:  # over before the kill: begin again
+            raise AssertionError(f"the run was over after {kills} kills; it took {whole_seconds:.1f} s whole")
+        kills += 1
+        torn += any((folder / name / "checkpoints").glob(".epoch-*.tmp"))
+        taken = steps_of(text)
+        if before:
+            resumed.append(taken[0] - 1)
+            assert last_step(before) - resumed[-1] <= EVERY, "more than one interval was replayed"
+    before = log.read_text()
+    runner.start(name, case, data, weights, log)
+    assert runner.status() == 0, log.with_suffix(".err").read_text()
+    result = json.loads((folder / name / "result.json").read_text())
+    assert result["resumed_from_step"] == steps_of(log.read_text()[len(before) :])[0] - 1 > 0
+    assert last_step(before) - result["resumed_from_step"] <= EVERY
+    assert max(resumed) > 0
+    assert digest(folder / name) == digest(folder / f"{name}-whole")
+    record_property("kills", kills)
+    print(f"{case}: {kills} kills, {torn} of them amid a checkpoint, resumed from {resumed}, "
+          f"{result['resumed_from_step']} of {steps[-1]}")  # fmt: skip
+
+
+def test_there_are_thirty_kills():
+    assert KILLS_A_CASE * len(CASES) >= 30
+
+
+def steps_of(log: str) -> list[int]:
+    return [int(line) for line in log.splitlines() if line.isdigit()]
+
+
+def last_step(log: str) -> int:
+    return steps_of(log)[-1]

@@ -1,0 +1,129 @@
+"""Several processes train what one trains."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import restune
+from restune.training.distributed import World
+from restune.verbs import run
+
+NETWORK = {"model": "resnet8", "image_size": 16, "epochs": 1, "batch_size": 8, "threads": 1}
+BASE = ["--image-size", "16", "--freeze", "none", "--val", "0.25", "--precision", "fp32", "--threads", "1",
+        "--batch-size", "9", "--epochs", "3", "--set", "keep_statistics=true", "--set", "ema.decay=0.9",
+        "--set", "mixup=0.4", "--set", "class_weights=balanced", "--workers", "1", "--set",
+        "checkpoint.every_steps=2"]  # fmt: skip
+
+
+@pytest.mark.parametrize(("count", "size"), [(9, 2), (7, 3), (2, 4), (128, 8)])
+def test_shares_are_disjoint_complete_and_even(count, size):
+    shares = [World(rank, size).share(range(100, 100 + count)) for rank in range(size)]
+    assert [number for share in shares for number in share] == list(range(100, 100 + count))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """A folder with data of 2 unequal classes and a network to start from."""
+    folder = tmp_path_factory.mktemp("together")
+    random = np.random.default_rng(0)
+    for name, least, count in (("bright", 120, 28), ("dark", 0, 23)):
+        place = folder / "data" / name
+        place.mkdir(parents=True)
+        for number in range(count):
+            pixels = random.integers(least, least + 130, (18, 18, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(place / f"{number:02d}.png")
+    restune.train(folder / "data", out=folder / "start", set={"spec.width": 6, "spec.depths": [1, 1]}, **NETWORK)
+    return folder
+
+
+def together(start, out, processes, *more, nodes=1, node=0, port=None, wait=True):
+    """A run of so many processes on this machine, as torchrun starts them."""
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}",
+               f"--nnodes={nodes}", f"--node-rank={node}", "--master-addr=localhost",
+               f"--master-port={port or free_port()}", "-m", "restune", "finetune", str(start / "data"),
+               "--weights", str(start / "start" / "model.safetensors"), "--out", str(out), *BASE, *more]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    if not wait:
+        return process
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors[-3000:]
+    return output
+
+
+def alone(start, out, *more):
+    command = [sys.executable, "-m", "restune", "finetune", str(start / "data"), "--weights",
+               str(start / "start" / "model.safetensors"), "--out", str(out), *BASE, *more]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True, timeout=240)
+
+
+def free_port():
+    with socket.socket() as server:
+        server.bind(("localhost", 0))
+        return server.getsockname()[1]
+
+
+def metrics(out):
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_learn_what_one_learns(start, tmp_path):
+    """A batch of 9 over 2 processes is 4 and 5; 13 validation items are 6 and 7; classes are weighted; items mixed."""
+    alone(start, tmp_path / "one")
+    said = together(start, tmp_path / "two", 2)
+    assert said.count("validation accuracy") == 1, "one process speaks"
+    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
+    assert len(one) == len(two) == 3
+    for mine, theirs in zip(one, two, strict=True):
+        assert mine["step"] == theirs["step"]
+        assert theirs["train_loss"] == pytest.approx(mine["train_loss"], abs=1e-5)
+        assert theirs["val_loss"] == pytest.approx(mine["val_loss"], abs=1e-5)
+    results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two")]
+    assert results[0]["val"]["n"] == results[1]["val"]["n"] == 13
+    assert (tmp_path / "one" / "split.csv").read_text() == (tmp_path / "two" / "split.csv").read_text()
+
+
+def test_two_then_one_then_two(start, tmp_path):
+    """A run goes on with another number of processes."""
+    long = ("--epochs", "40")
+    alone(start, tmp_path / "whole", *long)
+    out = tmp_path / "parts"
+    for processes in (2, 1):
+        process = together(start, out, processes, "--resume", *long, wait=False)
+        before = newest(out)
+        while newest(out) == before and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        errors = process.communicate(timeout=240)[1]
+        assert process.returncode != 0, "the run was over before it was stopped"
+        assert "to go on: " in errors
+    together(start, out, 2, "--resume", *long)
+    assert json.loads((out / "result.json").read_text())["resumed_from_step"] > 0
+    for mine, theirs in zip(metrics(tmp_path / "whole"), metrics(out), strict=True):
+        assert theirs["step"] == mine["step"]
+        assert theirs["train_loss"] == pytest.approx(mine["train_loss"], abs=1e-5)
+
+
+def newest(out):
+    return max((path.name for path in (out / "checkpoints").glob("epoch-*")), default="")
+
+
+def test_several_processes_need_a_folder():
+    with pytest.raises(restune.UserError, match="one folder"):
+        run._agreed_folder("train", None, World(1, 2), resume=False)
+
+
+def test_batch_norms_are_synchronised_on_gpus_only(start, tmp_path):
+    with pytest.raises(restune.UserError, match="on GPUs only"):
+        restune.train(start / "data", out=tmp_path / "run", set={"sync_batch_norm": True}, device="cpu", **NETWORK)

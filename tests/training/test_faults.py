@@ -1,0 +1,259 @@
+"""What goes wrong while training: signals, memory, disks, numbers that are none."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import restune
+from restune.core.interrupt import Interrupted, noted
+from restune.data import ahead as ahead_module
+from restune.training import checkpoint, gradients
+from restune.training.loop import Trainer
+
+SMALL = {"model": "resnet8", "image_size": 16, "epochs": 4, "batch_size": 8, "threads": 1, "precision": "fp32"}
+SETTINGS = {"spec.width": 4, "spec.depths": [1, 1], "ema.decay": 0.9, "checkpoint.every_steps": 2}
+
+
+@pytest.fixture
+def data(tmp_path):
+    random = np.random.default_rng(0)
+    for name, least in (("bright", 120), ("dark", 0)):
+        folder = tmp_path / "data" / name
+        folder.mkdir(parents=True)
+        for number in range(30):
+            pixels = random.integers(least, least + 130, (18, 18, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number:02d}.png")
+    return tmp_path / "data"
+
+
+def tensors(run):
+    return {name: value.clone() for name, value in run.model.module.state_dict().items()}
+
+
+def stop_after(monkeypatch, steps, action):
+    """Do something when the trainer has taken so many steps."""
+    original = Trainer._step
+
+    def step(self, *arguments, **more):
+        if self.state.step == steps:
+            action(self)
+        return original(self, *arguments, **more)
+
+    monkeypatch.setattr(Trainer, "_step", step)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_step_and_writes_all(data, tmp_path, monkeypatch, number):
+    whole = restune.train(data, out=tmp_path / "whole", set=SETTINGS, **SMALL)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 7, lambda _trainer: os.kill(os.getpid(), number))
+        with pytest.raises(Interrupted) as raised:
+            restune.train(data, out=tmp_path / "run", set=SETTINGS, **SMALL)
+    assert raised.value.number == number
+    assert checkpoint.checkpoints(tmp_path / "run" / "checkpoints")[-1].name.endswith("step-00000008")
+    resumed = restune.train(data, out=tmp_path / "run", resume=True, set=SETTINGS, **SMALL)
+    assert resumed.result["resumed_from_step"] == 8
+    assert all(torch.equal(value, tensors(whole)[name]) for name, value in tensors(resumed).items())
+    assert (whole.out / "metrics.jsonl").read_bytes() == (resumed.out / "metrics.jsonl").read_bytes()
+
+
+def test_a_second_signal_does_not_wait():
+    with noted() as signalled:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signalled() == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_command_line_says_how_to_go_on(data, tmp_path, number, status):
+    words = ["train", str(data), "--model", "resnet8", "--image-size", "16", "--epochs", "500", "--batch-size", "8",
+             "--set", "spec.width=4", "--out", str(tmp_path / "a run")]  # fmt: skip
+    process = subprocess.Popen([sys.executable, "-m", "restune", *words], stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "a run" / "metrics.jsonl"
+    limit = time.monotonic() + 60
+    while not metrics.exists() and time.monotonic() < limit:
+        time.sleep(0.05)
+    process.send_signal(number)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == status, errors
+    command = next(line for line in errors.splitlines() if line.startswith("to go on: "))
+    assert command.endswith(f"--out '{tmp_path / 'a run'}' --resume")
+    assert "Traceback" not in errors
+
+
+def test_too_little_memory_makes_parts_of_the_same_step(data, tmp_path, monkeypatch):
+    """Without batch norms' statistics, which are of one part at a time, the same weights come of it."""
+    start = restune.train(data, out=tmp_path / "start", set=SETTINGS, **SMALL)
+    settings = {"keep_statistics": True, "optimizer.accumulate": 2, "class_weights": "balanced", "mixup": 0.3}
+    options = {"freeze": "none", "epochs": 2, "batch_size": 7, "image_size": 16, "precision": "fp32", "threads": 1}
+    whole = restune.finetune(data, weights=start.out, out=tmp_path / "whole", set=settings, **options)
+    original, largest = gradients.Gradients._part, 3
+
+    def part(self, images, *arguments, **more):
+        if len(images) > largest:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(self, images, *arguments, **more)
+
+    monkeypatch.setattr(gradients.Gradients, "_part", part)
+    said = []
+    monkeypatch.setattr(gradients, "warn", said.append)
+    parts = restune.finetune(data, weights=start.out, out=tmp_path / "parts", set=settings, **options)
+    assert len(said) == 2  # 7, then 4 items: neither fits
+    assert "parts of 2 " in said[-1]
+    for name, value in tensors(whole).items():
+        assert torch.allclose(value, tensors(parts)[name], atol=1e-5), name
+
+
+def test_not_even_one_item_fits(data, tmp_path, monkeypatch):
+    def part(self, *arguments, **more):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
+
+    monkeypatch.setattr(gradients.Gradients, "_part", part)
+    with pytest.raises(restune.UserError, match="not enough memory for a single item"):
+        restune.train(data, out=tmp_path / "run", set=SETTINGS, **SMALL)
+
+
+def test_weights_that_are_no_numbers_are_not_kept(data, tmp_path, monkeypatch):
+    def spoil(trainer):
+        trainer.network.layer1[0].bn1.running_mean.fill_(float("inf"))
+
+    stop_after(monkeypatch, 3, spoil)
+    with pytest.raises(restune.UserError, match=r"(layer1.0.bn1.running_mean holds numbers that are not finite)"):
+        restune.train(data, out=tmp_path / "run", set=SETTINGS, **SMALL)
+    state = checkpoint.read_checkpoint(tmp_path / "run" / "checkpoints")
+    assert state is not None
+    assert state.step == 2
+    assert all(value.isfinite().all() for value in state.tensors["network"].values())
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(data, tmp_path):
+    """By a limit on the size of files, which the system enforces as it does a full disk."""
+    out = tmp_path / "run"
+    script = (
+        "import resource, sys\n"
+        "import restune\n"
+        "from restune.training import checkpoint\n"
+        "write = checkpoint.write_checkpoint\n"
+        "def limited(folder, state):\n"
+        "    if state.step >= 6: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))\n"
+        "    return write(folder, state)\n"
+        "checkpoint.write_checkpoint = limited\n"
+        "from restune.cli import main\n"
+        f"sys.argv = ['restune', 'train', {str(data)!r}, '--out', {str(out)!r}, '--model', 'resnet8', "
+        "'--image-size', '16', '--batch-size', '8', '--epochs', '4', '--set', 'spec.width=4', "
+        "'--set', 'checkpoint.every_steps=2']\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2, done.stderr
+    assert os.strerror(errno.EFBIG) in done.stderr
+    assert "Traceback" not in done.stderr
+    state = checkpoint.read_checkpoint(out / "checkpoints")
+    assert state is not None
+    assert state.step == 4
+    assert not list((out / "checkpoints").glob(".*"))
+
+
+def test_a_damaged_checkpoint_is_skipped(data, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 7, lambda _trainer: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            restune.train(data, out=tmp_path / "run", set=SETTINGS, **SMALL)
+    newest = checkpoint.checkpoints(tmp_path / "run" / "checkpoints")[-1]
+    content = bytearray((newest / "tensors.safetensors").read_bytes())
+    content[-5] ^= 1
+    (newest / "tensors.safetensors").write_bytes(content)
+    resumed = restune.train(data, out=tmp_path / "run", resume=True, set=SETTINGS, **SMALL)
+    assert f"{newest.name} is damaged" in capsys.readouterr().err
+    assert 0 < resumed.result["resumed_from_step"] < 8
+
+
+@pytest.mark.parametrize("change", ["data", "versions", "recipe"])
+def test_changes_are_noticed(data, tmp_path, monkeypatch, change):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 7, lambda _trainer: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            restune.train(data, out=tmp_path / "run", set=SETTINGS, **SMALL)
+    settings, named = dict(SETTINGS), change
+    if change == "data":
+        first = next(line for line in (tmp_path / "run" / "split.csv").read_text().splitlines() if ",train" in line)
+        Image.new("RGB", (30, 30)).save(data / first.split(",")[0])
+    elif change == "versions":
+        from restune.verbs import run
+
+        monkeypatch.setattr(run, "versions", lambda: {"restune": "0.0.1"})
+    else:
+        settings["ema.decay"], named = 0.95, "ema was"
+    with pytest.raises(restune.UserError, match=named):
+        restune.train(data, out=tmp_path / "run", resume=True, set=settings, **SMALL)
+    going_on = restune.train(data, out=tmp_path / "run", resume=True, accept_changes=True, set=settings, **SMALL)
+    assert going_on.result["epochs"] == 4
+
+
+def test_a_clock_set_back_changes_nothing(data, tmp_path, monkeypatch):
+    """Neither checkpoints by minutes nor a budget look at the time of day."""
+    past = time.time() - 1e6
+    monkeypatch.setattr(time, "time", lambda: past)
+    run = restune.train(data, out=tmp_path / "run", set={**SETTINGS, "checkpoint.every_minutes": 0.001}, **SMALL)
+    assert run.result["epochs"] == 4
+    assert run.result["seconds"] > 0
+
+
+def test_checkpoints_by_minutes_are_written_beside_the_training(data, tmp_path, monkeypatch):
+    threads = []
+    original = checkpoint.write_checkpoint
+
+    def write(folder, state):
+        threads.append((threading.current_thread(), state.batches))
+        return original(folder, state)
+
+    monkeypatch.setattr(checkpoint, "write_checkpoint", write)
+    settings = {**SETTINGS, "checkpoint.every_steps": None, "checkpoint.every_minutes": 1e-6}
+    restune.train(data, out=tmp_path / "run", set=settings, **SMALL)
+    assert any(batches for _thread, batches in threads), "none amid an epoch"
+    assert all(thread is not threading.main_thread() for thread, _batches in threads)
+
+
+def test_a_loader_that_stalls_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(ahead_module, "STALL_SECONDS", 0.05)
+
+    def slow(number):
+        time.sleep(0.2 if number == 1 else 0)
+        return number
+
+    assert list(ahead_module.ahead(slow, range(3), workers=1, depth=1)) == [0, 1, 2]
+    assert "no data has come for" in capsys.readouterr().err
+
+
+def test_an_error_in_a_worker_is_the_runs(data, tmp_path, monkeypatch):
+    from restune.data import batches
+
+    def broken(*_arguments):
+        raise ValueError("a worker's own fault")
+
+    monkeypatch.setattr(batches, "augment_pixels", broken)
+    with pytest.raises(ValueError, match="a worker's own fault"):
+        restune.train(data, out=tmp_path / "run", workers=2, set=SETTINGS, **SMALL)
+
+
+def test_a_read_only_folder(data, tmp_path):
+    """By a file in the place of the folder, since the superuser may write anywhere."""
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(restune.UserError) as raised:
+        restune.train(data, out=tmp_path / "runs" / "one", set=SETTINGS, **SMALL)
+    assert "Traceback" not in str(raised.value)
+    assert not json.dumps(str(raised.value)).startswith("Errno")

@@ -1,6 +1,6 @@
 """A process that starts training runs as its children, so that each need not import torch anew.
 
-Reads a line of JSON a run: ``{"folder", "data", "case", "log"}``; answers with the child's process id. A run notes in
+Reads a line of JSON a run, `run`'s arguments and the cache folder; answers with the child's process id. A run notes in
 its log when training begins, each step it has taken, and when training ends.
 """
 
@@ -26,7 +26,7 @@ CASES = {
 EVERY = 4
 """Steps between checkpoints, which do not divide an epoch's."""
 COMMON = {"spec.width": 6, "spec.depths": [1, 1], "checkpoint.every_steps": EVERY, "checkpoint.every_minutes": None}
-OPTIONS = {"model": "resnet8", "image_size": 16, "epochs": 6, "batch_size": 8, "threads": 1, "val": 0.2, "seed": 3}
+OPTIONS = {"model": "resnet8", "image_size": 16, "epochs": 10, "batch_size": 8, "threads": 1, "val": 0.2, "seed": 3}
 
 
 def run(folder: str, data: str, case: str, log: str, weights: str | None = None) -> None:
@@ -38,7 +38,7 @@ def run(folder: str, data: str, case: str, log: str, weights: str | None = None)
         with Path(log).open("a") as file:
             file.write(f"{text}\n")
 
-    step, whole = Trainer._step, Trainer.run
+    step, whole, resume = Trainer._step, Trainer.run, Trainer.resume
 
     def logged_step(self: Trainer, *arguments: object, **more: object) -> float:
         rate = step(self, *arguments, **more)  # type: ignore[arg-type]
@@ -51,7 +51,12 @@ def run(folder: str, data: str, case: str, log: str, weights: str | None = None)
         note("end")
         return finished
 
-    Trainer._step, Trainer.run = logged_step, logged_run  # type: ignore[method-assign]
+    def logged_resume(self: Trainer, **more: bool) -> bool:
+        found = resume(self, **more)
+        note(f"resumed {self.state.step}")
+        return found
+
+    Trainer._step, Trainer.run, Trainer.resume = logged_step, logged_run, logged_resume  # type: ignore[method-assign]
     settings = {key: value for key, value in CASES[case].items() if value is not None}
     if "freeze" in settings:
         assert weights is not None

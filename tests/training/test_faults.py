@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
 import subprocess
@@ -253,7 +252,5 @@ def test_an_error_in_a_worker_is_the_runs(data, tmp_path, monkeypatch):
 def test_a_read_only_folder(data, tmp_path):
     """By a file in the place of the folder, since the superuser may write anywhere."""
     (tmp_path / "runs").write_text("")
-    with pytest.raises(restune.UserError) as raised:
+    with pytest.raises(restune.UserError, match=f"cannot write one: {os.strerror(errno.ENOTDIR)}"):
         restune.train(data, out=tmp_path / "runs" / "one", set=SETTINGS, **SMALL)
-    assert "Traceback" not in str(raised.value)
-    assert not json.dumps(str(raised.value)).startswith("Errno")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from restune.core.errors import UserError, shorten
-from restune.core.files import user_path
+from restune.core.files import cannot_write, user_path
 from restune.training.recipe import Recipe, parse_duration, read_recipe
 
 _SHORT = {"lr": "optimizer.lr"}
@@ -76,10 +76,13 @@ def run_folder(verb: str, out: str | Path | None, *, resume: bool) -> tuple[Path
         folder = Path("runs") / f"{verb}-{number:03d}"
     else:
         folder = user_path(out)
-    there = folder.is_dir() and any(folder.iterdir())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        there = any(folder.iterdir())
+    except OSError as error:
+        raise cannot_write(folder, error) from error
     if there and not resume:
         raise UserError("this folder is not empty", where=str(folder), fix="name another with --out, or add --resume")
-    folder.mkdir(parents=True, exist_ok=True)
     return folder, there and (folder / "recipe.yaml").exists()
 
 

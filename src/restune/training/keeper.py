@@ -39,7 +39,8 @@ class Keeper:
         return by_steps or (minutes is not None and time.monotonic() - self.written_at >= 60 * minutes)
 
     def keep(self, state: TrainState, *, now: bool = False) -> None:
-        """Have a copy of the state written; `now` waits until it is. Raises UserError for this one or the last.
+        """Have a copy of the state written; `now`, and a recipe that counts steps, wait until it is. Raises UserError
+        for this one or the last.
 
         The copy is what training waits for. Weights that are no longer numbers are never written.
         """
@@ -55,7 +56,7 @@ class Keeper:
         self.waited += time.perf_counter() - started
         self.written_at = time.monotonic()
         self._under_way = self._pool.submit(self._write, copied)
-        if now:
+        if now or self.recipe.every_steps is not None:
             self.finish()
 
     def finish(self) -> None:

@@ -242,7 +242,7 @@ class Trainer:
                 self._save(now=True)
                 raise Interrupted(signal, self.folder)
             if not last and self.keeper.is_due(self.state):
-                self._save(now=self.recipe.checkpoint.every_steps is not None)
+                self._save()
         return float(self.optimizer.optimizer.param_groups[-1]["lr"])
 
     def _agree(self, loss: float) -> int:

@@ -9,10 +9,12 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
 import restune
 from restune.training.distributed import World
@@ -54,7 +56,9 @@ def together(start, out, processes, *more, nodes=1, node=0, port=None, wait=True
                f"--master-port={port or free_port()}", "-m", "restune", "finetune", str(start / "data"),
                "--weights", str(start / "start" / "model.safetensors"), "--out", str(out), *BASE, *more]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
     if not wait:
         return process
     output, errors = process.communicate(timeout=240)
@@ -127,3 +131,38 @@ def test_several_processes_need_a_folder():
 def test_batch_norms_are_synchronised_on_gpus_only(start, tmp_path):
     with pytest.raises(restune.UserError, match="on GPUs only"):
         restune.train(start / "data", out=tmp_path / "run", set={"sync_batch_norm": True}, device="cpu", **NETWORK)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds a process's children by Linux's /proc")
+def test_a_node_that_dies_ends_the_job_and_the_next_goes_on_exactly(start, tmp_path):
+    """Two nodes of one process; one is killed amid an epoch, with all it started."""
+    long = ("--epochs", "60", "--resume")
+
+    def both(out):
+        port = free_port()
+        return [together(start, out, 1, *long, nodes=2, node=node, port=port, wait=False) for node in (0, 1)]
+
+    for process in both(tmp_path / "whole"):
+        errors = process.communicate(timeout=240)[1]
+        assert process.returncode == 0, errors[-3000:]
+    out = tmp_path / "killed"
+    first, second = both(out)
+    while newest(out) < "epoch-00003":
+        time.sleep(0.01)
+    children = Path(f"/proc/{second.pid}/task/{second.pid}/children").read_text().split()
+    assert children, "torchrun has a process of its own for each rank"
+    for process in (second.pid, *map(int, children)):
+        os.kill(process, signal.SIGKILL)
+    killed = time.monotonic()
+    errors = first.communicate(timeout=60)[1]
+    assert time.monotonic() - killed < 60
+    assert first.returncode != 0
+    assert "error: another process of this run is gone" in errors, errors[-3000:]
+    assert "--resume" in errors
+    for process in both(out):
+        assert process.wait(timeout=240) == 0, process.stderr.read()[-3000:]
+    assert json.loads((out / "result.json").read_text())["resumed_from_step"] > 0
+    assert (out / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
+    one, other = (load_file(folder / "model.safetensors") for folder in (out, tmp_path / "whole"))
+    assert all(np.array_equal(one[name], other[name]) for name in one)

@@ -40,7 +40,7 @@ def noted() -> Iterator[Callable[[], int | None]]:
 
     def take(number: int, frame: FrameType | None) -> None:
         if seen:
-            handler = before[number]
+            handler = before[signal.Signals(number)]
             if callable(handler):
                 handler(number, frame)
             raise KeyboardInterrupt

@@ -227,7 +227,7 @@ def _placed(network: ResNet, recipe: Recipe, device: torch.device) -> ResNet:
             fix="leave it out: statistics of several processes are averaged after each step in any case",
         )
     if recipe.sync_batch_norm:
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     network = network.to(device)
     if recipe.memory_format == "channels-last":
         network = network.to(memory_format=torch.channels_last)

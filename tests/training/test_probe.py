@@ -133,3 +133,14 @@ def test_axes_are_the_covariances():
     few = principal_axes(rows[:6])
     assert few.axes.shape == (10, 5)  # six points span five directions about their centre
     assert torch.allclose(few.axes.T @ few.axes, torch.eye(5), atol=1e-4)
+
+
+def test_a_varied_solver_solves_what_a_new_one_does():
+    rows, targets = features(300, 12, 3)
+    weights = torch.tensor([1.0, 2.0, 0.5])
+    first = Solver(Problem(rows=rows, targets=targets, classes=3))
+    varied = first.varied(class_weights=weights, smoothing=0.1).solve(0.01)
+    new = solve(Problem(rows=rows, targets=targets, classes=3, class_weights=weights, smoothing=0.1), 0.01)
+    assert torch.allclose(varied.weight, new.weight, atol=1e-5)
+    assert varied.loss == pytest.approx(new.loss, abs=1e-7)
+    assert first.problem.class_weights is None

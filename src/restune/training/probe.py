@@ -8,6 +8,7 @@ no optimum, but takes the iterations from hundreds to tens.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -165,12 +166,21 @@ class Solver:
     """
 
     def __init__(self, problem: Problem, axes: Axes | None = None) -> None:
-        self.problem = problem
         self.axes = axes or principal_axes(problem.rows)
         rows = problem.rows
         # In memory the rows are turned to their axes once; from disk the weights are turned at every evaluation.
         self.is_turned = isinstance(rows, Tensor)
         self.rows = (rows - self.axes.center) @ self.axes.axes if isinstance(rows, Tensor) else rows
+        self._pose(problem)
+
+    def varied(self, *, class_weights: Tensor | None = None, smoothing: float = 0.0) -> Solver:
+        """A solver of the same rows and targets with other weights or smoothing; what is known of the rows is kept."""
+        other = copy.copy(self)
+        other._pose(replace(self.problem, class_weights=class_weights, smoothing=smoothing))
+        return other
+
+    def _pose(self, problem: Problem) -> None:
+        self.problem = problem
         ones = torch.ones(problem.classes)
         self.weights = ones if problem.class_weights is None else problem.class_weights.float().cpu()
         self.everywhere = self.weights * (problem.smoothing / problem.classes)

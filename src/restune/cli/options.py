@@ -43,7 +43,8 @@ ModelArgument = Annotated[
 DataArgument = Annotated[
     str,
     typer.Argument(
-        help="A folder of class folders, a .csv/.tsv/.parquet table, an .npz, a .tar(.gz), or a name such as digits.",
+        help="A folder of class folders, a .csv/.tsv/.parquet table, an .npz, a .tar(.gz), WebDataset shards "
+        "('name-{000..099}.tar' or their folder), or a name such as digits.",
         metavar="DATA",
     ),
 ]

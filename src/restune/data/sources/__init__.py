@@ -7,14 +7,13 @@ from pathlib import Path
 from restune.core.errors import UserError, did_you_mean, shorten
 from restune.core.files import is_there, user_path
 from restune.data.dataset import DataOptions, Dataset
-from restune.data.sources import archive, arrays, folder, named, table
+from restune.data.sources import arrays, folder, named, shards, table
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
-ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
 
 def open_dataset(data: str | Path | Dataset, options: DataOptions | None = None) -> Dataset:
-    """The data set that DATA names: a folder, a table, an npz, a tar, or a known name.
+    """The data set that DATA names: a folder, a table, an npz, a tar, a range or folder of shards, or a known name.
 
     Raises UserError when there is nothing there, when it is of no known form, or when it has no items or only
     one class.
@@ -32,7 +31,7 @@ def open_dataset(data: str | Path | Dataset, options: DataOptions | None = None)
         raise UserError(
             f"only one class was found: {shorten(dataset.classes)}",
             where=dataset.source,
-            fix="point at the folder that holds the class folders, one level up or down from here",
+            fix="give data of two classes or more; of class folders, the folder that holds them",
         )
     _reject_repeated_ids(dataset)
     return dataset
@@ -43,11 +42,18 @@ def _read(data: str | Path, options: DataOptions) -> Dataset:
     if str(data).lower() in named.NAMES and not is_there(path):
         return named.open_named(str(data).lower(), options)
     if not is_there(path):
+        named_shards = shards.expand(str(data))
+        if named_shards:
+            return shards.open_shards(named_shards, str(data))
         hint = did_you_mean(path.name, [*_neighbours(path), *named.NAMES])
-        names = f"DATA is a folder, a .csv/.tsv/.parquet, an .npz, a .tar(.gz), or one of {', '.join(named.NAMES)}"
+        forms = "a folder, a .csv/.tsv/.parquet, an .npz, a .tar(.gz), shards such as 'name-{000..099}.tar'"
+        names = f"DATA is {forms}, or one of {', '.join(named.NAMES)}"
         raise UserError("there is no such data", where=str(data), fix=hint or names)
     if path.is_dir():
-        return folder.open_folder(path)
+        tars = shards.shards_in(path)
+        if len(tars) == 1:
+            return shards.open_tar(tars[0], path)
+        return shards.open_shards(tars, str(path)) if tars else folder.open_folder(path)
     if not path.is_file():
         raise UserError("this is neither a folder nor a regular file", where=str(path))
     name = path.name.lower()
@@ -55,8 +61,8 @@ def _read(data: str | Path, options: DataOptions) -> Dataset:
         return table.open_table(path, options)
     if name.endswith(".npz"):
         return arrays.open_npz(path)
-    if name.endswith(ARCHIVE_SUFFIXES):
-        return archive.open_archive(path)
+    if name.endswith(shards.ARCHIVE_SUFFIXES):
+        return shards.open_tar(path)
     raise UserError(
         f"a file ending in {path.suffix!r} is no form of data that restune reads",
         where=str(path),

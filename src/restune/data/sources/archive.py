@@ -1,4 +1,4 @@
-"""A tar of class folders, read in place; a compressed one is unpacked once into the cache folder."""
+"""Files in a tar, read in place; a compressed one is unpacked once into the cache folder."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import hashlib
 import shutil
 import tarfile
 import zlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, cast
 
 from restune.core.console import note, warn
 from restune.core.errors import UserError
 from restune.core.files import cache_folder, written_whole
-from restune.data.dataset import MAX_BYTES, Dataset, Location
+from restune.data.dataset import MAX_BYTES, Dataset
 from restune.data.sources.folder import from_named_files, is_hidden, is_image_name
 
 _MOST_EXPANSION = 200
@@ -42,47 +43,89 @@ class ArchiveLocation:
         return str(self.size)
 
 
-def open_archive(path: Path) -> Dataset:
-    """Items of a ``.tar``, ``.tar.gz`` or ``.tgz`` of class folders, with or without split folders above them.
+def from_members(files: Iterable[tuple[str, ArchiveLocation]], path: Path) -> Dataset:
+    """Items of a tar of class folders, with or without split folders above them, from its `members`."""
+    images = sorted((file for file in files if is_image_name(file[0])), key=lambda file: file[0])
+    return from_named_files(images, source=str(path))
 
-    Nothing is extracted, so a member's name can do no harm; hard links are followed, other links are counted and
-    left out. Raises UserError for an archive that cannot be read.
+
+def members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, ArchiveLocation]]:
+    """Name and place of each file of a ``.tar``, ``.tar.gz`` or ``.tgz`` whose name is wanted and not hidden.
+
+    Only headers are read and nothing is extracted, so a member's name can do no harm; names come without leading
+    ``/`` and ``..``. Hard links are followed, other links and special files are counted and left out. Raises
+    UserError for an archive that cannot be read to its end.
     """
-    with path.open("rb") as file:
-        compressed = file.read(2) == b"\x1f\x8b"
+    try:
+        with path.open("rb") as file:
+            compressed = file.read(2) == b"\x1f\x8b"
+    except OSError as error:
+        raise _unreadable(path, error) from error
     plain = _unpacked(path) if compressed else path
     try:
-        with tarfile.open(plain, "r:") as tar:
-            files = _members(tar, plain)
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+        yield from _members(plain, wanted)
+    except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, RecursionError) as error:
         if compressed:
             plain.unlink(missing_ok=True)
-        raise UserError(
-            f"this archive cannot be read: {error}", where=str(path), fix="make or download it again"
-        ) from error
-    files.sort(key=lambda file: file[0])
-    return from_named_files(files, source=str(path))
+        raise _unreadable(path, error) from error
 
 
-def _members(tar: tarfile.TarFile, plain: Path) -> list[tuple[str, Location]]:
-    places: dict[str, Location] = {}
-    files: list[tuple[str, Location]] = []
-    links = 0
-    for member in tar:
-        parts = [part for part in PurePosixPath(member.name).parts if part not in ("/", ".", "..")]
-        if not parts or any(is_hidden(part) for part in parts) or not is_image_name(parts[-1]):
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"this archive cannot be read: {error}", where=str(path), fix="make or download it again")
+
+
+def _members(plain: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, ArchiveLocation]]:
+    linked: dict[str, list[str]] = {}
+    left_out = 0
+    for name, header in _headers(plain):
+        if header.isdir() or not wanted(name):
             continue
-        if member.isfile():
-            places[member.name] = ArchiveLocation(plain, member.offset_data, member.size)
-        elif member.islnk() and member.linkname in places:
-            places[member.name] = places[member.linkname]
+        if _is_plain(header):
+            yield name, ArchiveLocation(plain, header.offset_data, header.size)
+        elif header.islnk():
+            linked.setdefault(_clean(header.linkname), []).append(name)
         else:
-            links += 1
-            continue
-        files.append(("/".join(parts), places[member.name]))
-    if links:
-        warn(f"{links} members of {plain.name} are links or special files and are left out")
-    return files
+            left_out += 1
+    if linked:  # a second look, rather than the place of every file kept for links that hardly a tar has
+        for name, header in _headers(plain):
+            if _is_plain(header):
+                for alias in linked.pop(name, ()):
+                    yield alias, ArchiveLocation(plain, header.offset_data, header.size)
+    left_out += sum(map(len, linked.values()))
+    if left_out:
+        warn(f"{left_out} members of {plain.name} are links or special files and are left out")
+
+
+def _is_plain(header: tarfile.TarInfo) -> bool:
+    """Whether a member's bytes stand in the tar as they are; a sparse file's do not."""
+    return header.isreg() and not header.issparse()
+
+
+def _headers(plain: Path) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    """Cleaned names and headers in order; raises ValueError where the tar is damaged or cut."""
+    with tarfile.open(plain, "r:") as tar:
+        end = 0
+        while (header := tar.next()) is not None:
+            tar.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every header it has seen
+            if header.size < 0 or tar.offset <= end:  # it would go round for ever
+                raise ValueError(f"the header at byte {header.offset} is damaged")
+            end = tar.offset
+            name = _clean(header.name)
+            if name and not any(is_hidden(part) for part in name.split("/")):
+                yield name, header
+    with plain.open("rb") as file:
+        file.seek(end)
+        block = file.read(tarfile.BLOCKSIZE)
+    if block.strip(b"\0"):  # tarfile takes anything that is no header for the end
+        raise ValueError(f"the header at byte {end} is damaged or cut")
+    if not block:
+        warn(f"{plain.name} has no end mark: it may have been cut, and files may be missing")
+
+
+def _clean(name: str) -> str:
+    """A member's name without what leads out of a folder, and as text that can be written."""
+    parts = [part for part in name.split("/") if part not in ("", ".", "..")]
+    return "/".join(parts).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _unpacked(path: Path) -> Path:

@@ -1,0 +1,363 @@
+"""WebDataset shards: tars in which ``KEY.jpg`` and its label, ``KEY.cls`` or ``KEY.json``, make one sample."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from restune.core.console import note, progress, warn
+from restune.core.errors import UserError, shorten
+from restune.core.files import is_there, user_path
+from restune.data.dataset import Dataset, Item
+from restune.data.sources.archive import ArchiveLocation, from_members, members
+from restune.data.sources.folder import (
+    IMAGE_SUFFIXES,
+    SPLIT_FOLDERS,
+    is_hidden,
+    is_image_name,
+    walk_images,
+)
+
+ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+CLASS_FILES = ("classes.txt", "classes.json", "classnames.txt")
+"""Names of the classes beside the shards; the last is what CLIP's benchmark sets have."""
+JSON_KEYS = ("label", "class", "cls")
+
+_MOST_SHARDS = 100_000
+_MOST_LABEL_BYTES = 2**20
+_LONGEST_NAME = 200
+_BRACES = re.compile(r"\{(?:(\d{1,18})\.\.(\d{1,18})|([^{}]*,[^{}]*))\}")
+
+_Files = Iterable[tuple[str, ArchiveLocation]]
+
+
+def open_tar(path: Path, root: Path | None = None) -> Dataset:
+    """Items of one tar: a shard where an image has a label beside it, a tar of class folders elsewhere.
+
+    Names of classes are looked for beside the tar, and in `root`. Raises UserError.
+    """
+    files = list(members(path, _is_wanted))
+    if not _holds_samples(files):
+        return from_members(files, path)
+    index = _Index()
+    index.add(_stem(path), files)
+    return index.dataset(str(path), _class_names([root or path.parent, path.parent]))
+
+
+def open_shards(shards: Sequence[Path], source: str) -> Dataset:
+    """Items of several shards, sorted by the shards' names and then as they stand in them.
+
+    An item's id is its shard's name, without suffix, and its key. Shards are train, val and test where their names
+    or folders say so and at least two of these are there. Raises UserError.
+    """
+    shards = sorted({path.absolute() for path in shards})
+    missing = [path for path in shards if not (is_there(path) and path.is_file())]
+    if missing:
+        raise UserError(
+            f"{len(missing)} of these {len(shards)} shards are not there: {shorten(path.name for path in missing)}",
+            where=source,
+            fix="put them there, or name a range of those that are",
+        )
+    root = Path(os.path.commonpath([path.parent for path in shards]))
+    names = [(path.parent / _stem(path)).relative_to(root).as_posix() for path in shards]
+    index = _Index()
+    with progress("reading headers", len(shards)) as advance:
+        for path, name, side in zip(shards, names, _sides(names, source), strict=True):
+            index.add(name, members(path, _is_wanted), side)
+            advance(1)
+    return index.dataset(source, _class_names([root, *(path.parent for path in shards)]))
+
+
+def shards_in(folder: Path) -> list[Path]:
+    """The tars in a folder, or in folders named train, val and test in it, where it has no images itself."""
+    try:
+        sides = [path for path in folder.iterdir() if path.name.lower() in SPLIT_FOLDERS and path.is_dir()]
+        found = [path for place in (folder, *sides) for path in place.iterdir() if _is_tar(path)]
+    except OSError:
+        return []  # looking for images will say what is wrong
+    # an archive often lies beside what was unpacked from it
+    return found if found and next(walk_images(folder), None) is None else []
+
+
+def expand(data: str) -> list[Path]:
+    """The shards that ``name-{000..099}.tar`` or ``{train,val}-{0..9}.tar`` names; none for any other text.
+
+    Numbers are as wide as the wider end where an end begins with 0, as in a shell. Raises UserError for too many.
+    """
+    if not data.lower().endswith(ARCHIVE_SUFFIXES) or not _BRACES.search(data):
+        return []
+    texts: list[str] = []
+    choices: list[Sequence[str]] = []
+    count, end = 1, 0
+    for braces in _BRACES.finditer(data):
+        texts.append(data[end : braces.start()])
+        end = braces.end()
+        first, last, listed = braces.groups()
+        count *= listed.count(",") + 1 if listed is not None else abs(int(last) - int(first)) + 1
+        if count > _MOST_SHARDS:
+            raise UserError(f"this names more than {_MOST_SHARDS:,} shards", where=data, fix="name a smaller range")
+        choices.append(listed.split(",") if listed is not None else _numbers(first, last))
+    names = ("".join(part for pair in zip(texts, chosen, strict=True) for part in pair) for chosen in product(*choices))
+    return [user_path(name + data[end:]) for name in names]
+
+
+def _numbers(first: str, last: str) -> list[str]:
+    padded = any(text.startswith("0") and len(text) > 1 for text in (first, last))
+    width = max(len(first), len(last)) if padded else 0
+    low, high = sorted((int(first), int(last)))
+    return [f"{number:0{width}d}" for number in range(low, high + 1)]
+
+
+@dataclass(frozen=True)
+class _Names:
+    """Names of the classes by index, in order, and the file they are from."""
+
+    path: Path
+    by_index: dict[int, str]
+
+
+class _UnusableError(Exception):
+    """This sample cannot be used; the text is what it has, in the same words for all such samples."""
+
+
+@dataclass
+class _Index:
+    """What the shards that were read so far hold.
+
+    Args:
+        samples: id, place, label and side.
+        left_out: by reason, how many samples and the first one's id.
+    """
+
+    samples: list[tuple[str, ArchiveLocation, str, str | None]] = field(default_factory=list)
+    left_out: dict[str, tuple[int, str]] = field(default_factory=dict)
+    _labels: dict[str, str] = field(default_factory=dict)
+
+    def add(self, shard: str, files: _Files, side: str | None = None) -> None:
+        """One shard's samples, in the order in which their first files stand in it."""
+        for key, parts in _by_key(files, shard).items():
+            identity = f"{shard}/{key}"
+            images = [place for part, place in parts.items() if _is_image(part)]
+            try:
+                if len(images) != 1:
+                    raise _UnusableError("several images" if images else "no image KEY.jpg, or another known suffix")
+                label = _label(parts)
+            except _UnusableError as reason:
+                count, first = self.left_out.get(str(reason), (0, identity))
+                self.left_out[str(reason)] = (count + 1, first)
+                continue
+            self.samples.append((identity, images[0], self._labels.setdefault(label, label), side))
+
+    def dataset(self, source: str, names: _Names | None) -> Dataset:
+        """All samples; what was left out is warned of. Raises UserError when nothing is left or a label has no name."""
+        reasons = [f"{count} have {reason}, such as {first}" for reason, (count, first) in self.left_out.items()]
+        if not self.samples:
+            raise UserError(
+                f"no sample of these shards can be used: {'; '.join(reasons) or 'they hold no images'}",
+                where=source,
+                fix="a sample is an image KEY.jpg and KEY.cls (a class index or name), or KEY.json with a "
+                '"label"; a tar of class folders is given by itself',
+            )
+        for reason in reasons:
+            warn(f"samples are left out: {reason}")
+        classes, index = _classes(self._labels, names)
+        items = tuple(
+            Item(id=identity, location=place, target=index[label], split=side)
+            for identity, place, label, side in self.samples
+        )
+        return Dataset(items=items, classes=classes, source=source)
+
+
+def _by_key(files: _Files, shard: str) -> dict[str, dict[str, ArchiveLocation]]:
+    """Samples by key: the files of each by what follows the key's dot."""
+    samples: dict[str, dict[str, ArchiveLocation]] = {}
+    for name, place in files:
+        key, part = _split(name)
+        parts = samples.setdefault(key, {})
+        if part in parts:
+            raise UserError("a file stands twice in this shard", where=f"{shard}: {name}", fix="remove one of the two")
+        parts[part] = place
+    return samples
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Key and part, ``photos/0001`` and ``jpg``: the key ends at the file name's first dot, as in WebDataset."""
+    folder, slash, file = name.rpartition("/")
+    stem, _, part = file.partition(".")
+    return f"{folder}{slash}{stem}", part.lower()
+
+
+def _is_image(part: str) -> bool:
+    return f".{part}" in IMAGE_SUFFIXES
+
+
+def _is_wanted(name: str) -> bool:
+    return is_image_name(name) or name.lower().endswith((".cls", ".json"))
+
+
+def _holds_samples(files: Sequence[tuple[str, ArchiveLocation]]) -> bool:
+    """Whether images have labels beside them, rather than classes above them.
+
+    A .cls file is a label. A .json file may as well be something else about an image in a class folder: there, the
+    first one must hold a label.
+    """
+    parts: dict[str, dict[str, ArchiveLocation]] = {"cls": {}, "json": {}}
+    for name, place in files:
+        key, part = _split(name)
+        parts.setdefault(part, {})[key] = place
+    images = [key for part, places in parts.items() if _is_image(part) for key in places]
+    if any(key in parts["cls"] for key in images):
+        return True
+    first = next((key for key in images if key in parts["json"]), None)
+    try:
+        return first is not None and ("/" not in first or _from_json(_content(parts["json"][first])) is not None)
+    except _UnusableError:
+        return False
+
+
+def _label(parts: dict[str, ArchiveLocation]) -> str:
+    """A sample's class index or name as text."""
+    value: Any = None
+    if "cls" in parts:
+        value = _content(parts["cls"])
+    elif "json" in parts:
+        value = _from_json(_content(parts["json"]))
+    text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else None
+    if value is None or text in ("", "-1"):  # timm marks what has no label by -1
+        raise _UnusableError('no label: neither KEY.cls nor KEY.json with a "label"')
+    if text is None or len(text) > _LONGEST_NAME or not text.isprintable():
+        raise _UnusableError("a label that is no class index or name")
+    return text
+
+
+def _content(place: ArchiveLocation) -> str:
+    if place.size > _MOST_LABEL_BYTES:
+        raise _UnusableError(f"a label file of more than {_MOST_LABEL_BYTES // 2**20} MiB")
+    try:
+        return place.read().decode("utf-8-sig")
+    except OSError:
+        raise _UnusableError("a label file that cannot be read") from None
+    except UnicodeDecodeError:
+        raise _UnusableError("a label file that is no UTF-8 text") from None
+
+
+def _from_json(content: str) -> Any:
+    """What stands under the first of the keys for a label; None where there is none."""
+    try:
+        fields = json.loads(content)
+    except (ValueError, RecursionError):
+        raise _UnusableError("a .json file that cannot be parsed") from None
+    if not isinstance(fields, dict):
+        return None
+    return next((fields[key] for key in JSON_KEYS if fields.get(key) is not None), None)
+
+
+def _classes(labels: Iterable[str], names: _Names | None) -> tuple[tuple[str, ...], dict[str, int]]:
+    """The classes that have samples, in order, and which of them each label means.
+
+    Labels that are all whole numbers are indices, into the named classes where there are names; others are names.
+    """
+    labels = list(labels)
+    by_index = all(label.isascii() and label.isdigit() for label in labels)
+    if names:
+        known = names.by_index
+    elif by_index:
+        known = {index: str(index) for index in map(int, labels)}
+    else:
+        known = dict(enumerate(sorted(labels)))
+    by_name = {name: index for index, name in known.items()}
+    meaning = {label: int(label) if by_index else by_name.get(label, -1) for label in labels}
+    unknown = sorted(label for label, index in meaning.items() if index not in known)
+    if names and unknown:
+        raise UserError(
+            f"{names.path.name} names {len(known)} classes and none for the label {shorten(unknown)}",
+            where=str(names.path),
+            fix="indices count from 0: mend the labels or the file, or move the file away",
+        )
+    present = sorted(set(meaning.values()))
+    position = {index: place for place, index in enumerate(present)}
+    return tuple(known[index] for index in present), {label: position[index] for label, index in meaning.items()}
+
+
+def _class_names(folders: Iterable[Path]) -> _Names | None:
+    """Names of the classes from a file beside the shards; None where there is none."""
+    found = []
+    for folder in dict.fromkeys(folders):
+        path = next((folder / name for name in CLASS_FILES if (folder / name).is_file()), None)
+        if path:
+            found.append(_Names(path, _read_names(path)))
+    if not found:
+        return None
+    other = next((names for names in found if names.by_index != found[0].by_index), None)
+    if other:
+        raise UserError(
+            "two files name different classes", where=f"{found[0].path} and {other.path}", fix="remove one of them"
+        )
+    note(f"class names from {found[0].path.name}")
+    return found[0]
+
+
+def _read_names(path: Path) -> dict[int, str]:
+    """By index, in order: lines; or a JSON list, ``{"0": "cat"}`` or ``{"cat": 0}``."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        pairs = _pairs(json.loads(text)) if path.suffix == ".json" else list(enumerate(text.rstrip().split("\n")))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"these class names cannot be read: {error}", where=str(path)) from error
+    names = {index: name.strip() for index, name in sorted(pairs)}
+    if not names or not all(names.values()):
+        what = "a class has no name"
+    elif min(names) < 0:
+        what = "an index is below 0"
+    elif len(names) < len(pairs):
+        what = "two classes have one index"
+    elif len(set(names.values())) < len(names):
+        what = f"the class {Counter(names.values()).most_common(1)[0][0]!r} stands twice"
+    else:
+        return names
+    raise UserError(f"{what} in these class names", where=str(path), fix="give each class one name of its own")
+
+
+def _pairs(content: Any) -> list[tuple[int, str]]:
+    if isinstance(content, list):
+        content = dict(enumerate(content))
+    if isinstance(content, dict):
+        pairs = list(content.items())
+        if all(type(index) is int for _, index in pairs):
+            pairs = [(index, name) for name, index in pairs]
+        if all(isinstance(name, str) for _, name in pairs):
+            return [(int(index), name) for index, name in pairs]
+    raise ValueError("it is no list of names, and no object of names and indices")
+
+
+def _sides(names: Sequence[str], source: str) -> list[str | None]:
+    """Train, val or test for each shard: the last word of its name or folder that says so."""
+    words = [re.findall("[a-z]+", name.lower()) for name in names]
+    sides = [next((SPLIT_FOLDERS[word] for word in reversed(of) if word in SPLIT_FOLDERS), None) for of in words]
+    if len(set(sides) - {None}) < 2:  # all on one side, so the data as a whole is: DATA/crash-test-00.tar
+        return [None] * len(sides)
+    if None in sides:
+        others = [name for name, side in zip(names, sides, strict=True) if side is None]
+        raise UserError(
+            f"shards named train, val or test stand beside others ({shorten(others)})",
+            where=source,
+            fix="move the others away, or name them train, val or test",
+        )
+    return sides
+
+
+def _is_tar(path: Path) -> bool:
+    return path.name.lower().endswith(ARCHIVE_SUFFIXES) and not is_hidden(path.name) and path.is_file()
+
+
+def _stem(path: Path) -> str:
+    """A shard's name without its suffix."""
+    suffix = next(suffix for suffix in ARCHIVE_SUFFIXES if path.name.lower().endswith(suffix))
+    return path.name[: -len(suffix)]

@@ -95,7 +95,8 @@ def hand_set(name: str, size: int, batch: int, items, classes: int) -> Iterator[
             yield
 
 
-def ours(name: str, size: int, batch: int, items, classes: int, folder: Path) -> Iterator[None]:
+def ours(name: str, size: int, batch: int, items, classes: int, folder: Path) -> tuple[Iterator[None], Trainer]:
+    """Steps of restune's loop, and the trainer that takes them."""
     recipe, _ = decide(Recipe(model=name, batch_size=batch, epochs=1000), torch.device("cpu"))
     preprocess = ImagePreprocess(crop=size, resize=None if size <= 64 else round(size * 256 / 224))
     augment = Augment(shift=4, flip=True) if size <= 64 else Augment(crop_scale=(0.08, 1.0), flip=True)
@@ -108,10 +109,15 @@ def ours(name: str, size: int, batch: int, items, classes: int, folder: Path) ->
     trainer = Trainer(
         network=network, batches=batches, recipe=recipe, validate=None, folder=folder, class_counts=[1] * classes
     )
-    for epoch in range(10**6):
-        for made in batches.epoch(epoch, epoch * len(batches)):
-            trainer._step(made, last=False)
-            yield
+
+    def steps() -> Iterator[None]:
+        for epoch in range(10**6):
+            trainer.state.epoch, trainer.state.batches = epoch, 0
+            for made in batches.epoch(epoch, epoch * len(batches)):
+                trainer._step(made, last=False)
+                yield
+
+    return steps(), trainer
 
 
 def main() -> None:
@@ -129,7 +135,7 @@ def main() -> None:
         items = [item for item in data.items if _readable(item)][: 5000 if size <= 64 else 400]
         with tempfile.TemporaryDirectory() as folder:
             loops = {
-                "restune": ours(name, size, batch, items, len(data.classes), Path(folder)),
+                "restune": ours(name, size, batch, items, len(data.classes), Path(folder))[0],
                 "plain PyTorch": plain(name, size, batch, items, len(data.classes)),
                 "hand-set, no loader": hand_set(name, size, batch, items, len(data.classes)),
             }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -43,6 +43,15 @@ def ahead(
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(threads)  # torch gives new threads what was set last, by whichever thread
+
+
+def ahead_in_groups(
+    function: Callable[[Argument], Result], arguments: Sequence[Argument], workers: int, size: int
+) -> Iterator[Result]:
+    """As `ahead`, for quick work on many: threads take `size` arguments at a time, since handing over costs too."""
+    groups = [arguments[start : start + size] for start in range(0, len(arguments), size)]
+    for results in ahead(lambda group: [function(argument) for argument in group], groups, workers, 2 * workers):
+        yield from results
 
 
 def _awaited(future: Future[Result]) -> Result:

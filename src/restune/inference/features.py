@@ -24,7 +24,7 @@ from restune.core.console import progress
 from restune.core.files import cache_folder
 from restune.core.machine import cpu_count
 from restune.core.rowstore import RowStore, StoredRows, content_key
-from restune.data.ahead import ahead
+from restune.data.ahead import ahead, ahead_in_groups
 from restune.data.augment import Augment, Place, augment_pixels, random_crops
 from restune.data.dataset import Item
 from restune.data.decode import DecodeError, decode_image
@@ -189,7 +189,7 @@ class FeatureCache:
         failures: dict[str, str] = {}
         keys: list[bytes | None] = []
         new = [item for item in items if item.id not in self._known_keys]
-        for item, key in zip(new, ahead(_key, new, self.workers, depth=16 * self.workers), strict=True):
+        for item, key in zip(new, ahead_in_groups(_key, new, self.workers, 16), strict=True):
             self._known_keys[item.id] = key
         for item in items:
             key = self._known_keys[item.id]

@@ -43,6 +43,13 @@ def freed_memory_kept() -> Iterator[None]:
                 library.malloc_trim(0)
 
 
+def give_back_freed_memory() -> None:
+    """After something far larger than usual: each thread would keep what it freed, as much as the largest needed."""
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
+
+
 def _set(library: ctypes.CDLL, options: dict[int, int]) -> None:
     for option, value in options.items():
         library.mallopt(option, value)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from restune.core.errors import UserError, shorten
 from restune.core.files import is_there
+from restune.data.texts import Texts
 
 SPLITS = ("train", "val", "test")
-MAX_BYTES = 512 * 2**20
+MAX_BYTES = 256 * 2**20
 """The largest file that is read as one item."""
 
 
@@ -85,11 +86,81 @@ class Item:
     group: str | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Rows(Sequence[Item]):
+    """Items of files that are made when they are asked for: a table's rows, of which there may be millions.
+
+    Args:
+        files: the items' ids, which are their paths below `root`.
+        targets: of each file.
+        splits: of each file, a place in `SPLITS`, or -1; None where the table names none.
+        groups: of each file; None where the table names none.
+        chosen: which files are items, in order; None for all.
+    """
+
+    files: Texts
+    root: Path
+    targets: NDArray[np.int32]
+    splits: NDArray[np.int8] | None = None
+    groups: Texts | None = None
+    chosen: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets if self.chosen is None else self.chosen)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Item, ...]: ...
+    def __getitem__(self, index: int | slice) -> Item | tuple[Item, ...]:
+        if isinstance(index, slice):
+            return tuple(self._item(position) for position in range(*index.indices(len(self))))
+        position = index + len(self) if index < 0 else index
+        if not 0 <= position < len(self):
+            raise IndexError(index)
+        return self._item(position)
+
+    def ids(self) -> Iterable[str]:
+        """Every item's id, without the items."""
+        return self.files.picked(range(len(self)) if self.chosen is None else self.chosen.tolist())
+
+    def select(self, split: str) -> Rows:
+        """The items of one split."""
+        here = self._of(self.splits) == SPLITS.index(split) if self.splits is not None else np.zeros(len(self), bool)
+        return replace(self, chosen=np.flatnonzero(here) if self.chosen is None else self.chosen[here])
+
+    def renumbered(self, targets: Sequence[int]) -> Rows:
+        """The same items, each target replaced by what stands at its place in `targets`."""
+        return replace(self, targets=np.array(targets, np.int32)[self.targets])
+
+    def counts(self) -> tuple[dict[int, int], dict[str, int]]:
+        """How many items each target has, and how many each split."""
+        targets = np.bincount(self._of(self.targets))
+        splits = np.zeros(0, np.int8) if self.splits is None else self._of(self.splits)
+        return dict(enumerate(targets.tolist())), {
+            name: int(np.count_nonzero(splits == place)) for place, name in enumerate(SPLITS)
+        }
+
+    def _item(self, position: int) -> Item:
+        row = position if self.chosen is None else int(self.chosen[position])
+        name, split = self.files[row], -1 if self.splits is None else int(self.splits[row])
+        return Item(
+            id=name,
+            location=FileLocation(self.root / name),
+            target=int(self.targets[row]),
+            split=None if split < 0 else SPLITS[split],
+            group=None if self.groups is None else self.groups[row],
+        )
+
+    def _of(self, column: NDArray[Any]) -> NDArray[Any]:
+        return column if self.chosen is None else column[self.chosen]
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Items, the classes in order, and where they came from. Nothing after this knows what a CSV was."""
 
-    items: tuple[Item, ...]
+    items: Sequence[Item]
     classes: tuple[str, ...]
     source: str
     kind: str = "image"
@@ -97,14 +168,24 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.items)
 
+    def ids(self) -> Iterable[str]:
+        """The items' ids, in order."""
+        return self.items.ids() if isinstance(self.items, Rows) else (item.id for item in self.items)
+
     def splits(self) -> dict[str, int]:
         """How many items each named split has; empty when the source names none."""
-        counts = Counter(item.split for item in self.items if item.split)
+        if isinstance(self.items, Rows):
+            counts = Counter(self.items.counts()[1])
+        else:
+            counts = Counter(item.split for item in self.items if item.split)
         return {name: counts[name] for name in SPLITS if counts[name]}
 
     def select(self, split: str) -> Dataset:
         """Only the items of one split. Raises UserError when there are none."""
-        chosen = tuple(item for item in self.items if item.split == split)
+        if isinstance(self.items, Rows):
+            chosen: Sequence[Item] = self.items.select(split)
+        else:
+            chosen = tuple(item for item in self.items if item.split == split)
         if not chosen:
             have = ", ".join(f"{name} ({count})" for name, count in self.splits().items()) or "no named splits"
             raise UserError(
@@ -116,7 +197,10 @@ class Dataset:
 
     def class_counts(self) -> dict[str, int]:
         """Items per class, in class order."""
-        counts = Counter(item.target for item in self.items)
+        if isinstance(self.items, Rows):
+            counts = Counter(self.items.counts()[0])
+        else:
+            counts = Counter(item.target for item in self.items)
         return {name: counts[index] for index, name in enumerate(self.classes)}
 
     def with_classes(self, classes: Iterable[str], *, allow_missing: bool = False) -> Dataset:
@@ -143,7 +227,11 @@ class Dataset:
                 if extra
                 else "add items of the missing classes, or pass --allow-missing to score the others",
             )
-        items = tuple(replace(item, target=index[self.classes[item.target]]) for item in self.items)
+        numbers = [index.get(name, -1) for name in self.classes]  # -1: a class without items
+        if isinstance(self.items, Rows):
+            items: Sequence[Item] = self.items.renumbered(numbers)
+        else:
+            items = tuple(replace(item, target=numbers[item.target]) for item in self.items)
         return replace(self, items=items, classes=wanted)
 
     def fingerprint(self) -> str:

@@ -4,20 +4,45 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 import torchvision
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 from torch import Tensor
 
+from restune.core.allocator import give_back_freed_memory
+from restune.core.errors import UserError
 from restune.data.dataset import MAX_BYTES
 
 MAX_PIXELS = 89_478_485
 """Pillow's own limit, a quarter of a gigabyte of RGB. ``$RESTUNE_MAX_PIXELS`` sets another, up to twice this."""
+
+_FORMATS = tuple(
+    name
+    for name in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "PPM", "TGA", "AVIF", "JPEG2000")
+    if name not in ("WEBP", "AVIF") or features.check(name.lower())
+)
+"""What is recognised, by content. Pillow knows more: it would hand an EPS file to Ghostscript, which runs programs."""
+
+_HALF = ("WEBP", "AVIF", "JPEG2000")
+"""Formats with half the limit: their readers hold the whole image several times over."""
+
+_LARGE = 2**24
+_large_images = threading.Lock()
+"""Images of more than `_LARGE` pixels are decoded one at a time, so that memory does not grow with the threads."""
+
+_STRIP = 2**22
+"""Pixels that are converted at a time, so that no second copy of a large image is made."""
+
+_MAX_SCANNED = 2_000_000_000
+"""Pixels times scans of a JPEG. Each scan costs time in proportion to the pixels, and only a few bytes."""
 
 # Pillow warns from this size on; here it is an error of its own, or wanted.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -32,42 +57,74 @@ class DecodeError(ValueError):
     """This content is no image that can be used; the text says why in a few words."""
 
 
-def decode_image(content: bytes | NDArray[Any], channels: int = 3) -> Tensor:
+def decode_image(
+    content: bytes | NDArray[Any], channels: int = 3, then: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
     """uint8 ``[channels, H, W]``.
 
     EXIF orientation is applied; transparency is laid over white; 16-bit greys are scaled, not clipped; of an
     animation the first frame is taken. One channel means luma, three RGB; other numbers need an array that has
-    them. Raises DecodeError.
+    them.
+
+    Args:
+        content: an encoded file, or an array.
+        channels: of the result.
+        then: what makes the pixels fewer, such as a resize: it is done before another large image is decoded.
+
+    Raises DecodeError; UserError when ``$RESTUNE_MAX_PIXELS`` is no limit.
     """
     if isinstance(content, np.ndarray):
-        return _from_array(content, channels)
+        with _in_turn(content.size):
+            pixels = _from_array(content, channels)
+            return pixels if then is None else then(pixels)
     if channels not in (1, 3):
         raise DecodeError(f"an image file has 1 or 3 channels, the model wants {channels}")
     try:
-        with _open(content) as image:
-            if image.format == "JPEG" and image.mode in ("RGB", "L") and _HAS_JPEG:
-                return _decode_jpeg(content, channels)
-            return _from_pillow(image, channels)
-    except DecodeError:
+        image = _open(content)
+        with _in_turn(image.width * image.height):
+            with closing(image):  # which frees Pillow's pixels
+                pixels = _read(image, content, channels)
+            return pixels if then is None else then(pixels)
+    except (DecodeError, UserError):
         raise
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        RuntimeError,
-        IndexError,
-        KeyError,
-        TypeError,
-    ) as error:
-        # Pillow's readers let whatever a broken file provokes escape; here they all mean the same.
+    except Exception as error:  # the readers let whatever a broken file provokes escape; here it all means the same
         raise DecodeError(_first_line(error)) from error
 
 
 def max_pixels() -> int:
-    """The largest image that is decoded, in pixels."""
-    named = os.environ.get("RESTUNE_MAX_PIXELS", "")
-    return min(int(named), 2 * MAX_PIXELS) if named.isdigit() else MAX_PIXELS
+    """The largest image that is decoded, in pixels. Raises UserError when ``$RESTUNE_MAX_PIXELS`` is no limit."""
+    named = os.environ.get("RESTUNE_MAX_PIXELS", "").strip()
+    if not named:
+        return MAX_PIXELS
+    limit = int(named) if named.isascii() and named.isdigit() and len(named) < 20 else 0
+    if not 1 <= limit <= 2 * MAX_PIXELS:
+        raise UserError(
+            f"{named[:40]!r} is no limit for the pixels of an image",
+            where="RESTUNE_MAX_PIXELS",
+            fix=f"set it to a whole number up to {2 * MAX_PIXELS}, or unset it for {MAX_PIXELS}",
+        )
+    return limit
+
+
+@contextmanager
+def _in_turn(pixels: int) -> Iterator[None]:
+    """Other large images wait while a large one is worked on; small ones do not."""
+    if pixels <= _LARGE:
+        yield
+        return
+    with _large_images:
+        try:
+            yield
+        finally:
+            give_back_freed_memory()
+
+
+def _read(image: Image.Image, content: bytes, channels: int) -> Tensor:
+    if image.format in ("JPEG", "MPO"):
+        _reject_many_scans(image.size, content)
+    if image.format == "JPEG" and image.mode in ("RGB", "L") and _HAS_JPEG:
+        return _decode_jpeg(content, channels)
+    return _from_pillow(image, channels)
 
 
 def _open(content: bytes) -> Image.Image:
@@ -76,16 +133,27 @@ def _open(content: bytes) -> Image.Image:
         raise DecodeError("the file is empty (0 bytes)")
     if len(content) > MAX_BYTES:
         raise DecodeError(f"the file has {len(content) / 2**20:.0f} MiB, the limit is {MAX_BYTES // 2**20}")
+    most = max_pixels()
     try:
-        image = Image.open(io.BytesIO(content))
+        image = Image.open(io.BytesIO(content), formats=_FORMATS)
     except Image.DecompressionBombError as error:
-        raise DecodeError(f"too many pixels (the limit is {max_pixels():,})") from error
+        raise DecodeError(f"too many pixels (over {2 * MAX_PIXELS:,}, the most that any setting allows)") from error
     except UnidentifiedImageError as error:
         raise DecodeError(_not_an_image(content)) from error
     width, height = image.size
-    if width * height > max_pixels():
-        raise DecodeError(f"{width}x{height} is too many pixels (the limit is {max_pixels():,})")
+    half = image.format in _HALF
+    if width * height > (most // 2 if half else most):
+        limit = f"half of {most:,} for {image.format}" if half else f"{most:,}"
+        raise DecodeError(
+            f"{width}x{height} is too many pixels (the limit is {limit}; RESTUNE_MAX_PIXELS sets another)"
+        )
     return image
+
+
+def _reject_many_scans(size: tuple[int, int], content: bytes) -> None:
+    scans = content.count(b"\xff\xda")  # the marker of a scan, which compressed data cannot hold
+    if scans * size[0] * size[1] > _MAX_SCANNED:
+        raise DecodeError(f"{scans} scans over {size[0]}x{size[1]} pixels, which no camera writes")
 
 
 def _decode_jpeg(content: bytes, channels: int) -> Tensor:
@@ -95,9 +163,36 @@ def _decode_jpeg(content: bytes, channels: int) -> Tensor:
     return pixels
 
 
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What sets an image of each EXIF orientation upright."""
+
+
 def _from_pillow(image: Image.Image, channels: int) -> Tensor:
     image.load()
-    image = ImageOps.exif_transpose(image)
+    turn = _UPRIGHT.get(_orientation(image))
+    if turn is not None:
+        image = image.transpose(turn)
+    width, height = image.size
+    pixels = torch.empty(channels, height, width, dtype=torch.uint8)
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        strip = image if rows >= height else image.crop((0, top, width, bottom))
+        converted = torch.from_numpy(np.array(_eight_bit(strip, channels)))  # [H, W] or [H, W, C]
+        pixels[:, top:bottom] = converted if converted.ndim == 2 else converted.permute(2, 0, 1)
+    return pixels
+
+
+def _eight_bit(image: Image.Image, channels: int) -> Image.Image:
+    """Without transparency, in RGB or in luma."""
     if image.mode == "I" or image.mode.startswith("I;16"):
         image = Image.fromarray(_to_uint8(_sixteen_bit(np.asarray(image))))
     elif image.mode == "F":  # Pillow's floats run from 0 to 255
@@ -106,9 +201,16 @@ def _from_pillow(image: Image.Image, channels: int) -> Tensor:
         rgba = image.convert("RGBA")
         image = Image.new("RGB", rgba.size, "white")
         image.paste(rgba, mask=rgba.getchannel("A"))
-    image = image.convert("RGB" if channels == 3 else "L")
-    pixels = torch.from_numpy(np.array(image))  # [H, W] or [H, W, C]
-    return pixels.unsqueeze(0) if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
+    return image.convert("RGB" if channels == 3 else "L")
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's, 1 where the metadata is broken: the pixels are whole all the same."""
+    try:
+        value = image.getexif().get(0x0112, 1)
+        return int(value)
+    except Exception:  # Pillow's readers of metadata let anything escape
+        return 1
 
 
 def _from_array(array: NDArray[Any], channels: int) -> Tensor:
@@ -171,6 +273,8 @@ def _not_an_image(content: bytes) -> str:
         return "a web page, not an image (it starts like HTML)"
     if start.startswith(b"%pdf"):
         return "a PDF, not an image"
+    if start.startswith((b"%!ps", b"\xc5\xd0\xd3\xc6")):
+        return "PostScript, a program, not an image"
     return "not an image in a known format"
 
 

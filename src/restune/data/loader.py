@@ -47,7 +47,7 @@ def read_batches(
         raise UserError(
             f"batches of {batch_size} by {workers} workers cannot be", where="batch_size, workers", fix="use 1 or more"
         )
-    slices = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
+    slices = (items[start : start + batch_size] for start in range(0, len(items), batch_size))
     workers = cpu_count() if workers is None else workers
     yield from ahead(lambda part: _read(part, preprocess), slices, workers, depth=workers)
 

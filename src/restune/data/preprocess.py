@@ -49,7 +49,7 @@ class ImagePreprocess:
             raise UserError("mean and std must be finite", where="--mean, --std")
         if not 1 <= self.crop <= 4096:
             raise UserError(f"the image size must be 1 to 4096 pixels, not {self.crop}", where="--image-size")
-        if self.resize is not None and not self.crop <= self.resize <= 8 * 4096:
+        if self.resize is not None and not self.crop <= self.resize <= 2 * 4096:
             raise UserError(
                 f"a crop of {self.crop} pixels does not fit in images resized to {self.resize}",
                 where="preprocess",
@@ -69,7 +69,10 @@ class ImagePreprocess:
         from restune.data.decode import decode_image
         from restune.data.resize import resize_and_crop
 
-        return resize_and_crop(decode_image(content, self.channels), self.resize, self.crop, self.interpolation)
+        def fewer(pixels: Tensor) -> Tensor:
+            return resize_and_crop(pixels, self.resize, self.crop, self.interpolation)
+
+        return decode_image(content, self.channels, then=fewer)
 
     def normalize(self, images: Tensor) -> Tensor:
         """float32 ``[N, C, H, W]``, normalised, from uint8, on the device the batch is on."""

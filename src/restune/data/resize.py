@@ -12,6 +12,8 @@ _MODES = {
     "bicubic": InterpolationMode.BICUBIC,
 }
 _MAX_ASPECT = 16
+_MOST_RESIZED = 2**26
+"""Pixels of a resized image, beyond which a strip is cut shorter than `_MAX_ASPECT`."""
 
 
 def interpolation_mode(name: str) -> InterpolationMode:
@@ -23,7 +25,7 @@ def resize_and_crop(pixels: Tensor, resize: int | None, crop: int, interpolation
     """uint8 ``[C, H, W] -> [C, crop, crop]``: shorter side to `resize`, then the centre; see `ImagePreprocess`."""
     if resize is None:
         return _resize(pixels, crop, crop, interpolation)
-    pixels = _centre_of_strip(pixels)
+    pixels = _centre_of_strip(pixels, max(2, min(_MAX_ASPECT, _MOST_RESIZED // resize**2)))
     height, width = pixels.shape[1:]
     short = min(height, width)
     target_height = resize if height == short else int(resize * height / short)
@@ -42,10 +44,11 @@ def _resize(pixels: Tensor, height: int, width: int, interpolation: str) -> Tens
     return resized
 
 
-def _centre_of_strip(pixels: Tensor) -> Tensor:
-    """A 30000x1 strip would be resized to millions of pixels of which the crop keeps few: cut the strip first."""
+def _centre_of_strip(pixels: Tensor, most: int) -> Tensor:
+    """At most `most` times as long as wide: a 30000x1 strip would be resized to millions of pixels of which the crop
+    keeps few."""
     height, width = pixels.shape[1:]
-    longest = min(height, width) * _MAX_ASPECT
+    longest = min(height, width) * most
     if max(height, width) <= longest:
         return pixels
     top, left = max(0, (height - longest) // 2), max(0, (width - longest) // 2)

@@ -8,11 +8,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from restune.core.errors import UserError, shorten
-from restune.core.files import write_text
+from restune.core.files import write_bytes
 from restune.core.streams import generator
 from restune.data.dataset import Dataset, Item
 
@@ -83,19 +84,21 @@ def split_dataset(
 
 
 def write_splits(path: Path, splits: Splits) -> None:
-    """``split.csv``: item, where it went, and why it was left out."""
+    """``split.csv``: item, where it went, and why it was left out. Names of files are kept, whatever their bytes."""
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["item", "split", "reason"])
+    rows = [("item", "split", "reason")]
     for name, side in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
-        writer.writerows([item.id, name, ""] for item in (side.items if side else ()))
-    writer.writerows([item, "left out", reason] for item, reason in splits.left_out.items())
-    write_text(path, buffer.getvalue())
+        rows.extend((item.id, name, "") for item in (side.items if side else ()))
+    rows.extend((item, "left out", reason) for item, reason in splits.left_out.items())
+    # Before Python 3.13 the module takes a carriage return for no reason to quote, and then for the row's end.
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if any("\r" in row[0] for row in rows) else csv.QUOTE_MINIMAL
+    csv.writer(buffer, lineterminator="\n", quoting=quoting).writerows(rows)
+    write_bytes(path, buffer.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def read_splits(path: Path, dataset: Dataset, val: Dataset | None, test: Dataset | None) -> Splits:
     """The sides that `write_splits` wrote, for the same data. Raises UserError when an item is gone."""
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = list(csv.DictReader(file))
     known: dict[str, dict[str, Item]] = {"train": {item.id: item for item in dataset.items}}
     known["val"] = known["train"] if val is None else {item.id: item for item in val.items}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -47,10 +48,16 @@ def inference_crop(pixels: Tensor, preprocess: ImagePreprocess) -> Tensor:
     return resize_and_crop(pixels, preprocess.resize, preprocess.crop, preprocess.interpolation)
 
 
-def read_pixels(item: Item, channels: int, store_size: int | None) -> Tensor:
-    """One item's pixels, resized and cropped to `store_size` where the recipe says so. Raises DecodeError, OSError."""
-    pixels = decode_image(item.location.read(), channels)
-    return pixels if store_size is None else resize_and_crop(pixels, store_size, store_size, "bilinear")
+def read_pixels(item: Item, channels: int, store_size: int | None, crop_for: ImagePreprocess | None = None) -> Tensor:
+    """One item's pixels, resized and cropped to `store_size` where the recipe says so, and then to the inference
+    crop of `crop_for`. Raises DecodeError, OSError."""
+
+    def fewer(pixels: Tensor) -> Tensor:
+        if store_size is not None:
+            pixels = resize_and_crop(pixels, store_size, store_size, "bilinear")
+        return pixels if crop_for is None else inference_crop(pixels, crop_for)
+
+    return decode_image(item.location.read(), channels, then=fewer)
 
 
 def survey(
@@ -74,28 +81,42 @@ def survey(
     """
     found = Survey(cropped=crop_once)
     started = time.perf_counter()
-    room = memory_bytes() * MEMORY_SHARE if in_memory else 0
+    room = _Room(memory_bytes() * MEMORY_SHARE if in_memory else 0)
+    crop_for = preprocess if crop_once else None
 
-    def look(item: Item) -> Tensor | str:
+    def look(item: Item) -> Tensor | str | None:
         try:
-            pixels = read_pixels(item, preprocess.channels, store_size)
+            pixels = read_pixels(item, preprocess.channels, store_size, crop_for)
         except (DecodeError, OSError, ValueError, MemoryError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             return reason or type(error).__name__
-        if crop_once:
-            pixels = inference_crop(pixels, preprocess)
-        return pixels.contiguous()
+        return pixels.contiguous() if room.take(pixels.numel()) else None
 
     workers = workers or cpu_count()
     with progress("reading", len(items)) as advance:
         for item, result in zip(items, ahead(look, items, workers, depth=64 * workers), strict=True):
             if isinstance(result, str):
                 found.unreadable[item.id] = result
-            elif room > 0:
+            elif result is not None:
                 found.pixels[item.id] = result
-                room -= result.numel()
+            if room.is_full:
+                found.pixels.clear()  # all or nothing: a mixture would be two speeds with one name
             advance(1)
     found.seconds_an_item = (time.perf_counter() - started) / max(1, len(items))
-    if room <= 0:
-        found.pixels.clear()  # all or nothing: a mixture would be two speeds with one name
     return found
+
+
+class _Room:
+    """Bytes that pixels may take. Asked before a result waits to be fetched, since many wait behind a slow one."""
+
+    def __init__(self, size: float) -> None:
+        self.left = size
+        self.is_full = size <= 0
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Whether there was room for this, and for all before it."""
+        with self._lock:
+            self.left -= size
+            self.is_full = self.is_full or self.left < 0
+            return not self.is_full

@@ -29,7 +29,6 @@ from restune.data.augment import Augment, Place, augment_pixels, random_crops
 from restune.data.dataset import Item
 from restune.data.decode import DecodeError, decode_image
 from restune.data.preprocess import ImagePreprocess
-from restune.data.resize import resize_and_crop
 from restune.networks.fold import folded
 from restune.networks.resnet import ResNet
 
@@ -243,30 +242,30 @@ class _Made:
 
 
 def _batch_maker(preprocess: ImagePreprocess, view: View | None) -> Callable[[Sequence[tuple[bytes, Item]]], _Made]:
+    cut_at_random = view is not None and view.augment.crop_scale is not None
+
     def make(part: Sequence[tuple[bytes, Item]]) -> _Made:
-        whole: list[Tensor] = []
+        images: list[Tensor] = []
         keys: list[bytes] = []
         broken: dict[bytes, str] = {}
         for key, item in part:
-            pixels = _decoded(item, preprocess)
+            pixels = _decoded(item, preprocess, whole=cut_at_random)
             if isinstance(pixels, str):
                 broken[key] = pixels
             else:
                 keys.append(key)
-                whole.append(pixels)
-        return _Made(keys, _seen(whole, keys, preprocess, view) if whole else None, broken)
+                images.append(pixels)
+        return _Made(keys, _seen(images, keys, preprocess, view) if images else None, broken)
 
     return make
 
 
-def _seen(whole: Sequence[Tensor], keys: Sequence[bytes], preprocess: ImagePreprocess, view: View | None) -> Tensor:
-    """uint8 ``[N, C, crop, crop]`` of images of any size, as the view shows them."""
+def _seen(images: Sequence[Tensor], keys: Sequence[bytes], preprocess: ImagePreprocess, view: View | None) -> Tensor:
+    """uint8 ``[N, C, crop, crop]`` as the view shows them, of whole images where it cuts at random."""
     if view is not None and view.augment.crop_scale is not None:
-        crops = random_crops(whole, view.augment, preprocess, _place(view, keys))
+        crops = random_crops(images, view.augment, preprocess, _place(view, keys))
     else:
-        crops = torch.stack(
-            [resize_and_crop(image, preprocess.resize, preprocess.crop, preprocess.interpolation) for image in whole]
-        )
+        crops = torch.stack(list(images))
     return crops if view is None else augment_pixels(crops, view.augment, _place(view, keys))
 
 
@@ -276,9 +275,11 @@ def _place(view: View, keys: Sequence[bytes]) -> Place:
     return Place(seed=view.seed, epoch=view.number, positions=rows, step=0, stream="cached view ")
 
 
-def _decoded(item: Item, preprocess: ImagePreprocess) -> Tensor | str:
+def _decoded(item: Item, preprocess: ImagePreprocess, *, whole: bool) -> Tensor | str:
+    """Pixels, whole or the inference crop at once: many whole images are more than memory may hold."""
     try:
-        return decode_image(item.location.read(), preprocess.channels)
+        content = item.location.read()
+        return decode_image(content, preprocess.channels) if whole else preprocess.apply(content)
     except (DecodeError, OSError, MemoryError, ValueError) as error:
         return _reason(error)
 

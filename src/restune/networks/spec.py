@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
@@ -12,6 +13,10 @@ BLOCKS = ("basic", "bottleneck")
 STEMS = ("imagenet", "deep", "small")
 SHORTCUTS = ("A", "B", "C", "D")
 ATTENTIONS = ("none", "se", "eca")
+
+MAX_PARAMETERS = 2_000_000_000
+"""Twice the largest residual network published (BiT-M R152x4 has 937 million): beyond it, a slip of the keyboard."""
+MAX_DEPTH = 10_000
 
 EXPANSION = {"basic": 1, "bottleneck": 4}
 """How many times wider a block's output is than its `width` (He et al. 2016, section 4.1)."""
@@ -44,6 +49,8 @@ class StageSpec:
         _one_of("block", self.block, BLOCKS)
         for name in ("depth", "width", "stride", "dilation", "groups", "base_width"):
             _positive(name, getattr(self, name))
+        if self.depth > MAX_DEPTH:
+            raise UserError(f"a stage has at most {MAX_DEPTH:,} blocks, not {self.depth:,}", where="depth")
         if int(self.width * self.base_width / 64) < 1:
             raise UserError(
                 f"width {self.width} with base_width {self.base_width} leaves no channels",
@@ -126,6 +133,21 @@ class ResNetSpec:
                 where="ResNetSpec.drop_path",
                 fix="leave it at 0",
             )
+
+        if self._least_parameters() > MAX_PARAMETERS:
+            raise UserError(
+                f"this network would have more than {MAX_PARAMETERS:,} parameters",
+                where="ResNetSpec",
+                fix="use a smaller width, fewer blocks, or fewer classes",
+            )
+
+    def _least_parameters(self) -> int:
+        """No more than there are: the blocks' 3x3 convolutions, the first layer's and the head's."""
+        blocks = 0
+        for stage in self.stages:
+            inner = int(stage.width * stage.base_width / 64)  # channels of a group
+            blocks += stage.depth * 3**self.dims * inner**2 * stage.groups
+        return blocks + self.in_channels * self.stem_width + self.num_classes * self.num_features
 
     @property
     def num_features(self) -> int:
@@ -223,7 +245,7 @@ def _coerced(where: str, value: Any, kind: str) -> Any:
         )
     wanted = {"int": int, "float": float, "bool": bool, "str": str}.get(kind)
     if wanted is not None and (type(value) is not wanted):
-        raise UserError(f"expected {kind}, not {value!r}", where=where)
+        raise UserError(f"expected {kind}, not {_shown(value)}", where=where)
     return value
 
 
@@ -235,7 +257,14 @@ def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 def _positive(name: str, value: Any) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UserError(f"{name} must be a whole number of at least 1, not {value!r}", where=name)
+        raise UserError(f"{name} must be a whole number of at least 1, not {_shown(value)}", where=name)
+    if value >= 2**31:
+        raise UserError(f"{name} is far too large: {_shown(value)}", where=name)
+
+
+def _shown(value: Any) -> str:
+    """A value as a message quotes it: not all of a thousand digits, nor of lists in lists."""
+    return reprlib.repr(value)
 
 
 def _rate(name: str, value: float) -> None:

@@ -19,6 +19,7 @@ from restune.core.files import is_there, user_path
 Rate = float
 _MOST_BYTES = 64 * 1024
 _MOST_VALUES = 10_000
+_MOST_BITS = 128
 
 
 class _Section(BaseModel):
@@ -243,6 +244,8 @@ def _plain_values(text: str, where: str) -> Any:
         value, seen = waiting.pop(), seen + 1
         if seen + len(waiting) > _MOST_VALUES:
             raise UserError(f"a recipe has at most {_MOST_VALUES:,} values, its aliases written out", where=where)
+        if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+            raise UserError(f"a number has more than {_MOST_BITS} bits", where=where, fix="write a smaller one")
         if isinstance(value, dict):
             waiting.extend(value.values())
         elif isinstance(value, list | tuple | set):

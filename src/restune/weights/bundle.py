@@ -18,6 +18,8 @@ from restune.data.preprocess import ImagePreprocess, preprocess_from_dict
 from restune.networks.spec import ResNetSpec
 
 SCHEMA_VERSION = 1
+MAX_HEADER = 16 * 2**20
+"""Bytes of a safetensors header: a hundred times what a network of a thousand tensors needs."""
 HEADER_KEY = "restune"
 TASKS = ("single-label",)
 _KEYS = frozenset(
@@ -88,6 +90,7 @@ def write_bundle(path: Path, state: Mapping[str, Tensor], info: BundleInfo) -> N
 
 def read_info(path: Path) -> BundleInfo | None:
     """What the header says, or None for a safetensors file that is no bundle. Raises UserError on a broken one."""
+    _reject_huge_header(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(HEADER_KEY)
@@ -98,10 +101,22 @@ def read_info(path: Path) -> BundleInfo | None:
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file. Raises UserError on a broken one."""
+    _reject_huge_header(path)
     try:
         return safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
+    except Exception as error:  # shapes and types that torch cannot make end in errors of any kind
         raise _broken(path, error) from error
+
+
+def _reject_huge_header(path: Path) -> None:
+    """The file's first eight bytes say how long its header is; parsing takes many times that."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+    except OSError as error:
+        raise _broken(path, error) from error
+    if size > MAX_HEADER:
+        raise _broken(path, ValueError(f"its header would be {size:,} bytes long"))
 
 
 def _parse(text: str, path: Path) -> BundleInfo:
@@ -128,7 +143,7 @@ def _parse(text: str, path: Path) -> BundleInfo:
             scores=tuple(content["scores"]),
             licence=content["licence"],
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(
             f"this model's header cannot be read ({type(error).__name__}: {error})",
             where=str(path),
@@ -160,13 +175,19 @@ def _reject_unknown(content: Mapping[str, Any], path: Path) -> None:
                 where=str(path),
                 fix="upgrade restune",
             )
-    if not isinstance(content["classes"], list):
-        raise TypeError("classes is no list")
+    kinds = {"classes": list, "scores": list, "training": dict, "name": str, "licence": str, "dtype": str}
+    for key, kind in kinds.items():
+        optional = key in ("name", "licence")
+        if not (isinstance(content[key], kind) or (optional and content[key] is None)):
+            raise TypeError(f"{key} is no {kind.__name__}")
+    if not all(isinstance(score, dict) for score in content["scores"]):
+        raise TypeError("a score is no dict")
 
 
 def _broken(path: Path, error: Exception) -> UserError:
+    reason = next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
     return UserError(
-        f"this safetensors file is damaged or no safetensors file: {str(error).splitlines()[0]}",
+        f"this safetensors file is damaged or no safetensors file: {reason}",
         where=str(path),
         fix="download or save it again",
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,7 +60,7 @@ class Weights:
     def in_channels(self) -> int | None:
         """Input channels of the first convolution."""
         first = self.state.get(_first_convolution(self.state))
-        return None if first is None else first.shape[1]
+        return None if first is None or first.ndim < 2 else first.shape[1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,6 @@ def load_into(network: ResNet, weights: Weights) -> LoadReport:
     """
     own = network.state_dict()
     given = dict(weights.state)
-    _reject_strange_tensors(given, weights.source)
     adapted = _adapt_input(own, given)
     new = [
         name for name in own if name.startswith("fc.") and (name not in given or given[name].shape != own[name].shape)
@@ -170,12 +171,24 @@ def infer_model(weights: Weights) -> str:
         with torch.device("meta"):
             body = ResNet(replace(entry.spec, in_channels=weights.in_channels or 3))
         if _body_shapes(body.state_dict()) == given:
+            _reject_other_head(weights, body.spec)
             return name
     raise UserError(
         "these weights fit no network of the zoo",
         where=weights.source,
         fix="name the network they were made for, as in restune.create_model(NAME, weights=FILE, depths=...)",
     )
+
+
+def _reject_other_head(weights: Weights, spec: ResNetSpec) -> None:
+    """A head's rows are taken for the number of classes, so it had better be this network's head."""
+    head = weights.state.get("fc.weight")
+    if head is not None and (head.ndim != 2 or head.shape[1] != spec.num_features):
+        raise UserError(
+            f"the head fc.weight is {list(head.shape)}, the network makes {spec.num_features} features",
+            where=weights.source,
+            fix="download or save it again",
+        )
 
 
 def _body_shapes(state: StateDict) -> dict[str, tuple[int, ...]]:
@@ -199,9 +212,10 @@ def _read_file(path: Path) -> Weights:
         raise UserError("this is no regular file", where=str(path))
     if path.suffix.lower() == ".safetensors":
         info = bundle.read_info(path)
-        state = _as_float32(unwrap(bundle.read_tensors(path), str(path)))
+        state = _as_float32(unwrap(bundle.read_tensors(path), str(path)), str(path))
         if info is None:
             return Weights(state=state, source=str(path))
+        _reject_lying_spec(info.spec, state, str(path))
         return Weights(
             state=state,
             source=str(path),
@@ -213,7 +227,7 @@ def _read_file(path: Path) -> Weights:
             licence=info.licence,
         )
     if path.suffix.lower() in PICKLE_SUFFIXES:
-        return Weights(state=_as_float32(unwrap(_read_pickle(path), str(path))), source=str(path))
+        return Weights(state=_as_float32(unwrap(_read_pickle(path), str(path)), str(path)), source=str(path))
     raise UserError(
         f"a file ending in {path.suffix!r} holds no weights",
         where=str(path),
@@ -224,7 +238,10 @@ def _read_file(path: Path) -> Weights:
 def _read_pickle(path: Path) -> Any:
     """A torch checkpoint by the reader that builds tensors and plain containers only; no code in it runs."""
     try:
+        _reject_bombs(path)
         return torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except pickle.UnpicklingError as error:
         if "Unsupported" in str(error) or "GLOBAL" in str(error) or "not an allowed global" in str(error):
             raise UserError(
@@ -233,17 +250,20 @@ def _read_pickle(path: Path) -> Any:
                 fix="ask its author for a .safetensors file, or for torch.save(model.state_dict())",
             ) from error
         raise _unreadable(path, error) from error
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-    ) as error:
+    except Exception as error:  # torch's reader lets whatever a broken file provokes escape
         raise _unreadable(path, error) from error
+
+
+def _reject_bombs(path: Path) -> None:
+    """torch.save compresses nothing: a zip that holds more than its own size was made to fill memory."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        held = sum(member.file_size for member in archive.infolist())
+    if held > path.stat().st_size:
+        raise UserError(
+            "this checkpoint is compressed, which torch.save never does", where=str(path), fix="save it again"
+        )
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
@@ -268,16 +288,35 @@ def _read_published(reference: str) -> Weights:
     )
 
 
-def _as_float32(state: StateDict) -> StateDict:
+def _reject_lying_spec(spec: ResNetSpec, state: StateDict, source: str) -> None:
+    """Raise UserError where a header describes a network far larger than its file, before memory is taken for it."""
+    held = sum(tensor.numel() for tensor in state.values())
+    described: float = math.inf
+    if sum(stage.depth for stage in spec.stages) <= len(state):  # else even its outline would take long
+        with suppress(RuntimeError, ValueError, OverflowError), torch.device("meta"):  # sizes beyond torch's numbers
+            described = sum(tensor.numel() for tensor in ResNet(spec).state_dict().values())
+    if described > 2 * held + 2**24:
+        raise UserError(
+            "this model's header describes a network that is far larger than what the file holds",
+            where=source,
+            fix="download or save it again",
+        )
+
+
+def _as_float32(state: StateDict, source: str) -> StateDict:
+    _reject_strange_tensors(state, source)
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
 
 
 def _reject_strange_tensors(given: StateDict, source: str) -> None:
-    """Sparse, quantised, complex and whole-number tensors cannot be weights here."""
+    """Sparse, quantised, complex, whole-number and empty tensors cannot be weights here, nor those that repeat a few
+    numbers to seem large: networks are made as large as the shapes say."""
     for name, tensor in given.items():
         counter = name.endswith("num_batches_tracked")
         if tensor.layout != torch.strided or tensor.is_meta or not (tensor.is_floating_point() or counter):
             raise UserError(f"{name} holds {tensor.dtype} ({tensor.layout}), not plain floats", where=source)
+        if not 0 < tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes():
+            raise UserError(f"{name} is {list(tensor.shape)}, which the file does not hold", where=source)
 
 
 def _first_convolution(state: StateDict) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from restune.core.errors import UserError, did_you_mean, shorten
 from restune.core.files import is_there, user_path
 from restune.data.dataset import DataOptions, Dataset
@@ -78,8 +80,13 @@ def _neighbours(path: Path) -> list[str]:
 
 
 def _reject_repeated_ids(dataset: Dataset) -> None:
-    if len({item.id for item in dataset.items}) == len(dataset.items):
+    hashes = np.sort(np.fromiter(map(hash, dataset.ids()), np.int64, len(dataset)))
+    twice = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+    if not twice:
         return
     seen: set[str] = set()
-    repeated = next(item.id for item in dataset.items if item.id in seen or seen.add(item.id))  # type: ignore[func-returns-value]
-    raise UserError("an item is listed twice", where=f"{dataset.source}: {repeated}", fix="remove one of the two")
+    for name in dataset.ids():
+        if name in seen:
+            raise UserError("an item is listed twice", where=f"{dataset.source}: {name}", fix="remove one of the two")
+        if hash(name) in twice:
+            seen.add(name)

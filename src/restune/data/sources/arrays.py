@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,12 @@ from numpy.typing import NDArray
 
 from restune.core.console import note
 from restune.core.errors import UserError
+from restune.core.machine import memory_bytes
 from restune.data.dataset import ArrayLocation, Dataset, Item
+
+_MOST_EXPANSION = 200
+_SMALL = 64 * 2**20
+"""Bytes that an array may take however well it is compressed: labels in order are nearly nothing."""
 
 
 def open_npz(path: Path) -> Dataset:
@@ -19,15 +25,37 @@ def open_npz(path: Path) -> Dataset:
     Pickled objects inside are refused. Raises UserError.
     """
     try:
+        _reject_bombs(path)
         with np.load(path, allow_pickle=False) as content:
             images = _array(content, ("images", "x"), path)
             labels = _array(content, ("labels", "y"), path)
     except UserError:
         raise
     except Exception as error:  # numpy's reader lets whatever a broken file provokes escape
-        reason = "it holds pickled objects, which are never loaded" if "pickle" in str(error).lower() else str(error)
+        text = next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
+        reason = "it holds pickled objects, which are never loaded" if "pickle" in text.lower() else text
         raise UserError(f"this npz cannot be read: {reason}", where=str(path)) from error
     return from_arrays(images, labels, source=str(path))
+
+
+def _reject_bombs(path: Path) -> None:
+    """Raise UserError for arrays that are larger than memory, or than what their compressed bytes can hold."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    for member in members:
+        if member.file_size > _SMALL + _MOST_EXPANSION * member.compress_size:
+            raise UserError(
+                f"{member.filename} expands more than {_MOST_EXPANSION} times, which no array of images does",
+                where=str(path),
+                fix="save it with numpy.savez, uncompressed, if you trust it",
+            )
+    size, room = sum(member.file_size for member in members), memory_bytes()
+    if size > room:
+        raise UserError(
+            f"these arrays take {size / 2**30:.1f} GiB, this machine has {room / 2**30:.1f}",
+            where=str(path),
+            fix="store the images as files in class folders",
+        )
 
 
 def from_arrays(images: NDArray[Any], labels: NDArray[Any], source: str) -> Dataset:
@@ -49,6 +77,8 @@ def from_arrays(images: NDArray[Any], labels: NDArray[Any], source: str) -> Data
         labels = np.char.decode(labels, "utf-8", "replace")
     if labels.dtype.kind not in "iubUf":
         raise UserError(f"the labels are of type {labels.dtype}", where=source, fix="store whole numbers or strings")
+    if labels.dtype.kind == "U":
+        labels = _as_text(labels, source)
     if labels.dtype.kind == "f":
         raise UserError(
             "the labels are floats",
@@ -64,6 +94,16 @@ def from_arrays(images: NDArray[Any], labels: NDArray[Any], source: str) -> Data
         for row, value in enumerate(labels.tolist())
     )
     return Dataset(items=items, classes=tuple(str(value) for value in values), source=source)
+
+
+def _as_text(labels: NDArray[Any], source: str) -> NDArray[Any]:
+    """The same where every character is one: numpy stores any 32 bits, and text is refused only when it is used."""
+    try:
+        for label in labels.tolist():
+            label.encode()
+    except (ValueError, OverflowError, SystemError) as error:
+        raise UserError("a label holds what is no character", where=source, fix="store the labels anew") from error
+    return labels
 
 
 def _grey_levels(images: NDArray[Any]) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +22,8 @@ SPLIT_FOLDERS = {
     "test": "test",
     "testing": "test",
 }
+_MOST_VISITS = 256
+"""How often links may lead into one and the same folder."""
 _HIDDEN = frozenset({"__macosx", "__pycache__", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir", "lost+found"})
 
 
@@ -35,26 +38,47 @@ def is_image_name(name: str) -> bool:
 
 
 def walk_images(folder: Path) -> Iterator[Path]:
-    """Images under a folder, sorted, hidden names left out. Links are followed, but not back up."""
-    yield from _walk(folder, frozenset())
+    """Images under a folder, sorted, hidden names left out. Links are followed, but not back up.
 
-
-def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
-    try:
-        status = folder.stat()
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise UserError(f"cannot read this folder: {error.strerror}", where=str(folder)) from error
-    here = (status.st_dev, status.st_ino)
-    if here in above:  # a link back up would go round for ever
-        return
-    for entry in entries:
-        if is_hidden(entry.name):
+    Raises UserError for a folder that cannot be read, and for links that lead to one folder over and over.
+    """
+    visits: Counter[_Identity] = Counter()
+    here, entries = _look_into(folder)
+    open_folders: list[tuple[_Identity, Iterator[os.DirEntry[str]]]] = [(here, entries)]  # from the outermost in
+    while open_folders:
+        entry = next(open_folders[-1][1], None)
+        if entry is None:
+            open_folders.pop()
+        elif is_hidden(entry.name):
             continue
-        if _is_folder(entry):
-            yield from _walk(Path(entry.path), above | {here})
+        elif _is_folder(entry):
+            here, entries = _look_into(Path(entry.path))
+            if any(here == above for above, _ in open_folders):  # a link back up would go round for ever
+                continue
+            visits[here] += 1
+            if visits[here] > _MOST_VISITS:
+                raise UserError(
+                    f"links lead to this folder more than {_MOST_VISITS} times",
+                    where=entry.path,
+                    fix="remove links between folders that lead to each other",
+                )
+            open_folders.append((here, entries))
         elif is_image_name(entry.name):
             yield Path(entry.path)
+
+
+_Identity = tuple[int, int]
+"""A folder's device and inode."""
+
+
+def _look_into(folder: Path) -> tuple[_Identity, Iterator[os.DirEntry[str]]]:
+    try:
+        status = folder.stat()
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"cannot read this folder: {error.strerror}", where=str(folder)) from error
+    return (status.st_dev, status.st_ino), iter(entries)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

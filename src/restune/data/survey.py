@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from torch import Tensor
 
 from restune.core.console import progress
 from restune.core.machine import cpu_count, memory_bytes
-from restune.data.ahead import ahead
+from restune.data.ahead import ahead_in_groups
 from restune.data.dataset import Item
 from restune.data.decode import DecodeError, decode_image
 from restune.data.preprocess import ImagePreprocess
 from restune.data.resize import resize_and_crop
 
+Result = TypeVar("Result")
+
+_SAMPLE = 64
+_QUICK_SECONDS = 0.0005
+"""Threads that decode images quicker than this are slower than none."""
 MEMORY_SHARE = 0.25
 """Of the machine's memory, what pixels may take."""
 
@@ -92,9 +98,8 @@ def survey(
             return reason or type(error).__name__
         return pixels.contiguous() if room.take(pixels.numel()) else None
 
-    workers = workers or cpu_count()
     with progress("reading", len(items)) as advance:
-        for item, result in zip(items, ahead(look, items, workers, depth=64 * workers), strict=True):
+        for item, result in zip(items, _looks(look, items, workers or cpu_count()), strict=True):
             if isinstance(result, str):
                 found.unreadable[item.id] = result
             elif result is not None:
@@ -120,3 +125,13 @@ class _Room:
             self.left -= size
             self.is_full = self.is_full or self.left < 0
             return not self.is_full
+
+
+def _looks(look: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+    """Each item's look, in order: by threads, unless the first few show that items are so small that threads would
+    mostly wait for the interpreter."""
+    started = time.perf_counter()
+    for item in items[:_SAMPLE]:
+        yield look(item)
+    is_quick = time.perf_counter() - started < _QUICK_SECONDS * _SAMPLE
+    yield from ahead_in_groups(look, items[_SAMPLE:], 0 if is_quick else workers, 16)

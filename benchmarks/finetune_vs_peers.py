@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="a case: frozen-resnet18, thawed-resnet50, frozen-resnet56, ...")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the frozen peers")
+    parser.add_argument("--contender", action="append", choices=list(CONTENDERS), help="only these; may be repeated")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
@@ -49,7 +50,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         for name, case in _cases(options, Path(made)):
             if options.only in name:
-                _compare(name, case, options.rounds, Path(made))
+                _compare(name, case, options, Path(made))
 
 
 def _cases(options: argparse.Namespace, made: Path) -> list[tuple[str, Case]]:
@@ -69,9 +70,10 @@ def _cases(options: argparse.Namespace, made: Path) -> list[tuple[str, Case]]:
     return [*cases, ("frozen-resnet56", small), ("thawed-resnet56", replace(small, epochs=3, freeze=False))]
 
 
-def _compare(name: str, case: Case, rounds: int, made: Path) -> None:
+def _compare(name: str, case: Case, options: argparse.Namespace, made: Path) -> None:
     """All contenders in turns; prints medians, ranges, ratios and paired differences."""
-    contenders = [key for key in CONTENDERS if case.freeze or key not in FROZEN_ONLY]
+    rounds, asked = options.rounds, options.contender or list(CONTENDERS)
+    contenders = [key for key in asked if case.freeze or key not in FROZEN_ONLY]
     outcomes: dict[str, list[dict]] = {key: [] for key in contenders}
     for number in range(rounds):
         for key in contenders:
@@ -85,16 +87,17 @@ def _compare(name: str, case: Case, rounds: int, made: Path) -> None:
         else "the last epoch, validation included"
     )
     print(f"\n{name} at {case.size}, batch {case.batch}: {what}; medians of {rounds}")
-    ours = statistics.median(outcome[measure] for outcome in outcomes[OURS])
+    first = OURS if OURS in outcomes else contenders[0]
+    ours = statistics.median(outcome[measure] for outcome in outcomes[first])
     for key in contenders:
         values = [outcome[measure] for outcome in outcomes[key]]
         median = statistics.median(values)
         correct = np.array(outcomes[key][-1]["correct"])
-        line = f"  {key:24}{median:8.2f} s ({min(values):.2f} to {max(values):.2f})  over restune {median / ours:6.2f}"
+        line = f"  {key:24}{median:8.2f} s ({min(values):.2f} to {max(values):.2f})  over {first} {median / ours:6.2f}"
         if WARM in outcomes:
             line += f"  over warm {median / statistics.median(o[measure] for o in outcomes[WARM]):6.1f}"
-        low, high = bootstrap(np.array(outcomes[OURS][-1]["correct"]), correct)
-        print(line + f"  accuracy {correct.mean():.2%}  restune better by {low:+.1%} to {high:+.1%}", flush=True)
+        low, high = bootstrap(np.array(outcomes[first][-1]["correct"]), correct)
+        print(line + f"  accuracy {correct.mean():.2%}  {first} better by {low:+.1%} to {high:+.1%}", flush=True)
 
 
 def bootstrap(one: np.ndarray, other: np.ndarray, draws: int = 10_000) -> tuple[float, float]:

@@ -254,3 +254,21 @@ def test_a_read_only_folder(data, tmp_path):
     (tmp_path / "runs").write_text("")
     with pytest.raises(restune.UserError, match=f"cannot write one: {os.strerror(errno.ENOTDIR)}"):
         restune.train(data, out=tmp_path / "runs" / "one", set=SETTINGS, **SMALL)
+
+
+def test_two_processes_do_not_work_on_one_run(data, tmp_path, monkeypatch):
+    """The second is refused while the first is at work; what a killed one left behind stops nobody."""
+    refused = []
+
+    def begin_again(_trainer):
+        command = [sys.executable, "-m", "restune", "train", str(data), "--out", str(tmp_path / "run"), "--resume"]
+        refused.append(subprocess.run(command, capture_output=True, text=True, timeout=120, check=False))
+
+    stop_after(monkeypatch, 3, begin_again)
+    run = restune.train(data, out=tmp_path / "run", set={**SETTINGS, "optimizer.accumulate": 1}, **SMALL)
+    assert refused[0].returncode == 2
+    assert "another process is working in this folder" in refused[0].stderr
+    assert not (run.out / ".lock").exists()
+    (tmp_path / "left").mkdir()
+    (tmp_path / "left" / ".lock").touch()
+    restune.train(data, out=tmp_path / "left", resume=True, set=SETTINGS, **SMALL)

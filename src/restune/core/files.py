@@ -58,6 +58,34 @@ def written_whole(destination: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def sole_user(folder: Path) -> Iterator[None]:
+    """Within this block no other process has the folder: two that write one run would ruin it. Raises UserError.
+
+    The system frees the lock of a process that is killed. Where a file system knows no locks there is none.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            "another process is working in this folder",
+            where=str(folder),
+            fix="wait until it has ended, or name another folder with --out",
+        ) from None
+    except (OSError, NotImplementedError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+        with suppress(OSError):
+            (folder / ".lock").unlink(missing_ok=True)
+
+
 def write_bytes(destination: Path, content: bytes) -> None:
     """Write `content` to `destination` atomically."""
     with written_whole(destination) as temporary:

@@ -63,6 +63,7 @@ class TrainingBatches:
         limit: an epoch ends after so many batches, for a try; None for all.
         part: which positions of a batch this process makes; all by default.
         mixes: whether each item is mixed with the one before it, which a part then holds too.
+        pins: whether images go to memory that a GPU copies from while it computes.
     """
 
     items: Sequence[Item]
@@ -78,6 +79,7 @@ class TrainingBatches:
     limit: int | None = None
     part: Callable[[range], range] = _whole
     mixes: bool = False
+    pins: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size > len(self.items):
@@ -119,6 +121,7 @@ class TrainingBatches:
         items = tuple(self.items[int(index)] for index in order[list(positions)])
         place = Place(seed=self.seed, epoch=epoch, positions=positions, step=step)
         images = augment_pixels(self._crops(items, place), self.augment, place)
+        images = images.pin_memory() if self.pins else images
         targets = torch.tensor([item.target for item in items])
         return TrainingBatch(images, targets, items, place, time.thread_time() - started, lead)
 

@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from restune.core import console
 from restune.core.allocator import freed_memory_kept
 from restune.core.console import command_started, note, quiet
 from restune.core.errors import UserError
-from restune.core.files import user_path, write_text
+from restune.core.files import sole_user, user_path, write_text
 from restune.core.interrupt import Interrupted, Terminated
 from restune.data.augment import Augment
 from restune.data.batches import TrainingBatches
@@ -83,7 +84,8 @@ def perform(
         with quiet(console.is_quiet() or not world.is_main):
             folder, continues = _agreed_folder(verb, out, world, resume=resume)
             try:
-                return _perform(verb, data, recipe, data_options, folder, world, continues, accept_changes)
+                with sole_user(folder) if world.is_main else nullcontext():
+                    return _perform(verb, data, recipe, data_options, folder, world, continues, accept_changes)
             except (KeyboardInterrupt, Terminated) as error:
                 if isinstance(error, Interrupted):
                     raise
@@ -252,6 +254,7 @@ def _trainer(setting: Setting, network: ResNet, augment: Augment, looked: Survey
         limit=2 if recipe.smoke else None,
         part=world.share,
         mixes=bool(recipe.mixup or recipe.cutmix),
+        pins=network.fc.weight.device.type == "cuda",
     )
     device = network.fc.weight.device
 

@@ -1,0 +1,91 @@
+"""Training on a GPU, where there is one."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import restune
+from restune.training.decide import decide
+from restune.training.recipe import Recipe
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+
+OPTIONS = {"model": "resnet8", "image_size": 16, "epochs": 3, "batch_size": 8, "device": "cuda"}
+SETTINGS = {"spec.width": 8, "spec.depths": [1, 1], "ema.decay": 0.9}
+
+
+@pytest.fixture
+def data(tmp_path):
+    random = np.random.default_rng(0)
+    for name, least in (("bright", 120), ("dark", 0)):
+        folder = tmp_path / "data" / name
+        folder.mkdir(parents=True)
+        for number in range(30):
+            pixels = random.integers(least, least + 130, (18, 18, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number:02d}.png")
+    return tmp_path / "data"
+
+
+def test_decisions():
+    recipe, decisions = decide(Recipe(), torch.device("cuda"))
+    assert recipe.memory_format == "channels-last"
+    assert recipe.precision == ("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32")
+    assert all(decision.reason for decision in decisions)
+
+
+def test_a_run_learns_as_on_the_cpu(data, tmp_path):
+    """float32 on both: the same items and augmentation, so losses that differ by rounding."""
+    runs = {
+        device: restune.train(
+            data, out=tmp_path / device, precision="fp32", set=SETTINGS, **{**OPTIONS, "device": device}
+        )
+        for device in ("cuda", "cpu")
+    }
+    lines = {
+        device: [json.loads(line)["train_loss"] for line in (run.out / "metrics.jsonl").open()]
+        for device, run in runs.items()
+    }
+    assert lines["cuda"] == pytest.approx(lines["cpu"], abs=2e-2)
+    assert restune.evaluate(runs["cuda"].out, data, device="cpu").accuracy > 0.9
+
+
+@pytest.mark.parametrize("freeze", ["all", 1, "auto", "none"])
+def test_fine_tuning(data, tmp_path, freeze):
+    start = restune.train(data, out=tmp_path / "start", set=SETTINGS, **OPTIONS)
+    options = {"epochs": 4, "batch_size": 8} if freeze != "all" else {}
+    run = restune.finetune(
+        data, weights=start.out, freeze=freeze, image_size=16, device="cuda", out=tmp_path / "run", **options
+    )
+    assert run.result["val"]["accuracy"] > 0.9
+
+
+def test_a_stopped_run_goes_on(data, tmp_path):
+    """Kernels may add in another order, so losses are compared, not bits."""
+    whole = restune.train(data, out=tmp_path / "whole", set=SETTINGS, **OPTIONS)
+    restune.train(data, out=tmp_path / "run", set=SETTINGS, **OPTIONS)
+    for name in ("result.json", "model.safetensors"):
+        (tmp_path / "run" / name).unlink()
+    newest = max((tmp_path / "run" / "checkpoints").iterdir())
+    for file in newest.iterdir():
+        file.unlink()
+    newest.rmdir()
+    resumed = restune.train(data, out=tmp_path / "run", resume=True, set=SETTINGS, **OPTIONS)
+    assert resumed.result["resumed_from_step"] > 0
+    losses = [
+        [json.loads(line)["train_loss"] for line in (run.out / "metrics.jsonl").open()] for run in (whole, resumed)
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=2e-2)
+
+
+def test_predicting(data, tmp_path):
+    run = restune.train(data, out=tmp_path / "run", set=SETTINGS, **OPTIONS)
+    photo = next((data / "dark").iterdir())
+    on_gpu = restune.load(run.out, device="cuda").predict(photo)[0]
+    on_cpu = restune.load(run.out, device="cpu").predict(photo)[0]
+    assert on_gpu.label == on_cpu.label
+    assert on_gpu.probability == pytest.approx(on_cpu.probability, abs=1e-2)

@@ -260,8 +260,9 @@ def _restune(case: Case, options: dict) -> Outcome:
     seconds = time.perf_counter() - started
     labels = [found.label for found in run.model.predict(validation_files(case))]
     correct = [label == path.parent.name for label, path in zip(labels, validation_files(case), strict=True)]
-    timings = (case.out / "run" / "timings.jsonl").read_text().splitlines()
-    last = 0.0 if case.freeze else json.loads(timings[-1])["seconds"]  # a solved head has no epochs
+    last = 0.0
+    if options["freeze"] == "none":
+        last = json.loads((case.out / "run" / "timings.jsonl").read_text().splitlines()[-1])["seconds"]
     return Outcome(seconds=seconds, epoch_seconds=last, correct=correct)
 
 

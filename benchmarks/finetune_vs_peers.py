@@ -81,11 +81,13 @@ def _compare(name: str, case: Case, options: argparse.Namespace, made: Path) -> 
             cache = made / f"{name}-{number}-cache"  # of this round's cold run, found again by the warm one
             outcomes[key].append(_in_process(key, replace(case, out=out), cache))
     measure = "seconds" if case.freeze else "epoch_seconds"
-    what = (
-        f"{case.epochs} epochs' worth, from call to saved model"
-        if case.freeze
-        else "the last epoch, validation included"
-    )
+    what = "the last epoch, validation included"
+    if case.freeze:
+        what = f"{EPOCHS} epochs' worth, from call to saved model"
+        for outcome in (outcome for several in outcomes.values() for outcome in several):
+            outcome["seconds"] += (EPOCHS - case.epochs) * outcome["epoch_seconds"]
+        if case.epochs < EPOCHS:
+            what += f" ({case.epochs} made, the others counted at the last one's time)"
     print(f"\n{name} at {case.size}, batch {case.batch}: {what}; medians of {rounds}")
     first = OURS if OURS in outcomes else contenders[0]
     ours = statistics.median(outcome[measure] for outcome in outcomes[first])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import signal
 import subprocess
@@ -53,17 +54,18 @@ def stop_after(monkeypatch, steps, action):
     monkeypatch.setattr(Trainer, "_step", step)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_step_and_writes_all(data, tmp_path, monkeypatch, number):
+@pytest.mark.parametrize(("number", "after"), [(signal.SIGINT, 7), (signal.SIGTERM, 5), (signal.SIGTERM, 6)])
+def test_a_signal_ends_the_step_and_writes_all(data, tmp_path, monkeypatch, number, after):
+    """Within an epoch of 6 steps, at its last step, and at the first of the next."""
     whole = restune.train(data, out=tmp_path / "whole", set=SETTINGS, **SMALL)
     with monkeypatch.context() as patch:
-        stop_after(patch, 7, lambda _trainer: os.kill(os.getpid(), number))
+        stop_after(patch, after, lambda _trainer: os.kill(os.getpid(), number))
         with pytest.raises(Interrupted) as raised:
             restune.train(data, out=tmp_path / "run", set=SETTINGS, **SMALL)
     assert raised.value.number == number
-    assert checkpoint.checkpoints(tmp_path / "run" / "checkpoints")[-1].name.endswith("step-00000008")
+    assert checkpoint.checkpoints(tmp_path / "run" / "checkpoints")[-1].name.endswith(f"step-{after + 1:08d}")
     resumed = restune.train(data, out=tmp_path / "run", resume=True, set=SETTINGS, **SMALL)
-    assert resumed.result["resumed_from_step"] == 8
+    assert resumed.result["resumed_from_step"] == after + 1
     assert all(torch.equal(value, tensors(whole)[name]) for name, value in tensors(resumed).items())
     assert (whole.out / "metrics.jsonl").read_bytes() == (resumed.out / "metrics.jsonl").read_bytes()
 
@@ -204,12 +206,19 @@ def test_changes_are_noticed(data, tmp_path, monkeypatch, change):
 
 
 def test_a_clock_set_back_changes_nothing(data, tmp_path, monkeypatch):
-    """Neither checkpoints by minutes nor a budget look at the time of day."""
-    past = time.time() - 1e6
-    monkeypatch.setattr(time, "time", lambda: past)
-    run = restune.train(data, out=tmp_path / "run", set={**SETTINGS, "checkpoint.every_minutes": 0.001}, **SMALL)
-    assert run.result["epochs"] == 4
-    assert run.result["seconds"] > 0
+    """Neither checkpoints by minutes nor a budget look at the time of day, which here runs backwards."""
+    backwards = itertools.count(time.time(), -1000)
+    monkeypatch.setattr(time, "time", lambda: next(backwards))
+    settings = {**SETTINGS, "checkpoint.every_steps": None, "checkpoint.every_minutes": 1e-6}
+    amid = []
+    original = checkpoint.write_checkpoint
+    monkeypatch.setattr(checkpoint, "write_checkpoint", lambda f, s: (amid.append(s.batches), original(f, s))[1])
+    options = {key: value for key, value in SMALL.items() if key != "epochs"}
+    started = time.perf_counter()
+    run = restune.train(data, out=tmp_path / "run", set=settings, time="8s", **options)
+    assert 4 < time.perf_counter() - started < 20
+    assert run.result["epochs"] > 1
+    assert any(amid)
 
 
 def test_checkpoints_by_minutes_are_written_beside_the_training(data, tmp_path, monkeypatch):
@@ -272,3 +281,41 @@ def test_two_processes_do_not_work_on_one_run(data, tmp_path, monkeypatch):
     (tmp_path / "left").mkdir()
     (tmp_path / "left" / ".lock").touch()
     restune.train(data, out=tmp_path / "left", resume=True, set=SETTINGS, **SMALL)
+
+
+def test_a_batch_that_would_not_fit_is_parted_before_the_first_step(data, tmp_path, monkeypatch, capsys):
+    from restune.training import memory
+
+    start = restune.train(data, out=tmp_path / "start", set=SETTINGS, **SMALL)
+    options = {"freeze": "none", "epochs": 2, "batch_size": 8, "image_size": 16, "precision": "fp32", "threads": 1}
+    whole = restune.finetune(data, weights=start.out, out=tmp_path / "whole", set={"keep_statistics": True}, **options)
+    each = memory.kept_bytes_an_item(start.model.module, start.model.preprocess, bf16=False, freeze="none")
+    monkeypatch.setattr(memory, "memory_bytes", lambda: int(3.5 * each / memory._SHARE["cpu"]))
+    capsys.readouterr()
+    parts = restune.finetune(data, weights=start.out, out=tmp_path / "parts", set={"keep_statistics": True}, **options)
+    assert "micro_batch: 3 (8 items keep " in capsys.readouterr().err
+    assert "micro_batch: 3" in (parts.out / "recipe.yaml").read_text()
+    for name, value in tensors(whole).items():
+        assert torch.allclose(value, tensors(parts)[name], atol=1e-5), name
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's /proc")
+def test_what_an_item_keeps_is_what_the_process_grows_by():
+    """Against the system's own count, in a process of its own: the loss is held, so all that backward needs is."""
+    script = """
+import torch, restune
+from pathlib import Path
+from restune.data.preprocess import ImagePreprocess
+from restune.training.memory import kept_bytes_an_item
+def held():
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+    return int(line.split()[1]) * 1024
+network = restune.create_model("resnet18", num_classes=10).to(memory_format=torch.channels_last).train()
+one = torch.randn(32, 3, 128, 128).contiguous(memory_format=torch.channels_last)
+network(one[:2]).sum().backward()
+before = held()
+loss = network(one).sum()
+print((held() - before) / 32 / kept_bytes_an_item(network, ImagePreprocess(crop=128), bf16=False, freeze="none"))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    assert 0.75 < float(done.stdout) < 1.5

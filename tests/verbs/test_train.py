@@ -8,6 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 
@@ -237,6 +238,10 @@ def test_no_validation_keeps_the_last_weights(shapes, tmp_path):
     run = restune.train(shapes, out=tmp_path / "run", val=0, set=QUICK, **SMALL)
     assert run.result["val"] is None
     assert run.result["items"] == {"train": 40}
+    assert run.result["best_epoch"] is None
+    last = max((run.out / "checkpoints").iterdir())
+    kept = safetensors.torch.load_file(last / "tensors.safetensors")
+    assert all(torch.equal(value, kept[f"network:{name}"]) for name, value in tensors(run).items())
 
 
 MISTAKES = {

@@ -60,7 +60,7 @@ Weights = Annotated[
 
 def on_all_verbs(
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
-    seed: Annotated[int, typer.Option(help="For whatever is drawn at random.", min=0)] = 0,
+    seed: Annotated[int | None, typer.Option(help="For whatever is drawn at random.", min=0)] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object as the last line; all else on standard error.")
     ] = False,
@@ -193,7 +193,7 @@ def training_options(options: dict[str, Any]) -> dict[str, Any]:
     named = {key: value.value if isinstance(value, StrEnum) else value for key, value in taken.items()}
     device = options.pop("device")
     seed = options.pop("seed")
-    return {**named, "device": None if device == Device.auto else device.value, "seed": seed or None}
+    return {**named, "device": None if device == Device.auto else device.value, "seed": seed}
 
 
 def share_or_path(text: str | None) -> float | str | None:

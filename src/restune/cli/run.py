@@ -22,6 +22,8 @@ from restune.core import console
 from restune.core.errors import UserError
 from restune.core.interrupt import Interrupted, Terminated, raise_terminated
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 @contextmanager
 def verb(quiet: bool) -> Iterator[None]:
@@ -40,31 +42,34 @@ def verb(quiet: bool) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
     except Interrupted as error:
-        print(f"{error}\nto go on: {_command_to_go_on(error.folder)}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":
+            print(f"{error}\n{_how_to_go_on(error.folder)}", file=sys.stderr)
         raise typer.Exit(128 + error.number) from None
     except (KeyboardInterrupt, Terminated) as error:
         by_hand = isinstance(error, KeyboardInterrupt)
         print("interrupted" if by_hand else "terminated", file=sys.stderr)
         raise typer.Exit(130 if by_hand else 143) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EIO):
-            raise
-        print(f"error: the results cannot be written: {error.strerror}", file=sys.stderr)
-        raise typer.Exit(2) from None
     except (typer.Exit, typer.Abort):
         raise
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            print(f"error: the results cannot be written: {error.strerror}", file=sys.stderr)
+            raise typer.Exit(2) from None
         traceback.print_exc()
         print("error: this is a fault of restune's; please report it with the lines above", file=sys.stderr)
         raise typer.Exit(1) from None
 
 
-def _command_to_go_on(folder: Path) -> str:
+def _how_to_go_on(folder: Path) -> str:
     """The command that was run, made to go on with the run's folder."""
+    if sys.argv[1:2] not in (["train"], ["finetune"]):
+        return "to begin again: run the same command"
+    if "WORLD_SIZE" in os.environ:
+        return "to go on: the same torchrun command, with --resume"
     words = [word for word in sys.argv[1:] if word != "--resume"]
     if not any(word == "--out" or word.startswith("--out=") for word in words):
         words += ["--out", str(folder)]
-    return shlex.join(["restune", *words, "--resume"])
+    return "to go on: " + shlex.join(["restune", *words, "--resume"])
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_where: Any, **_more: Any) -> None:

@@ -27,6 +27,11 @@ def memory_bytes() -> int:
     return min(total, int(text)) if text.isdigit() else total
 
 
+def local_processes() -> int:
+    """Processes of one run that share this machine, as torchrun says; 1 without it."""
+    return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 def has_fast_bf16() -> bool:
     """Whether this processor multiplies bf16 in hardware; elsewhere it is emulated, tens of times slower."""
     try:

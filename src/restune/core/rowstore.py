@@ -13,6 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,8 @@ class RowStore:
             for row, key in enumerate(keys):
                 self.places.setdefault(key, (len(self.segments), row))
             self.segments.append(rows)
-        os.utime(self.folder)  # when it was last used: what is pruned first
+        with suppress(OSError):  # another's cache may be read, too
+            os.utime(self.folder)  # when it was last used: what is pruned first
 
     def add(self, keys: Sequence[bytes], rows: Floats) -> None:
         """Write rows as one segment. Raises UserError where that cannot be."""

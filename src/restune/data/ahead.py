@@ -61,7 +61,7 @@ def _awaited(future: Future[Result]) -> Result:
         try:
             return future.result(timeout=STALL_SECONDS)
         except TimeoutError:
-            if future.done():  # the work's own error, not the wait's
-                raise
+            if future.done():  # it came at the last moment, or the error is the work's own
+                return future.result()
             waited += STALL_SECONDS
             warn(f"no data has come for {waited} s: is the disk or the network share stuck?")

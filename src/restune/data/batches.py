@@ -16,6 +16,7 @@ from restune.core.streams import generator
 from restune.data.ahead import ahead
 from restune.data.augment import Augment, Place, augment_pixels, random_crops
 from restune.data.dataset import Item
+from restune.data.decode import DecodeError
 from restune.data.preprocess import ImagePreprocess
 from restune.data.survey import Survey, inference_crop, read_pixels
 
@@ -145,4 +146,13 @@ class TrainingBatches:
 
     def _whole(self, item: Item) -> Tensor:
         kept = self.survey.pixels.get(item.id)
-        return read_pixels(item, self.preprocess.channels, self.store_size) if kept is None else kept
+        if kept is not None:
+            return kept
+        try:
+            return read_pixels(item, self.preprocess.channels, self.store_size)
+        except (DecodeError, OSError, ValueError, MemoryError) as error:
+            raise UserError(
+                f"an item that could be read before cannot be now: {error}",
+                where=item.id,
+                fix="restore it; the run goes on from its last checkpoint with --resume",
+            ) from error

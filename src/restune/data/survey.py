@@ -11,7 +11,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from restune.core.console import progress
-from restune.core.machine import cpu_count, memory_bytes
+from restune.core.machine import cpu_count, local_processes, memory_bytes
 from restune.data.ahead import ahead_in_groups
 from restune.data.dataset import Item
 from restune.data.decode import DecodeError, decode_image
@@ -24,7 +24,7 @@ _SAMPLE = 64
 _QUICK_SECONDS = 0.0005
 """Threads that decode images quicker than this are slower than none."""
 MEMORY_SHARE = 0.25
-"""Of the machine's memory, what pixels may take."""
+"""Of the machine's memory, what pixels of all its processes may take."""
 
 
 @dataclass
@@ -87,7 +87,7 @@ def survey(
     """
     found = Survey(cropped=crop_once)
     started = time.perf_counter()
-    room = _Room(memory_bytes() * MEMORY_SHARE if in_memory else 0)
+    room = _Room(memory_bytes() * MEMORY_SHARE / local_processes() if in_memory else 0)
     crop_for = preprocess if crop_once else None
 
     def look(item: Item) -> Tensor | str | None:

@@ -142,6 +142,7 @@ class FeatureCache:
         self.preprocess, self.cut, self.bf16, self.on_disk = preprocess, cut, bf16, on_disk
         self.device = device or torch.device("cpu")
         self.computed = 0
+        self.seconds_an_item: float | None = None
         self._known_keys: dict[str, bytes | str] = {}
         self._kept: dict[str, dict[bytes, Tensor]] = {}  # by table, where nothing is kept on disk
         self.batch_size, self.workers = batch_size, cpu_count() if workers is None else workers
@@ -201,6 +202,7 @@ class FeatureCache:
         self, wanted: Sequence[tuple[bytes, Item]], view: View | None, store: RowStore | None
     ) -> tuple[dict[bytes, Tensor], dict[bytes, str]]:
         """Compute rows and write them to the store, segment by segment; without one they are returned."""
+        started = time.perf_counter()
         fresh: dict[bytes, Tensor] = {}
         broken: dict[bytes, str] = {}
         held: list[tuple[bytes, Tensor]] = []
@@ -223,7 +225,20 @@ class FeatureCache:
                         flush()
                 advance(len(part))
         flush()
+        if wanted:
+            self.seconds_an_item = (time.perf_counter() - started) / len(wanted)
         return fresh, broken
+
+    def time_an_item(self, items: Sequence[Item]) -> float:
+        """Seconds that a row takes to compute; one batch is, and thrown away, where none had to be so far."""
+        if self.seconds_an_item is None:
+            started = time.perf_counter()
+            part = [(bytes([0] * 16), item) for item in items[: self.batch_size]]
+            made = _batch_maker(self.preprocess, None)(part)
+            if made.pixels is not None:
+                self._run(made.pixels)
+            self.seconds_an_item = (time.perf_counter() - started) / max(1, len(part))
+        return self.seconds_an_item
 
     def _run(self, pixels: Tensor) -> Tensor:
         with (

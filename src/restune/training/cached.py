@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from restune.core.console import note
+from restune.core.errors import UserError
 from restune.core.files import cache_folder
 from restune.data.ahead import ahead
 from restune.data.augment import Augment, Place
@@ -85,7 +86,8 @@ def cached_batches(
     augmented = augment != Augment(repeats=augment.repeats)
     views = recipe.views or (max(1, round(epochs / _EPOCHS_A_VIEW)) if augmented else 1)
     device = network.fc.weight.device
-    changes_pixels = bool(recipe.mixup or recipe.cutmix or recipe.augment.erase)
+    changes_pixels = bool(recipe.mixup or recipe.cutmix or recipe.augment.erase or recipe.store_size)
+    changes_pixels |= augment.repeats > 1  # whose copies would all be one view
     if not recipe.cache or cut == "none" or epochs <= views or changes_pixels or device.type != "cpu":
         return None
     needed = _bytes_an_item(network, preprocess, cut) * (len(batches.items) * views + len(val or ()))
@@ -99,6 +101,9 @@ def cached_batches(
     shown = [View(augment=augment, seed=recipe.seed, number=number) for number in range(1, views + 1)]
     tables = [cache.of(batches.items, view) for view in (shown if augmented else [None])]
     held_out = cache.of(val.items) if val is not None else None
+    for table in [*tables, *([held_out] if held_out else [])]:
+        for name, reason in table.failures.items():  # rows and targets would no longer pair
+            raise UserError(f"an item can no longer be read: {reason}", where=name, fix="restore it, or start anew")
     computed = sum(table.computed for table in tables) + (held_out.computed if held_out else 0)
     looks = f"{len(tables)} augmented views" if augmented else "the inference view"
     note(f"the frozen part is computed once for {looks}: {computed} rows, {needed / 2**20:.0f} MiB")

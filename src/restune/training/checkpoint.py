@@ -33,11 +33,15 @@ class TrainState:
         phase: index into the run's phases.
         phase_score: the best score when this phase began.
         phase_loss: the validation loss then.
+        phase_step: the steps taken then.
+        rate: the last learning rate.
+        views: of each item whose features under the frozen layers are kept, in this phase; 0 for none.
         val_loss: the last one.
         best_score: of the monitored metric, None before the first validation.
         best_epoch, best_step: when it was reached.
         stale_epochs: since the best.
         seconds: trained so far.
+        aside: of these, what was no epoch.
         images: seen so far.
         epoch_loss: sum of losses in the epoch so far.
         micro_batch: items computed at a time, where a whole batch did not fit in memory.
@@ -51,12 +55,16 @@ class TrainState:
     phase: int = 0
     phase_score: float | None = None
     phase_loss: float | None = None
+    phase_step: int = 0
+    rate: float = 0.0
+    views: int | None = None
     val_loss: float | None = None
     best_score: float | None = None
     best_epoch: int | None = None
     best_step: int | None = None
     stale_epochs: int = 0
     seconds: float = 0.0
+    aside: float = 0.0
     images: int = 0
     epoch_loss: float = 0.0
     micro_batch: int | None = None

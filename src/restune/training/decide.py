@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import torch
 
-from restune.core.machine import cpu_count, has_fast_bf16
+from restune.core.machine import cpu_count, has_fast_bf16, local_processes
 from restune.training.recipe import Recipe
 
 
@@ -42,7 +41,7 @@ def decide(recipe: Recipe, device: torch.device) -> tuple[Recipe, list[Decision]
             settle("memory_format", "channels-last", "oneDNN's convolutions read and write it without reordering")
     if recipe.compile == "auto":
         settle("compile", "no", "compiling takes longer than it saves, unless asked for with compile=yes")
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    processes = local_processes()
     cores, reason = max(1, cpu_count() // processes), "one a core" if processes == 1 else "the cores, shared out"
     if recipe.threads is None:
         settle("threads", cores, reason)

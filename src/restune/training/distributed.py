@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from restune.core.errors import UserError
 
-_PATIENCE = timedelta(minutes=10)
-"""How long a process waits for the others before it takes them for lost."""
+_PATIENCE = timedelta(minutes=30)
+"""How long a process waits for the others' work; one that has died is noticed at once."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,13 @@ class World:
         numbers = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(numbers)
         return [float(number) for number in numbers]
+
+    @torch.no_grad()
+    def from_main(self, tensors: Sequence[Tensor]) -> None:
+        """Give all processes the first one's tensors."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
 
     @torch.no_grad()
     def average(self, tensors: Sequence[Tensor]) -> None:

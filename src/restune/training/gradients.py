@@ -50,8 +50,11 @@ class Gradients:
         self.network, self.objective, self.preprocess = network, objective, preprocess
         self.recipe, self.world = recipe, world
         self.device = network.fc.weight.device
-        self.micro_batch: int | None = None
+        part = len(world.share(range(recipe.batch_size)))
+        small = recipe.micro_batch is not None and recipe.micro_batch < part
+        self.micro_batch: int | None = recipe.micro_batch if small else None
         self.path = _Above(network)
+        self.group = 1
         self.renew()
 
     def renew(self) -> None:
@@ -59,7 +62,7 @@ class Gradients:
         self.engine = self.world.wrapped(self.path)
 
     def add(
-        self, batch: TrainingBatch, earlier: Sequence[TrainingBatch], cut: str | int | None, *, last: bool
+        self, batch: TrainingBatch, earlier: Sequence[TrainingBatch], cut: str | int | None, *, group: int, last: bool
     ) -> float:
         """Add a batch's gradients. Returns this process's share of the batch's mean loss.
 
@@ -69,15 +72,23 @@ class Gradients:
         Args:
             earlier: batches since the last step of the optimiser.
             cut: where the frozen layers end whose features the batch holds in the place of images.
+            group: batches that are averaged for a step.
             last: whether the optimiser steps next, and processes exchange what they gathered.
         """
-        self.path.cut = cut
+        self.path.cut, self.group = cut, group
         while True:
             try:
                 return self._forward_and_back(batch, exchange=last)
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error) or self.world.size > 1:
+                if not _is_out_of_memory(error):
                     raise
+                if self.world.size > 1:
+                    size = max(1, (self.micro_batch or len(batch.items)) // 2)
+                    raise UserError(
+                        "a process's part of a batch does not fit in memory",
+                        where="--batch-size",
+                        fix=f"compute it in parts with --set micro_batch={size}, or use a smaller batch",
+                    ) from error
             self._halve(self.micro_batch or len(batch.items))
             for parameter in self.network.parameters():
                 parameter.grad = None
@@ -106,7 +117,7 @@ class Gradients:
                 logits = self.engine(images)
             loss = self.objective.loss(logits, targets) * share
             # DistributedDataParallel averages gradients where the batch's loss is a sum over processes.
-            torch.autograd.backward(loss * self.world.size / self.recipe.optimizer.accumulate)
+            torch.autograd.backward(loss * self.world.size / self.group)
         return float(loss.detach())
 
     def _on_device(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:

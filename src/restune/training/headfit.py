@@ -100,7 +100,7 @@ def fit_head(cache: FeatureCache, recipe: Recipe, splits: Splits, augment: Augme
     """Solve the head on the training items' features and score it on the others'."""
     train = splits.train
     first = cache.of(train.items)
-    views = decide_views(recipe, augment, len(train), first.seconds / max(1, first.computed))
+    views = decide_views(recipe, augment, cache, train)
     shown = [View(augment=augment, seed=recipe.seed, number=number) for number in range(1, views)]
     tables = [first, *(cache.of(train.items, view) for view in shown)]
     rows = tables[0].rows.joined([table.rows for table in tables[1:]]).loaded()
@@ -134,7 +134,7 @@ def fit_head(cache: FeatureCache, recipe: Recipe, splits: Splits, augment: Augme
     )
 
 
-def decide_views(recipe: Recipe, augment: Augment, items: int, seconds_an_item: float) -> int:
+def decide_views(recipe: Recipe, augment: Augment, cache: FeatureCache, train: Dataset) -> int:
     """How many views of each training item: as asked, else as many as a share of the time allows, else one."""
     changes = augment != Augment(repeats=augment.repeats)
     if recipe.views is not None:
@@ -143,7 +143,8 @@ def decide_views(recipe: Recipe, augment: Augment, items: int, seconds_an_item: 
         return recipe.views
     if recipe.time is None or not changes:
         return 1
-    return max(1, min(_MOST_VIEWS, int(_SHARE_OF_TIME * recipe.time / max(1e-9, items * seconds_an_item))))
+    seconds_a_view = len(train) * cache.time_an_item(train.items)
+    return max(1, min(_MOST_VIEWS, int(_SHARE_OF_TIME * recipe.time / max(1e-9, seconds_a_view))))
 
 
 def describe_probe(probe: Probe) -> str:

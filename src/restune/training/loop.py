@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -112,6 +113,7 @@ class Trainer:
         self.ema = WeightAverage(network, recipe.ema.decay) if recipe.ema.decay is not None else None
         self.gathered: list[TrainingBatch] = []
         self.progress = 0.0
+        self.accept_changes = False
         self.should_stop: Callable[[], int | None] = lambda: None
         self.loader_seconds = self.epoch_seconds = 0.0
         self.resumed_from_step: int | None = None
@@ -128,6 +130,8 @@ class Trainer:
                 while not self._is_over() and not self._is_stale() and self._follow_phase():
                     self._run_epoch()
                 weights = self._best_weights()
+                if self._has_clock and self.state.step == 0:
+                    console.warn("the time was over before the first step: the weights are those it began with")
         finally:
             self.keeper.close()
         return Finished(
@@ -157,13 +161,14 @@ class Trainer:
                 where=str(self.folder),
                 fix="restore it, or go on with --accept-changes",
             )
-        state.facts = self.facts
+        state.facts, self.accept_changes = self.facts, accept_changes
         self._take_weights(state.tensors)
         self.state = state
         self.optimizer = self._enter_phase(state.phase)
         self.optimizer.load_state(state.tensors.get("optimizer", {}))
-        self.pace.take_up(state.seconds)
-        self.gradients.micro_batch = state.micro_batch
+        self.pace.take_up(state.seconds, state.aside)
+        sizes = [size for size in (state.micro_batch, self.gradients.micro_batch) if size is not None]
+        self.gradients.micro_batch = min(sizes, default=None)
         self.resumed_from_step = state.step
         self.journal.cut_to(state.epoch)
         return True
@@ -172,6 +177,7 @@ class Trainer:
         """Take the network as it is, a solved head on frozen layers, for the first to be beaten."""
         if self.ema is not None:
             self.ema = WeightAverage(self.network, self.ema.decay)
+        self.pace.set_aside(self.pace.seconds())
         record = {"epoch": 0, "step": 0, "train_loss": train_loss, **scores, "lr": 0.0}
         self._note_score(record)
         self._open_phase()
@@ -179,88 +185,92 @@ class Trainer:
         self._save()
 
     def _run_epoch(self) -> None:
-        started, before, seen = time.perf_counter(), self.loader_seconds, self.state.images
         self._read_what_is_frozen()
+        started, before, seen = time.perf_counter(), self.loader_seconds, self.state.images
+        waited = self.keeper.waited
         apply_freeze(self.network, self.phase.freeze, keep_statistics=self.recipe.keep_statistics)
-        mean_loss, rate = self._train_epoch()
+        mean_loss = self._train_epoch()
         trained = time.perf_counter() - started
         self.epoch_seconds += trained
         scores = self._validate()
         images = self.state.images - seen
         self.state.epoch += 1
         self.state.batches, self.state.epoch_loss = 0, 0.0
-        record = {"epoch": self.state.epoch, "step": self.state.step, "train_loss": mean_loss, **scores, "lr": rate}
+        record = {"epoch": self.state.epoch, "step": self.state.step, "train_loss": mean_loss, **scores}
+        record["lr"] = self.state.rate
         improved = self._note_score(record)
         timing = {
             "epoch": self.state.epoch,
             "seconds": round(time.perf_counter() - started, 3),
             "images_per_second": round(images / max(trained, 1e-9), 1),
             "loader_share": round((self.loader_seconds - before) / max(trained, 1e-9), 4),
-            "checkpoint_seconds": round(self.keeper.waited, 3),
+            "checkpoint_seconds": round(self.keeper.waited - waited, 3),
             "memory_mib": memory_mib(),
         }
         self.journal.add(record, timing)
         self._save()
         self.journal.say(record, timing, is_best=improved)
-        signal = int(max(self.world.sum([float(self.should_stop() or 0)])))
-        if signal:
+        number = _signal(self.world.sum(_flags(self.should_stop())))
+        if number:
             self.keeper.finish()
-            raise Interrupted(signal, self.folder)
+            raise Interrupted(number, self.folder)
 
-    def _train_epoch(self) -> tuple[float, float]:
-        """Mean loss of the epoch, and the last learning rate."""
-        rate = self.optimizer.optimizer.param_groups[-1]["peak"]
+    def _train_epoch(self) -> float:
+        """Mean loss of the epoch."""
         total = len(self.batches)
         with console.progress(f"epoch {self.state.epoch + 1}", total, unit="batches") as advance:
             advance(self.state.batches)
             source = self.batches if self.cached is None else self.cached
             for batch in source.epoch(self.state.epoch, self.state.epoch * total, self.state.batches):
-                rate = self._step(batch, last=self.state.batches + 1 == total)
+                self._step(batch, last=self.state.batches + 1 == total)
                 advance(1)
                 if self.progress >= 1.0 or (self._has_clock and self.pace.phase_at(self.progress) != self.state.phase):
                     break
-        return self.state.epoch_loss / max(1, self.state.batches), rate
+        if self.gathered:  # the clock cut a group of batches short
+            self.gathered.clear()
+            self.optimizer.forget()
+        return self.state.epoch_loss / max(1, self.state.batches)
 
-    def _step(self, batch: TrainingBatch, *, last: bool) -> float:
+    def _step(self, batch: TrainingBatch, *, last: bool) -> None:
         """One batch forward and back, and a step of the optimiser when enough have been gathered."""
         accumulate = self.recipe.optimizer.accumulate
         steps = (self.state.batches + 1) % accumulate == 0 or last
         cut = None if self.cached is None else self.cached.cut
-        loss = self.gradients.add(batch, self.gathered, cut, last=steps)
+        group = min(accumulate, len(self.batches) - (self.state.batches - len(self.gathered)))
+        loss = self.gradients.add(batch, self.gathered, cut, group=group, last=steps)
         self.gathered.append(batch)
         self.state.batches += 1
         self.state.images += self.batches.batch_size
         self.loader_seconds += batch.seconds
-        signal = self._agree(loss)
+        stops_by = self._agree(loss)
         if steps:
             self.gathered.clear()
-            self.optimizer.step(self.pace.rate(self.state, self.progress))
+            self.state.rate = self.optimizer.step(self.pace.rate(self.state, self.progress))
             self.state.step += 1
             if self.ema is not None:
                 self.ema.update(self.network, self.state.step, self.phase.freeze)
-            if signal:
+            if stops_by:
                 self._save(now=True)
-                raise Interrupted(signal, self.folder)
+                raise Interrupted(stops_by, self.folder)
             if not last and self.keeper.is_due(self.state):
                 self._save()
-        return float(self.optimizer.optimizer.param_groups[-1]["lr"])
 
     def _agree(self, loss: float) -> int:
         """Note the whole batch's loss and the run's progress, the same in all processes. The signal that any of them
         got, or 0."""
-        signal = self.should_stop() or 0
+        number = self.should_stop() or 0
         if self.world.size == 1:
             self.progress = 1.0 if self.pace.is_late(self.state) else self.pace.run_progress(self.state)
         else:
             late = self.pace.is_late(self.state)
             mine = (1.0 if late else self.pace.run_progress(self.state)) if self.world.is_main else 0.0
-            loss, self.progress, noticed = self.world.sum([loss, mine, float(signal)])
-            signal = signal or int(noticed)
+            loss, self.progress, *flags = self.world.sum([loss, mine, *_flags(number)])
+            number = _signal(flags)
             self.world.average(_statistics(self.network))
         if not math.isfinite(loss):
             self._stop_for(loss)
         self.state.epoch_loss += loss
-        return signal
+        return number
 
     @property
     def phase(self) -> Phase:
@@ -296,12 +306,15 @@ class Trainer:
 
     def _open_phase(self) -> None:
         self.state.phase_score, self.state.phase_loss = self.state.best_score, self.state.val_loss
+        self.state.phase_step, self.state.views = self.state.step, None
 
     def _phase_paid(self) -> bool:
         """Whether the phase that ended improved the monitored score or the validation loss; said on screen."""
         before, now = self.state.phase_score, self.state.best_score
         loss_before, loss = self.state.phase_loss, self.state.val_loss
         if before is None or now is None or loss_before is None or loss is None:
+            return True
+        if self.state.step == self.state.phase_step:  # it had no time to
             return True
         paid = now != before or loss < loss_before
         console.note(
@@ -318,9 +331,21 @@ class Trainer:
 
     def _read_what_is_frozen(self) -> None:
         """Features of the phase's frozen layers in the place of images, where that pays."""
-        if self.cached_phase != self.state.phase:
-            self.cached = self.make_cached(self.phase.freeze, self.pace.epochs_of(self.state.phase))
-            self.cached_phase = self.state.phase
+        if self.cached_phase == self.state.phase:
+            return
+        started = time.perf_counter()
+        self.cached = self.make_cached(self.phase.freeze, self.pace.epochs_of(self.state.phase))
+        self.cached_phase = self.state.phase
+        self.pace.set_aside(time.perf_counter() - started)
+        views = 0 if self.cached is None else len(self.cached.views)
+        if self.state.views not in (None, views) and not self.accept_changes:
+            raise UserError(
+                f"this run kept {self.state.views} views of frozen layers' features, and now it would keep {views}: "
+                "disk space or processes are not what they were",
+                where=str(self.folder),
+                fix="restore that, or go on with --accept-changes",
+            )
+        self.state.views = views
 
     def _is_over(self) -> bool:
         return self.world.sum([float(self.world.is_main and self.pace.is_over(self.state))])[0] > 0
@@ -365,7 +390,8 @@ class Trainer:
         self.state.tensors = {"network": dict(self.network.state_dict()), "optimizer": self.optimizer.state()}
         if self.ema is not None:
             self.state.tensors["ema"] = self.ema.average
-        self.state.seconds, self.state.micro_batch = self.pace.seconds(), self.gradients.micro_batch
+        self.state.seconds, self.state.aside = self.pace.seconds(), self.pace.aside
+        self.state.micro_batch = self.gradients.micro_batch
         self.keeper.keep(self.state, now=now)
 
     def _best_weights(self) -> dict[str, Tensor]:
@@ -399,6 +425,19 @@ class _Swapped(AbstractContextManager[None]):
 
     def __exit__(self, *_error: object) -> None:
         self.network.load_state_dict(self.kept)
+
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+def _flags(number: int | None) -> list[float]:
+    """Which signal a process got, as numbers that may be summed over processes."""
+    return [float(number == known) for known in _STOPPING]
+
+
+def _signal(flags: list[float]) -> int:
+    """The signal that any process got, or 0."""
+    return max((known for known, count in zip(_STOPPING, flags, strict=True) if count), default=0)
 
 
 def _statistics(network: ResNet) -> list[Tensor]:

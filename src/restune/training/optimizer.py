@@ -39,13 +39,18 @@ class NamedOptimizer:
         ]
         self.optimizer = _make(options, recipe)
 
-    def step(self, multiplier: float) -> None:
-        """Move the weights along their gradients at `multiplier` times the peak learning rate."""
+    def step(self, multiplier: float) -> float:
+        """Move the weights along their gradients at `multiplier` times the peak learning rate; the head's rate."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * multiplier
         if self.recipe.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(list(self.names), self.recipe.clip_norm)
         self.optimizer.step()
+        self.forget()
+        return float(self.optimizer.param_groups[-1]["lr"])
+
+    def forget(self) -> None:
+        """Drop the gradients gathered so far."""
         self.optimizer.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
@@ -65,7 +70,8 @@ class NamedOptimizer:
             if name in by_name:
                 parameter = by_name[name]
                 # In the parameter's own memory format: fused steps pair numbers by their place in memory.
-                own = value.clone() if slot == "step" else torch.empty_like(parameter).copy_(value)
+                like = torch.empty((), dtype=value.dtype, device=parameter.device) if slot == "step" else parameter
+                own = torch.empty_like(like).copy_(value)
                 self.optimizer.state[parameter][slot] = own
 
 

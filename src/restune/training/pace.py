@@ -38,13 +38,13 @@ class Pace:
         self.recipe, self.phases, self.batches_an_epoch = recipe, phases, max(1, batches_an_epoch)
         self.deadline, self.afterwards = deadline, afterwards
         self.started = time.perf_counter()
-        self.spent_before = 0.0
+        self.spent_before = self.aside = 0.0
         self.seconds_an_item = 0.0
         self.phase_ends = self._phase_ends()
 
-    def take_up(self, seconds: float) -> None:
-        """Go on with a run that has trained for so long; a budget of time is what is left of it."""
-        self.spent_before = seconds
+    def take_up(self, seconds: float, aside: float) -> None:
+        """Go on with a run that has taken so long; a budget of time is what is left of it."""
+        self.spent_before, self.aside = seconds, aside
         if self.deadline is not None:
             self.deadline -= seconds
 
@@ -52,11 +52,15 @@ class Pace:
         """Trained so far, by this process and those before it."""
         return self.spent_before + time.perf_counter() - self.started
 
+    def set_aside(self, seconds: float) -> None:
+        """Leave time out of the run's progress: solving the head and computing features are no epochs."""
+        self.aside += seconds
+
     def run_progress(self, state: TrainState) -> float:
         """Share of the whole run that is done: by the clock where there is a deadline, else by steps."""
         if self.deadline is not None:
             budget = self.spent_before + self.deadline - self._reserve(state) - self.started
-            return self.seconds() / max(budget, 1e-9)
+            return (self.seconds() - self.aside) / max(budget - self.aside, 1e-9)
         return (state.epoch + state.batches / self.batches_an_epoch) / self.recipe.epochs
 
     def rate(self, state: TrainState, run_progress: float) -> float:

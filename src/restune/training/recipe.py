@@ -135,8 +135,11 @@ class Recipe(_Section):
     """Two batches only, to see that all works."""
     epochs: int = Field(90, ge=1, le=100_000)
     time: float | None = Field(None, gt=0)
-    """Seconds; the schedule then follows the clock and the run ends when it does, or after `epochs`."""
+    """Seconds; the schedule then follows the clock, and the run ends when it does, however many epochs that makes."""
     batch_size: int = Field(128, ge=1, le=65_536)
+    micro_batch: int | None = Field(None, ge=1)
+    """Items computed at a time: a batch is gathered in parts of this, and each batch norm sees one part at a time.
+    null: as many as fit in memory, all where they do."""
     seed: int = Field(0, ge=0)
     val: float | str | None = None
     test: float | str | None = None

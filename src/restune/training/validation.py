@@ -76,7 +76,7 @@ class Validation:
         return {"val_loss": loss / max(1, total), "val_accuracy": right / max(1, total), "n": total}
 
     def _features(self, cached: CachedBatches) -> Iterator[tuple[Tensor, Tensor]]:
-        size = max(64, self.recipe.batch_size)
+        size = self.recipe.micro_batch or max(64, self.recipe.batch_size)
         for start in range(0, len(self.items), size):
             assert cached.val is not None
             stop = min(start + size, len(self.items))
@@ -92,7 +92,7 @@ class Validation:
             yield batch
 
     def _read(self) -> Iterator[tuple[Tensor, Tensor]]:
-        items, size = self.items, max(64, self.recipe.batch_size)
+        items, size = self.items, self.recipe.micro_batch or max(64, self.recipe.batch_size)
         # Deployment knows no store_size, so neither does validation.
         if self.recipe.store_size is None and all(item.id in self.survey.pixels for item in items):
             for start in range(0, len(items), size):

@@ -23,6 +23,7 @@ from restune.core.interrupt import Interrupted, Terminated
 from restune.data.augment import Augment
 from restune.data.batches import TrainingBatches
 from restune.data.dataset import DataOptions, Dataset, Item
+from restune.data.preprocess import ImagePreprocess
 from restune.data.splits import Splits
 from restune.data.survey import Survey
 from restune.inference.features import FeatureCache
@@ -41,6 +42,7 @@ from restune.training.headfit import (
     say_views,
 )
 from restune.training.loop import Finished, Trainer
+from restune.training.memory import fitting_items
 from restune.training.recipe import Recipe
 from restune.training.validation import Validation
 from restune.verbs.finishing import Setting, finish, versions
@@ -82,12 +84,13 @@ def perform(
     world = join_world(recipe.device)
     try:
         with quiet(console.is_quiet() or not world.is_main):
-            folder, continues = _agreed_folder(verb, out, world, resume=resume)
+            folder = user_path(out) if out is not None else None
             try:
+                folder, continues = _agreed_folder(verb, out, world, resume=resume)
                 with sole_user(folder) if world.is_main else nullcontext():
                     return _perform(verb, data, recipe, data_options, folder, world, continues, accept_changes)
             except (KeyboardInterrupt, Terminated) as error:
-                if isinstance(error, Interrupted):
+                if isinstance(error, Interrupted) or folder is None:
                     raise
                 number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
                 raise Interrupted(number, folder) from None
@@ -95,7 +98,7 @@ def perform(
                 if is_lost_peer(error):
                     raise UserError(
                         f"another process of this run is gone: {str(error).splitlines()[0][:200]}",
-                        where=str(folder),
+                        where=str(out),
                         fix="start all of them again with --resume: the run goes on from its last checkpoint",
                     ) from error
                 raise
@@ -138,6 +141,8 @@ def _perform(
         looked = look_at_all(recipe, dataset, val, test, preprocess, augment)
     say_unreadable(looked)
     splits = settle_splits(folder, recipe, dataset, val, test, looked, continues=continues, writes=world.is_main)
+    if not is_solved and not continues:
+        recipe = _fitted(recipe, network.to(device), preprocess, world)
     if world.is_main:
         write_text(folder / "recipe.yaml", _header(verb, data) + recipe.to_yaml())
     setting = Setting(
@@ -152,10 +157,26 @@ def _perform(
     elif recipe.freeze == "auto" and recipe.head == "solve":
         cache = feature_cache(network, preprocess, recipe, device)
         _compute_together(cache, all_items(dataset, val, test), world)
-        _begin_with(fit_head(cache, recipe, splits, augment), trainer)
+        _begin_with(fit_head(cache, recipe, splits, augment) if world.is_main else None, trainer)
     with freed_memory_kept():
         finished = trainer.run()
     return Run(folder, finish(setting, finished) if world.is_main else {})
+
+
+def _fitted(recipe: Recipe, network: ResNet, preprocess: ImagePreprocess, world: World) -> Recipe:
+    """The recipe with a micro-batch where a whole batch would not fit in memory; that is said, with the figures."""
+    part = -(-recipe.batch_size // world.size)
+    if recipe.micro_batch is not None:
+        return recipe
+    frozen = "none" if recipe.freeze == "auto" else recipe.freeze
+    items, each = fitting_items(network, preprocess, bf16=recipe.precision == "bf16", freeze=frozen)
+    if items >= part:
+        return recipe
+    note(
+        f"micro_batch: {items} ({part} items keep {part * each / 2**30:.1f} GiB for the way back, which is more than "
+        "memory has for it; each batch norm sees one part at a time)"
+    )
+    return recipe.changed({"micro_batch": items})
 
 
 def _agreed_folder(verb: str, out: str | Path | None, world: World, *, resume: bool) -> tuple[Path, bool]:
@@ -203,15 +224,23 @@ def _solved(setting: Setting, cache: FeatureCache, augment: Augment) -> dict[str
     return finish(setting, finished, probe.scores)
 
 
-def _begin_with(probe: Probe, trainer: Trainer) -> None:
-    """Let thawing start from a solved head, and from its scores as what is to be beaten."""
-    note(describe_probe(probe))
-    _put_head(trainer.network, probe)
-    scores: dict[str, float] = {}
-    if "val" in probe.scores and probe.val_loss is not None:
-        scores = {"val_loss": probe.val_loss, "val_accuracy": probe.scores["val"].accuracy}
-        note(f"the solved head reaches {scores['val_accuracy']:.2%} on the validation items")
-    trainer.begin_at(scores, probe.train_loss)
+def _begin_with(probe: Probe | None, trainer: Trainer) -> None:
+    """Let thawing start from a solved head, and from its scores as what is to be beaten.
+
+    Args:
+        probe: the first process's; None in the others, which are given what it found.
+    """
+    found = [0.0, 0.0, 0.0, 0.0]  # whether there are validation items, their loss and accuracy, the training loss
+    if probe is not None:
+        note(describe_probe(probe))
+        _put_head(trainer.network, probe)
+        found[3] = probe.train_loss
+        if "val" in probe.scores and probe.val_loss is not None:
+            found[:3] = [1.0, probe.val_loss, probe.scores["val"].accuracy]
+            note(f"the solved head reaches {found[2]:.2%} on the validation items")
+    trainer.world.from_main([trainer.network.fc.weight.detach(), trainer.network.fc.bias.detach()])
+    has_scores, loss, accuracy, train_loss = trainer.world.sum(found)
+    trainer.begin_at({"val_loss": loss, "val_accuracy": accuracy} if has_scores else {}, train_loss)
 
 
 @torch.no_grad()
@@ -240,6 +269,12 @@ def _placed(network: ResNet, recipe: Recipe, device: torch.device) -> ResNet:
 
 def _trainer(setting: Setting, network: ResNet, augment: Augment, looked: Survey, world: World) -> Trainer:
     recipe, splits, preprocess = setting.recipe, setting.splits, setting.preprocess
+    if recipe.batch_size < world.size:
+        raise UserError(
+            f"a batch of {recipe.batch_size} cannot be shared by {world.size} processes",
+            where="--batch-size",
+            fix=f"use {world.size} or more, or fewer processes",
+        )
     batches = TrainingBatches(
         items=splits.train.items,
         classes=len(splits.train.classes),

@@ -30,7 +30,13 @@ _IDLE: tuple[tuple[str, Callable[[Recipe], bool], str], ...] = (
     ("views", lambda r: r.freeze == "none", "views are of frozen layers, and none are frozen"),
     ("cache", lambda r: r.freeze == "none", "what is kept is what frozen layers compute, and none are frozen"),
     ("head", lambda r: r.freeze not in ("all", "auto"), "the head is solved with --freeze all and auto"),
+    ("monitor", lambda r: r.val == 0 and r.monitor != "train_loss", "no items are held out to be monitored"),
+    ("early_stopping", lambda r: r.val == 0 and r.monitor != "train_loss", "no items are held out to be monitored"),
+    ("store_size", lambda r: _is_solved(r), "a solved head sees images as they will be in use"),
+    ("augment.repeats", lambda r: _is_solved(r), "a solved head has --views for that"),
+    ("smoke", lambda r: _is_solved(r) and r.smoke, _HEAD_IS_SOLVED),
     ("epochs", lambda r: _is_solved(r), _HEAD_IS_SOLVED),
+    ("batch_size", lambda r: _is_solved(r), _HEAD_IS_SOLVED),
     ("optimizer", lambda r: _is_solved(r), _HEAD_IS_SOLVED),
     ("schedule", lambda r: _is_solved(r), _HEAD_IS_SOLVED),
     ("ema", lambda r: _is_solved(r), _HEAD_IS_SOLVED),
@@ -40,7 +46,10 @@ _IDLE: tuple[tuple[str, Callable[[Recipe], bool], str], ...] = (
 """Settings, or sections of them, that do nothing when this holds, and why: asking for one is an error."""
 
 
-_SETTLED = tuple("model preprocess image_size precision memory_format compile device threads workers".split())  # noqa: SIM905
+_SETTLED = (
+    *("model", "preprocess", "image_size", "precision", "memory_format", "compile", "device"),
+    *("threads", "workers", "micro_batch"),
+)
 """Keys that may be open when a run is asked for, and are settled in its recipe.yaml."""
 
 
@@ -57,12 +66,15 @@ def prepare_recipe(recipe: str | Path, options: dict[str, Any], changes: dict[st
         if isinstance(given.get(key), Path):
             given[key] = str(given[key])
     short = {"epochs": 1, "time": None} if given.get("smoke") else {}
-    made = read_recipe(recipe).changed({**given, **changes, **short})
+    read = read_recipe(recipe)
+    if given.get("image_size") not in (None, read.image_size):
+        given["preprocess"] = None  # a stored one is for the size it was stored with
+    made = read.changed({**given, **changes, **short})
     for key, is_idle, why in _IDLE:
         asked = next((name for name in (*given, *changes) if name == key or name.startswith(f"{key}.")), None)
         if asked is not None and is_idle(made):
             raise UserError(f"{asked} has no effect here: {why}", where=f"--set {asked}", fix="leave it out")
-    return made.changed({"monitor": "train_loss"}) if made.val == 0 else made
+    return made
 
 
 def run_folder(verb: str, out: str | Path | None, *, resume: bool) -> tuple[Path, bool]:
@@ -98,4 +110,24 @@ def stored_recipe(folder: Path, asked: Recipe, *, accept_changes: bool) -> Recip
             where=str(folder),
             fix="use the same options, or --accept-changes",
         )
-    return asked.changed({key: old[key] for key in _SETTLED}) if differing else stored
+    fixed = [key for key in differing if _is_fixed(key, old[key], new[key])]
+    if fixed:
+        raise UserError(
+            "this cannot change in a run that has begun: "
+            + shorten(f"{key} was {old[key]!r}, is {new[key]!r}" for key in fixed),
+            where=str(folder),
+            fix="leave it as it was, or start another run with --out",
+        )
+    kept = {key: old[key] for key in _SETTLED if new[key] in (None, "auto")}
+    if new["image_size"] not in (None, old["image_size"]):
+        kept.pop("preprocess", None)
+    return asked.changed(kept) if differing else stored
+
+
+def _is_fixed(key: str, old: Any, new: Any) -> bool:
+    """Whether what a checkpoint holds would no longer fit."""
+    if key == "optimizer":
+        return bool(old["name"] != new["name"])
+    if key == "ema":
+        return (old["decay"] is None) != (new["decay"] is None)
+    return key in ("model", "spec", "freeze", "head", "weights") and not (key in _SETTLED and new is None)

@@ -272,8 +272,8 @@ def restune_warm(case: Case) -> Outcome:
 
 
 def restune_auto(case: Case) -> Outcome:
-    """The solved head, then thawing for what is left of 30 seconds: for peers whose norms learn too."""
-    return _restune(case, {"freeze": "auto", "time": "30s"})
+    """The solved head, then thawing for what is left of 90 seconds: for peers whose norms learn too."""
+    return _restune(case, {"freeze": "auto", "time": "90s"})
 
 
 _OURS = ("restune.verbs.train", "restune.reporting.report", "matplotlib.figure", "scipy.optimize",
@@ -281,7 +281,7 @@ _OURS = ("restune.verbs.train", "restune.reporting.report", "matplotlib.figure",
 CONTENDERS: dict[str, tuple[Callable[[Case], Outcome], tuple[str, ...]]] = {
     "restune": (restune_cold, _OURS),
     "restune, warm cache": (restune_warm, _OURS),
-    "restune, auto, 30 s": (restune_auto, _OURS),
+    "restune, auto, 90 s": (restune_auto, _OURS),
     "cached by hand": (by_hand, ("PIL.Image", "sklearn.linear_model")),
     "timm, standard loop": (standard_loop, ("PIL.Image", "timm")),
     "fastai, train_bn=False": (fastai_frozen_norms, ("fastai.vision.all",)),

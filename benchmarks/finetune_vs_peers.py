@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 
 OURS = "restune"
 WARM = "restune, warm cache"
-FROZEN_ONLY = (WARM, "restune, auto, 30 s", "cached by hand", "fastai")
+FROZEN_ONLY = (WARM, "restune, auto, 90 s", "cached by hand", "fastai")
 EPOCHS = 10
 THAWED_EPOCHS = 2
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -43,6 +44,22 @@ def randomize() -> Callable[[nn.Module], nn.Module]:
         return network.eval()
 
     return apply
+
+
+@pytest.fixture(scope="session")
+def write_noise() -> Callable[..., Path]:
+    """Write classes of bright, dark and grey noise, learnable in seconds: a name, its darkest value and its count."""
+
+    def write(folder: Path, size: tuple[int, int] = (18, 18), **classes: tuple[int, int]) -> Path:
+        random = np.random.default_rng(0)
+        for name, (least, count) in classes.items():
+            (folder / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(least, least + 130, (*size, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / name / f"{number:03d}.png")
+        return folder
+
+    return write
 
 
 @pytest.fixture

@@ -13,9 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 from safetensors.numpy import load_file
 
 import restune
@@ -52,17 +50,10 @@ class Runner:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def world(tmp_path_factory, write_noise):
     """Data with unequal classes, weights to start from, and the runner."""
     folder = tmp_path_factory.mktemp("kills")
-    numbers = np.random.default_rng(0)
-    for name, least, count in (("bright", 110, 60), ("dark", 0, 60), ("grey", 60, 40)):
-        place = folder / "data" / name
-        place.mkdir(parents=True)
-        for number in range(count):
-            Image.fromarray(numbers.integers(least, least + 130, (18, 20, 3), dtype=np.uint8)).save(
-                place / f"{number:03d}.png"
-            )
+    write_noise(folder / "data", (18, 20), bright=(110, 60), dark=(0, 60), grey=(60, 40))
     short = {**OPTIONS, "epochs": 1}
     start = restune.train(folder / "data", out=folder / "start", set=dict(COMMON), **short)
     runner = Runner(folder)

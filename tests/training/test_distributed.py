@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from safetensors.numpy import load_file
 
 import restune
@@ -35,16 +34,10 @@ def test_shares_are_disjoint_complete_and_even(count, size):
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory):
+def start(tmp_path_factory, write_noise):
     """A folder with data of 2 unequal classes and a network to start from."""
     folder = tmp_path_factory.mktemp("together")
-    random = np.random.default_rng(0)
-    for name, least, count in (("bright", 120, 28), ("dark", 0, 23)):
-        place = folder / "data" / name
-        place.mkdir(parents=True)
-        for number in range(count):
-            pixels = random.integers(least, least + 130, (18, 18, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(place / f"{number:02d}.png")
+    write_noise(folder / "data", bright=(120, 28), dark=(0, 23))
     restune.train(folder / "data", out=folder / "start", set={"spec.width": 6, "spec.depths": [1, 1]}, **NETWORK)
     return folder
 
@@ -111,12 +104,24 @@ def test_two_then_one_then_two(start, tmp_path):
         process.send_signal(signal.SIGTERM)
         errors = process.communicate(timeout=240)[1]
         assert process.returncode != 0, "the run was over before it was stopped"
-        assert "to go on: " in errors
+        assert "stopped by SIGTERM" in errors
+        assert errors.count("to go on: the same torchrun command, with --resume") == 1
     together(start, out, 2, "--resume", *long)
     assert json.loads((out / "result.json").read_text())["resumed_from_step"] > 0
     for mine, theirs in zip(metrics(tmp_path / "whole"), metrics(out), strict=True):
         assert theirs["step"] == mine["step"]
         assert theirs["train_loss"] == pytest.approx(mine["train_loss"], abs=1e-5)
+
+
+def test_two_processes_thaw_from_one_solved_head(start, tmp_path):
+    """The first solves it; both begin there, and agree on what each phase bought."""
+    together(start, tmp_path / "run", 2, "--freeze", "auto", "--epochs", "4")
+    records = metrics(tmp_path / "run")
+    assert records[0]["epoch"] == 0
+    assert records[0]["val_accuracy"] > 0.8
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["val"]["accuracy"] >= records[0]["val_accuracy"]
+    assert records[-1]["step"] > 0
 
 
 def newest(out):

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -27,15 +26,8 @@ SETTINGS = {"spec.width": 4, "spec.depths": [1, 1], "ema.decay": 0.9, "checkpoin
 
 
 @pytest.fixture
-def data(tmp_path):
-    random = np.random.default_rng(0)
-    for name, least in (("bright", 120), ("dark", 0)):
-        folder = tmp_path / "data" / name
-        folder.mkdir(parents=True)
-        for number in range(30):
-            pixels = random.integers(least, least + 130, (18, 18, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / f"{number:02d}.png")
-    return tmp_path / "data"
+def data(tmp_path, write_noise):
+    return write_noise(tmp_path / "data", bright=(120, 30), dark=(0, 30))
 
 
 def tensors(run):

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from PIL import Image
 
 import restune
 from restune.training.loop import Trainer
@@ -26,16 +25,8 @@ QUICK = {
 
 
 @pytest.fixture
-def shapes(tmp_path):
-    """Bright and dark noise: 20 images a class, learnable in seconds."""
-    random = np.random.default_rng(0)
-    for name, least in (("bright", 120), ("dark", 0)):
-        folder = tmp_path / "shapes" / name
-        folder.mkdir(parents=True)
-        for number in range(20):
-            pixels = random.integers(least, least + 130, (20, 24, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / f"{number:02d}.png")
-    return tmp_path / "shapes"
+def shapes(tmp_path, write_noise):
+    return write_noise(tmp_path / "shapes", (20, 24), bright=(120, 20), dark=(0, 20))
 
 
 def weights(run):
@@ -51,7 +42,7 @@ def equal(one, other):
 
 
 def test_a_runs_folder(shapes, tmp_path):
-    (shapes / "dark" / "cut.png").write_bytes((shapes / "dark" / "00.png").read_bytes()[:200])
+    (shapes / "dark" / "cut.png").write_bytes((shapes / "dark" / "000.png").read_bytes()[:200])
     (shapes / "dark" / "empty.jpg").write_bytes(b"")
     (shapes / "bright" / "page.jpg").write_bytes(b"<html>not found</html>")
     run = restune.train(shapes, out=tmp_path / "run", test=0.2, set=QUICK, **SMALL)

@@ -327,6 +327,21 @@ def test_cached_layers_change_no_epoch(shapes, tmp_path, pretrained):
     assert lines[0] == pytest.approx(lines[1], abs=1e-4)
 
 
+def test_views_that_do_not_help_are_not_used(tmp_path, pretrained, write_noise, capsys):
+    """Crops of a ninth of the image tell less than the image: one view is taken, where the clock would allow more."""
+    data = write_noise(tmp_path / "many", bright=(75, 110), dark=(0, 110))
+    settings = {"augment.crop_scale": [0.01, 0.012], "augment.crop_ratio": [0.2, 5.0]}
+    named = {"weights": pretrained, "freeze": "all", "set": settings, "image_size": 16}
+    run = restune.finetune(data, out=tmp_path / "timed", time="60s", **named)
+    said = capsys.readouterr().err
+    assert (run.result["head"]["views"] == 1) == ("predict the validation items no better than one" in said)
+    losses = {}
+    for views in (1, 8):
+        fixed = restune.finetune(data, out=tmp_path / str(views), views=views, **named)
+        losses[views] = min(loss for _, loss in fixed.result["head"]["tried"])
+    assert run.result["head"]["views"] == min(losses, key=lambda views: (losses[views], views))
+
+
 @pytest.mark.parametrize("setting", ["mixup", "cutmix", "augment.erase"])
 def test_what_a_solved_head_cannot_honour_is_refused(shapes, tmp_path, pretrained, setting):
     with pytest.raises(restune.UserError, match="does not allow"):

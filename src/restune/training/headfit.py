@@ -17,7 +17,7 @@ from restune.data.dataset import Dataset
 from restune.data.preprocess import ImagePreprocess
 from restune.data.splits import Splits
 from restune.evaluation.metrics import Counter, Evaluation
-from restune.inference.features import FeatureCache, FeatureRows, View
+from restune.inference.features import FeatureCache, FeatureRows, Features, View
 from restune.networks.resnet import ResNet
 from restune.training.objective import balanced_weights
 from restune.training.probe import Choice, Problem, choose_by_folds, choose_on_validation, mean_loss
@@ -103,29 +103,22 @@ def fit_head(cache: FeatureCache, recipe: Recipe, splits: Splits, augment: Augme
     views = decide_views(recipe, augment, cache, train)
     shown = [View(augment=augment, seed=recipe.seed, number=number) for number in range(1, views)]
     tables = [first, *(cache.of(train.items, view) for view in shown)]
-    rows = tables[0].rows.joined([table.rows for table in tables[1:]]).loaded()
-    targets = torch.tensor([train.items[index].target for table in tables for index in table.readable])
-    groups = np.concatenate([table.readable for table in tables])
-    balance = (recipe.class_weights == "balanced") + (recipe.sampling == "balanced")
-    counts = list(train.class_counts().values())
-    problem = Problem(
-        rows=rows.plain(),
-        targets=targets,
-        classes=len(train.classes),
-        class_weights=balanced_weights(counts) ** balance if balance else None,
-        smoothing=recipe.label_smoothing,
-    )
     sides: dict[str, tuple[Dataset, FeatureRows, list[int]]] = {}
     for side, data in (("val", splits.val), ("test", splits.test)):
         if data is not None:
             found = cache.of(data.items)
             sides[side] = (data, found.rows.loaded(), [int(index) for index in found.readable])
-    choice = _choose(problem, sides, groups, recipe.seed)
+    problem, choice = _solved(tables, train, recipe, sides)
+    if recipe.views is None and views > 1 and choice.how == "validation":
+        plain_problem, plain = _solved(tables[:1], train, recipe, sides)
+        if plain.least_loss <= choice.least_loss:
+            problem, choice, views = plain_problem, plain, 1
+            note(f"{len(tables)} views of each item predict the validation items no better than one: one it is")
     scores = {side: _score(choice, *content) for side, content in sides.items()}
     total = sum(len(table.readable) for table in tables) + sum(len(content[2]) for content in sides.values())
     return Probe(
         choice=choice,
-        train_loss=mean_loss(choice.head, problem.rows, targets),
+        train_loss=mean_loss(choice.head, problem.rows, problem.targets),
         val_loss=mean_loss(choice.head, sides["val"][1], _targets(*sides["val"][::2])) if "val" in sides else None,
         scores=scores,
         views=views,
@@ -134,8 +127,28 @@ def fit_head(cache: FeatureCache, recipe: Recipe, splits: Splits, augment: Augme
     )
 
 
+def _solved(
+    tables: Sequence[Features],
+    train: Dataset,
+    recipe: Recipe,
+    sides: dict[str, tuple[Dataset, FeatureRows, list[int]]],
+) -> tuple[Problem, Choice]:
+    """The problem that views of the training items pose, and its head."""
+    balance = (recipe.class_weights == "balanced") + (recipe.sampling == "balanced")
+    counts = list(train.class_counts().values())
+    problem = Problem(
+        rows=tables[0].rows.joined([table.rows for table in tables[1:]]).loaded().plain(),
+        targets=torch.tensor([train.items[index].target for table in tables for index in table.readable]),
+        classes=len(train.classes),
+        class_weights=balanced_weights(counts) ** balance if balance else None,
+        smoothing=recipe.label_smoothing,
+    )
+    groups = np.concatenate([table.readable for table in tables])
+    return problem, _choose(problem, sides, groups, recipe.seed)
+
+
 def decide_views(recipe: Recipe, augment: Augment, cache: FeatureCache, train: Dataset) -> int:
-    """How many views of each training item: as asked, else as many as a share of the time allows, else one."""
+    """How many views of each training item to try: as asked, else as many as a share of the time allows, else one."""
     changes = augment != Augment(repeats=augment.repeats)
     if recipe.views is not None:
         if recipe.views > 1 and not changes:

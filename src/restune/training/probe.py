@@ -286,6 +286,11 @@ class Choice:
     how: str
     tried: tuple[tuple[float, float], ...]
 
+    @property
+    def least_loss(self) -> float:
+        """Of items that were not fitted, over all strengths."""
+        return min(loss for _strength, loss in self.tried)
+
 
 def choose_on_validation(problem: Problem, rows: Rows, targets: Tensor) -> Choice:
     """The head of the strength that `strongest_of_the_best` picks by loss on validation rows. From the strongest on,

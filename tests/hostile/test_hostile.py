@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -14,6 +13,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from hostile_files.archives import archives
+from hostile_files.generate import generate
+from hostile_files.images import one_bit_png
+from hostile_files.parts import encoded, photo
+from hostile_files.recipes import recipes
+from hostile_files.tables import tables
 from PIL import Image
 
 import restune
@@ -32,22 +37,11 @@ SECONDS = 5
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="FIFOs, /dev and /proc are used")
 
 
-def _generator():
-    specification = importlib.util.spec_from_file_location("hostile_generate", HERE / "generate.py")
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module  # dataclasses look their module up
-    specification.loader.exec_module(module)
-    return module
-
-
-generate = _generator()
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     made = tmp_path_factory.mktemp("hostile") / "files"
     made.mkdir()
-    cases = generate.generate(made)
+    cases = generate(made)
     assert len(cases) >= 500
     return made
 
@@ -147,7 +141,7 @@ def test_the_command_line_says_one_thing_and_exits_with_2(folder, tmp_path):
 def test_the_generator_makes_the_same_files_again(folder, tmp_path):
     def sample():
         random = np.random.default_rng(7)
-        made = [*generate.tables(random), *generate.recipes(random), *generate.archives(random)]
+        made = [*tables(random), *recipes(random), *archives(random)]
         return [entry for entry in made if "tgz" not in entry[1] and "gzip" not in entry[1]]  # gzip writes the time
 
     assert sample() == sample()
@@ -170,16 +164,16 @@ def test_a_limit_that_is_none_is_one_message(monkeypatch):
     for value in ("many", "0", "-5", "1e6", str(2 * MAX_PIXELS + 1), "²"):
         monkeypatch.setenv("RESTUNE_MAX_PIXELS", value)
         with pytest.raises(restune.UserError, match="no limit for the pixels") as caught:
-            decode_image(generate.one_bit_png(8, 8))
+            decode_image(one_bit_png(8, 8))
         assert caught.value.where == "RESTUNE_MAX_PIXELS"
 
 
 def test_the_limit_is_what_is_set_and_the_message_says_how(monkeypatch):
     monkeypatch.setenv("RESTUNE_MAX_PIXELS", "64")
-    assert decode_image(generate.one_bit_png(8, 8)).shape == (3, 8, 8)
+    assert decode_image(one_bit_png(8, 8)).shape == (3, 8, 8)
     with pytest.raises(DecodeError, match=r"9x8 is too many pixels \(the limit is 64; RESTUNE_MAX_PIXELS sets another"):
-        decode_image(generate.one_bit_png(9, 8))
-    webp = generate.encoded(Image.new("RGB", (8, 8)), "WEBP")
+        decode_image(one_bit_png(9, 8))
+    webp = encoded(Image.new("RGB", (8, 8)), "WEBP")
     with pytest.raises(DecodeError, match="half of 64 for WEBP"):
         decode_image(webp)
 
@@ -189,18 +183,18 @@ def test_no_program_is_started_for_postscript(monkeypatch):
         raise AssertionError("a program was started")
 
     monkeypatch.setattr(subprocess, "Popen", start)
-    buffer_of_eps = generate.encoded(Image.new("RGB", (8, 8)), "EPS")
+    buffer_of_eps = encoded(Image.new("RGB", (8, 8)), "EPS")
     with pytest.raises(DecodeError, match="PostScript"):
         decode_image(buffer_of_eps)
 
 
 def test_strips_are_the_whole_image(monkeypatch):
     random = np.random.default_rng(0)
-    pictures = {"P": generate.photo(random, 50, 40).quantize(9), "RGBA": generate.photo(random, 50, 40).convert("RGBA")}
+    pictures = {"P": photo(random, 50, 40).quantize(9), "RGBA": photo(random, 50, 40).convert("RGBA")}
     pictures["RGBA"].putalpha(pictures["P"].convert("L"))
     pictures["I;16"] = Image.fromarray(random.integers(0, 65536, (40, 50), dtype=np.uint16))
     for image in pictures.values():
-        content = generate.encoded(image, "PNG")
+        content = encoded(image, "PNG")
         whole = decode_image(content)
         monkeypatch.setattr("restune.data.decode._STRIP", 50 * 7)
         assert bool((decode_image(content) == whole).all())

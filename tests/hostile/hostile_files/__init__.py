@@ -1,0 +1,1 @@
+"""What hostile files are made of, a module a kind."""

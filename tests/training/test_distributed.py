@@ -39,13 +39,14 @@ def start(tmp_path_factory, write_noise):
     folder = tmp_path_factory.mktemp("together")
     write_noise(folder / "data", bright=(120, 28), dark=(0, 23))
     restune.train(folder / "data", out=folder / "start", set={"spec.width": 6, "spec.depths": [1, 1]}, **NETWORK)
+    (folder / "data" / "dark" / "broken.png").write_bytes(b"")
     return folder
 
 
-def together(start, out, processes, *more, nodes=1, node=0, port=None, wait=True):
+def together(start, out, processes, *more, nodes=1, node=0, port=None, restarts=0, wait=True):
     """A run of so many processes on this machine, as torchrun starts them."""
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}",
-               f"--nnodes={nodes}", f"--node-rank={node}", "--master-addr=localhost",
+               f"--nnodes={nodes}", f"--max-restarts={restarts}", f"--node-rank={node}", "--master-addr=localhost",
                f"--master-port={port or free_port()}", "-m", "restune", "finetune", str(start / "data"),
                "--weights", str(start / "start" / "model.safetensors"), "--out", str(out), *BASE, *more]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -56,7 +57,7 @@ def together(start, out, processes, *more, nodes=1, node=0, port=None, wait=True
         return process
     output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors[-3000:]
-    return output
+    return output, errors
 
 
 def alone(start, out, *more):
@@ -78,8 +79,9 @@ def metrics(out):
 def test_two_processes_learn_what_one_learns(start, tmp_path):
     """A batch of 9 over 2 processes is 4 and 5; 13 validation items are 6 and 7; classes are weighted; items mixed."""
     alone(start, tmp_path / "one")
-    said = together(start, tmp_path / "two", 2)
+    said, errors = together(start, tmp_path / "two", 2)
     assert said.count("validation accuracy") == 1, "one process speaks"
+    assert errors.count("1 items cannot be read and are left out") == 1
     one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
     assert len(one) == len(two) == 3
     for mine, theirs in zip(one, two, strict=True):
@@ -155,9 +157,7 @@ def test_a_node_that_dies_ends_the_job_and_the_next_goes_on_exactly(start, tmp_p
     first, second = both(out)
     while newest(out) < "epoch-00003":
         time.sleep(0.01)
-    children = Path(f"/proc/{second.pid}/task/{second.pid}/children").read_text().split()
-    assert children, "torchrun has a process of its own for each rank"
-    for process in (second.pid, *map(int, children)):
+    for process in (second.pid, *ranks_of(second)):
         os.kill(process, signal.SIGKILL)
     killed = time.monotonic()
     errors = first.communicate(timeout=60)[1]
@@ -171,3 +171,25 @@ def test_a_node_that_dies_ends_the_job_and_the_next_goes_on_exactly(start, tmp_p
     assert (out / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
     one, other = (load_file(folder / "model.safetensors") for folder in (out, tmp_path / "whole"))
     assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def ranks_of(launcher):
+    """Processes of the ranks that torchrun started."""
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+    assert children, "torchrun has a process of its own for each rank"
+    return [int(child) for child in children]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds a process's children by Linux's /proc")
+def test_torchrun_starts_a_killed_rank_again_and_the_run_goes_on(start, tmp_path):
+    out = tmp_path / "run"
+    process = together(start, out, 2, "--epochs", "60", "--resume", restarts=2, wait=False)
+    while newest(out) < "epoch-00003":
+        time.sleep(0.01)
+    os.kill(ranks_of(process)[-1], signal.SIGKILL)
+    errors = process.communicate(timeout=240)[1]
+    assert process.returncode == 0, errors[-3000:]
+    result = json.loads((out / "result.json").read_text())
+    assert result["resumed_from_step"] > 0
+    assert result["epochs"] == 60

@@ -8,10 +8,22 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 _quiet: ContextVar[bool] = ContextVar("restune_quiet", default=False)
+_silent: ContextVar[bool] = ContextVar("restune_silent", default=False)
 
 
 command_started: ContextVar[float | None] = ContextVar("restune_command_started", default=None)
 """`time.perf_counter()` when the command line began; None when called from Python. A time budget counts from there."""
+
+
+@contextmanager
+def silent(on: bool = True) -> Iterator[None]:
+    """Within this block nothing is said at all: another process of the same run says it."""
+    token = _silent.set(on)
+    try:
+        with quiet(on or is_quiet()):
+            yield
+    finally:
+        _silent.reset(token)
 
 
 @contextmanager
@@ -36,8 +48,9 @@ def note(message: str) -> None:
 
 
 def warn(message: str) -> None:
-    """Say something the user should act on. Shown even when quiet."""
-    _print(f"warning: {message}")
+    """Say something the user should act on. Shown even when quiet, though not by processes that leave it to another."""
+    if not _silent.get():
+        _print(f"warning: {message}")
 
 
 @contextmanager

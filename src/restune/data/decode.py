@@ -75,16 +75,13 @@ def decode_image(
     """
     if isinstance(content, np.ndarray):
         with _in_turn(content.size):
-            pixels = _from_array(content, channels)
-            return pixels if then is None else then(pixels)
+            return _made(lambda: _from_array(content, channels), then)
     if channels not in (1, 3):
         raise DecodeError(f"an image file has 1 or 3 channels, the model wants {channels}")
     try:
         image = _open(content)
         with _in_turn(image.width * image.height):
-            with closing(image):  # which frees Pillow's pixels
-                pixels = _read(image, content, channels)
-            return pixels if then is None else then(pixels)
+            return _made(lambda: _closed(image, content, channels), then)
     except (DecodeError, UserError):
         raise
     except Exception as error:  # the readers let whatever a broken file provokes escape; here it all means the same
@@ -117,6 +114,21 @@ def _in_turn(pixels: int) -> Iterator[None]:
             yield
         finally:
             give_back_freed_memory()
+
+
+def _made(read: Callable[[], Tensor], then: Callable[[Tensor], Tensor] | None) -> Tensor:
+    """The pixels, made fewer. A function of its own: the many are freed when it returns, before another large image's
+    turn."""
+    pixels = read()
+    return pixels if then is None else then(pixels)
+
+
+def _closed(image: Image.Image, content: bytes, channels: int) -> Tensor:
+    with closing(image):  # which frees Pillow's pixels
+        pixels = _read(image, content, channels)
+    if image.width * image.height > _LARGE:  # the C library would keep them while the tensor is resized
+        give_back_freed_memory()
+    return pixels
 
 
 def _read(image: Image.Image, content: bytes, channels: int) -> Tensor:

@@ -14,6 +14,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import TCPStore  # type: ignore[attr-defined]
 
 from restune.core.errors import UserError
 
@@ -104,8 +106,26 @@ def join_world(device: str) -> World:
     if on_gpu:
         torch.cuda.set_device(world.local_rank)
     if not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=_PATIENCE)
+        backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
+        store = _store_of_this_start()
+        if store is None:
+            dist.init_process_group(backend, timeout=_PATIENCE)
+        else:
+            dist.init_process_group(backend, store=store, rank=world.rank, world_size=size, timeout=_PATIENCE)
     return world
+
+
+def _store_of_this_start() -> Store | None:
+    """torchrun's store, under a name of this start's own; None where it is left to torch to find one.
+
+    When torchrun starts the processes of one machine again, the store is the same, and torch 2.15 looks for the new
+    processes at the addresses that the old ones left in it.
+    """
+    here = os.environ
+    if here.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or here.get("GROUP_WORLD_SIZE") != "1":
+        return None
+    store = TCPStore(here["MASTER_ADDR"], int(here["MASTER_PORT"]), is_master=False, timeout=_PATIENCE)
+    return PrefixStore(f"restune start {here.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def leave_world(world: World) -> None:

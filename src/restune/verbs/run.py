@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from restune.core import console
 from restune.core.allocator import freed_memory_kept
-from restune.core.console import command_started, note, quiet
+from restune.core.console import command_started, note, silent
 from restune.core.errors import UserError
 from restune.core.files import sole_user, user_path, write_text
 from restune.core.interrupt import Interrupted, Terminated
@@ -83,7 +82,7 @@ def perform(
     """One run from beginning to end. Raises UserError."""
     world = join_world(recipe.device)
     try:
-        with quiet(console.is_quiet() or not world.is_main):
+        with silent(not world.is_main):
             folder = user_path(out) if out is not None else None
             try:
                 folder, continues = _agreed_folder(verb, out, world, resume=resume)

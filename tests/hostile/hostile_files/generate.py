@@ -1,4 +1,4 @@
-"""Hundreds of hostile files, the same for the same seed: what they are, and what may become of them.
+"""Hundreds of hostile files: what they are, and what may become of them. The same for the same seed, but for dates.
 
 Nothing here imports restune.
 """

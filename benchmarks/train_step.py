@@ -100,7 +100,7 @@ def ours(name: str, size: int, batch: int, items, classes: int, folder: Path) ->
     recipe, _ = decide(Recipe(model=name, batch_size=batch, epochs=1000), torch.device("cpu"))
     preprocess = ImagePreprocess(crop=size, resize=None if size <= 64 else round(size * 256 / 224))
     augment = Augment(shift=4, flip=True) if size <= 64 else Augment(crop_scale=(0.08, 1.0), flip=True)
-    looked = survey(items, preprocess, store_size=None, crop_once=augment.crop_scale is None)
+    looked = survey(items, preprocess, store_size=None, as_seen=augment.crop_scale is None)
     batches = TrainingBatches(
         items=items, classes=classes, preprocess=preprocess, augment=augment, batch_size=batch, seed=0, survey=looked,
         workers=cpu_count(),

@@ -114,7 +114,7 @@ def test_crop_boxes_are_distributed_as_torchvisions(size):
 def test_random_crops_have_one_size(images):
     settings = ImagePreprocess(crop=24)
     sizes = [image[:, : 20 + i, : 32 - i] for i, image in enumerate(images)]
-    crops = random_crops(sizes, Augment(crop_scale=(0.2, 1.0)), settings, place(8))
+    crops = random_crops(sizes, Augment(crop_scale=(0.2, 1.0)), settings.crop, settings.interpolation, place(8))
     assert crops.shape == (8, 3, 24, 24)
     assert crops.dtype == torch.uint8
 

@@ -41,9 +41,9 @@ def dataset(tmp_path):
 def batches(dataset, augment, *, in_memory, workers=2, store_size=None, **more):
     settings = ImagePreprocess(crop=16, resize=18)
     looked = survey(
-        dataset.items, settings, store_size=store_size, crop_once=augment.crop_scale is None, in_memory=in_memory
+        dataset.items, settings, store_size=store_size, as_seen=augment.crop_scale is None, in_memory=in_memory
     )
-    assert bool(looked.pixels) == in_memory
+    assert bool(looked.kept) == in_memory
     return TrainingBatches(
         items=dataset.items,
         classes=3,
@@ -62,7 +62,7 @@ def equal(one, other):
     one, other = list(one), list(other)
     assert len(one) == len(other) == 4
     for a, b in zip(one, other, strict=True):
-        assert torch.equal(a.images, b.images)
+        assert torch.equal(a.samples, b.samples)
         assert torch.equal(a.targets, b.targets)
         assert a.items == b.items
 
@@ -87,7 +87,7 @@ def test_an_epoch_can_be_taken_up_in_the_middle(dataset):
     rest = list(made.epoch(0, 0, start=2))
     assert [batch.place.step for batch in rest] == [2, 3]
     whole = list(made.epoch(0, 0))
-    assert torch.equal(rest[0].images, whole[2].images)
+    assert torch.equal(rest[0].samples, whole[2].samples)
 
 
 def test_every_epoch_has_another_order_and_sees_each_item_at_most_once(dataset):
@@ -104,7 +104,7 @@ def test_repeats_show_an_item_several_times_and_differently(dataset):
     assert set(seen.values()) == {3}
     first = next(iter(made.epoch(0, 0)))
     assert first.items[0] == first.items[1]
-    assert not torch.equal(first.images[0], first.images[1])
+    assert not torch.equal(first.samples[0], first.samples[1])
 
 
 def test_balanced_sampling_shows_classes_equally_often(dataset):
@@ -122,5 +122,5 @@ def test_a_batch_larger_than_the_data(dataset):
 
 def test_unreadable_items_are_listed(dataset):
     dataset.items[3].location.path.write_bytes(b"")
-    looked = survey(dataset.items, ImagePreprocess(crop=16), store_size=None, crop_once=True)
+    looked = survey(dataset.items, ImagePreprocess(crop=16), store_size=None, as_seen=True)
     assert looked.unreadable == {dataset.items[3].id: "the file is empty (0 bytes)"}

@@ -446,7 +446,7 @@ def test_batches_are_those_of_class_folders(pair, in_memory):
     preprocess, augment = ImagePreprocess(crop=16, resize=18), Augment(crop_scale=(0.3, 1.0), flip=True)
     made = []
     for dataset in pair:
-        looked = survey(dataset.items, preprocess, store_size=None, crop_once=False, in_memory=in_memory)
+        looked = survey(dataset.items, preprocess, store_size=None, as_seen=False, in_memory=in_memory)
         assert not looked.unreadable
         batches = TrainingBatches(
             items=dataset.items,
@@ -458,7 +458,7 @@ def test_batches_are_those_of_class_folders(pair, in_memory):
             survey=looked,
             workers=2,
         )
-        made.append([(batch.images, batch.targets) for batch in batches.epoch(0, 0)])
+        made.append([(batch.samples, batch.targets) for batch in batches.epoch(0, 0)])
     assert len(made[0]) == len(made[1]) == 2
     for (images, targets), (other_images, other_targets) in zip(*made, strict=True):
         assert torch.equal(images, other_images)

@@ -34,8 +34,8 @@ def peak() -> int:
 
 def read_image(path: Path) -> str | None:
     item = Item(id=str(path), location=FileLocation(path), target=0)
-    looked = survey([item], PREPROCESS, store_size=None, crop_once=True)
-    assert bool(looked.unreadable) != bool(looked.pixels)
+    looked = survey([item], PREPROCESS, store_size=None, as_seen=True)
+    assert bool(looked.unreadable) != bool(looked.kept)
     return looked.unreadable.get(item.id)
 
 
@@ -44,9 +44,9 @@ def read_data(path: Path) -> str | None:
     dataset = open_dataset(path)
     assert len(dataset.fingerprint()) == 16
     items = dataset.items[:50]
-    looked = survey(items, PREPROCESS, store_size=None, crop_once=True)
-    assert set(looked.unreadable) | set(looked.pixels) == {item.id for item in items}
-    return None if looked.pixels or path.name in NOTHING_THERE else next(iter(looked.unreadable.values()))
+    looked = survey(items, PREPROCESS, store_size=None, as_seen=True)
+    assert set(looked.unreadable) | set(looked.kept) == {item.id for item in items}
+    return None if looked.kept or path.name in NOTHING_THERE else next(iter(looked.unreadable.values()))
 
 
 NOTHING_THERE = ("odd paths.csv", "classes.csv")

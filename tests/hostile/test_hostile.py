@@ -156,7 +156,7 @@ def test_permissions(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     item = Item(id="locked", location=FileLocation(path), target=0)
-    looked = survey([item], ImagePreprocess(crop=4), store_size=None, crop_once=True)
+    looked = survey([item], ImagePreprocess(crop=4), store_size=None, as_seen=True)
     assert looked.unreadable == {"locked": "Permission denied"}
 
 

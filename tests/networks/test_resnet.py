@@ -28,7 +28,13 @@ PUBLISHED_COUNTS = {  # torchvision's documentation; He et al. 2016, table 6, re
     "resnet44": 658_586,
     "resnet56": 853_018,
     "resnet110": 1_727_962,
+    "r3d_18": 33_371_472,
+    "mc3_18": 11_695_440,
+    "r2plus1d_18": 31_505_325,
 }
+
+SIDES = {"image": (96, 96), "video": (4, 32, 32), "signal": (64,), "text": (96,)}
+"""Positions of a small input of each kind."""
 
 
 def count(module):
@@ -40,7 +46,7 @@ def small(**changes):
 
 
 def test_the_zoo_has_what_was_promised():
-    assert len(ZOO) == 25
+    assert len(ZOO) == 37
     assert restune.list_models() == list(ZOO)
     assert restune.list_models("resnet*d") == ["resnet18d", "resnet34d", "resnet50d", "resnet101d"]
 
@@ -53,11 +59,14 @@ def test_published_parameter_counts(name, expected):
 
 @pytest.mark.parametrize("name", ZOO)
 def test_every_entry_runs_at_a_reduced_width_with_named_stages(name):
-    spec = ZOO[name].spec.override(
-        width=32 if ZOO[name].spec.stages[0].groups > 1 else 16, depths=[1] * len(ZOO[name].spec.stages)
+    entry = ZOO[name]
+    thin = {"hidden": (12, 10)} if entry.spec.hidden else {}
+    spec = entry.spec.override(
+        width=32 if entry.spec.stages[0].groups > 1 else 16, depths=[1] * len(entry.spec.stages), **thin
     )
     network = ResNet(replace(spec, num_classes=7)).eval()
-    x = torch.randn(2, 3, 96, 96)
+    sides = SIDES[entry.kind]
+    x = torch.randint(257, (2, *sides)) if spec.vocabulary else torch.randn(2, spec.in_channels, *sides)
     with torch.inference_mode():
         outputs = network.forward_stages(x)
         stages = [f"stage{i + 1}" for i in range(len(spec.stages))]
@@ -66,10 +75,14 @@ def test_every_entry_runs_at_a_reduced_width_with_named_stages(name):
         assert torch.equal(outputs["logits"], network(x))
         assert torch.equal(outputs["pooled"], network.embed(x))
         assert outputs["pooled"].shape == (2, spec.num_features)
-    # The stem and stage strides: 1/4 (or 1 with the small stem), halved by each later stage.
-    side = 96 // (1 if spec.stem == "small" else 4)
-    for position, stage in enumerate(stages):
-        assert outputs[stage].shape[2:] == (side // 2**position,) * 2
+    # The stem's strides, then each later stage halves, in a stage of spatial convolutions not time.
+    expected = [size // {"imagenet": 4, "deep": 4, "clip": 2}.get(spec.stem, 1) for size in sides]
+    if entry.kind == "video":
+        expected[0] = sides[0]
+    for stage, plan in zip(stages, spec.stages, strict=True):
+        steps = [1 if axis == 0 and plan.conv == "spatial" else plan.stride for axis in range(spec.dims)]
+        expected = [-(-size // step) for size, step in zip(expected, steps, strict=True)]
+        assert outputs[stage].shape == (2, plan.out_channels, *expected)
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -79,7 +92,7 @@ def test_every_entry_has_a_plain_twin(name):
         residual, plain = ResNet(spec), ResNet(spec.override(residual=False))
     projections = sum(p.numel() for key, p in residual.named_parameters() if "downsample" in key)
     assert count(plain) == count(residual) - projections
-    assert (projections == 0) == (spec.shortcut == "A")
+    assert (projections == 0) == (spec.shortcut == "A" or name == "textresnet")  # whose shapes never change
 
 
 def test_the_plain_twin_shares_weights_and_differs_in_logits(randomize):

@@ -281,7 +281,9 @@ def test_a_batch_that_would_not_fit_is_parted_before_the_first_step(data, tmp_pa
     start = restune.train(data, out=tmp_path / "start", set=SETTINGS, **SMALL)
     options = {"freeze": "none", "epochs": 2, "batch_size": 8, "image_size": 16, "precision": "fp32", "threads": 1}
     whole = restune.finetune(data, weights=start.out, out=tmp_path / "whole", set={"keep_statistics": True}, **options)
-    each = memory.kept_bytes_an_item(start.model.module, start.model.preprocess, bf16=False, freeze="none")
+    each = memory.kept_bytes_an_item(
+        start.model.module, start.model.preprocess, torch.zeros(3, 16, 16, dtype=torch.uint8), bf16=False, freeze="none"
+    )
     monkeypatch.setattr(memory, "memory_bytes", lambda: int(3.5 * each / memory._SHARE["cpu"]))
     capsys.readouterr()
     parts = restune.finetune(data, weights=start.out, out=tmp_path / "parts", set={"keep_statistics": True}, **options)
@@ -307,7 +309,9 @@ one = torch.randn(32, 3, 128, 128).contiguous(memory_format=torch.channels_last)
 network(one[:2]).sum().backward()
 before = held()
 loss = network(one).sum()
-print((held() - before) / 32 / kept_bytes_an_item(network, ImagePreprocess(crop=128), bf16=False, freeze="none"))
+sample = torch.zeros(3, 128, 128, dtype=torch.uint8)
+each = kept_bytes_an_item(network, ImagePreprocess(crop=128), sample, bf16=False, freeze="none")
+print((held() - before) / 32 / each)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
     assert 0.75 < float(done.stdout) < 1.5

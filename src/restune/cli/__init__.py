@@ -20,7 +20,7 @@ VERBS = {
     "train": ("train", "A residual network from scratch."),
     "finetune": ("train", "A pretrained network: new head, frozen or thawed layers."),
     "evaluate": ("evaluate", "Score a model on labelled data: accuracy with its interval, confusion."),
-    "predict": ("predict", "Label images: one line an input, whatever becomes of the others."),
+    "predict": ("predict", "Label items: one line an input, whatever becomes of the others."),
     "embed": ("embed", "Write what the head reads of each item, as numbers for other programs."),
     "bench": ("bench", "How fast this machine is, and how near its limit training and predicting are."),
     "cache": ("cache", "List and prune what is kept of frozen layers between runs."),

@@ -19,6 +19,12 @@ def bench(
     batch_size: Annotated[int | None, typer.Option(help="Images a step.", min=1)] = None,
     seconds: Annotated[float, typer.Option(help="For each figure; more is steadier.")] = 4.0,
     threads: Annotated[int | None, typer.Option(help="Threads of arithmetic.", min=1)] = None,
+    compiles: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="Also time compiled training, and remember the gain: runs here compile where it pays."
+        ),
+    ] = False,
     **options: Any,
 ) -> None:
     """Time this machine's matrix products, and how near to them training and predicting come.
@@ -36,6 +42,7 @@ def bench(
             seconds=seconds,
             threads=threads,
             device=options["device"].value,
+            compile=compiles,
         )
         if options["as_json"]:
             print_json(found.to_dict())

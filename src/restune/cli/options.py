@@ -31,6 +31,13 @@ class Precision(StrEnum):
     bf16 = "bf16"
 
 
+class Kind(StrEnum):
+    image = "image"
+    video = "video"
+    text = "text"
+    signal = "signal"
+
+
 class Monitor(StrEnum):
     val_accuracy = "val_accuracy"
     val_loss = "val_loss"
@@ -43,8 +50,9 @@ ModelArgument = Annotated[
 DataArgument = Annotated[
     str,
     typer.Argument(
-        help="A folder of class folders, a .csv/.tsv/.parquet table, an .npz, a .tar(.gz), WebDataset shards "
-        "('name-{000..099}.tar' or their folder), or a name such as digits.",
+        help="A folder of class folders (of images, videos, .wav or .txt files), a .csv/.tsv/.parquet table, an .npz, "
+        "a .tar(.gz), WebDataset shards ('name-{000..099}.tar' or their folder), series as .ts or .tsv, texts as "
+        "'label text' lines, or a name such as digits.",
         metavar="DATA",
     ),
 ]
@@ -90,7 +98,9 @@ def on_inference(
 
 
 def on_data(
+    kind: Annotated[Kind | None, typer.Option(help="What the items are, where the data does not say so.")] = None,
     path_column: Annotated[str | None, typer.Option(help="A table's column of paths.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="A table's column of texts.")] = None,
     label_column: Annotated[str | None, typer.Option(help="A table's column of labels.")] = None,
     group_column: Annotated[
         str | None, typer.Option(help="A table's column of groups (patients, scenes) that stay on one side of a split.")
@@ -100,7 +110,9 @@ def on_data(
         bool, typer.Option("--no-header", help="The table has no header; columns are 0, 1, ...")
     ] = False,
     root: Annotated[Path | None, typer.Option(help="Folder the table's paths are relative to.")] = None,
-    encoding: Annotated[str, typer.Option(help="Of a text table.")] = "utf-8",
+    encoding: Annotated[
+        str | None, typer.Option(help="Of a table or of texts, such as latin-1 or gb18030; found where not named.")
+    ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Where named data sets are, or are downloaded to.")] = None,
 ) -> None:
     """How DATA is read where it does not say so itself."""
@@ -112,8 +124,8 @@ def on_training(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="default, finetune, cifar-fast, cifar-paper, imagenet-classic, or a YAML file such as a run's "
-            "recipe.yaml."
+            help="default, finetune, series, text, video, cifar-fast, cifar-paper, imagenet-classic, or a YAML file "
+            "such as a run's recipe.yaml. By default the kind of data decides."
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="How often each item is seen.", min=1)] = None,
@@ -173,7 +185,8 @@ def data_options(options: dict[str, Any]) -> DataOptions:
     from restune.data.dataset import DataOptions
 
     taken = {name: options.pop(name) for name in inspect.signature(on_data).parameters}
-    return DataOptions(header=not taken.pop("no_header"), **taken)
+    kind = taken.pop("kind")
+    return DataOptions(header=not taken.pop("no_header"), kind=None if kind is None else kind.value, **taken)
 
 
 def inference_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -14,18 +14,22 @@ from restune.cli.run import print_json, verb
 from restune.core.errors import UserError
 
 
-@opt.takes(opt.on_inference, opt.on_all_verbs)
+@opt.takes(opt.on_inference, opt.on_data, opt.on_all_verbs)
 def predict(
     model: opt.ModelArgument,
     inputs: Annotated[
         list[str],
-        typer.Argument(help="Files, folders, patterns, or - for a list on standard input.", metavar="INPUT..."),
+        typer.Argument(
+            help="Files, folders, patterns, or - for a list on standard input; for a network that reads texts also "
+            "the text itself.",
+            metavar="INPUT...",
+        ),
     ],
     topk: Annotated[int, typer.Option(help="How many classes to list for each input.", min=1)] = 5,
     csv_file: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
     **options: Any,
 ) -> None:
-    """Label images: one line an input; what cannot be read is reported in its place and stops nothing.
+    """Label images, videos, series or texts: one line an input; what cannot be read is reported in its place and stops nothing.
 
     Example: restune predict model.safetensors photo.jpg holiday/ --csv
     """
@@ -34,7 +38,10 @@ def predict(
             raise UserError("--json and --csv ask for two forms at once", fix="choose one")
         from restune.verbs.predict import predict as run
 
-        predictions = run(model, _listed(inputs), topk=topk, **opt.inference_options(options))
+        reading = opt.data_options(options)
+        predictions = run(
+            model, _listed(inputs), topk=topk, data_options=reading, **opt.inference_options(options)
+        )
         if options["as_json"]:
             print_json({"predictions": [prediction.to_dict() for prediction in predictions]})
         elif csv_file:

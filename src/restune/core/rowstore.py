@@ -27,19 +27,28 @@ from restune.core.console import warn
 from restune.core.files import write_text, written_whole
 
 KEY_BYTES = 16
+_PART = 2**20
 _CHECKED_BYTES = 256 * 2**20
 """Segments up to this size are checked to the last byte when they are opened; larger ones by their size."""
 
 Floats = NDArray[np.float32]
 
 
-def content_key(content: bytes | NDArray[Any]) -> bytes:
-    """What stands for some content: equal content, equal key."""
+def content_key(content: bytes | str | Path | NDArray[Any]) -> bytes:
+    """What stands for some content, or for that of a file or folder: equal content, equal key. Raises OSError."""
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
     if isinstance(content, np.ndarray):
         digest.update(f"{content.dtype.str} {content.shape}".encode())
         content = np.ascontiguousarray(content).tobytes()
-    digest.update(content)
+    if isinstance(content, Path):
+        for file in sorted(content.iterdir()) if content.is_dir() else [content]:
+            if content.is_dir():
+                digest.update(f"{file.name}\0".encode("utf-8", "surrogateescape"))
+            with file.open("rb") as opened:
+                while part := opened.read(_PART):
+                    digest.update(part)
+    else:
+        digest.update(content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content)
     return digest.digest()
 
 

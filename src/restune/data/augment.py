@@ -1,7 +1,8 @@
-"""Training views: what changes an image at random, with every parameter drawn from stateless streams.
+"""What changes images and clips at random, with every parameter drawn from stateless streams.
 
 Parameters are drawn for whole batches by numpy; the pixels are changed by torchvision's functions. Geometry that
-depends on an image's own size works item by item (`random_crops`), everything else on batches of one size.
+depends on an image's own size works item by item (`random_crops`), everything else on batches of one size. A clip's
+frames all change alike.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from restune.core.streams import generator, uniforms
-from restune.data.preprocess import ImagePreprocess
 from restune.data.resize import interpolation_mode
 
 CROP_DRAWS = 40
@@ -39,6 +39,11 @@ class Augment:
         rand_ops, rand_magnitude: how many operations `rand` chains, and how strong they are (0 to 30).
         erase: share of images of which a rectangle is replaced by the mean (Zhong et al. 2017).
         repeats: visits of each item in a row of its epoch's draws (Hoffer et al. 2020); each looks different.
+        jitter: standard deviation of noise that is added to a normalised series (Um et al. 2017).
+        scaling: standard deviation, around 1, of a factor for each of its channels.
+        warp: how far its time runs faster and slower: 0.5 means by up to half.
+        window: the least share of a series that a random window keeps; 1: all of it.
+        drop_tokens: share of a text's tokens that are made unknown.
     """
 
     crop_scale: tuple[float, float] | None = None
@@ -50,6 +55,20 @@ class Augment:
     rand_magnitude: int = 9
     erase: float = 0.0
     repeats: int = 1
+    jitter: float = 0.0
+    scaling: float = 0.0
+    warp: float = 0.0
+    window: float = 1.0
+    drop_tokens: float = 0.0
+
+
+OF_KINDS: dict[str, frozenset[str]] = {
+    "image": frozenset("crop_scale crop_ratio shift flip policy rand_ops rand_magnitude erase repeats".split()),  # noqa: SIM905
+    "video": frozenset("crop_scale crop_ratio shift flip policy rand_ops rand_magnitude repeats".split()),  # noqa: SIM905
+    "signal": frozenset(("jitter", "scaling", "warp", "window", "repeats")),
+    "text": frozenset(("drop_tokens", "repeats")),
+}
+"""Which changes each kind of data knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,21 +94,22 @@ class Place:
         return uniforms(self.seed, self.stream + purpose, self.positions, count, self.epoch)
 
 
-def random_crops(images: Sequence[Tensor], augment: Augment, preprocess: ImagePreprocess, place: Place) -> Tensor:
-    """uint8 ``[N, C, crop, crop]`` from images of any sizes: one random resized crop of each."""
+def random_crops(images: Sequence[Tensor], augment: Augment, size: int, interpolation: str, place: Place) -> Tensor:
+    """uint8 ``[N, ..., size, size]`` from images or clips of any sizes: one random resized crop of each."""
     draws = place.draw("crop", CROP_DRAWS)
     return torch.stack(
-        [_random_resized_crop(image, augment, preprocess, row) for image, row in zip(images, draws, strict=True)]
+        [_random_resized_crop(image, augment, size, interpolation, row) for image, row in zip(images, draws, strict=True)]
     )
 
 
 def augment_pixels(images: Tensor, augment: Augment, place: Place) -> Tensor:
-    """uint8 ``[N, C, H, W]`` to the same shape: shift, flip, policy."""
+    """uint8 ``[N, C, H, W]``, or clips ``[N, T, C, H, W]``, to the same shape: shift, flip, policy."""
     if augment.shift:
-        images = _shift(images, augment.shift, place.draw("shift", 2))
+        flat = images.flatten(1, -3)
+        images = _shift(flat, augment.shift, place.draw("shift", 2)).view(images.shape)
     if augment.flip:
-        mirrored = torch.from_numpy(place.draw("flip", 1)[:, 0] < 0.5)
-        images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
+        mirrored = torch.from_numpy(place.draw("flip", 1)[:, 0] < 0.5).to(images.device)
+        images = torch.where(mirrored.view(-1, *[1] * (images.ndim - 1)), images.flip(-1), images)
     if augment.policy == "trivial":
         images = _trivial_augment(images, place.draw("trivial", 3))
     elif augment.policy == "rand":
@@ -143,14 +163,13 @@ def _cutmix_box(height: int, width: int, keep: float, random: np.random.Generato
 
 
 def _random_resized_crop(
-    image: Tensor, augment: Augment, preprocess: ImagePreprocess, draw: NDArray[np.float64]
+    image: Tensor, augment: Augment, size: int, interpolation: str, draw: NDArray[np.float64]
 ) -> Tensor:
     assert augment.crop_scale is not None
-    height, width = image.shape[1:]
+    height, width = image.shape[-2:]
     top, left, h, w = _crop_box(height, width, augment.crop_scale, augment.crop_ratio, draw)
-    size = [preprocess.crop, preprocess.crop]
     cropped: Tensor = functional.resized_crop(
-        image, top, left, h, w, size, interpolation_mode(preprocess.interpolation), antialias=True
+        image, top, left, h, w, [size, size], interpolation_mode(interpolation), antialias=True
     )
     return cropped
 
@@ -176,11 +195,12 @@ def _shift(images: Tensor, by: int, draw: NDArray[np.float64]) -> Tensor:
     """Pad with zeros and crop back at another place, by gathering rows and columns for the whole batch at once."""
     count, _, height, width = images.shape
     padded = torch.nn.functional.pad(images, [by] * 4)
-    offsets = torch.from_numpy((draw * (2 * by + 1)).astype(np.int64))
-    rows = (offsets[:, :1] + torch.arange(height)).view(count, 1, height, 1)
-    columns = (offsets[:, 1:] + torch.arange(width)).view(count, 1, 1, width)
-    batch = torch.arange(count).view(count, 1, 1, 1)
-    channels = torch.arange(images.shape[1]).view(1, -1, 1, 1)
+    offsets = torch.from_numpy((draw * (2 * by + 1)).astype(np.int64)).to(images.device)
+    line = torch.arange(max(count, height, width, images.shape[1]), device=images.device)
+    rows = (offsets[:, :1] + line[:height]).view(count, 1, height, 1)
+    columns = (offsets[:, 1:] + line[:width]).view(count, 1, 1, width)
+    batch = line[:count].view(count, 1, 1, 1)
+    channels = line[: images.shape[1]].view(1, -1, 1, 1)
     shifted: Tensor = padded[batch, channels, rows, columns]
     return shifted
 
@@ -192,7 +212,7 @@ OPERATIONS = ("identity", *_SIGNED, "posterize", "solarize", "auto_contrast", "e
 
 
 def apply_operation(image: Tensor, name: str, strength: float) -> Tensor:
-    """One operation on uint8 ``[C, H, W]`` at a strength in its own unit, as torchvision's policies apply it."""
+    """One operation on uint8 ``[..., C, H, W]`` at a strength in its own unit, as torchvision's policies apply it."""
     if name in _GEOMETRIC:
         return _apply_geometric(image, name, strength)
     factors = {
@@ -203,7 +223,7 @@ def apply_operation(image: Tensor, name: str, strength: float) -> Tensor:
     }
     result: Tensor = image
     if name in factors:
-        if name == "color" and image.shape[0] != 3:  # saturation means nothing without colours
+        if name == "color" and image.shape[-3] != 3:  # saturation means nothing without colours
             return image
         result = factors[name](image, 1.0 + strength)
     elif name == "posterize":
@@ -269,8 +289,8 @@ def _rand_strength(name: str, magnitude: int, sign: float, shape: Sequence[int])
     most = {
         "shear_x": 0.3,
         "shear_y": 0.3,
-        "translate_x": 150.0 / 331.0 * shape[2],
-        "translate_y": 150.0 / 331.0 * shape[1],
+        "translate_x": 150.0 / 331.0 * shape[-1],
+        "translate_y": 150.0 / 331.0 * shape[-2],
         "rotate": 30.0,
     }
     if name == "posterize":

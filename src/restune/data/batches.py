@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +15,14 @@ from torch import Tensor
 from restune.core.errors import UserError
 from restune.core.streams import generator
 from restune.data.ahead import ahead
-from restune.data.augment import Augment, Place, augment_pixels, random_crops
+from restune.data.augment import Augment, Place, augment_pixels
 from restune.data.dataset import Item
 from restune.data.decode import DecodeError
-from restune.data.preprocess import ImagePreprocess
-from restune.data.survey import Survey, inference_crop, read_pixels
+from restune.data.preprocess import Preprocess
+from restune.data.preprocess.video import VideoPreprocess
+from restune.data.resident import Resident
+from restune.data.survey import Survey, read_as_seen, read_whole
+from restune.data.views import cut_clip, needs_wholes, training_views
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class TrainingBatch:
     """What one step sees.
 
     Args:
-        images: uint8 ``[N, C, crop, crop]``, augmented.
+        samples: augmented, stacked by the preprocessing: of images uint8 ``[N, C, crop, crop]``.
         targets: class indices ``[N]``.
         items: where each came from.
         place: what its randomness depended on.
@@ -34,7 +38,7 @@ class TrainingBatch:
         lead: items at the front that are only there for the next one to be mixed with.
     """
 
-    images: Tensor
+    samples: Tensor
     targets: Tensor
     items: tuple[Item, ...]
     place: Place
@@ -59,17 +63,18 @@ class TrainingBatches:
         seed: of the run.
         balanced: draw classes with equal chance, items with replacement.
         store_size: see the recipe.
-        survey: holds the pixels that are in memory; the others are read when needed.
+        survey: holds the samples that are in memory; the others are read when needed.
         workers: threads; 0 makes batches in the caller's thread.
         limit: an epoch ends after so many batches, for a try; None for all.
         part: which positions of a batch this process makes; all by default.
         mixes: whether each item is mixed with the one before it, which a part then holds too.
-        pins: whether images go to memory that a GPU copies from while it computes.
+        pins: whether samples go to memory that a GPU copies from while it computes.
+        resident: where all images are kept on the device that computes; they are changed there.
     """
 
     items: Sequence[Item]
     classes: int
-    preprocess: ImagePreprocess
+    preprocess: Preprocess
     augment: Augment
     batch_size: int
     seed: int
@@ -81,6 +86,7 @@ class TrainingBatches:
     part: Callable[[range], range] = _whole
     mixes: bool = False
     pins: bool = False
+    resident: Resident | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size > len(self.items):
@@ -121,10 +127,13 @@ class TrainingBatches:
         positions, lead = self.positions(number)
         items = tuple(self.items[int(index)] for index in order[list(positions)])
         place = Place(seed=self.seed, epoch=epoch, positions=positions, step=step)
-        images = augment_pixels(self._crops(items, place), self.augment, place)
-        images = images.pin_memory() if self.pins else images
+        if self.resident is not None:
+            samples = augment_pixels(self.resident.take(items), self.augment, place)
+        else:
+            samples = training_views(self._sources(items, place), self.preprocess, self.augment, place)
+            samples = samples.pin_memory() if self.pins else samples
         targets = torch.tensor([item.target for item in items])
-        return TrainingBatch(images, targets, items, place, time.thread_time() - started, lead)
+        return TrainingBatch(samples, targets, items, place, time.thread_time() - started, lead)
 
     def positions(self, number: int) -> tuple[tuple[int, ...], int]:
         """Positions in the epoch's order of this process's part of a batch, and how many lead only."""
@@ -134,25 +143,41 @@ class TrainingBatches:
             return tuple(mine), 0
         return (mine.start - 1 if mine.start > whole.start else whole.stop - 1, *mine), 1
 
-    def _crops(self, items: Sequence[Item], place: Place) -> Tensor:
-        if self.augment.crop_scale is not None:
-            whole = [self._whole(item) for item in items]
-            return random_crops(whole, self.augment, self.preprocess, place)
-        views = []
-        for item in items:
-            view = self.survey.inference_view(item, self.preprocess)
-            views.append(inference_crop(self._whole(item), self.preprocess) if view is None else view)
-        return torch.stack(views)
+    def _sources(self, items: Sequence[Item], place: Place) -> list[Tensor]:
+        """What `training_views` makes its views of."""
+        if isinstance(self.preprocess, VideoPreprocess):
+            return self._clips(items, self.preprocess, place)
+        if needs_wholes(self.preprocess, self.augment):
+            return [self._kept_or(read_whole, item) for item in items]
+        views = [self.survey.inference_view(item, self.preprocess) for item in items]
+        return [
+            self._kept_or(read_as_seen, item) if view is None else view for item, view in zip(items, views, strict=True)
+        ]
 
-    def _whole(self, item: Item) -> Tensor:
-        kept = self.survey.pixels.get(item.id)
+    def _clips(self, items: Sequence[Item], preprocess: VideoPreprocess, place: Place) -> list[Tensor]:
+        starts = place.draw("clip", 1)[:, 0]
+        with _reported(items[0]):
+            return [
+                cut_clip(preprocess, self.survey.kept.get(item.id), item.location.read, float(start))
+                for item, start in zip(items, starts, strict=True)
+            ]
+
+    def _kept_or(self, read: Callable[[Item, Preprocess, int | None], Tensor], item: Item) -> Tensor:
+        kept = self.survey.kept.get(item.id)
         if kept is not None:
             return kept
-        try:
-            return read_pixels(item, self.preprocess.channels, self.store_size)
-        except (DecodeError, OSError, ValueError, MemoryError) as error:
-            raise UserError(
-                f"an item that could be read before cannot be now: {error}",
-                where=item.id,
-                fix="restore it; the run goes on from its last checkpoint with --resume",
-            ) from error
+        with _reported(item):
+            return read(item, self.preprocess, self.store_size)
+
+
+@contextmanager
+def _reported(item: Item) -> Iterator[None]:
+    """Within this block a failure to read becomes the user's to mend."""
+    try:
+        yield
+    except (DecodeError, OSError, ValueError, MemoryError) as error:
+        raise UserError(
+            f"an item that could be read before cannot be now: {error}",
+            where=item.id,
+            fix="restore it; the run goes on from its last checkpoint with --resume",
+        ) from error

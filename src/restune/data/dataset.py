@@ -24,8 +24,9 @@ MAX_BYTES = 256 * 2**20
 class Location(Protocol):
     """Where an item's content is. Small, picklable and readable from any thread or process."""
 
-    def read(self) -> bytes | NDArray[Any]:
-        """The encoded file, or a decoded array ``[H, W]`` or ``[H, W, C]``. Raises OSError or ValueError."""
+    def read(self) -> Any:
+        """What the kind of data says: an image's or a sound's encoded file, an array (of an image ``[H, W]`` or ``[H, W,
+        C]``, of a series ``[L]`` or ``[C, L]``), a text, or a video's path. Raises OSError or ValueError."""
         ...
 
     def signature(self) -> str:
@@ -253,19 +254,22 @@ class DataOptions:
     """How to read DATA where it does not say so itself.
 
     Args:
-        path_column, label_column, group_column, split_column: names (or, without a header, numbers from 0) of
-            a table's columns. Sensible names are recognised.
+        kind: ``image``, ``signal``, ``text`` or ``video``, where the data leaves doubt; None recognises it.
+        path_column, text_column, label_column, group_column, split_column: names (or, without a header, numbers
+            from 0) of a table's columns. Sensible names are recognised.
         header: False for a table whose first line is already an item.
         root: the folder a table's paths are relative to; by default the table's own folder.
-        encoding: of a text table; UTF-8 by default.
+        encoding: of a text file. None: UTF-8 for tables of paths, found from the bytes for texts.
         data_root: where torchvision's named sets are, or go.
     """
 
+    kind: str | None = None
     path_column: str | None = None
+    text_column: str | None = None
     label_column: str | None = None
     group_column: str | None = None
     split_column: str | None = None
     header: bool = True
     root: Path | None = None
-    encoding: str = "utf-8"
+    encoding: str | None = None
     data_root: Path | None = None

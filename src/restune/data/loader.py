@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from restune.core.errors import UserError
@@ -13,35 +12,42 @@ from restune.core.machine import cpu_count
 from restune.data.ahead import ahead
 from restune.data.dataset import Item
 from restune.data.decode import DecodeError
-from restune.data.preprocess import ImagePreprocess
+from restune.data.preprocess import Preprocess
+from restune.data.preprocess.video import VideoPreprocess
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some consecutive items and the pixels of those that could be read.
+    """Some consecutive items and the samples of those that could be read.
 
     Args:
         items: all of them, in order.
-        pixels: uint8 ``[N, C, H, W]`` of the N that could be read, in order; None when there is none.
+        samples: of the N that could be read, in order, stacked: of images uint8 ``[N, C, H, W]``, of clips ``[N, clips,
+            C, T, H, W]``; None when there is none.
         failures: for each of the others its position in `items`, and why it could not be read.
     """
 
     items: tuple[Item, ...]
-    pixels: Tensor | None
+    samples: Tensor | None
     failures: Mapping[int, str]
 
     def readable(self) -> list[Item]:
-        """The items whose pixels are in the batch, in their order."""
+        """The items whose samples are in the batch, in their order."""
         return [item for position, item in enumerate(self.items) if position not in self.failures]
 
 
 def read_batches(
-    items: Sequence[Item], preprocess: ImagePreprocess, *, batch_size: int, workers: int | None = None
+    items: Sequence[Item],
+    preprocess: Preprocess,
+    *,
+    batch_size: int,
+    workers: int | None = None,
+    spread: bool = True,
 ) -> Iterator[Batch]:
     """Yield the items in batches of `batch_size`, in order, whatever the number of workers.
 
     At most ``workers + 1`` batches are in memory besides the one being used. Workers are threads; 0 workers decode in
-    the caller's.
+    the caller's. Of a video there are clips spread over all of it, or its centre clip where not `spread`.
     """
     if batch_size < 1 or (workers is not None and workers < 0):
         raise UserError(
@@ -49,23 +55,26 @@ def read_batches(
         )
     slices = (items[start : start + batch_size] for start in range(0, len(items), batch_size))
     workers = cpu_count() if workers is None else workers
-    yield from ahead(lambda part: _read(part, preprocess), slices, workers, depth=workers)
+    yield from ahead(lambda part: _read(part, preprocess, spread), slices, workers, depth=workers)
 
 
-def read_item(item: Item, preprocess: ImagePreprocess) -> Tensor | str:
-    """One item's uint8 ``[C, H, W]``, or why it cannot be read."""
+def read_item(item: Item, preprocess: Preprocess, *, spread: bool = True) -> Tensor | str:
+    """One item's sample, or of a video its evenly spread clips; else why it cannot be read."""
     try:
-        return preprocess.apply(item.location.read())
+        content = item.location.read()
+        if spread and isinstance(preprocess, VideoPreprocess):
+            return preprocess.spread(content)
+        return preprocess.apply(content)
     except (DecodeError, OSError, MemoryError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return reason or type(error).__name__
 
 
-def _read(items: Sequence[Item], preprocess: ImagePreprocess) -> Batch:
-    read = [read_item(item, preprocess) for item in items]
-    pixels = [result for result in read if isinstance(result, Tensor)]
+def _read(items: Sequence[Item], preprocess: Preprocess, spread: bool) -> Batch:
+    read = [read_item(item, preprocess, spread=spread) for item in items]
+    samples = [result for result in read if isinstance(result, Tensor)]
     return Batch(
         items=tuple(items),
-        pixels=torch.stack(pixels) if pixels else None,
+        samples=preprocess.stack(samples) if samples else None,
         failures={position: result for position, result in enumerate(read) if isinstance(result, str)},
     )

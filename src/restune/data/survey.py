@@ -15,7 +15,8 @@ from restune.core.machine import cpu_count, local_processes, memory_bytes
 from restune.data.ahead import ahead_in_groups
 from restune.data.dataset import Item
 from restune.data.decode import DecodeError, decode_image
-from restune.data.preprocess import ImagePreprocess
+from restune.data.preprocess import ImagePreprocess, Preprocess
+from restune.data.preprocess.video import VideoPreprocess
 from restune.data.resize import resize_and_crop
 
 Result = TypeVar("Result")
@@ -33,45 +34,60 @@ class Survey:
 
     Args:
         unreadable: ids and reasons.
-        pixels: uint8 ``[C, H, W]`` by id where they are kept in memory.
+        kept: samples by id where they are in memory: wholes, or inference samples where `as_seen`.
+        as_seen: whether what is kept is what inference sees, such as the centre crop of an image.
         seconds_an_item: what reading took.
-        cropped: whether these are the inference crops rather than whole images.
     """
 
     unreadable: dict[str, str] = field(default_factory=dict)
-    pixels: dict[str, Tensor] = field(default_factory=dict)
-    cropped: bool = False
+    kept: dict[str, Tensor] = field(default_factory=dict)
+    as_seen: bool = False
     seconds_an_item: float = 0.0
 
-    def inference_view(self, item: Item, preprocess: ImagePreprocess) -> Tensor | None:
-        """An item's inference crop ``[C, crop, crop]``; None where it is not in memory."""
-        kept = self.pixels.get(item.id)
-        return kept if kept is None or self.cropped else inference_crop(kept, preprocess)
+    def inference_view(self, item: Item, preprocess: Preprocess) -> Tensor | None:
+        """An item as inference sees it; None where it is not in memory."""
+        kept = self.kept.get(item.id)
+        return kept if kept is None or self.as_seen else preprocess.view(kept)
+
+    def largest(self, preprocess: Preprocess, otherwise: Item) -> Tensor:
+        """A sample as large as inference meets them: of what is in memory, else of an item."""
+        if not self.kept:
+            return preprocess.apply(otherwise.location.read())
+        longest = max(self.kept.values(), key=lambda kept: kept.shape[-1] if kept.ndim < 3 else 0)
+        return longest if self.as_seen else preprocess.view(longest)
 
 
-def inference_crop(pixels: Tensor, preprocess: ImagePreprocess) -> Tensor:
-    """``[C, H, W]`` to ``[C, crop, crop]``."""
-    return resize_and_crop(pixels, preprocess.resize, preprocess.crop, preprocess.interpolation)
+def read_whole(item: Item, preprocess: Preprocess, store_size: int | None) -> Tensor:
+    """All that training views of an item are cut from; of an image in the form that the recipe has stored.
+
+    Raises DecodeError, OSError.
+    """
+    content = item.location.read()
+    if store_size is None:
+        return preprocess.whole(content)
+    return decode_image(content, preprocess.channels, then=lambda pixels: _stored(pixels, store_size))
 
 
-def read_pixels(item: Item, channels: int, store_size: int | None, crop_for: ImagePreprocess | None = None) -> Tensor:
-    """One item's pixels, resized and cropped to `store_size` where the recipe says so, and then to the inference
-    crop of `crop_for`. Raises DecodeError, OSError."""
+def read_as_seen(item: Item, preprocess: Preprocess, store_size: int | None) -> Tensor:
+    """An item as inference sees it, or would see it in the form that the recipe has stored. Raises as `read_whole`."""
+    content = item.location.read()
+    if store_size is None:
+        return preprocess.apply(content)
+    return decode_image(
+        content, preprocess.channels, then=lambda pixels: preprocess.view(_stored(pixels, store_size))
+    )
 
-    def fewer(pixels: Tensor) -> Tensor:
-        if store_size is not None:
-            pixels = resize_and_crop(pixels, store_size, store_size, "bilinear")
-        return pixels if crop_for is None else inference_crop(pixels, crop_for)
 
-    return decode_image(item.location.read(), channels, then=fewer)
+def _stored(pixels: Tensor, store_size: int) -> Tensor:
+    return resize_and_crop(pixels, store_size, store_size, "bilinear")
 
 
 def survey(
     items: Sequence[Item],
-    preprocess: ImagePreprocess,
+    preprocess: Preprocess,
     *,
     store_size: int | None,
-    crop_once: bool,
+    as_seen: bool,
     in_memory: bool = True,
     workers: int | None = None,
 ) -> Survey:
@@ -79,40 +95,51 @@ def survey(
 
     Args:
         items: what to look at.
-        preprocess: its inference geometry is applied at once with `crop_once`.
+        preprocess: decides what is kept.
         store_size: see the recipe.
-        crop_once: training needs no random crops, so only the inference crop is kept.
+        as_seen: training changes only what inference sees, so only that is kept.
         in_memory: False keeps nothing, as when the data is too large.
         workers: threads.
     """
-    found = Survey(cropped=crop_once)
+    found = Survey(as_seen=as_seen)
     started = time.perf_counter()
     room = _Room(memory_bytes() * MEMORY_SHARE / local_processes() if in_memory else 0)
-    crop_for = preprocess if crop_once else None
 
     def look(item: Item) -> Tensor | str | None:
         try:
-            pixels = read_pixels(item, preprocess.channels, store_size, crop_for)
+            if isinstance(preprocess, VideoPreprocess):
+                return _look_at_video(item, preprocess, room)
+            read = read_as_seen if as_seen else read_whole
+            sample = read(item, preprocess, store_size)
         except (DecodeError, OSError, ValueError, MemoryError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             return reason or type(error).__name__
-        return pixels.contiguous() if room.take(pixels.numel()) else None
+        return sample.contiguous() if room.take(sample.nbytes) else None
 
     with progress("reading", len(items)) as advance:
         for item, result in zip(items, _looks(look, items, workers or cpu_count()), strict=True):
             if isinstance(result, str):
                 found.unreadable[item.id] = result
             elif result is not None:
-                found.pixels[item.id] = result
+                found.kept[item.id] = result
             if room.is_full:
-                found.pixels.clear()  # all or nothing: a mixture would be two speeds with one name
+                found.kept.clear()  # all or nothing: a mixture would be two speeds with one name
             advance(1)
     found.seconds_an_item = (time.perf_counter() - started) / max(1, len(items))
     return found
 
 
+def _look_at_video(item: Item, preprocess: VideoPreprocess, room: _Room) -> Tensor | None:
+    """All frames where they fit, small as they are used; of a long video one clip, to see that it can be read."""
+    content = item.location.read()
+    if room.take(preprocess.whole_bytes(content)):
+        return preprocess.whole(content).contiguous()
+    preprocess.apply(content)
+    return None
+
+
 class _Room:
-    """Bytes that pixels may take. Asked before a result waits to be fetched, since many wait behind a slow one."""
+    """Bytes that samples may take. Asked before a result waits to be fetched, since many wait behind a slow one."""
 
     def __init__(self, size: float) -> None:
         self.left = size

@@ -51,6 +51,33 @@ class ClassScores:
         return {**self.__dict__, "interval": list(self.interval)}
 
 
+@dataclass(frozen=True)
+class ClipCount:
+    """Clips of videos, each scored alone. A video's clips are no independent samples, so this has no interval.
+
+    Args:
+        n: clips.
+        correct: those whose most probable class is their video's.
+    """
+
+    n: int = 0
+    correct: int = 0
+
+    def plus(self, logits: Tensor, targets: list[int]) -> ClipCount:
+        """With more videos counted: logits ``[N, clips, classes]`` and a class each."""
+        hits = logits.argmax(dim=2) == torch.tensor(targets)[:, None]
+        return ClipCount(self.n + hits.numel(), self.correct + int(hits.sum()))
+
+    @property
+    def accuracy(self) -> float:
+        """Share of clips that are right."""
+        return self.correct / self.n
+
+    def to_dict(self) -> dict[str, Any]:
+        """What results say of clips."""
+        return {"accuracy": self.accuracy, "n": self.n}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """What a model scored on some data.
@@ -66,6 +93,7 @@ class Evaluation:
         model, data: what was evaluated on what.
         fingerprint: of the data.
         seconds: it took, reading included.
+        clips: of videos, the score of single clips; every other figure counts videos.
     """
 
     classes: tuple[str, ...]
@@ -80,6 +108,7 @@ class Evaluation:
     data: str = ""
     fingerprint: str = ""
     seconds: float = 0.0
+    clips: ClipCount | None = None
 
     @property
     def n(self) -> int:
@@ -136,6 +165,7 @@ class Evaluation:
             "data": self.data,
             "fingerprint": self.fingerprint,
             "seconds": round(self.seconds, 3),
+            **({} if self.clips is None else {"clips": self.clips.to_dict()}),
         }
 
 

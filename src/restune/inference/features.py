@@ -25,14 +25,17 @@ from restune.core.files import cache_folder
 from restune.core.machine import cpu_count
 from restune.core.rowstore import RowStore, StoredRows, content_key
 from restune.data.ahead import ahead, ahead_in_groups
-from restune.data.augment import Augment, Place, augment_pixels, random_crops
+from restune.data.augment import Augment, Place
 from restune.data.dataset import Item
-from restune.data.decode import DecodeError, decode_image
-from restune.data.preprocess import ImagePreprocess
+from restune.data.decode import DecodeError
+from restune.data.preprocess import Preprocess
+from restune.data.preprocess.video import VideoPreprocess
+from restune.data.views import needs_wholes, training_views
 from restune.networks.fold import folded
+from restune.networks.layout import laid_out, weights_layout
 from restune.networks.resnet import ResNet
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised whenever the same inputs would give other features."""
 
 _SEGMENT_BYTES = 256 * 2**20
@@ -130,7 +133,7 @@ class FeatureCache:
     def __init__(
         self,
         network: ResNet,
-        preprocess: ImagePreprocess,
+        preprocess: Preprocess,
         *,
         cut: str | int = "all",
         device: torch.device | None = None,
@@ -146,7 +149,8 @@ class FeatureCache:
         self._known_keys: dict[str, bytes | str] = {}
         self._kept: dict[str, dict[bytes, Tensor]] = {}  # by table, where nothing is kept on disk
         self.batch_size, self.workers = batch_size, cpu_count() if workers is None else workers
-        self.network = folded(network, cut).to(self.device).to(memory_format=torch.channels_last)
+        self.network = folded(network, cut).to(self.device)
+        self.network.to(memory_format=weights_layout(network.spec.dims))
         self.about = {
             "code": [CODE_VERSION, __version__, torch.__version__, self.device.type],
             "cut": cut,
@@ -217,8 +221,8 @@ class FeatureCache:
         with freed_memory_kept(), progress("features", len(wanted)) as advance:
             for part, made in zip(parts, ahead(make, parts, self.workers, depth=self.workers + 1), strict=True):
                 broken |= made.broken
-                if made.pixels is not None:
-                    rows = self._run(made.pixels)
+                if made.samples is not None:
+                    rows = self._run(made.samples)
                     for key, row in zip(made.keys, rows, strict=True):
                         (held.append((key, row)) if store else fresh.__setitem__(key, row))
                     if store and len(held) * 4 * held[0][1].numel() >= _SEGMENT_BYTES:
@@ -235,53 +239,46 @@ class FeatureCache:
             started = time.perf_counter()
             part = [(bytes([0] * 16), item) for item in items[: self.batch_size]]
             made = _batch_maker(self.preprocess, None)(part)
-            if made.pixels is not None:
-                self._run(made.pixels)
+            if made.samples is not None:
+                self._run(made.samples)
             self.seconds_an_item = (time.perf_counter() - started) / max(1, len(part))
         return self.seconds_an_item
 
-    def _run(self, pixels: Tensor) -> Tensor:
+    def _run(self, samples: Tensor) -> Tensor:
         with (
             torch.inference_mode(),
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16),
         ):
-            images = self.preprocess.normalize(pixels.to(self.device)).contiguous(memory_format=torch.channels_last)
-            return self.network.run_below(images, self.cut).float().cpu().contiguous()
+            x, mask = self.preprocess.inputs(samples.to(self.device))
+            return self.network.run_below(laid_out(x), self.cut, mask).float().cpu().contiguous()
 
 
 @dataclass(frozen=True)
 class _Made:
     keys: list[bytes]
-    pixels: Tensor | None
+    samples: Tensor | None
     broken: dict[bytes, str]
 
 
-def _batch_maker(preprocess: ImagePreprocess, view: View | None) -> Callable[[Sequence[tuple[bytes, Item]]], _Made]:
-    cut_at_random = view is not None and view.augment.crop_scale is not None
-
+def _batch_maker(preprocess: Preprocess, view: View | None) -> Callable[[Sequence[tuple[bytes, Item]]], _Made]:
     def make(part: Sequence[tuple[bytes, Item]]) -> _Made:
-        images: list[Tensor] = []
+        samples: list[Tensor] = []
         keys: list[bytes] = []
         broken: dict[bytes, str] = {}
         for key, item in part:
-            pixels = _decoded(item, preprocess, whole=cut_at_random)
-            if isinstance(pixels, str):
-                broken[key] = pixels
+            sample = _decoded(item, preprocess, view, key)
+            if isinstance(sample, str):
+                broken[key] = sample
             else:
                 keys.append(key)
-                images.append(pixels)
-        return _Made(keys, _seen(images, keys, preprocess, view) if images else None, broken)
+                samples.append(sample)
+        if not samples:
+            return _Made(keys, None, broken)
+        if view is None:
+            return _Made(keys, preprocess.stack(samples), broken)
+        return _Made(keys, training_views(samples, preprocess, view.augment, _place(view, keys)), broken)
 
     return make
-
-
-def _seen(images: Sequence[Tensor], keys: Sequence[bytes], preprocess: ImagePreprocess, view: View | None) -> Tensor:
-    """uint8 ``[N, C, crop, crop]`` as the view shows them, of whole images where it cuts at random."""
-    if view is not None and view.augment.crop_scale is not None:
-        crops = random_crops(images, view.augment, preprocess, _place(view, keys))
-    else:
-        crops = torch.stack(list(images))
-    return crops if view is None else augment_pixels(crops, view.augment, _place(view, keys))
 
 
 def _place(view: View, keys: Sequence[bytes]) -> Place:
@@ -290,11 +287,15 @@ def _place(view: View, keys: Sequence[bytes]) -> Place:
     return Place(seed=view.seed, epoch=view.number, positions=rows, step=0, stream="cached view ")
 
 
-def _decoded(item: Item, preprocess: ImagePreprocess, *, whole: bool) -> Tensor | str:
-    """Pixels, whole or the inference crop at once: many whole images are more than memory may hold."""
+def _decoded(item: Item, preprocess: Preprocess, view: View | None, key: bytes) -> Tensor | str:
+    """A sample: as inference sees it at once, unless the view needs more; many wholes are more than memory may hold."""
     try:
         content = item.location.read()
-        return decode_image(content, preprocess.channels) if whole else preprocess.apply(content)
+        if view is None or not needs_wholes(preprocess, view.augment):
+            return preprocess.apply(content)
+        if isinstance(preprocess, VideoPreprocess):
+            return preprocess.clip_of(content, float(_place(view, [key]).draw("clip", 1)[0, 0]))
+        return preprocess.whole(content)
     except (DecodeError, OSError, MemoryError, ValueError) as error:
         return _reason(error)
 

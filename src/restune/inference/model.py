@@ -19,8 +19,11 @@ from restune.core.errors import UserError
 from restune.core.files import user_path
 from restune.data.dataset import ArrayLocation, FileLocation, Item, Location
 from restune.data.loader import Batch, read_batches
-from restune.data.preprocess import ImagePreprocess
+from restune.data.preprocess import Preprocess
+from restune.data.preprocess.video import VideoPreprocess
+from restune.data.sources.clips import ClipLocation
 from restune.inference.features import FeatureCache
+from restune.networks.layout import laid_out
 from restune.networks.resnet import ResNet
 from restune.networks.spec import ResNetSpec
 from restune.weights.bundle import BundleInfo, write_bundle
@@ -81,7 +84,7 @@ class Model:
         return self.info.classes
 
     @property
-    def preprocess(self) -> ImagePreprocess:
+    def preprocess(self) -> Preprocess:
         """What turns an input into the network's tensor."""
         return self.info.preprocess
 
@@ -100,13 +103,15 @@ class Model:
         """Labels and probabilities, one prediction an input, in order.
 
         Args:
-            inputs: paths, encoded images, arrays (``[H, W]`` or ``[H, W, C]``), or PIL images; one or many.
+            inputs: one or many. For images paths, encoded images, arrays (``[H, W]`` or ``[H, W, C]``), or PIL images;
+                for signals arrays (``[L]`` or ``[C, L]``) or paths of .wav files; for texts a ``str`` is text and a
+                ``Path`` a file; for videos paths of files or of folders of frames.
             topk: how many classes `Prediction.top` lists.
             batch_size: inputs computed at a time.
 
         Raises UserError for an input that cannot be read; `restune.predict` reports it in its place instead.
         """
-        items = as_items(inputs)
+        items = as_items(inputs, self.preprocess.kind)
         return [_raise_error(prediction) for prediction in self.predict_items(items, topk, batch_size=batch_size)]
 
     def predict_items(
@@ -130,7 +135,7 @@ class Model:
 
         Raises UserError for an unreadable input.
         """
-        found = self.features(batch_size=batch_size).of(as_items(inputs))
+        found = self.features(batch_size=batch_size).of(as_items(inputs, self.preprocess.kind))
         for name, reason in found.failures.items():
             raise _cannot_read(name, reason)
         return found.rows[0 : len(found.rows)].numpy().reshape(-1, self.spec.num_features)
@@ -142,10 +147,24 @@ class Model:
     def logits_of(
         self, items: Sequence[Item], *, batch_size: int = 64, workers: int | None = None, description: str = "predict"
     ) -> Iterator[tuple[Batch, Tensor]]:
-        """Batches with their logits ``[N, num_classes]`` on the CPU; N counts the items that could be read."""
+        """Batches with their logits ``[N, num_classes]`` on the CPU; N counts the items that could be read.
+
+        A video's are the logarithms of its clips' mean probabilities.
+        """
+        for batch, logits in self.clip_logits_of(
+            items, batch_size=batch_size, workers=workers, description=description
+        ):
+            yield batch, together(logits)
+
+    def clip_logits_of(
+        self, items: Sequence[Item], *, batch_size: int = 64, workers: int | None = None, description: str = "predict"
+    ) -> Iterator[tuple[Batch, Tensor]]:
+        """As `logits_of`, but of a video's clips each its own: ``[N, clips, num_classes]``."""
+        if isinstance(self.preprocess, VideoPreprocess):  # each item is as many inputs as it has clips
+            batch_size = max(1, batch_size // (4 * self.preprocess.clips))
         with freed_memory_kept(), progress(description, len(items)) as advance:
             for batch in read_batches(items, self.preprocess, batch_size=batch_size, workers=workers):
-                yield batch, self._run(self.module, batch)
+                yield batch, self._run(batch)
                 advance(len(batch.items))
 
     def save(self, path: str | Path) -> Path:
@@ -156,15 +175,24 @@ class Model:
         write_bundle(path, self.module.state_dict(), self.info)
         return path
 
-    def _run(self, function: Any, batch: Batch) -> Tensor:
-        if batch.pixels is None:
+    def _run(self, batch: Batch) -> Tensor:
+        if batch.samples is None:
             return torch.zeros(0, self.spec.num_classes)
+        samples, clips = batch.samples, None
+        if samples.ndim == 6:  # clips of videos
+            clips = samples.shape[:2]
+            samples = samples.flatten(0, 1)
         with torch.inference_mode():
-            images = self.preprocess.normalize(batch.pixels.to(self.device))
-            outputs: Tensor = function(images.contiguous(memory_format=torch.channels_last)).float().cpu()
+            x, mask = self.preprocess.inputs(samples.to(self.device))
+            outputs: Tensor = self.module(laid_out(x), mask).float().cpu()
         if not bool(torch.isfinite(outputs).all()):
             raise UserError("the network answers with NaN or Inf", where=self.source, fix="check its weights and --std")
-        return outputs
+        return outputs if clips is None else outputs.reshape(*clips, -1)
+
+
+def together(logits: Tensor) -> Tensor:
+    """Logits ``[N, classes]`` as they are; of clips ``[N, clips, classes]`` the logarithm of their mean probability."""
+    return logits if logits.ndim == 2 else logits.softmax(dim=2).mean(dim=1).log()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,17 +208,35 @@ class ContentLocation:
         return str(len(self.content))
 
 
-def as_items(inputs: Input | Iterable[Input]) -> list[Item]:
+@dataclass(frozen=True, slots=True)
+class TextGiven:
+    """A text given by the caller."""
+
+    text: str
+
+    def read(self) -> str:
+        return self.text
+
+    def signature(self) -> str:
+        return str(len(self.text))
+
+
+def as_items(inputs: Input | Iterable[Input], kind: str = "image") -> list[Item]:
     """Inputs of any form as items without a target; an id is the path, or the position of given content."""
-    if not _is_one(inputs) and not isinstance(inputs, Iterable):
+    one = _is_one(inputs, kind)
+    if not one and not isinstance(inputs, Iterable):
         raise _no_input(inputs)
-    listed = [inputs] if _is_one(inputs) else list(inputs)  # type: ignore[arg-type]
-    return [_as_item(position, value) for position, value in enumerate(listed)]
+    listed = [inputs] if one else list(inputs)  # type: ignore[arg-type]
+    return [_as_item(position, value, kind) for position, value in enumerate(listed)]
 
 
-def _as_item(position: int, value: Any) -> Item:
+def _as_item(position: int, value: Any, kind: str) -> Item:
+    if kind == "text" and isinstance(value, str):
+        return Item(id=f"input {position}", location=TextGiven(value), target=-1)
     if isinstance(value, str | Path):
-        return Item(id=str(value), location=FileLocation(user_path(value)), target=-1)
+        path = user_path(value)
+        location: Location = ClipLocation(path) if kind == "video" else FileLocation(path)
+        return Item(id=str(value), location=location, target=-1)
     return Item(id=f"input {position}", location=_location(value), target=-1)
 
 
@@ -229,9 +275,9 @@ def _no_input(value: Any) -> UserError:
     return UserError(f"an input cannot be a {type(value).__name__}", fix="give a path, bytes, an array, or a PIL image")
 
 
-def _is_one(inputs: Any) -> bool:
+def _is_one(inputs: Any, kind: str) -> bool:
     if isinstance(inputs, np.ndarray | Tensor):
-        return inputs.ndim <= 3
+        return inputs.ndim <= (2 if kind == "signal" else 3)
     return isinstance(inputs, str | Path | bytes | bytearray) or hasattr(inputs, "getbands")
 
 

@@ -1,7 +1,7 @@
-"""The residual block in its four forms: what a stage is made of, for 1, 2 and 3 dimensions.
+"""The residual block in its forms: what a stage is made of, for 1, 2 and 3 dimensions.
 
 Layer names inside a block are torchvision's: conv1, bn1, conv2, bn2, conv3, bn3, downsample; attention sits at
-`se`, as in timm.
+`se`, as in timm. A mask says where a padded series is, see `restune.networks.masks`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,20 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from restune.networks.layers import DropPath, PadShortcut, attention, avg_pool, conv, norm
-from restune.networks.spec import ResNetSpec, StageSpec
+from restune.networks.layers import (
+    AveragePool,
+    DropPath,
+    PadShortcut,
+    Size,
+    attention,
+    conv,
+    max_pool,
+    norm,
+    run_layers,
+    two_plus_one,
+)
+from restune.networks.masks import blanked, max_pooled, normed, strided
+from restune.networks.spec import ResNetSpec, StageSpec, midplanes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,29 +46,51 @@ class BlockPlan:
 
     @property
     def inner_channels(self) -> int:
-        """Channels of the 3x3 convolutions: the stage's width, widened by ResNeXt's and Wide ResNet's rules."""
-        return int(self.stage.width * self.stage.base_width / 64) * self.stage.groups
+        """Channels of the 3x3 convolutions."""
+        return self.stage.inner_channels
+
+    @property
+    def pools(self) -> bool:
+        """Whether a pool has the stride, and not a convolution."""
+        return self.stride > 1 and self.stage.downsample == "max-pool"
+
+    @property
+    def layer_stride(self) -> int:
+        """Stride of the block's own layers."""
+        return 1 if self.pools else self.stride
 
     @property
     def changes_shape(self) -> bool:
         """Whether the input must be reshaped before it can be added to the branch's output."""
-        return self.stride != 1 or self.in_channels != self.out_channels
+        return self.layer_stride != 1 or self.in_channels != self.out_channels
 
-    def conv3x3(self, inputs: int, outputs: int, *, stride: int = 1) -> nn.Module:
-        """A 3-wide convolution with this block's groups and dilation."""
+    def along_axes(self, stride: int) -> Size:
+        """A stride as layers take it: convolutions of space alone leave time as it is."""
+        return (1, stride, stride) if self.stage.conv == "spatial" else stride
+
+    def conv(self, number: int, inputs: int, outputs: int, *, stride: int = 1) -> nn.Module:
+        """The block's convolution of that number, from 1; grouped and dilated where it is no pointwise one."""
+        size, kind = self.stage.sizes[number - 1], self.stage.conv
+        if size == 1:
+            return self.conv1x1(inputs, outputs, stride=stride)
+        if kind == "2+1":
+            # From the block's own channels for all its convolutions, as in torchvision.
+            between = midplanes(self.in_channels, self.inner_channels, size)
+            return two_plus_one(inputs, between, outputs, (size, size), stride=(stride, stride), dilation=self.dilation)
+        grouped = self.stage.block == "bottleneck" and number == 2
         return conv(
             self.network.dims,
             inputs,
             outputs,
-            3,
-            stride=stride,
+            (1, size, size) if kind == "spatial" else size,
+            stride=self.along_axes(stride),
             dilation=self.dilation,
-            groups=self.stage.groups,
+            groups=self.stage.groups if grouped else 1,
         )
 
     def conv1x1(self, inputs: int, outputs: int, *, stride: int = 1) -> nn.Module:
         """A pointwise convolution."""
-        return conv(self.network.dims, inputs, outputs, 1, stride=stride)
+        return conv(self.network.dims, inputs, outputs, 1, stride=self.along_axes(stride))
 
     def norm(self, channels: int) -> nn.Module:
         """Batch norm."""
@@ -64,7 +98,7 @@ class BlockPlan:
 
 
 class Block(nn.Module):
-    """What all four forms share: attention on the branch, the shortcut, and their sum.
+    """What all forms share: a pool where the stage has one, attention on the branch, the shortcut, and their sum.
 
     Shapes: ``[N, in_channels, ...] -> [N, out_channels, ... / stride]``.
     """
@@ -72,17 +106,30 @@ class Block(nn.Module):
     def __init__(self, plan: BlockPlan) -> None:
         super().__init__()
         self.residual = plan.network.residual
+        self.stride = plan.stride
+        self.layer_stride = plan.layer_stride
         self.se = attention(plan.network.attention, plan.network.dims, plan.out_channels)
         self.drop_path: nn.Module = DropPath(plan.drop_path) if plan.drop_path else nn.Identity()
         self.downsample = shortcut(plan) if self.residual else None
+        self.pool = max_pool(plan.network.dims, plan.along_axes(plan.stride)) if plan.pools else None
 
-    def add_shortcut(self, branch: Tensor, identity: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The block; `mask` is that of its input."""
+        if self.pool is not None:
+            x, mask = max_pooled(self.pool, x, mask, self.stride), strided(mask, self.stride)
+        return self.run(x, mask, strided(mask, self.layer_stride))
+
+    def run(self, x: Tensor, mask: Tensor | None, after: Tensor | None) -> Tensor:
+        """The block's own layers; the masks are those before and after its strided one."""
+        raise NotImplementedError
+
+    def add_shortcut(self, branch: Tensor, identity: Tensor, mask: Tensor | None, after: Tensor | None) -> Tensor:
         """``branch + shortcut(identity)``, or the branch alone in a plain network."""
-        branch = self.se(branch)
+        branch = normed(self.se, branch, after)
         if not self.residual:
             return branch
         if self.downsample is not None:
-            identity = self.downsample(identity)
+            identity = run_layers(self.downsample, identity, mask)
         summed: Tensor = self.drop_path(branch) + identity
         return summed
 
@@ -97,15 +144,15 @@ class BasicBlock(Block):
     def __init__(self, plan: BlockPlan) -> None:
         super().__init__(plan)
         inner, out = plan.inner_channels, plan.out_channels
-        self.conv1 = plan.conv3x3(plan.in_channels, inner, stride=plan.stride)
+        self.conv1 = plan.conv(1, plan.in_channels, inner, stride=plan.layer_stride)
         self.bn1 = plan.norm(inner)
-        self.conv2 = plan.conv3x3(inner, out)
+        self.conv2 = plan.conv(2, inner, out)
         self.bn2 = plan.norm(out)
 
-    def forward(self, x: Tensor) -> Tensor:
-        branch = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        branch = self.bn2(self.conv2(branch))
-        return F.relu(self.add_shortcut(branch, x), inplace=True)
+    def run(self, x: Tensor, mask: Tensor | None, after: Tensor | None) -> Tensor:
+        branch = F.relu(normed(self.bn1, self.conv1(x), after), inplace=True)
+        branch = normed(self.bn2, self.conv2(branch), after)
+        return F.relu(self.add_shortcut(branch, x, mask, after), inplace=True)
 
     def last_norm(self) -> nn.Module:
         return self.bn2
@@ -117,20 +164,43 @@ class Bottleneck(Block):
     def __init__(self, plan: BlockPlan) -> None:
         super().__init__(plan)
         inner, out = plan.inner_channels, plan.out_channels
-        self.conv1 = plan.conv1x1(plan.in_channels, inner)
+        self.conv1 = plan.conv(1, plan.in_channels, inner)
         self.bn1 = plan.norm(inner)
         # The stride is in the 3x3, not in the first 1x1 as in the paper: that would drop three quarters of the
         # input unseen. Everybody's ResNet-50 weights are trained this way ("v1.5").
-        self.conv2 = plan.conv3x3(inner, inner, stride=plan.stride)
+        self.conv2 = plan.conv(2, inner, inner, stride=plan.layer_stride)
         self.bn2 = plan.norm(inner)
-        self.conv3 = plan.conv1x1(inner, out)
+        self.conv3 = plan.conv(3, inner, out)
         self.bn3 = plan.norm(out)
 
-    def forward(self, x: Tensor) -> Tensor:
-        branch = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        branch = F.relu(self.bn2(self.conv2(branch)), inplace=True)
-        branch = self.bn3(self.conv3(branch))
-        return F.relu(self.add_shortcut(branch, x), inplace=True)
+    def run(self, x: Tensor, mask: Tensor | None, after: Tensor | None) -> Tensor:
+        branch = F.relu(normed(self.bn1, self.conv1(x), mask), inplace=True)
+        branch = F.relu(normed(self.bn2, self.conv2(branch), after), inplace=True)
+        branch = normed(self.bn3, self.conv3(branch), after)
+        return F.relu(self.add_shortcut(branch, x, mask, after), inplace=True)
+
+    def last_norm(self) -> nn.Module:
+        return self.bn3
+
+
+class TripleBlock(Block):
+    """Three convolutions of one width, sum, activation (Wang et al. 2017, figure 1c)."""
+
+    def __init__(self, plan: BlockPlan) -> None:
+        super().__init__(plan)
+        width = plan.out_channels
+        self.conv1 = plan.conv(1, plan.in_channels, width, stride=plan.layer_stride)
+        self.bn1 = plan.norm(width)
+        self.conv2 = plan.conv(2, width, width)
+        self.bn2 = plan.norm(width)
+        self.conv3 = plan.conv(3, width, width)
+        self.bn3 = plan.norm(width)
+
+    def run(self, x: Tensor, mask: Tensor | None, after: Tensor | None) -> Tensor:
+        branch = F.relu(normed(self.bn1, self.conv1(x), after), inplace=True)
+        branch = F.relu(normed(self.bn2, self.conv2(branch), after), inplace=True)
+        branch = normed(self.bn3, self.conv3(branch), after)
+        return F.relu(self.add_shortcut(branch, x, mask, after), inplace=True)
 
     def last_norm(self) -> nn.Module:
         return self.bn3
@@ -148,12 +218,15 @@ class PreActBlock(Block):
         self.bn1 = nn.Identity() if plan.is_first else plan.norm(plan.in_channels)
         self.shortcut_sees_activated = plan.changes_shape
 
-    def forward(self, x: Tensor) -> Tensor:
-        activated = F.relu(self.bn1(x))
+    def run(self, x: Tensor, mask: Tensor | None, after: Tensor | None) -> Tensor:
+        activated = F.relu(normed(self.bn1, x, mask))
+        branch = self.branch(activated, mask, after)
+        if after is not None:  # it ends in a convolution, which reaches into the padding
+            branch = blanked(branch, after)
         # A projection reads the activated input, an identity the raw one: its path stays clear of any function.
-        return self.add_shortcut(self.branch(activated), activated if self.shortcut_sees_activated else x)
+        return self.add_shortcut(branch, activated if self.shortcut_sees_activated else x, mask, after)
 
-    def branch(self, activated: Tensor) -> Tensor:
+    def branch(self, activated: Tensor, mask: Tensor | None, after: Tensor | None) -> Tensor:
         """The convolutions, from the activated input."""
         raise NotImplementedError
 
@@ -164,13 +237,14 @@ class PreActBasicBlock(PreActBlock):
     def __init__(self, plan: BlockPlan) -> None:
         super().__init__(plan)
         inner, out = plan.inner_channels, plan.out_channels
-        self.conv1 = plan.conv3x3(plan.in_channels, inner, stride=plan.stride)
+        self.conv1 = plan.conv(1, plan.in_channels, inner, stride=plan.layer_stride)
         self.bn2 = plan.norm(inner)
-        self.conv2 = plan.conv3x3(inner, out)
+        self.conv2 = plan.conv(2, inner, out)
 
-    def branch(self, activated: Tensor) -> Tensor:
-        branch: Tensor = self.conv2(F.relu(self.bn2(self.conv1(activated)), inplace=True))
-        return branch
+    def branch(self, activated: Tensor, mask: Tensor | None, after: Tensor | None) -> Tensor:  # noqa: ARG002
+        branch = F.relu(normed(self.bn2, self.conv1(activated), after), inplace=True)
+        ended: Tensor = self.conv2(branch)
+        return ended
 
 
 class PreActBottleneck(PreActBlock):
@@ -179,15 +253,15 @@ class PreActBottleneck(PreActBlock):
     def __init__(self, plan: BlockPlan) -> None:
         super().__init__(plan)
         inner, out = plan.inner_channels, plan.out_channels
-        self.conv1 = plan.conv1x1(plan.in_channels, inner)
+        self.conv1 = plan.conv(1, plan.in_channels, inner)
         self.bn2 = plan.norm(inner)
-        self.conv2 = plan.conv3x3(inner, inner, stride=plan.stride)
+        self.conv2 = plan.conv(2, inner, inner, stride=plan.layer_stride)
         self.bn3 = plan.norm(inner)
-        self.conv3 = plan.conv1x1(inner, out)
+        self.conv3 = plan.conv(3, inner, out)
 
-    def branch(self, activated: Tensor) -> Tensor:
-        branch = self.conv2(F.relu(self.bn2(self.conv1(activated)), inplace=True))
-        branch = F.relu(self.bn3(branch), inplace=True)
+    def branch(self, activated: Tensor, mask: Tensor | None, after: Tensor | None) -> Tensor:
+        branch = F.relu(normed(self.bn2, self.conv1(activated), mask), inplace=True)
+        branch = F.relu(normed(self.bn3, self.conv2(branch), after), inplace=True)
         ended: Tensor = self.conv3(branch)
         return ended
 
@@ -197,6 +271,7 @@ def make_block(plan: BlockPlan) -> Block:
     forms: dict[tuple[str, bool], type[Block]] = {
         ("basic", False): BasicBlock,
         ("bottleneck", False): Bottleneck,
+        ("triple", False): TripleBlock,
         ("basic", True): PreActBasicBlock,
         ("bottleneck", True): PreActBottleneck,
     }
@@ -207,17 +282,20 @@ def shortcut(plan: BlockPlan) -> nn.Module | None:
     """What the input passes on its way to the sum; None where it passes unchanged.
 
     A slices and pads with zero channels, B projects (He et al. 2016, section 4.1), C projects even where shapes
-    agree (there, table 3), D averages before it projects (He et al. 2019, "Bag of Tricks", figure 2c).
+    agree (there, table 3), D averages before it projects (He et al. 2019, "Bag of Tricks", figure 2c), norm is B with
+    a batch norm where shapes agree (the code of Wang et al. 2017).
     """
     kind = plan.network.shortcut
+    dims, inputs, outputs, stride = plan.network.dims, plan.in_channels, plan.out_channels, plan.layer_stride
+    if kind == "norm" and not plan.changes_shape:
+        return nn.Sequential(plan.norm(outputs))
     if kind != "C" and not plan.changes_shape:
         return None
-    dims, inputs, outputs, stride = plan.network.dims, plan.in_channels, plan.out_channels, plan.stride
     if kind == "A":
-        return PadShortcut(inputs, outputs, stride)
+        return PadShortcut(inputs, outputs, plan.along_axes(stride))
     # A pre-activation block's projection already reads a normalised input and is not normalised again.
     after = [] if plan.network.preact else [plan.norm(outputs)]
     if kind == "D":
-        pool = avg_pool(dims, stride) if stride > 1 else nn.Identity()
-        return nn.Sequential(pool, conv(dims, inputs, outputs, 1), *after)
-    return nn.Sequential(conv(dims, inputs, outputs, 1, stride=stride), *after)
+        pool = AveragePool(dims, plan.along_axes(stride)) if stride > 1 else nn.Identity()
+        return nn.Sequential(pool, plan.conv1x1(inputs, outputs), *after)
+    return nn.Sequential(plan.conv1x1(inputs, outputs, stride=stride), *after)

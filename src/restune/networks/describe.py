@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from restune.networks.resnet import ResNet
-from restune.networks.spec import ResNetSpec
+from restune.networks.spec import ResNetSpec, StageSpec
+from restune.networks.zoo import ZooEntry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +55,9 @@ class ModelInfo:
     """A network of the zoo: its description and where weights for it are published."""
 
     name: str
+    kind: str
     source: str
-    image_size: int
+    image_size: int | None
     weights: tuple[str, ...]
     description: Description
 
@@ -63,8 +65,10 @@ class ModelInfo:
         """What ``restune models --json`` prints of it."""
         return {
             "name": self.name,
+            "kind": self.kind,
             "source": self.source,
             "image_size": self.image_size,
+            "input": list(self.description.input_shape),
             "parameters": self.description.parameters,
             "flops": self.description.flops,
             "weights": list(self.weights),
@@ -72,39 +76,75 @@ class ModelInfo:
         }
 
 
-def describe(spec: ResNetSpec, size: int) -> Description:
-    """Run a weightless copy of the network on one input of `size` positions a side and note what passes by."""
+def describe(spec: ResNetSpec, size: int | tuple[int, ...]) -> Description:
+    """Run a weightless copy of the network on one input and note what passes by.
+
+    Args:
+        spec: the network's.
+        size: the input's positions a side, or along each of its axes: (height, width), (frames, height, width),
+            (length,).
+    """
     with torch.device("meta"):
         model = ResNet(spec).eval()
-        x = torch.empty(1, spec.in_channels, *[size] * spec.dims)
+        positions = (size,) * spec.dims if isinstance(size, int) else size
+        channels = () if spec.vocabulary else (spec.in_channels,)
+        x = torch.empty(1, *channels, *positions, dtype=torch.int64 if spec.vocabulary else torch.float32)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.forward = _unchanged  # type: ignore[method-assign]  # keeps shapes; meta norms are slow
     operations = _count_operations(model)
-    stages = model.stages()
     with torch.no_grad():
         outputs = model.forward_stages(x)
-    stem = [model.conv1, model.bn1, model.maxpool]
-    parts = [_part("stem", _STEM_ROLES[spec.stem], outputs["stem"], stem, operations)]
-    for number, (stage, plan) in enumerate(zip(stages, spec.stages, strict=True), start=1):
-        noun = "block" if plan.depth == 1 else "blocks"
-        role = f"{plan.depth} {plan.block} {noun}, {plan.out_channels} channels"
-        role += f", stride {plan.stride}" if plan.stride > 1 else ""
-        parts.append(_part(f"stage{number}", role, outputs[f"stage{number}"], [stage], operations))
-    role = f"global average, {spec.num_features} features to {spec.num_classes} classes"
-    parts.append(_part("head", role, outputs["logits"], [model.norm, model.fc], operations))
+    stem = model.parts_below(0)
+    parts = [_part("stem", _stem_role(spec), outputs["stem"], stem, operations)]
+    for number, (stage, plan) in enumerate(zip(model.stages(), spec.stages, strict=True), start=1):
+        parts.append(_part(f"stage{number}", _stage_role(plan), outputs[f"stage{number}"], [stage], operations))
+    head = [model.norm, model.hidden, model.fc]
+    parts.append(_part("head", _head_role(spec), outputs["logits"], head, operations))
     return Description(input_shape=tuple(x.shape[1:]), parts=tuple(parts))
+
+
+def describe_entry(entry: ZooEntry, size: int | None = None, spec: ResNetSpec | None = None) -> Description:
+    """A network of the zoo on its own input, or one of another side or length; with another spec, as that one is."""
+    spec = spec or entry.spec
+    shape = entry.input_shape(size)
+    return describe(spec, shape[-spec.dims :] if spec.dims == entry.spec.dims else shape[-1])
 
 
 def _unchanged(input: Tensor) -> Tensor:
     return input
 
 
-_STEM_ROLES = {
-    "imagenet": "7x7 convolution, stride 2; max pool, stride 2",
-    "deep": "three 3x3 convolutions, stride 2; max pool, stride 2",
-    "small": "3x3 convolution, full resolution",
-}
+def _stem_role(spec: ResNetSpec) -> str:
+    seven, three = (f"{size}-wide" if spec.dims == 1 else "x".join([str(size)] * spec.dims) for size in (7, 3))
+    role = {
+        "imagenet": f"{seven} convolution, stride 2; max pool, stride 2",
+        "deep": f"three {three} convolutions, stride 2; max pool, stride 2",
+        "small": f"{three} convolution, full resolution",
+        "clip": "3x7x7 convolution, stride 2 in space",
+        "none": "none: the stages read the input",
+    }[spec.stem]
+    if not spec.vocabulary:
+        return role
+    embedding = f"{spec.vocabulary} tokens embedded in {spec.in_channels} numbers"
+    return embedding if spec.stem == "none" else f"{embedding}; {role}"
+
+
+def _stage_role(stage: StageSpec) -> str:
+    role = f"{stage.depth} {stage.block} {'block' if stage.depth == 1 else 'blocks'}, {stage.out_channels} channels"
+    role += f", kernels {', '.join(map(str, stage.kernels))}" if stage.kernels else ""
+    role += {"full": "", "2+1": ", space then time", "spatial": ", space alone"}[stage.conv]
+    role += f", dilation {stage.dilation}" if stage.dilation > 1 else ""
+    if stage.stride == 1:
+        return role
+    return role + f", {'max pool, ' if stage.downsample == 'max-pool' else ''}stride {stage.stride}"
+
+
+def _head_role(spec: ResNetSpec) -> str:
+    pools = {"k-max": f"{spec.k_max} largest a channel", "average+max": "global average and maximum"}
+    pool = pools.get(spec.pool, f"global {spec.pool.replace('max', 'maximum')}")
+    widths = " to ".join(str(width) for width in (spec.pooled_features, *spec.hidden))
+    return f"{pool}, {widths} features to {spec.num_classes} classes"
 
 
 def _part(name: str, role: str, output: Tensor, modules: list[nn.Module], operations: dict[nn.Module, int]) -> Part:

@@ -15,21 +15,20 @@ def folded(network: ResNet, cut: str | int = "all") -> ResNet:
     """A copy in eval mode for `ResNet.run_below` at `cut`: without what lies above, with norms folded.
 
     In eval mode a batch norm after a convolution is the same as other weights and a bias of that convolution, up to
-    rounding; memory is then read and written once instead of twice.
+    rounding; memory is then read and written once instead of twice. Networks of series keep their norms, which also
+    blank what is padding.
     """
     made = copy.deepcopy(network).eval().requires_grad_(False)
     made.fc = nn.Identity()  # type: ignore[assignment]
     if cut != "all":
         made.norm = nn.Identity()
+        made.hidden = nn.Sequential()
         for number in range(int(cut) + 1, len(network.spec.stages) + 1):
             setattr(made, f"layer{number}", nn.Sequential())
-    last = made.conv1[-1] if isinstance(made.conv1, nn.Sequential) else made.conv1
-    if isinstance(made.conv1, nn.Sequential):
-        _fold_sequence(made.conv1)
-        made.conv1[-1], made.bn1 = _fold(last, made.bn1)
-    else:
-        made.conv1, made.bn1 = _fold(last, made.bn1)
-    for block in made.modules():
+    if network.spec.dims == 1:
+        return made
+    _fold_pair(made, "conv1", "bn1")
+    for block in list(made.modules()):
         if isinstance(block, Block):
             _fold_block(block)
     return made
@@ -40,12 +39,25 @@ def _fold_block(block: Block) -> None:
     ahead = 1 if isinstance(block, PreActBlock) else 0
     for number in (1, 2, 3):
         conv, norm = f"conv{number}", f"bn{number + ahead}"
-        if hasattr(block, conv) and hasattr(block, norm):
-            folded_conv, rest = _fold(getattr(block, conv), getattr(block, norm))
-            setattr(block, conv, folded_conv)
-            setattr(block, norm, rest)
+        if hasattr(block, conv):
+            _fold_pair(block, conv, norm)
     if isinstance(block.downsample, nn.Sequential):
         _fold_sequence(block.downsample)
+
+
+def _fold_pair(owner: nn.Module, conv: str, norm: str) -> None:
+    """A convolution, or several in a sequence, with the norm that follows under another name, if one does."""
+    layers = getattr(owner, conv)
+    if isinstance(layers, nn.Sequential):
+        _fold_sequence(layers)
+    if hasattr(owner, norm):
+        last = layers[-1] if isinstance(layers, nn.Sequential) else layers
+        folded_conv, rest = _fold(last, getattr(owner, norm))
+        if isinstance(layers, nn.Sequential):
+            layers[-1] = folded_conv
+        else:
+            setattr(owner, conv, folded_conv)
+        setattr(owner, norm, rest)
 
 
 def _fold_sequence(layers: nn.Sequential) -> None:

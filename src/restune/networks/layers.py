@@ -3,23 +3,69 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from restune.networks.masks import MaskedNorm1d, average
+
+Size = int | tuple[int, ...]
+"""A number for all of an input's axes, or one for each."""
+
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_NORM = {1: MaskedNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _MAX_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
-_AVG_POOL = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
+_AVG_POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
 def conv(
-    dims: int, inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1, groups: int = 1
+    dims: int, inputs: int, outputs: int, kernel: Size, *, stride: Size = 1, dilation: int = 1, groups: int = 1
 ) -> nn.Module:
     """A convolution that keeps the size (over its stride). No bias: the norm beside it would cancel it."""
-    padding = dilation * (kernel - 1) // 2
-    return _CONV[dims](inputs, outputs, kernel, stride, padding, dilation, groups, bias=False)
+    if isinstance(kernel, int) and dilation * (kernel - 1) % 2:
+        assert dims == 1  # the spec sees to it
+        layer: Any = EvenConv1d
+        padding: tuple[int, ...] = (0,)
+    else:
+        layer = _CONV[dims]
+        widths = (kernel,) * dims if isinstance(kernel, int) else kernel
+        padding = tuple(dilation * (width - 1) // 2 for width in widths)
+    made: nn.Module = layer(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False)
+    return made
+
+
+class EvenConv1d(nn.Conv1d):
+    """A convolution of even size, padded by one more at the end. (torch's padding="same" does so, but warns.)"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        reach = self.dilation[0] * (self.kernel_size[0] - 1)
+        return super().forward(F.pad(x, (reach // 2, reach - reach // 2)))
+
+
+def two_plus_one(
+    inputs: int,
+    between: int,
+    outputs: int,
+    kernel: tuple[int, int],
+    *,
+    stride: tuple[int, int] = (1, 1),
+    dilation: int = 1,
+) -> nn.Sequential:
+    """A convolution of clips in two steps, space and then time, with a norm and a ReLU between them (Tran et al. 2018).
+
+    Args:
+        inputs, between, outputs: channels.
+        kernel, stride: in space, in time.
+        dilation: of both.
+    """
+    (space, time), (space_stride, time_stride) = kernel, stride
+    return nn.Sequential(
+        conv(3, inputs, between, (1, space, space), stride=(1, space_stride, space_stride), dilation=dilation),
+        norm(3, between),
+        nn.ReLU(inplace=True),
+        conv(3, between, outputs, (time, 1, 1), stride=(time_stride, 1, 1), dilation=dilation),
+    )
 
 
 def norm(dims: int, channels: int) -> nn.Module:
@@ -28,21 +74,35 @@ def norm(dims: int, channels: int) -> nn.Module:
     return made
 
 
-def max_pool(dims: int) -> nn.Module:
-    """The stem's pool: 3 wide, stride 2."""
-    return _MAX_POOL[dims](kernel_size=3, stride=2, padding=1)
+def max_pool(dims: int, stride: Size = 2) -> nn.Module:
+    """The largest of three neighbours along each axis that is strided."""
+    strides = (stride,) * dims if isinstance(stride, int) else stride
+    kernel = tuple(3 if step > 1 else 1 for step in strides)
+    return _MAX_POOL[dims](kernel_size=kernel, stride=strides, padding=tuple(width // 2 for width in kernel))
 
 
-def avg_pool(dims: int, stride: int) -> nn.Module:
+class AveragePool(nn.Module):
     """Averages of `stride` neighbours; at an odd edge the average is over those that exist, as in timm."""
-    made: nn.Module = _AVG_POOL[dims](stride, stride, ceil_mode=True, count_include_pad=False)
-    return made
+
+    def __init__(self, dims: int, stride: Size) -> None:
+        super().__init__()
+        self.stride = (stride,) * dims if isinstance(stride, int) else stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        # torch refuses windows that are wider than the input, such as those over a clip's last frame.
+        window = [min(step, size) for step, size in zip(self.stride, x.shape[2:], strict=True)]
+        pool: Any = _AVG_POOL[len(self.stride)]
+        averages: Tensor = pool(x, window, self.stride, ceil_mode=True, count_include_pad=False)
+        return averages
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}"
 
 
 class PadShortcut(nn.Module):
     """Shortcut A: take every `stride`-th position, fill up with zero channels, half on each side. No parameters."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: Size) -> None:
         super().__init__()
         self.stride = stride
         self.before = (outputs - inputs) // 2
@@ -50,7 +110,8 @@ class PadShortcut(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         spatial = x.ndim - 2
-        sliced = x[(slice(None), slice(None), *[slice(None, None, self.stride)] * spatial)]
+        strides = (self.stride,) * spatial if isinstance(self.stride, int) else self.stride
+        sliced = x[(slice(None), slice(None), *[slice(None, None, stride) for stride in strides])]
         return F.pad(sliced, [0, 0] * spatial + [self.before, self.after])
 
     def extra_repr(self) -> str:
@@ -87,9 +148,10 @@ class SqueezeExcitation(nn.Module):
         self.fc1 = _CONV[dims](channels, reduced, 1)
         self.fc2 = _CONV[dims](reduced, channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        average = x.mean(dim=tuple(range(2, x.ndim)), keepdim=True)  # [N, C, 1, ...]
-        gate: Tensor = self.fc2(F.relu(self.fc1(average), inplace=True)).sigmoid()
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        everywhere = tuple(range(2, x.ndim))
+        averages = x.mean(dim=everywhere, keepdim=True) if mask is None else average(x, mask).unsqueeze(2)
+        gate: Tensor = self.fc2(F.relu(self.fc1(averages), inplace=True)).sigmoid()
         return x * gate
 
 
@@ -102,9 +164,8 @@ class EfficientChannelAttention(nn.Module):
         size = max(3, size if size % 2 else size + 1)
         self.conv = nn.Conv1d(1, 1, size, padding=(size - 1) // 2, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        average = x.flatten(2).mean(dim=2)  # [N, C]
-        gate: Tensor = self.conv(average.unsqueeze(1)).sigmoid()  # [N, 1, C]
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        gate: Tensor = self.conv(average(x, mask).unsqueeze(1)).sigmoid()  # [N, 1, C]
         return x * gate.reshape(x.shape[0], x.shape[1], *[1] * (x.ndim - 2))
 
 
@@ -117,6 +178,16 @@ def attention(kind: str, dims: int, channels: int) -> nn.Module:
     return nn.Identity()
 
 
-def global_average(x: Tensor) -> Tensor:
-    """``[N, C, ...] -> [N, C]``."""
-    return torch.flatten(x, 2).mean(dim=2)
+def run_layers(layers: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor:
+    """A convolution, or a sequence of convolutions, norms, average pools and activations, on what may be padded."""
+    if mask is None or not isinstance(layers, nn.Sequential):
+        alone: Tensor = layers(x)
+        return alone
+    for layer in layers:
+        x = layer(x, mask) if isinstance(layer, MaskedNorm1d) else layer(x)
+        if isinstance(layer, AveragePool):  # over those of its positions that are there
+            share = layer(mask.unsqueeze(1).to(x.dtype))  # [N, 1, L / stride]
+            x = x / share.masked_fill(share == 0, 1.0)
+        if isinstance(layer, AveragePool | nn.Conv1d):
+            mask = mask[:, :: layer.stride[0]]
+    return x

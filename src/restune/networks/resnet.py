@@ -1,4 +1,4 @@
-"""The residual network: a stem, stages of blocks, an average, a linear head. One class for 1, 2 and 3 dimensions."""
+"""The residual network: a stem, stages of blocks, a pool, a linear head. One class for 1, 2 and 3 dimensions."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, compiler, nn
 from torch.utils.checkpoint import checkpoint
 
 from restune.networks.blocks import Block, BlockPlan, make_block
-from restune.networks.layers import conv, global_average, max_pool, norm
+from restune.networks.layers import conv, max_pool, norm, run_layers, two_plus_one
+from restune.networks.masks import blanked, max_pooled, normed, pooled, strided
 from restune.networks.spec import ResNetSpec
 
 
@@ -24,74 +26,108 @@ class SmallInputWarning(UserWarning):
 class ResNet(nn.Module):
     """A residual network made from its spec (He et al. 2016, "Deep Residual Learning for Image Recognition").
 
-    Parameter names are torchvision's: ``conv1, bn1, layer1.0.conv1, ..., fc``.
+    Parameter names are torchvision's: ``conv1, bn1, layer1.0.conv1, ..., fc``; a text network's ``embedding`` comes
+    before them, ``hidden`` linear layers stand before ``fc``.
 
-    Shapes: ``[N, in_channels, H, W] -> [N, num_classes]`` for dims=2; one spatial axis fewer or more for 1 and 3.
+    Shapes: ``[N, in_channels, H, W] -> [N, num_classes]`` for dims=2; one spatial axis fewer or more for 1 and 3;
+    from tokens, whole numbers ``[N, L]``, where the spec has a vocabulary. Series and tokens of several lengths are
+    padded at the end and come with a mask, bool ``[N, L]``, True where there is an item: its logits then are those of
+    the item alone, and batch norms count nothing else.
     """
 
     def __init__(self, spec: ResNetSpec) -> None:
         super().__init__()
         self.spec = spec
         self.gradient_checkpointing = False
+        self.embedding = nn.Embedding(spec.vocabulary, spec.in_channels, padding_idx=0) if spec.vocabulary else None
+        self.embedding_dropout = nn.Dropout(spec.embedding_dropout)
         self.conv1 = stem_convolution(spec)
-        self.bn1 = norm(spec.dims, spec.stem_width)
-        self.maxpool = nn.Identity() if spec.stem == "small" else max_pool(spec.dims)
+        self.bn1 = nn.Identity() if spec.stem == "none" else norm(spec.dims, spec.stem_width)
+        self.maxpool = max_pool(spec.dims) if spec.stem in ("imagenet", "deep") else nn.Identity()
         for number, blocks in enumerate(plan_stages(spec), start=1):
             self.add_module(f"layer{number}", nn.Sequential(*(make_block(plan) for plan in blocks)))
         # Pre-activation stages end in a bare sum: it is normalised and activated once, here.
-        self.norm = norm(spec.dims, spec.num_features) if spec.preact else nn.Identity()
+        self.norm = norm(spec.dims, spec.stages[-1].out_channels) if spec.preact else nn.Identity()
+        self.hidden = hidden_layers(spec)
         self.dropout = nn.Dropout(spec.dropout)
         self.fc = nn.Linear(spec.num_features, spec.num_classes)
         self.initialize()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits ``[N, num_classes]``."""
-        return self.run_above(self.embed(x), "all")
+        return self.run_above(self.embed(x, mask), "all")
 
-    def embed(self, x: Tensor) -> Tensor:
+    def embed(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """What the head reads: ``[N, num_features]``."""
-        return self.run_below(x, "all")
+        return self.run_below(x, "all", mask)
 
-    def run_below(self, x: Tensor, cut: str | int) -> Tensor:
+    def run_below(self, x: Tensor, cut: str | int, mask: Tensor | None = None) -> Tensor:
         """The network up to a cut: after stage `cut` (0: the stem), or, for ``"all"``, what the head reads."""
-        x = self.stem(x)
+        x, mask = self.stem(x, mask), self.mask_at(mask, 0)
         for stage in self.stages()[: None if cut == "all" else int(cut)]:
-            x = self._run_stage(stage, x)
-        return self.pool(x) if cut == "all" else x
+            x, mask = self._run_stage(stage, x, mask)
+        return self.pool(x, mask) if cut == "all" else x
 
-    def run_above(self, x: Tensor, cut: str | int) -> Tensor:
-        """Logits from what `run_below` gave at the same cut."""
+    def run_above(self, x: Tensor, cut: str | int, mask: Tensor | None = None) -> Tensor:
+        """Logits from what `run_below` gave at the same cut; `mask` as given there, or `mask_at` the cut."""
         if cut != "all":
+            if mask is not None and mask.shape[1] != x.shape[2]:
+                mask = self.mask_at(mask, int(cut))
             for stage in self.stages()[int(cut) :]:
-                x = self._run_stage(stage, x)
-            x = self.pool(x)
+                x, mask = self._run_stage(stage, x, mask)
+            x = self.pool(x, mask)
         logits: Tensor = self.fc(self.dropout(x))
         return logits
 
-    def forward_stages(self, x: Tensor) -> dict[str, Tensor]:
+    def forward_stages(self, x: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
         """The named intermediates, in order: ``stem, stage1, ..., pooled, logits``."""
-        outputs = {"stem": self.stem(x)}
-        x = outputs["stem"]
+        outputs = {"stem": self.stem(x, mask)}
+        x, mask = outputs["stem"], self.mask_at(mask, 0)
         for number, stage in enumerate(self.stages(), start=1):
-            x = outputs[f"stage{number}"] = self._run_stage(stage, x)
-        outputs["pooled"] = self.pool(x)
+            x, mask = self._run_stage(stage, x, mask)
+            outputs[f"stage{number}"] = x
+        outputs["pooled"] = self.pool(x, mask)
         outputs["logits"] = self.fc(self.dropout(outputs["pooled"]))
         return outputs
 
-    def stem(self, x: Tensor) -> Tensor:
-        """``[N, in_channels, H, W] -> [N, stem_width, H/4, W/4]``; the small stem keeps H and W."""
+    def mask_at(self, mask: Tensor | None, cut: int) -> Tensor | None:
+        """The input's mask as it is after stage `cut` (0: the stem), where each item has ``ceil(length / stride)``."""
+        for stride in (STEM_STRIDES[self.spec.stem], *(stage.stride for stage in self.spec.stages[:cut])):
+            mask = strided(mask, stride)
+        return mask
+
+    def parts_below(self, cut: str | int) -> list[nn.Module]:
+        """The modules that `run_below` runs through, from the input on."""
+        depth = len(self.spec.stages) if cut == "all" else int(cut)
+        first = [] if self.embedding is None else [self.embedding, self.embedding_dropout]
+        parts = [*first, self.conv1, self.bn1, self.maxpool, *self.stages()[:depth]]
+        return [*parts, self.norm, self.hidden] if cut == "all" else parts
+
+    def stem(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """``[N, in_channels, H, W] -> [N, stem_width, H/4, W/4]``; small and no stems keep H and W."""
+        if mask is not None and (self.spec.dims != 1 or mask.shape != (x.shape[0], x.shape[-1])):
+            raise ValueError(f"a mask is [N, L] and for series: not {list(mask.shape)} with {list(x.shape)}")
+        if self.embedding is not None:
+            x = self.embedding_dropout(self.embedding(x).transpose(1, 2))
+        if mask is not None:
+            x = blanked(x, mask)
+        if self.spec.stem == "none":
+            return x
         self._warn_if_small(x)
-        return self.maxpool(F.relu(self.bn1(self.conv1(x)), inplace=True))  # type: ignore[no-any-return]
+        x, mask = run_layers(self.conv1, x, mask), strided(mask, CONVOLUTION_STRIDES[self.spec.stem])
+        x = F.relu(normed(self.bn1, x, mask), inplace=True)
+        return x if isinstance(self.maxpool, nn.Identity) else max_pooled(self.maxpool, x, mask, 2)
 
     def stages(self) -> list[nn.Sequential]:
         """The stages in order; each is a sequence of blocks."""
         return [self.get_submodule(f"layer{i + 1}") for i in range(len(self.spec.stages))]  # type: ignore[misc]
 
-    def pool(self, x: Tensor) -> Tensor:
-        """The last stage's output, averaged over all positions: ``[N, C, ...] -> [N, C]``."""
+    def pool(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What the head reads, from the last stage's output: ``[N, C, ...] -> [N, num_features]``."""
         if self.spec.preact:
-            x = F.relu(self.norm(x), inplace=True)
-        return global_average(x)
+            x = F.relu(normed(self.norm, x, mask), inplace=True)
+        x = pooled(self.spec.pool, x, mask, self.spec.k_max)
+        return self.hidden(x) if self.spec.hidden else x
 
     def reset_head(self, num_classes: int) -> None:
         """Replace the last layer by a fresh one for `num_classes`, on the same device and in the same dtype."""
@@ -111,17 +147,20 @@ class ResNet(nn.Module):
                 if isinstance(module, Block):
                     nn.init.zeros_(module.last_norm().get_parameter("weight"))
 
-    def _run_stage(self, stage: nn.Sequential, x: Tensor) -> Tensor:
+    def _run_stage(self, stage: nn.Sequential, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The stage's output, and the mask there."""
         for block in stage:
+            assert isinstance(block, Block)
             if self.gradient_checkpointing and self.training:
                 # Keep a block's input only, and run the block again when its gradient is due (Chen et al. 2016).
-                x = checkpoint(block, x, use_reentrant=False, context_fn=partial(_rerun_of, block))
+                x = checkpoint(block, x, mask, use_reentrant=False, context_fn=partial(_rerun_of, block))
             else:
-                x = block(x)
-        return x
+                x = block(x, mask)
+            mask = strided(mask, block.stride)
+        return x, mask
 
     def _warn_if_small(self, x: Tensor) -> None:
-        if compiler.is_compiling() or self.spec.stem == "small" or self.spec.dims != 2:
+        if compiler.is_compiling() or self.spec.stem not in ("imagenet", "deep") or self.spec.dims != 2:
             return
         height, width = x.shape[2:]
         if max(height, width) <= 64:
@@ -134,13 +173,25 @@ class ResNet(nn.Module):
             )
 
 
+CONVOLUTION_STRIDES = {"imagenet": 2, "deep": 2, "small": 1, "none": 1, "clip": 1}
+STEM_STRIDES = {"imagenet": 4, "deep": 4, "small": 1, "none": 1, "clip": 1}
+"""Along a series; the clip stem's strides in space concern none."""
+
+
 def stem_convolution(spec: ResNetSpec) -> nn.Module:
-    """7x7 stride 2, or three 3x3 of which the first has stride 2, or one 3x3 that keeps the size."""
+    """7x7 stride 2, three 3x3 of which the first has stride 2, one 3x3 that keeps the size, a clip's, or none."""
     dims, width = spec.dims, spec.stem_width
+    if spec.stem == "none":
+        return nn.Identity()
     if spec.stem == "small":
         return conv(dims, spec.in_channels, width, 3)
     if spec.stem == "imagenet":
         return conv(dims, spec.in_channels, width, 7, stride=2)
+    if spec.stem == "clip" and spec.stages[0].conv == "2+1":
+        between = max(1, width * 45 // 64)  # 45 at the published width, as in torchvision
+        return two_plus_one(spec.in_channels, between, width, (7, 3), stride=(2, 1))
+    if spec.stem == "clip":
+        return conv(dims, spec.in_channels, width, (3, 7, 7), stride=(1, 2, 2))
     half = max(1, width // 2)
     return nn.Sequential(
         conv(dims, spec.in_channels, half, 3, stride=2),
@@ -153,10 +204,18 @@ def stem_convolution(spec: ResNetSpec) -> nn.Module:
     )
 
 
+def hidden_layers(spec: ResNetSpec) -> nn.Sequential:
+    """Linear layers with ReLU between pool and head, with dropout between them; empty for most networks."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise((spec.pooled_features, *spec.hidden)):
+        layers += [nn.Dropout(spec.dropout)] * bool(layers) + [nn.Linear(before, after), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
 def plan_stages(spec: ResNetSpec) -> list[list[BlockPlan]]:
     """Every block's plan, stage by stage: its channels, stride, dilation and drop-path rate."""
     total = sum(stage.depth for stage in spec.stages)
-    channels, dilation, position = spec.stem_width, 1, 0
+    channels, dilation, position = spec.stem_channels, 1, 0
     plans: list[list[BlockPlan]] = []
     for stage in spec.stages:
         blocks = []

@@ -5,21 +5,28 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
+from itertools import pairwise
 from typing import Any
 
 from restune.core.errors import UserError, did_you_mean
 
-BLOCKS = ("basic", "bottleneck")
-STEMS = ("imagenet", "deep", "small")
-SHORTCUTS = ("A", "B", "C", "D")
+BLOCKS = ("basic", "bottleneck", "triple")
+CONVOLUTIONS = ("full", "2+1", "spatial")
+DOWNSAMPLINGS = ("stride", "max-pool")
+STEMS = ("imagenet", "deep", "small", "none", "clip")
+SHORTCUTS = ("A", "B", "C", "D", "norm")
 ATTENTIONS = ("none", "se", "eca")
+POOLS = ("average", "max", "average+max", "k-max")
 
 MAX_PARAMETERS = 2_000_000_000
 """Twice the largest residual network published (BiT-M R152x4 has 937 million): beyond it, a slip of the keyboard."""
 MAX_DEPTH = 10_000
 
-EXPANSION = {"basic": 1, "bottleneck": 4}
+EXPANSION = {"basic": 1, "bottleneck": 4, "triple": 1}
 """How many times wider a block's output is than its `width` (He et al. 2016, section 4.1)."""
+
+USUAL_KERNELS = {"basic": (3, 3), "bottleneck": (1, 3, 1), "triple": (3, 3, 3)}
+"""Sizes of a block's convolutions where the stage names none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +34,8 @@ class StageSpec:
     """A run of blocks at one resolution.
 
     Args:
-        block: ``basic`` (two 3x3 convolutions) or ``bottleneck`` (1x1, 3x3, 1x1).
+        block: ``basic`` (two 3x3 convolutions), ``bottleneck`` (1x1, 3x3, 1x1) or ``triple`` (three of one width;
+            Wang et al. 2017).
         depth: number of blocks.
         width: channels of the 3x3 convolutions before `groups` and `base_width`; the stage's output has
             ``width * EXPANSION[block]`` channels.
@@ -35,6 +43,12 @@ class StageSpec:
         dilation: of the 3x3 convolutions; the first block keeps the previous stage's, as in torchvision.
         groups: of a bottleneck's 3x3 convolution (ResNeXt's cardinality).
         base_width: a bottleneck's inner channels are ``int(width * base_width / 64) * groups``.
+        kernels: sizes of the block's convolutions in order; (): the block's usual ones. Even ones are for series
+            (dims=1), padded by one more at the end, as Keras does.
+        conv: of clips (dims=3), ``full`` convolves time and space at once, ``2+1`` first space and then time (Tran
+            et al. 2018, "R(2+1)D"), ``spatial`` space alone; the stride then leaves time alone, too.
+        downsample: ``stride`` has it in the first block's convolution, ``max-pool`` in a pool before that block
+            (Conneau et al. 2017).
     """
 
     block: str = "basic"
@@ -44,9 +58,14 @@ class StageSpec:
     dilation: int = 1
     groups: int = 1
     base_width: int = 64
+    kernels: tuple[int, ...] = ()
+    conv: str = "full"
+    downsample: str = "stride"
 
     def __post_init__(self) -> None:
         _one_of("block", self.block, BLOCKS)
+        _one_of("conv", self.conv, CONVOLUTIONS)
+        _one_of("downsample", self.downsample, DOWNSAMPLINGS)
         for name in ("depth", "width", "stride", "dilation", "groups", "base_width"):
             _positive(name, getattr(self, name))
         if self.depth > MAX_DEPTH:
@@ -57,17 +76,50 @@ class StageSpec:
                 where="StageSpec",
                 fix=f"use a width of at least {-(-64 // self.base_width)}",
             )
-        if self.block == "basic" and (self.groups != 1 or self.base_width != 64):
+        if self.block != "bottleneck" and (self.groups != 1 or self.base_width != 64):
             raise UserError(
-                "basic blocks have no groups or base_width",
+                f"{self.block} blocks have no groups or base_width",
                 where=f"groups={self.groups}, base_width={self.base_width}",
                 fix="use block='bottleneck' with them",
             )
+        if self.conv == "2+1" and self.groups != 1:
+            raise UserError("2+1 convolutions have no groups", where=f"groups={self.groups}", fix="leave them at 1")
+        self._check_kernels()
+
+    def _check_kernels(self) -> None:
+        _sizes("kernels", self.kernels)
+        if self.kernels and len(self.kernels) != len(USUAL_KERNELS[self.block]):
+            raise UserError(
+                f"a {self.block} block has {len(USUAL_KERNELS[self.block])} convolutions, not {len(self.kernels)}",
+                where=f"kernels={self.kernels}",
+            )
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sizes of the block's convolutions in order."""
+        return self.kernels or USUAL_KERNELS[self.block]
+
+    @property
+    def inner_channels(self) -> int:
+        """Channels of the 3x3 convolutions: the width, widened by ResNeXt's and Wide ResNet's rules."""
+        return int(self.width * self.base_width / 64) * self.groups
 
     @property
     def out_channels(self) -> int:
         """Channels after each block of this stage."""
         return self.width * EXPANSION[self.block]
+
+    def convolution_parameters(self, inputs: int, dims: int) -> int:
+        """Parameters of the convolutions of a block that reads `inputs` channels, its shortcut aside."""
+        found, inner = 0, self.inner_channels
+        channels = (inputs, *[inner] * (len(self.sizes) - 1), self.out_channels)
+        for size, (before, after) in zip(self.sizes, pairwise(channels), strict=True):
+            if self.conv == "2+1" and size > 1:
+                found += midplanes(inputs, inner, size) * (before * size**2 + after * size)
+            else:
+                groups = self.groups if self.block == "bottleneck" and before == after == inner else 1
+                found += before // groups * after * size ** (2 if self.conv == "spatial" else dims)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,19 +128,28 @@ class ResNetSpec:
 
     Args:
         dims: 1 for series ``[N, C, L]``, 2 for images ``[N, C, H, W]``, 3 for clips ``[N, C, T, H, W]``.
-        in_channels: C of the input.
+        in_channels: C of the input; with a `vocabulary` the width of the embedding.
+        vocabulary: number of tokens that a text network embeds, counting 0, the padding; 0: the input is numbers.
+        embedding_dropout: on the embedded tokens.
         stem: ``imagenet`` (7x7 stride 2, max pool), ``deep`` (three 3x3, the first of stride 2, max pool;
-            He et al. 2019) or ``small`` (3x3 stride 1, no pool: for inputs of 64 pixels or fewer).
-        stem_width: channels after the stem.
+            He et al. 2019), ``small`` (3x3 stride 1, no pool: for inputs of 64 pixels or fewer), ``clip`` (dims=3:
+            3x7x7, stride 2 in space, no pool; in two steps where the first stage is ``2+1``; Tran et al. 2018) or
+            ``none`` (the stages read the input).
+        stem_width: channels after the stem; not read where there is none.
         stages: from high to low resolution; three or four are usual, any number works.
         shortcut: where shapes change, ``A`` slices and pads zeros (no parameters), ``B`` projects by a
-            1x1 convolution, ``D`` averages first, then projects; ``C`` projects in every block.
+            1x1 convolution, ``D`` averages first, then projects; ``C`` projects in every block; ``norm`` is B,
+            with a batch norm where shapes agree (Wang et al. 2017's code).
         preact: norm and activation before each convolution (He et al. 2016, "Identity Mappings").
         attention: ``se`` (Hu et al. 2018) or ``eca`` (Wang et al. 2020) on each residual branch.
         drop_path: stochastic depth's rate at the last block, rising linearly from 0 (Huang et al. 2016).
         residual: False gives the plain twin: the same layers with no shortcuts.
+        pool: what is left of all positions: their ``average``, their ``max``, both side by side (``average+max``)
+            or the `k_max` largest of each channel in order of position (``k-max``; Kalchbrenner et al. 2014).
+        k_max: how many ``k-max`` keeps; not read by other pools.
+        hidden: widths of linear layers with ReLU between the pool and the head.
         num_classes: rows of the head.
-        dropout: before the head.
+        dropout: before the head, and between hidden layers.
         zero_init_residual: start each branch's last norm at 0, so that blocks begin as identities
             (Goyal et al. 2017, section 5.1). Not for plain networks, which would then output zeros, nor for
             `preact`, whose branches end in a convolution.
@@ -96,6 +157,8 @@ class ResNetSpec:
 
     dims: int = 2
     in_channels: int = 3
+    vocabulary: int = 0
+    embedding_dropout: float = 0.0
     stem: str = "imagenet"
     stem_width: int = 64
     stages: tuple[StageSpec, ...]
@@ -104,6 +167,9 @@ class ResNetSpec:
     attention: str = "none"
     drop_path: float = 0.0
     residual: bool = True
+    pool: str = "average"
+    k_max: int = 8
+    hidden: tuple[int, ...] = ()
     num_classes: int = 1000
     dropout: float = 0.0
     zero_init_residual: bool = False
@@ -114,12 +180,25 @@ class ResNetSpec:
         _one_of("stem", self.stem, STEMS)
         _one_of("shortcut", self.shortcut, SHORTCUTS)
         _one_of("attention", self.attention, ATTENTIONS)
-        for name in ("in_channels", "stem_width", "num_classes"):
+        _one_of("pool", self.pool, POOLS)
+        for name in ("in_channels", "stem_width", "num_classes", "k_max"):
             _positive(name, getattr(self, name))
-        for name in ("drop_path", "dropout"):
+        for name in ("drop_path", "dropout", "embedding_dropout"):
             _rate(name, getattr(self, name))
+        _sizes("hidden", self.hidden)
         if not self.stages or not all(isinstance(stage, StageSpec) for stage in self.stages):
             raise UserError("a network needs at least one stage", where="ResNetSpec.stages")
+        self._check_combinations()
+        self._check_dimensions()
+        if self._least_parameters() > MAX_PARAMETERS:
+            raise UserError(
+                f"this network would have more than {MAX_PARAMETERS:,} parameters",
+                where="ResNetSpec",
+                fix="use a smaller width, fewer blocks, or fewer classes",
+            )
+
+    def _check_combinations(self) -> None:
+        """Settings that contradict each other are named."""
         if self.zero_init_residual and (self.preact or not self.residual):
             kind = "pre-activation" if self.preact else "plain"
             raise UserError(
@@ -133,31 +212,72 @@ class ResNetSpec:
                 where="ResNetSpec.drop_path",
                 fix="leave it at 0",
             )
+        if self.preact:
+            forbidden = {
+                "triple blocks": any(stage.block == "triple" for stage in self.stages),
+                "shortcut='norm'": self.shortcut == "norm",
+                "stem='none'": self.stem == "none",
+            }
+            if found := [what for what, there in forbidden.items() if there]:
+                raise UserError(f"{found[0]} and pre-activation do not go together", where="ResNetSpec.preact")
 
-        if self._least_parameters() > MAX_PARAMETERS:
+    def _check_dimensions(self) -> None:
+        """What only series, or only clips, have."""
+        if not isinstance(self.vocabulary, int) or isinstance(self.vocabulary, bool) or self.vocabulary < 0:
             raise UserError(
-                f"this network would have more than {MAX_PARAMETERS:,} parameters",
-                where="ResNetSpec",
-                fix="use a smaller width, fewer blocks, or fewer classes",
+                f"vocabulary must be a whole number, not {_shown(self.vocabulary)}", where="ResNetSpec.vocabulary"
             )
+        if self.vocabulary == 1:
+            raise UserError("a vocabulary has the padding and at least one token", where="ResNetSpec.vocabulary")
+        if self.vocabulary and self.dims != 1:
+            raise UserError("tokens stand in a row: a vocabulary needs dims=1", where=f"dims={self.dims}")
+        if self.embedding_dropout and not self.vocabulary:
+            raise UserError(
+                "there is no embedding to drop from", where="ResNetSpec.embedding_dropout", fix="leave it at 0"
+            )
+        if self.stem == "clip" and self.dims != 3:
+            raise UserError("stem='clip' is for clips, dims=3", where=f"dims={self.dims}")
+        even = [size for stage in self.stages for size in stage.sizes if size % 2 == 0]
+        if even and self.dims != 1:
+            raise UserError(
+                f"convolutions of even size are for series, dims=1, not of size {even[0]}", where=f"dims={self.dims}"
+            )
+        convolutions = {stage.conv for stage in self.stages} - {"full"}
+        if convolutions and self.dims != 3:
+            raise UserError(f"conv={min(convolutions)!r} is for clips, dims=3", where=f"dims={self.dims}")
 
     def _least_parameters(self) -> int:
-        """No more than there are: the blocks' 3x3 convolutions, the first layer's and the head's."""
-        blocks = 0
+        """No more than there are: the blocks' convolutions, the first layer, the embedding, the linear layers."""
+        found, channels = self.vocabulary * self.in_channels, self.stem_channels
+        if self.stem != "none":
+            found += self.in_channels * self.stem_width
         for stage in self.stages:
-            inner = int(stage.width * stage.base_width / 64)  # channels of a group
-            blocks += stage.depth * 3**self.dims * inner**2 * stage.groups
-        return blocks + self.in_channels * self.stem_width + self.num_classes * self.num_features
+            found += stage.convolution_parameters(channels, self.dims)
+            found += (stage.depth - 1) * stage.convolution_parameters(stage.out_channels, self.dims)
+            channels = stage.out_channels
+        widths = (self.pooled_features, *self.hidden, self.num_classes)
+        return found + sum(before * after for before, after in pairwise(widths))
+
+    @property
+    def stem_channels(self) -> int:
+        """Channels that the first stage reads."""
+        return self.in_channels if self.stem == "none" else self.stem_width
+
+    @property
+    def pooled_features(self) -> int:
+        """Numbers that the pool leaves of an input."""
+        return self.stages[-1].out_channels * {"average+max": 2, "k-max": self.k_max}.get(self.pool, 1)
 
     @property
     def num_features(self) -> int:
-        """Channels after the last stage, which the head reads."""
-        return self.stages[-1].out_channels
+        """Numbers that the head reads."""
+        return self.hidden[-1] if self.hidden else self.pooled_features
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries, lists, numbers and strings; `from_dict` is its inverse."""
         content = asdict(self)
-        content["stages"] = [dict(stage) for stage in content["stages"]]
+        content["stages"] = [{**stage, "kernels": list(stage["kernels"])} for stage in content["stages"]]
+        content["hidden"] = list(content["hidden"])
         return content
 
     @classmethod
@@ -170,7 +290,7 @@ class ResNetSpec:
 
         Shorthands: `depths` (one number a stage; more or fewer stages than now are added with doubled width
         and stride 2, or cut), `width` (of the first stage; later stages and the stem keep their ratio to it),
-        `block`, `groups`, `base_width`.
+        `block`, `groups`, `base_width`, `kernels`, `conv`, `downsample`.
 
         Raises UserError for a name that is neither a field nor a shorthand.
         """
@@ -182,7 +302,10 @@ class ResNetSpec:
             first = stages[0].width
             stages = tuple(replace(stage, width=_scaled(stage.width, width, first)) for stage in stages)
             changes.setdefault("stem_width", _scaled(self.stem_width, width, first))
-        every_stage = {name: changes.pop(name) for name in ("block", "groups", "base_width") if name in changes}
+        kinds = {field.name: str(field.type) for field in fields(StageSpec)}
+        every_stage = {
+            name: _coerced(name, changes.pop(name), kinds[name]) for name in _OF_ALL_STAGES if name in changes
+        }
         if every_stage:
             stages = tuple(replace(stage, **every_stage) for stage in stages)
         return replace(self, **_checked(type(self), {"stages": stages, **changes}))
@@ -190,11 +313,23 @@ class ResNetSpec:
 
 def same_structure(one: ResNetSpec, other: ResNetSpec) -> bool:
     """Whether weights of one network mean the same in the other: all but head, input channels and training aids."""
-    aside = {"num_classes": 1, "in_channels": 1, "dropout": 0.0, "drop_path": 0.0, "zero_init_residual": False}
-    return replace(one, **aside) == replace(other, **aside)  # type: ignore[arg-type]
+    aside: dict[str, Any] = {"num_classes": 1, "dropout": 0.0, "drop_path": 0.0, "zero_init_residual": False}
+    aside["embedding_dropout"] = 0.0
+    if not one.vocabulary:
+        aside["in_channels"] = 1
+    if one.stem == other.stem == "none":
+        aside["stem_width"] = 1
+    return replace(one, **aside) == replace(other, **aside)
 
 
-SHORTHANDS = ("depths", "width", "block", "groups", "base_width")
+_OF_ALL_STAGES = ("block", "groups", "base_width", "kernels", "conv", "downsample")
+SHORTHANDS = ("depths", "width", *_OF_ALL_STAGES)
+
+
+def midplanes(inputs: int, outputs: int, size: int) -> int:
+    """Channels between the two steps of a 2+1 convolution, so that it has as many parameters as the full one (Tran
+    et al. 2018, section 3.5)."""
+    return max(1, inputs * outputs * size**3 // (inputs * size**2 + outputs * size))
 
 
 def _with_depths(stages: tuple[StageSpec, ...], depths: Any) -> tuple[StageSpec, ...]:
@@ -243,6 +378,10 @@ def _coerced(where: str, value: Any, kind: str) -> Any:
         return tuple(
             stage if isinstance(stage, StageSpec) else StageSpec(**_checked(StageSpec, stage)) for stage in value
         )
+    if kind == "tuple[int, ...]":
+        if not isinstance(value, list | tuple):
+            raise UserError(f"expected a list of whole numbers, not {_shown(value)}", where=where)
+        return tuple(value)
     wanted = {"int": int, "float": float, "bool": bool, "str": str}.get(kind)
     if wanted is not None and (type(value) is not wanted):
         raise UserError(f"expected {kind}, not {_shown(value)}", where=where)
@@ -260,6 +399,13 @@ def _positive(name: str, value: Any) -> None:
         raise UserError(f"{name} must be a whole number of at least 1, not {_shown(value)}", where=name)
     if value >= 2**31:
         raise UserError(f"{name} is far too large: {_shown(value)}", where=name)
+
+
+def _sizes(name: str, values: Any) -> None:
+    if not isinstance(values, tuple):
+        raise UserError(f"{name} must be a tuple of whole numbers, not {_shown(values)}", where=name)
+    for value in values:
+        _positive(name, value)
 
 
 def _shown(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from restune.core.errors import UserError, did_you_mean
@@ -17,16 +17,31 @@ class ZooEntry:
     Args:
         name: the field's name for it.
         spec: its structure.
-        crop: side of the square input, pixels.
-        resize: the shorter side is resized to this before the centre crop; None: resize straight to `crop`.
         source: the paper, or the reference implementation whose details it follows.
+        kind: what it reads: ``image``, ``signal``, ``text`` or ``video``.
+        crop: side of the square input of images and clips, pixels.
+        resize: the shorter side is resized to this before the centre crop; None: resize straight to `crop`.
+        frames: of a clip.
+        length: of a series it is described on, of a text where longer ones are cut; any other works.
     """
 
     name: str
     spec: ResNetSpec
-    crop: int
-    resize: int | None
     source: str
+    kind: str = "image"
+    crop: int = 0
+    resize: int | None = None
+    frames: int = 0
+    length: int = 0
+
+    def input_shape(self, size: int | None = None) -> tuple[int, ...]:
+        """Shape of one input as the network takes it, without the batch: ``[C, H, W]`` of an image, ``[C, T, H, W]``
+        of a clip, ``[C, L]`` of a series, ``[L]`` of tokens; `size` in place of the side or the length."""
+        if self.kind == "text":
+            return (size or self.length,)
+        side = size or self.crop
+        positions = {"image": (side, side), "video": (self.frames, side, side), "signal": (size or self.length,)}
+        return (self.spec.in_channels, *positions[self.kind])
 
 
 HE = "He et al. 2016, arXiv:1512.03385"
@@ -36,15 +51,26 @@ BAG_OF_TRICKS = "He et al. 2019, arXiv:1812.01187"
 SQUEEZE = "Hu et al. 2018, arXiv:1709.01507"
 ECA = "Wang et al. 2020, arXiv:1910.03151"
 IDENTITY = "He et al. 2016, arXiv:1603.05027"
+WANG = "Wang et al. 2017, arXiv:1611.06455"
+CONNEAU = "Conneau et al. 2017, arXiv:1606.01781"
+TRAN = "Tran et al. 2018, arXiv:1711.11248"
+
+BYTES = 257
+"""The tokens of a text as bytes: 256, and 0 for the padding."""
+
+
+def _stages(block: str, depths: tuple[int, ...], **changes: Any) -> tuple[StageSpec, ...]:
+    """From 64 channels on, doubled where the resolution is halved."""
+    return tuple(
+        StageSpec(block=block, depth=depth, width=64 * 2**i, stride=1 if i == 0 else 2, **changes)
+        for i, depth in enumerate(depths)
+    )
 
 
 def _imagenet(name: str, block: str, depths: tuple[int, ...], source: str = HE, **changes: Any) -> ZooEntry:
     stage = {key: changes.pop(key) for key in ("groups", "base_width") if key in changes}
-    stages = tuple(
-        StageSpec(block=block, depth=depth, width=64 * 2**i, stride=1 if i == 0 else 2, **stage)
-        for i, depth in enumerate(depths)
-    )
-    return ZooEntry(name=name, spec=ResNetSpec(stages=stages, **changes), crop=224, resize=256, source=source)
+    spec = ResNetSpec(stages=_stages(block, depths, **stage), **changes)
+    return ZooEntry(name=name, spec=spec, crop=224, resize=256, source=source)
 
 
 def _cifar(name: str, depth: int, source: str = f"{HE}, section 4.2", **changes: Any) -> ZooEntry:
@@ -53,6 +79,58 @@ def _cifar(name: str, depth: int, source: str = f"{HE}, section 4.2", **changes:
     stages = tuple(StageSpec(depth=blocks, width=16 * 2**i, stride=1 if i == 0 else 2) for i in range(3))
     spec = ResNetSpec(stem="small", stem_width=16, stages=stages, shortcut="A", num_classes=10, **changes)
     return ZooEntry(name=name, spec=spec, crop=32, resize=None, source=source)
+
+
+def _series(name: str, block: str, depths: tuple[int, ...]) -> ZooEntry:
+    """The ImageNet network of that form on one row."""
+    spec = ResNetSpec(dims=1, in_channels=1, stages=_stages(block, depths), num_classes=10)
+    return ZooEntry(name=name, spec=spec, kind="signal", length=128, source=HE)
+
+
+def _wang(name: str) -> ZooEntry:
+    """Three blocks of three convolutions at full resolution, and a shortcut with a norm in each."""
+    stages = tuple(StageSpec(block="triple", depth=1, width=width, kernels=(8, 5, 3)) for width in (64, 128, 128))
+    spec = ResNetSpec(dims=1, in_channels=1, stem="none", stages=stages, shortcut="norm", num_classes=10)
+    return ZooEntry(name=name, spec=spec, kind="signal", length=128, source=WANG)
+
+
+def _vdcnn(name: str, depths: tuple[int, ...]) -> ZooEntry:
+    """``2 * sum(depths) + 1`` convolutions over characters, halved by max pools (there, figure 1 and table 2)."""
+    spec = ResNetSpec(
+        dims=1,
+        vocabulary=BYTES,
+        in_channels=16,
+        stem="small",
+        stages=_stages("basic", depths, downsample="max-pool"),
+        pool="k-max",
+        k_max=8,
+        hidden=(2048, 2048),
+        num_classes=2,
+    )
+    return ZooEntry(name=name, spec=spec, kind="text", length=1024, source=CONNEAU)
+
+
+def _textresnet(name: str) -> ZooEntry:
+    """A few dilated blocks over words or bytes, all at full resolution: for the thousands of texts people have."""
+    spec = ResNetSpec(
+        dims=1,
+        vocabulary=BYTES,
+        in_channels=128,
+        stem="none",
+        # A stage's first block keeps the dilation before it: 1, 1, then 1, 2, then 2, 4.
+        stages=tuple(StageSpec(depth=2, width=128, dilation=dilation) for dilation in (1, 2, 4)),
+        pool="average+max",
+        dropout=0.5,
+        num_classes=2,
+    )
+    return ZooEntry(name=name, spec=spec, kind="text", length=64, source=f"{HE}, in one dimension, dilated")
+
+
+def _video(name: str, *convs: str) -> ZooEntry:
+    """ResNet-18 on clips; how each stage convolves them."""
+    stages = tuple(replace(stage, conv=kind) for stage, kind in zip(_stages("basic", (2, 2, 2, 2)), convs, strict=True))
+    spec = ResNetSpec(dims=3, stem="clip", stages=stages, num_classes=400)
+    return ZooEntry(name=name, spec=spec, kind="video", crop=112, resize=128, frames=16, source=TRAN)
 
 
 _ENTRIES = (
@@ -81,6 +159,18 @@ _ENTRIES = (
     _cifar("resnet44", 44),
     _cifar("resnet56", 56),
     _cifar("resnet110", 110),
+    _wang("resnet1d_ts"),
+    _series("resnet1d18", "basic", (2, 2, 2, 2)),
+    _series("resnet1d34", "basic", (3, 4, 6, 3)),
+    _series("resnet1d50", "bottleneck", (3, 4, 6, 3)),
+    _vdcnn("vdcnn9", (1, 1, 1, 1)),
+    _vdcnn("vdcnn17", (2, 2, 2, 2)),
+    _vdcnn("vdcnn29", (5, 5, 2, 2)),
+    _vdcnn("vdcnn49", (8, 8, 5, 3)),
+    _textresnet("textresnet"),
+    _video("r3d_18", "full", "full", "full", "full"),
+    _video("mc3_18", "full", "spatial", "spatial", "spatial"),
+    _video("r2plus1d_18", "2+1", "2+1", "2+1", "2+1"),
 )
 
 ZOO: dict[str, ZooEntry] = {entry.name: entry for entry in _ENTRIES}

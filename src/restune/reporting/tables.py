@@ -41,8 +41,11 @@ def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
 
 
 def headline(evaluation: Evaluation) -> str:
-    """``accuracy 81.0% (95% interval 80.2% to 81.7%, n = 10000), top-5 ...``."""
-    text = f"accuracy {_share(evaluation.accuracy, evaluation.interval, evaluation.n)}"
+    """``accuracy 81.0% (95% interval 80.2% to 81.7%, n = 10000), top-5 ...``; of videos also that of single clips."""
+    what = "accuracy" if evaluation.clips is None else "video accuracy"
+    text = f"{what} {_share(evaluation.accuracy, evaluation.interval, evaluation.n)}"
+    if evaluation.clips is not None:
+        text += f"\nclip accuracy  {evaluation.clips.accuracy:.2%} ({evaluation.clips.n} clips, each scored alone)"
     if evaluation.top5 is not None and evaluation.top5_interval is not None:
         text += f"\ntop-5    {_share(evaluation.top5, evaluation.top5_interval, evaluation.n)}"
     return text
@@ -64,11 +67,15 @@ def stores_table(stores: Iterable[StoreInfo]) -> Table:
 
 def bench_table(bench: Bench) -> Table:
     """One row a network: images a second, and the share of the matrix peak that its operations come to."""
+    compiled = any(row.compiled is not None for row in bench.rows)
     table = _table(
-        "network", ">pixels", ">batch", "precision", ">train images/s", ">of peak", ">predict images/s", ">of peak"
-    )
+        "network", ">size", ">batch", "precision", ">train items/s", ">of peak", ">predict items/s", ">of peak",
+        *([">train compiled"] if compiled else []),
+    )  # fmt: skip
     for row in bench.rows:
-        cells = (f"{row.train:.1f}", f"{row.train_share:.0%}", f"{row.predict:.1f}", f"{row.predict_share:.0%}")
+        cells = [f"{row.train:.1f}", f"{row.train_share:.0%}", f"{row.predict:.1f}", f"{row.predict_share:.0%}"]
+        if compiled:
+            cells.append("-" if row.compiled is None else f"{row.compiled:.1f} ({row.compiled / row.train:.2f}x)")
         table.add_row(row.name, str(row.size), str(row.batch), bench.precision, *cells)
     return table
 
@@ -88,11 +95,12 @@ def predictions_table(predictions: Iterable[Prediction]) -> Table:
 
 def zoo_table(models: Iterable[ModelInfo]) -> Table:
     """One row a network."""
-    table = _table("name", ">parameters", ">GFLOPs", ">pixels", "published weights")
+    table = _table("name", "reads", ">input", ">parameters", ">GFLOPs", "published weights")
     for model in models:
         flops = f"{model.description.flops / 1e9:.2f}"
         parameters = f"{model.description.parameters:,}"
-        table.add_row(model.name, parameters, flops, str(model.image_size), ", ".join(model.weights) or "-")
+        shape = "x".join(map(str, model.description.input_shape))
+        table.add_row(model.name, model.kind, shape, parameters, flops, ", ".join(model.weights) or "-")
     return table
 
 

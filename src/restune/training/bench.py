@@ -12,12 +12,15 @@ import torch
 import torch.nn.functional as F
 
 from restune.core.allocator import freed_memory_kept
+from restune.core.console import warn
 from restune.networks import zoo
 from restune.networks.describe import describe
+from restune.networks.layout import laid_out, weights_layout
 from restune.networks.resnet import ResNet
 from restune.training.decide import decide
 from restune.training.optimizer import NamedOptimizer
 from restune.training.recipe import Recipe
+from restune.training.remembered import remember_compile
 
 _SIDE = 2048
 """Of the matrices; a slow precision gets smaller ones."""
@@ -32,6 +35,7 @@ class BenchRow:
         train, predict: images a second, with batches ready in memory.
         train_share, predict_share: of the matrix peak in the precision used. A multiply and an add are two
             operations; a training step counts as three passes.
+        compiled: as `train`, with the network compiled; None where that was not asked for, or cannot be done here.
     """
 
     name: str
@@ -41,6 +45,7 @@ class BenchRow:
     predict: float
     train_share: float
     predict_share: float
+    compiled: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,19 +77,23 @@ class Bench:
         }
 
 
-def measure(cases: Sequence[tuple[str, int, int]], device: torch.device, seconds: float) -> Bench:
+def measure(
+    cases: Sequence[tuple[str, int, int]], device: torch.device, seconds: float, *, compiles: bool = False
+) -> Bench:
     """Time matrix products, then each network's training and inference, by the settings that are the default.
 
     Args:
-        cases: name, pixels, batch.
+        cases: name, pixels (of a series or a text its length), batch.
         device: where.
         seconds: for each figure.
+        compiles: also time compiled training, and remember what that gains for runs on this machine.
     """
     recipe, decisions = decide(Recipe(), device)
     reason = next((decision.reason for decision in decisions if decision.key == "precision"), "asked for")
     peaks = {"fp32": matrix_peak(torch.float32, device, seconds), "bf16": matrix_peak(torch.bfloat16, device, seconds)}
     rows = tuple(
-        _row(name, size, batch, recipe, device, peaks[recipe.precision], seconds) for name, size, batch in cases
+        _row(name, size, batch, recipe, device, peaks[recipe.precision], seconds, compiles=compiles)
+        for name, size, batch in cases
     )
     return Bench(device=str(device), peaks=peaks, precision=recipe.precision, reason=reason, rows=rows)
 
@@ -120,11 +129,23 @@ def _wait(device: torch.device) -> None:
 
 
 def _row(
-    name: str, size: int, batch: int, recipe: Recipe, device: torch.device, peak: float, seconds: float
+    name: str,
+    size: int,
+    batch: int,
+    recipe: Recipe,
+    device: torch.device,
+    peak: float,
+    seconds: float,
+    *,
+    compiles: bool,
 ) -> BenchRow:
-    network = ResNet(zoo.find(name).spec).to(device).to(memory_format=torch.channels_last)
-    images = torch.randn(batch, network.spec.in_channels, size, size, device=device)
-    images = images.contiguous(memory_format=torch.channels_last)
+    entry = zoo.find(name)
+    shape = (batch, *entry.input_shape(size))
+    network = ResNet(entry.spec).to(device).to(memory_format=weights_layout(entry.spec.dims))
+    if entry.spec.vocabulary:
+        x = torch.randint(1, entry.spec.vocabulary, shape, device=device)
+    else:
+        x = laid_out(torch.randn(*shape, device=device))
     targets = torch.randint(network.spec.num_classes, (batch,), device=device)
     optimizer = NamedOptimizer(network, recipe.optimizer)
 
@@ -133,19 +154,25 @@ def _row(
 
     def train() -> None:
         with mixed():
-            logits = network(images)
+            logits = network(x)
         torch.autograd.backward(F.cross_entropy(logits.float(), targets))
         optimizer.step(0.1)
 
     def predict() -> None:
         with torch.inference_mode(), mixed():
-            network(images)
+            network(x)
 
-    operations = 2 * describe(network.spec, size).flops
+    operations = 2 * describe(entry.spec, shape[-entry.spec.dims :]).flops
     with freed_memory_kept():
         trained = batch / _timed(train, device, seconds)
         network.eval()
         predicted = batch / _timed(predict, device, seconds)
+        compiled = None
+        if compiles:
+            network.train()
+            compiled = _compiled_rate(network, train, batch, device, seconds)
+    if compiled is not None:
+        remember_compile(entry.spec, shape, recipe.precision, device, compiled / trained)
     return BenchRow(
         name=name,
         size=size,
@@ -154,4 +181,18 @@ def _row(
         predict=predicted,
         train_share=3 * operations * trained / peak,
         predict_share=operations * predicted / peak,
+        compiled=compiled,
     )
+
+
+def _compiled_rate(
+    network: ResNet, train: Callable[[], None], batch: int, device: torch.device, seconds: float
+) -> float | None:
+    """Items a second of compiled training steps, compiling left out; None, said, where there is no compiler."""
+    network.compile()
+    try:
+        return batch / _timed(train, device, seconds)
+    except Exception as error:  # torch's compiler lets whatever a missing C++ compiler provokes escape
+        reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        warn(f"the network cannot be compiled here: {reason}")
+        return None

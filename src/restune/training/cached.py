@@ -20,8 +20,9 @@ from restune.data.ahead import ahead
 from restune.data.augment import Augment, Place
 from restune.data.batches import TrainingBatch, TrainingBatches
 from restune.data.dataset import Dataset
-from restune.data.preprocess import ImagePreprocess
+from restune.data.preprocess import Preprocess
 from restune.inference.features import FeatureCache, FeatureRows, View
+from restune.networks.layout import laid_out
 from restune.networks.resnet import ResNet
 from restune.training.recipe import Recipe
 
@@ -47,7 +48,7 @@ class CachedBatches:
     val: FeatureRows | None
 
     def epoch(self, epoch: int, first_step: int, start: int = 0) -> Iterator[TrainingBatch]:
-        """As `TrainingBatches.epoch`; images are float32 features ``[N, ...]``."""
+        """As `TrainingBatches.epoch`; samples are float32 features ``[N, ...]``."""
         order = self.batches.order(epoch)
         rows = self.views[epoch % len(self.views)]
 
@@ -69,7 +70,7 @@ class CachedBatches:
 
 def cached_batches(
     network: ResNet,
-    preprocess: ImagePreprocess,
+    preprocess: Preprocess,
     recipe: Recipe,
     augment: Augment,
     batches: TrainingBatches,
@@ -90,7 +91,10 @@ def cached_batches(
     changes_pixels |= augment.repeats > 1  # whose copies would all be one view
     if not recipe.cache or cut == "none" or epochs <= views or changes_pixels or device.type != "cpu":
         return None
-    needed = _bytes_an_item(network, preprocess, cut) * (len(batches.items) * views + len(val or ()))
+    if cut != "all" and preprocess.kind in ("signal", "text"):  # whose maps may be of any length
+        return None
+    sample = preprocess.apply(batches.items[0].location.read())
+    needed = _bytes_an_item(network, preprocess, sample, cut) * (len(batches.items) * views + len(val or ()))
     free = shutil.disk_usage(_existing(cache_folder())).free
     if needed > _DISK_SHARE * free:
         note(f"the frozen part is computed anew: caching it takes {needed / 2**30:.1f} GiB of {free / 2**30:.1f} free")
@@ -115,13 +119,12 @@ def cached_batches(
     )
 
 
-def _bytes_an_item(network: ResNet, preprocess: ImagePreprocess, cut: str | int) -> int:
-    """Of what `run_below` gives for one item; one pass on zeros."""
+def _bytes_an_item(network: ResNet, preprocess: Preprocess, sample: Tensor, cut: str | int) -> int:
+    """Of what `run_below` gives for one item; one pass says it."""
     training = network.training
     with torch.inference_mode():
-        size = preprocess.crop
-        images: Tensor = torch.zeros(1, preprocess.channels, size, size, device=network.fc.weight.device)
-        found = 4 * network.eval().run_below(images, cut).numel()
+        x, mask = preprocess.inputs(preprocess.stack([sample]).to(network.fc.weight.device))
+        found = 4 * network.eval().run_below(laid_out(x), cut, mask).numel()
     network.train(training)
     return found
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from restune.core.machine import cpu_count, has_fast_bf16, local_processes
+from restune.networks.spec import ResNetSpec
 from restune.training.recipe import Recipe
+from restune.training.remembered import recall_compile
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,6 @@ def decide(recipe: Recipe, device: torch.device) -> tuple[Recipe, list[Decision]
             settle("memory_format", "channels-last", "tensor cores read it without a transpose")
         else:
             settle("memory_format", "channels-last", "oneDNN's convolutions read and write it without reordering")
-    if recipe.compile == "auto":
-        settle("compile", "no", "compiling takes longer than it saves, unless asked for with compile=yes")
     processes = local_processes()
     cores, reason = max(1, cpu_count() // processes), "one a core" if processes == 1 else "the cores, shared out"
     if recipe.threads is None:
@@ -49,3 +49,23 @@ def decide(recipe: Recipe, device: torch.device) -> tuple[Recipe, list[Decision]
         settle("workers", min(cores, 8), reason)
     settled = {decision.key: decision.value for decision in made}
     return recipe.changed(settled), made
+
+
+_COMPILING_PAYS = 1.05
+"""How many times faster remembered steps must be."""
+
+
+def decide_compile(
+    recipe: Recipe, spec: ResNetSpec, shape: tuple[int, ...], device: torch.device
+) -> tuple[Recipe, Decision | None]:
+    """The recipe with `compile` settled, once the network and its batches are known: yes only where steps were measured
+    to be faster so, by ``restune bench --compile`` on this machine."""
+    if recipe.compile != "auto":
+        return recipe, None
+    gain = recall_compile(spec, shape, recipe.precision, device)
+    if gain is None:
+        made = Decision("compile", "no", "not measured here; restune bench NAME --compile does that")
+    else:
+        pays = gain >= _COMPILING_PAYS
+        made = Decision("compile", "yes" if pays else "no", f"measured here as {gain:.2f} times as fast")
+    return recipe.changed({"compile": made.value}), made

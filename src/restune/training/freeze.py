@@ -28,10 +28,12 @@ class Phase:
 
 def plan_phases(freeze: str | int, stages: int, *, head_is_solved: bool = True) -> list[Phase]:
     """The phases of a run. ``auto`` thaws stage after stage from the top, the stem with the last (Howard and Ruder
-    2018), once the head fits (why: Kumar et al. 2022). Raises UserError for a stage that is not there."""
+    2018), once the head fits (why: Kumar et al. 2022). Half of the run is for all layers together. Raises UserError for
+    a stage that is not there."""
     if freeze == "auto":
-        cuts: list[str | int] = [*([] if head_is_solved else ["all"]), *range(stages - 1, 0, -1), "none"]
-        return [Phase(freeze=cut, share=1 / len(cuts), lr_scale=1.0 if cut == "all" else 0.3) for cut in cuts]
+        cuts: list[str | int] = [*([] if head_is_solved else ["all"]), *range(stages - 1, 0, -1)]
+        first = [Phase(freeze=cut, share=0.5 / len(cuts), lr_scale=1.0 if cut == "all" else 0.3) for cut in cuts]
+        return [*first, Phase(freeze="none", share=1.0 if not cuts else 0.5)]
     if isinstance(freeze, int) and not 0 <= freeze <= stages:
         raise UserError(
             f"this network has stages 1 to {stages}",
@@ -43,12 +45,7 @@ def plan_phases(freeze: str | int, stages: int, *, head_is_solved: bool = True) 
 
 def frozen_modules(network: ResNet, freeze: str | int) -> list[nn.Module]:
     """The parts that do not learn, from the input on."""
-    if freeze == "none":
-        return []
-    stages = network.stages()
-    depth = len(stages) if freeze == "all" else int(freeze)
-    parts = [network.conv1, network.bn1, network.maxpool, *stages[:depth]]
-    return [*parts, network.norm] if freeze == "all" else parts
+    return [] if freeze == "none" else network.parts_below(freeze)
 
 
 def apply_freeze(network: ResNet, freeze: str | int, *, keep_statistics: bool = False) -> None:
@@ -77,4 +74,4 @@ def stage_of(name: str, stages: int) -> int:
     """How far from the input a parameter is: 0 for the stem, 1.. for stages, the number of stages + 1 for the head."""
     if name.startswith("layer"):
         return int(name.removeprefix("layer").split(".")[0])
-    return stages + 1 if name.startswith(("fc.", "norm.")) else 0
+    return stages + 1 if name.startswith(("fc.", "hidden.", "norm.")) else 0

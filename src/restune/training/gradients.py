@@ -13,7 +13,8 @@ from restune.core.console import warn
 from restune.core.errors import UserError
 from restune.core.streams import torch_seed
 from restune.data.batches import TrainingBatch
-from restune.data.preprocess import ImagePreprocess
+from restune.data.preprocess import Preprocess
+from restune.networks.layout import laid_out
 from restune.networks.resnet import ResNet
 from restune.training.distributed import World
 from restune.training.objective import Objective
@@ -28,8 +29,8 @@ class _Above(nn.Module):
         self.network = network
         self.cut: str | int | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.network(x) if self.cut is None else self.network.run_above(x, self.cut)
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        logits: Tensor = self.network(x, mask) if self.cut is None else self.network.run_above(x, self.cut, mask)
         return logits
 
 
@@ -45,7 +46,7 @@ class Gradients:
     """
 
     def __init__(
-        self, network: ResNet, objective: Objective, preprocess: ImagePreprocess, recipe: Recipe, world: World
+        self, network: ResNet, objective: Objective, preprocess: Preprocess, recipe: Recipe, world: World
     ) -> None:
         self.network, self.objective, self.preprocess = network, objective, preprocess
         self.recipe, self.world = recipe, world
@@ -97,40 +98,45 @@ class Gradients:
 
     def _forward_and_back(self, batch: TrainingBatch, *, exchange: bool) -> float:
         self._seed_torch(batch)
-        images, targets = self._on_device(batch)
+        x, mask, targets = self._on_device(batch)
         if self.micro_batch is None and self.world.size == 1:
-            return self._part(images, targets, 1.0, exchange=exchange)
+            return self._part(x, mask, targets, 1.0, exchange=exchange)
         whole = self.world.sum([self.objective.mass(targets)])[0]
-        size = self.micro_batch or len(images)
+        size = self.micro_batch or len(x)
         loss = 0.0
-        for start in range(0, len(images), size):
+        for start in range(0, len(x), size):
             part = slice(start, start + size)
             share = self.objective.mass(targets[part]) / whole
-            loss += self._part(images[part], targets[part], share, exchange=exchange and start + size >= len(images))
+            known = None if mask is None else mask[part]
+            loss += self._part(x[part], known, targets[part], share, exchange=exchange and start + size >= len(x))
         return loss
 
-    def _part(self, images: Tensor, targets: Tensor, share: float, *, exchange: bool) -> float:
+    def _part(self, x: Tensor, mask: Tensor | None, targets: Tensor, share: float, *, exchange: bool) -> float:
         """Add the gradients of some items, which count for a share of the batch; their part of its loss."""
         silent = nullcontext() if exchange or self.world.size == 1 else self.engine.no_sync()  # type: ignore[operator]
         with silent:
             with self._autocast():
-                logits = self.engine(images)
+                logits = self.engine(x, mask)
             loss = self.objective.loss(logits, targets) * share
             # DistributedDataParallel averages gradients where the batch's loss is a sum over processes.
             torch.autograd.backward(loss * self.world.size / self.group)
         return float(loss.detach())
 
-    def _on_device(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
-        """Images, or what the frozen layers said of them, and targets, as the network will see them."""
-        images = batch.images.to(self.device, non_blocking=True)
+    def _on_device(self, batch: TrainingBatch) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Input, or what the frozen layers said of it, its mask, and targets, as the network will see them."""
+        samples = batch.samples.to(self.device, non_blocking=True)
         targets = batch.targets.to(self.device, non_blocking=True)
-        if self.path.cut is None:
-            images = self.preprocess.normalize(images)
-            images, targets = self.objective.prepare(images, targets, batch.place)
-            images, targets = images[batch.lead :], targets[batch.lead :]
-        if images.ndim == 4:
-            images = images.contiguous(memory_format=self._format)
-        return images, targets
+        if self.path.cut is not None:
+            return self._laid_out(samples), None, targets
+        x, mask = self.preprocess.inputs(samples)
+        x, targets = self.objective.prepare(x, targets, batch.place)
+        if batch.lead:
+            x, targets = x[batch.lead :], targets[batch.lead :]
+            mask = None if mask is None else mask[batch.lead :]
+        return self._laid_out(x), mask, targets
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        return laid_out(x, channels_last=self.recipe.memory_format == "channels-last")
 
     def _halve(self, size: int) -> None:
         if size <= 1:
@@ -157,10 +163,6 @@ class Gradients:
         if self.recipe.precision != "bf16":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
-
-    @property
-    def _format(self) -> torch.memory_format:
-        return torch.channels_last if self.recipe.memory_format == "channels-last" else torch.contiguous_format
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -14,7 +14,7 @@ from restune.core.console import note
 from restune.core.errors import UserError
 from restune.data.augment import Augment
 from restune.data.dataset import Dataset
-from restune.data.preprocess import ImagePreprocess
+from restune.data.preprocess import Preprocess
 from restune.data.splits import Splits
 from restune.evaluation.metrics import Counter, Evaluation
 from restune.inference.features import FeatureCache, FeatureRows, Features, View
@@ -51,7 +51,7 @@ class Probe:
     reused: int
 
 
-def feature_cache(network: ResNet, preprocess: ImagePreprocess, recipe: Recipe, device: torch.device) -> FeatureCache:
+def feature_cache(network: ResNet, preprocess: Preprocess, recipe: Recipe, device: torch.device) -> FeatureCache:
     """The cache of what this network's head reads, as the recipe has it."""
     return FeatureCache(
         network,

@@ -290,7 +290,8 @@ class Trainer:
     def _follow_phase(self) -> bool:
         """Go on to the phase that this much of the run belongs to; momentum starts afresh there.
 
-        False where the phase that ended bought nothing: thawing further is then not worth the time.
+        False where the phase that ended bought nothing: thawing further is then not worth the time. A budget of time is
+        used up all the same, since the best weights are kept whatever comes.
         """
         mine = self.pace.run_progress(self.state) if self.world.is_main else 0.0
         index = self.pace.phase_at(self.world.sum([mine])[0])
@@ -319,9 +320,10 @@ class Trainer:
         paid = now != before or loss < loss_before
         console.note(
             f"{_what_learns(self.phase.freeze)}: best {self.recipe.monitor} {before:.4f} to {now:.4f}, "
-            f"val_loss {loss_before:.4f} to {loss:.4f}" + ("" if paid else ": nothing more is thawed")
+            f"val_loss {loss_before:.4f} to {loss:.4f}"
+            + ("" if paid else "; the time left is used all the same" if self._has_clock else ": nothing more is thawed")
         )
-        return paid
+        return paid or self._has_clock
 
     def _take_weights(self, sections: Mapping[str, Mapping[str, Tensor]]) -> None:
         self.network.load_state_dict(sections["network"])

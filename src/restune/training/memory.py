@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from restune.core.machine import local_processes, memory_bytes
-from restune.data.preprocess import ImagePreprocess
+from restune.data.preprocess import Preprocess
+from restune.networks.layout import laid_out
 from restune.networks.resnet import ResNet
 from restune.training.freeze import apply_freeze
 
@@ -18,20 +19,25 @@ works with have the rest."""
 _ITEMS = 2
 
 
-def fitting_items(network: ResNet, preprocess: ImagePreprocess, *, bf16: bool, freeze: str | int) -> tuple[int, int]:
+def fitting_items(
+    network: ResNet, preprocess: Preprocess, sample: Tensor, *, bf16: bool, freeze: str | int
+) -> tuple[int, int]:
     """How many items can be computed at a time, and the bytes that each keeps for backward.
 
     Args:
         network: on its device.
+        sample: a large one.
         freeze: what learns; layers below keep nothing.
     """
     device = network.fc.weight.device
     room = torch.cuda.mem_get_info()[0] if device.type == "cuda" else memory_bytes() // local_processes()
-    each = kept_bytes_an_item(network, preprocess, bf16=bf16, freeze=freeze)
+    each = kept_bytes_an_item(network, preprocess, sample, bf16=bf16, freeze=freeze)
     return max(1, int(_SHARE[device.type] * room / each)), each
 
 
-def kept_bytes_an_item(network: ResNet, preprocess: ImagePreprocess, *, bf16: bool, freeze: str | int) -> int:
+def kept_bytes_an_item(
+    network: ResNet, preprocess: Preprocess, sample: Tensor, *, bf16: bool, freeze: str | int
+) -> int:
     """What one item's forward pass keeps for backward: one pass over a copy of the network says it."""
     tried = copy.deepcopy(network)
     apply_freeze(tried, freeze)
@@ -44,13 +50,12 @@ def kept_bytes_an_item(network: ResNet, preprocess: ImagePreprocess, *, bf16: bo
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    size, device = preprocess.crop, network.fc.weight.device
-    images = torch.zeros(_ITEMS, preprocess.channels, size, size, device=device)
-    images = images.contiguous(memory_format=torch.channels_last)
+    device = network.fc.weight.device
+    x, mask = preprocess.inputs(preprocess.stack([sample] * _ITEMS).to(device))
     with (
         torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
         torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16),
     ):
-        logits = tried(images)
+        logits = tried(laid_out(x), mask)
     del logits
     return max(1, sum(kept.values()) // _ITEMS)

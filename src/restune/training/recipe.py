@@ -83,6 +83,11 @@ class AugmentRecipe(_Section):
     rand_magnitude: int = Field(9, ge=0, le=30)
     erase: float = Field(0.0, ge=0, le=1)
     repeats: int = Field(1, ge=1, le=16)
+    jitter: float = Field(0.0, ge=0, le=10)
+    scaling: float = Field(0.0, ge=0, le=10)
+    warp: float = Field(0.0, ge=0, le=10)
+    window: float = Field(1.0, gt=0, le=1)
+    drop_tokens: float = Field(0.0, ge=0, lt=1)
 
     @field_validator("crop_scale", "crop_ratio", mode="after")
     @classmethod
@@ -90,6 +95,41 @@ class AugmentRecipe(_Section):
         if value is not None and not 0 < value[0] <= value[1]:
             raise ValueError("must be two numbers above 0, the smaller first")
         return value
+
+
+class SignalRecipe(_Section):
+    """How series become the network's input; see `restune.data.preprocess.signal.SignalPreprocess`."""
+
+    normalization: Literal["series", "channel", "none"] = "series"
+    rate: int | None = Field(None, ge=1, le=1_000_000)
+    """Samples a second that sounds are brought to; null: 16,000."""
+    length: int | None = Field(None, ge=1, le=10_000_000)
+    """Values of a channel at most; null: all."""
+
+
+class TextRecipe(_Section):
+    """How texts become tokens; see `restune.data.preprocess.text.TextPreprocess`."""
+
+    tokens: Literal["words", "bytes"] = "bytes"
+    length: int | None = Field(None, ge=1, le=1_000_000)
+    """Tokens at most, the rest is cut; null: 128 words or 1,024 bytes."""
+    min_count: int = Field(1, ge=1)
+    """Words that the training items hold fewer times are unknown."""
+    vocabulary: int = Field(50_000, ge=1, le=1_000_000)
+    """Words at most, the most frequent ones."""
+
+
+class VideoRecipe(_Section):
+    """Which clips of videos the network sees; see `restune.data.preprocess.video.VideoPreprocess`."""
+
+    frames: int | None = Field(None, ge=1, le=1024)
+    """Of a clip; null: the weights', or the zoo's."""
+    rate: float | None = Field(None, gt=0, le=1000)
+    """Frames a second that a video is brought to; null: the weights' choice, or its own."""
+    stride: int | None = Field(None, ge=1, le=1000)
+    """Every so manieth of these frames is taken; null: every one."""
+    clips: int | None = Field(None, ge=1, le=100)
+    """Evenly spread over a video when it is scored; null: 3."""
 
 
 class EmaRecipe(_Section):
@@ -126,7 +166,8 @@ class Recipe(_Section):
     spec: dict[str, Any] = Field(default_factory=dict)
     """Changes to the network: `restune.create_model`'s overrides."""
     preprocess: dict[str, Any] | None = None
-    """The inference preprocessing, resolved; null: the weights', or the zoo's for `image_size`."""
+    """The inference preprocessing, resolved; null: the weights', or the zoo's for `image_size`. A text's vocabulary is
+    not in it: it follows from the training items."""
     image_size: int | None = Field(None, ge=1, le=4096)
     store_size: int | None = Field(None, ge=1, le=4096)
     """Resize each image's shorter side to this and crop the square once, before everything else, so that the data
@@ -174,6 +215,9 @@ class Recipe(_Section):
     optimizer: OptimizerRecipe = OptimizerRecipe()
     schedule: ScheduleRecipe = ScheduleRecipe()
     augment: AugmentRecipe = AugmentRecipe()
+    signal: SignalRecipe = SignalRecipe()
+    text: TextRecipe = TextRecipe()
+    video: VideoRecipe = VideoRecipe()
     ema: EmaRecipe = EmaRecipe()
     early_stopping: EarlyStoppingRecipe = EarlyStoppingRecipe()
     checkpoint: CheckpointRecipe = CheckpointRecipe()

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from restune.data.dataset import Dataset, Item
 from restune.data.loader import read_batches
-from restune.data.preprocess import ImagePreprocess
+from restune.data.preprocess import Preprocess
 from restune.data.survey import Survey
+from restune.networks.layout import laid_out
 from restune.networks.resnet import ResNet
 from restune.training.cached import CachedBatches
 from restune.training.distributed import World
@@ -35,7 +36,7 @@ class Validation:
     def __init__(
         self,
         dataset: Dataset,
-        preprocess: ImagePreprocess,
+        preprocess: Preprocess,
         survey: Survey,
         recipe: Recipe,
         device: torch.device,
@@ -45,8 +46,7 @@ class Validation:
         self.recipe, self.device = recipe, device
         self.mine = world.share(range(len(dataset)))
         self.items = dataset.items[self.mine.start : self.mine.stop]
-        size = preprocess.channels * preprocess.crop**2 * len(self.items)
-        self.kept: list[tuple[Tensor, Tensor]] | None = [] if size <= _MAX_BYTES else None
+        self.kept: list[tuple[Tensor, Tensor]] | None = []
 
     def __call__(self, network: ResNet, cached: CachedBatches | None = None) -> dict[str, float]:
         """``val_loss`` (cross-entropy) and ``val_accuracy`` over the ``n`` items that can be read.
@@ -58,16 +58,17 @@ class Validation:
         network.eval()
         loss, correct, count = 0.0, 0, 0
         channels_last = self.recipe.memory_format == "channels-last"
-        layout = torch.channels_last if channels_last else torch.contiguous_format
         with (
             torch.inference_mode(),
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.recipe.precision == "bf16"),
         ):
             known = cached if cached is not None and cached.val is not None else None
-            for images, targets in self._features(known) if known else self._batches():
-                x = images.to(self.device)
-                x = (x if known else self.preprocess.normalize(x)).contiguous(memory_format=_fitting(layout, x))
-                logits = (network.run_above(x, known.cut) if known else network(x)).float()
+            for samples, targets in self._features(known) if known else self._batches():
+                x, mask = samples.to(self.device), None
+                if known is None:
+                    x, mask = self.preprocess.inputs(x)
+                x = laid_out(x, channels_last=channels_last)
+                logits = (network.run_above(x, known.cut) if known else network(x, mask)).float()
                 targets = targets.to(self.device)
                 loss += float(F.cross_entropy(logits, targets, reduction="sum"))
                 correct += int((logits.argmax(1) == targets).sum())
@@ -86,28 +87,29 @@ class Validation:
         if self.kept:
             yield from self.kept
             return
+        kept: list[tuple[Tensor, Tensor]] | None = self.kept
+        held = 0
         for batch in self._read():
-            if self.kept is not None:
-                self.kept.append(batch)
+            held += batch[0].nbytes
+            kept = None if kept is None or held > _MAX_BYTES else [*kept, batch]
             yield batch
+        self.kept = kept
 
     def _read(self) -> Iterator[tuple[Tensor, Tensor]]:
         items, size = self.items, self.recipe.micro_batch or max(64, self.recipe.batch_size)
         # Deployment knows no store_size, so neither does validation.
-        if self.recipe.store_size is None and all(item.id in self.survey.pixels for item in items):
+        if self.recipe.store_size is None and all(item.id in self.survey.kept for item in items):
             for start in range(0, len(items), size):
                 part = items[start : start + size]
                 views = [self.survey.inference_view(item, self.preprocess) for item in part]
-                yield torch.stack([view for view in views if view is not None]), _targets(part)
+                yield self.preprocess.stack([view for view in views if view is not None]), _targets(part)
             return
-        for batch in read_batches(items, self.preprocess, batch_size=size, workers=self.recipe.workers):
-            if batch.pixels is not None:
-                yield batch.pixels, _targets(batch.readable())
-
-
-def _fitting(layout: torch.memory_format, x: Tensor) -> torch.memory_format:
-    """The layout for images and maps; pooled features have no other than their own."""
-    return layout if x.ndim == 4 else torch.contiguous_format
+        batches = read_batches(
+            items, self.preprocess, batch_size=size, workers=self.recipe.workers, spread=False
+        )
+        for batch in batches:
+            if batch.samples is not None:
+                yield batch.samples, _targets(batch.readable())
 
 
 def _targets(items: Sequence[Item]) -> Tensor:

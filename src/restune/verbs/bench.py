@@ -23,16 +23,19 @@ def bench(
     seconds: float = 4.0,
     threads: int | None = None,
     device: str = "auto",
+    compile: bool = False,
 ) -> Bench:
     """Matrix peaks of this machine, and images a second of networks trained and used by the default settings.
 
     Args:
         models: names of the zoo.
-        image_size: pixels; by default each network's own.
+        image_size: pixels, or the length of a series or text; by default each network's own.
         batch_size: images a step; by default 128 for small images, 16 for large ones (256 on a GPU).
         seconds: for each figure; at least one step is timed after one that is not.
         threads: of arithmetic; one a core by default.
         device: ``auto``, ``cpu`` or ``cuda``.
+        compile: also time compiled training steps, and remember in the cache folder what that gains: runs with such
+            batches of such a network on this machine then compile where it pays.
     """
     if seconds <= 0:
         raise UserError("a measurement takes some time", where="--seconds", fix="use 1 or more")
@@ -41,7 +44,8 @@ def bench(
     cases = []
     for name in models:
         entry = zoo.find(name)
-        size = image_size or entry.crop
-        usual = 256 if chosen.type == "cuda" else 128 if size <= 64 else 16
+        size = image_size or entry.crop or entry.length
+        small = entry.kind == "text" or (entry.kind != "video" and size <= 128)
+        usual = 256 if chosen.type == "cuda" else 128 if small else 4 if entry.kind == "video" else 16
         cases.append((entry.name, size, batch_size or usual))
-    return measure(cases, chosen, seconds)
+    return measure(cases, chosen, seconds, compiles=compile)

@@ -24,13 +24,16 @@ def create_model(
     Args:
         name: see `list_models`.
         num_classes: None means the weights' own, else the zoo entry's. Another number gives a fresh head.
-        in_channels: with another number than the weights', the first convolution is folded or repeated.
+        in_channels: with another number than the weights', the first convolution is folded or repeated; of a text
+            network the embedding's width.
         weights: any form that `restune.load` takes; what matched is said on standard error.
         **spec_overrides: fields of `ResNetSpec`, and the shorthands ``depths=(1, 1, 1, 1)``, ``width=32``,
             ``block``, ``groups``, ``base_width`` for all stages.
 
-    Shapes: the module maps ``[N, in_channels, H, W]`` to logits ``[N, num_classes]``; ``forward_stages`` gives the
-    named intermediates, ``embed`` what the head reads, ``reset_head(n)`` a fresh last layer.
+    Shapes: the module maps ``[N, in_channels, H, W]`` (series ``[N, in_channels, L]``, clips ``[N, in_channels, T, H,
+    W]``, texts as tokens ``[N, L]``) to logits ``[N, num_classes]``; ``forward_stages`` gives the named intermediates,
+    ``embed`` what the head reads, ``reset_head(n)`` a fresh last layer. Of series and texts a second argument says what
+    is no padding, bool ``[N, L]``.
 
     Raises UserError for unknown names and settings, and for weights of another network.
     """
@@ -39,6 +42,8 @@ def create_model(
     if num_classes is None and found is not None:
         num_classes = found.num_classes
     changes = {"num_classes": num_classes, "in_channels": in_channels}
+    if found is not None and found.vocabulary:
+        spec_overrides.setdefault("vocabulary", found.vocabulary)
     network = ResNet(spec.override(**spec_overrides, **{k: v for k, v in changes.items() if v is not None}))
     if found is not None:
         reject_other_structure(found, network.spec)

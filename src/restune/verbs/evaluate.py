@@ -11,8 +11,8 @@ from restune.core.console import note, warn
 from restune.core.errors import UserError, shorten
 from restune.data.dataset import SPLITS, DataOptions, Dataset
 from restune.data.sources import open_dataset
-from restune.evaluation.metrics import Counter, Evaluation
-from restune.inference.model import Model
+from restune.evaluation.metrics import ClipCount, Counter, Evaluation
+from restune.inference.model import Model, together
 from restune.verbs.load import load
 
 
@@ -54,7 +54,8 @@ def evaluate(
     dataset = _choose_split(dataset, split, loaded, allow_missing=allow_missing)
     counter = Counter(loaded.classes)
     skipped: list[tuple[str, str]] = []
-    for batch, logits in loaded.logits_of(
+    of_clips: ClipCount | None = None
+    for batch, logits in loaded.clip_logits_of(
         dataset.items, batch_size=batch_size, workers=workers, description="evaluate"
     ):
         for position, reason in batch.failures.items():
@@ -67,7 +68,10 @@ def evaluate(
                 )
             skipped.append((item.id, reason))
         readable = batch.readable()
-        counter.add([item.id for item in readable], [item.target for item in readable], logits)
+        targets = [item.target for item in readable]
+        if logits.ndim == 3:
+            of_clips = (of_clips or ClipCount()).plus(logits, targets)
+        counter.add([item.id for item in readable], targets, together(logits))
     if len(skipped) == len(dataset):
         raise UserError("no item of this data could be read", where=dataset.source, fix=f"the first: {skipped[0][1]}")
     return counter.evaluation(
@@ -76,6 +80,7 @@ def evaluate(
         data=dataset.source,
         fingerprint=dataset.fingerprint(),
         seconds=time.perf_counter() - started,
+        clips=of_clips,
     )
 
 

@@ -15,7 +15,7 @@ from restune import __version__
 from restune.core.console import quiet
 from restune.core.files import write_text
 from restune.core.machine import describe_machine
-from restune.data.preprocess import ImagePreprocess
+from restune.data.preprocess import Preprocess
 from restune.data.splits import Splits
 from restune.evaluation.metrics import Evaluation
 from restune.networks.resnet import ResNet
@@ -41,7 +41,7 @@ class Setting:
     folder: Path
     recipe: Recipe
     splits: Splits
-    preprocess: ImagePreprocess
+    preprocess: Preprocess
     network: ResNet
     origin: Weights | None
     started: float
@@ -110,6 +110,7 @@ def _score(evaluation: Evaluation) -> dict[str, Any]:
         "interval": list(evaluation.interval),
         "top5": evaluation.top5,
         "fingerprint": evaluation.fingerprint,
+        **({} if evaluation.clips is None else {"clips": evaluation.clips.to_dict()}),
     }
 
 

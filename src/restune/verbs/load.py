@@ -11,11 +11,12 @@ import torch
 from restune.core.console import note, warn
 from restune.core.errors import UserError, did_you_mean
 from restune.core.files import is_there, user_path
-from restune.data.preprocess import ImagePreprocess
 from restune.inference.model import Model
 from restune.networks import zoo
+from restune.networks.layout import weights_layout
 from restune.networks.resnet import ResNet
 from restune.networks.spec import ResNetSpec
+from restune.verbs.inputs import zoo_preprocess
 from restune.weights import hub
 from restune.weights.bundle import BundleInfo
 from restune.weights.load import (
@@ -65,13 +66,14 @@ def load(
     info = replace(info, spec=network.spec)
     if settings:
         info = replace(info, preprocess=info.preprocess.override(**settings))
-    if info.preprocess.channels != network.spec.in_channels:
+    reads = 1 if network.spec.vocabulary else network.spec.in_channels
+    if info.preprocess.channels != reads:
         raise UserError(
-            f"the network reads {network.spec.in_channels} channels, its preprocessing: {info.preprocess.channels}",
+            f"the network reads {reads} channels, its preprocessing: {info.preprocess.channels}",
             where=found.source,
         )
     target = pick_device(device)
-    network.eval().requires_grad_(False).to(target).to(memory_format=torch.channels_last)
+    network.eval().requires_grad_(False).to(target).to(memory_format=weights_layout(network.spec.dims))
     return Model(network, info, found.source, classes_known=found.classes is not None, device=target)
 
 
@@ -130,10 +132,10 @@ def _info(found: Weights, name: str | None, spec: ResNetSpec, *, told: bool) -> 
     """What can be said of weights that carry no header: the zoo's defaults, and numbers for class names."""
     preprocess = found.preprocess
     if preprocess is None:
-        entry = zoo.find(name or "")
-        preprocess = ImagePreprocess(crop=entry.crop, resize=entry.resize).with_channels(spec.in_channels)
+        preprocess = zoo_preprocess(name, spec)
         if not told:
-            note(f"these weights do not say how to prepare an image; {entry.name}'s default is used: {preprocess}")
+            what = "an image" if preprocess.kind == "image" else f"a {preprocess.kind}"
+            note(f"these weights do not say how to prepare {what}; {name}'s default is used: {preprocess}")
     classes = found.classes
     if classes is None:
         classes = tuple(f"class {number}" for number in range(spec.num_classes))

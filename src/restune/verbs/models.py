@@ -6,12 +6,13 @@ from typing import Any
 
 from restune.core.errors import UserError
 from restune.networks import zoo
-from restune.networks.describe import ModelInfo, describe
+from restune.networks.describe import ModelInfo, describe_entry
 from restune.weights import hub
 
 
 def models(pattern: str = "*", *, image_size: int | None = None, **spec_overrides: Any) -> list[ModelInfo]:
-    """The networks whose names match, described for `image_size` pixels (their own by default).
+    """The networks whose names match, described for `image_size` pixels a side, or for series and texts of that
+    length (their own by default).
 
     `spec_overrides` are those of `create_model`. Raises UserError when no name matches.
     """
@@ -21,14 +22,14 @@ def models(pattern: str = "*", *, image_size: int | None = None, **spec_override
     found = []
     for name in names:
         entry = zoo.find(name)
-        size = image_size or entry.crop
         found.append(
             ModelInfo(
                 name=name,
+                kind=entry.kind,
                 source=entry.source,
-                image_size=size,
+                image_size=image_size or entry.crop or None,
                 weights=hub.available(name),
-                description=describe(entry.spec.override(**spec_overrides), size),
+                description=describe_entry(entry, image_size, entry.spec.override(**spec_overrides)),
             )
         )
     return found

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from restune.core.files import is_there, user_path
-from restune.data.dataset import FileLocation, Item
+from restune.data.dataset import DataOptions, FileLocation, Item, Location
+from restune.data.sources import open_dataset
+from restune.data.sources.clips import ClipLocation, clips_below
 from restune.data.sources.folder import walk_images
-from restune.inference.model import Model, Prediction, as_items
+from restune.data.sources.walk import walk_files
+from restune.inference.model import Model, Prediction, TextGiven, as_items
 from restune.verbs.load import load
 
 
@@ -24,6 +27,7 @@ def predict(
     batch_size: int = 64,
     workers: int | None = None,
     device: str = "auto",
+    data_options: DataOptions | None = None,
     **preprocess: Any,
 ) -> list[Prediction]:
     """One prediction an input, in order; an input that cannot be read, or stands for no file, is reported in its
@@ -32,14 +36,16 @@ def predict(
     Args:
         model, weights, device, **preprocess: as `restune.load`.
         inputs: paths of files and folders, patterns such as ``photos/*.jpg``, or content as `Model.predict` takes
-            it; one or many. A folder stands for the images below it.
+            it; one or many. A folder stands for the images (videos, sounds, texts) below it, and a table or a file of
+            series for its rows. Of a network that reads texts a ``str`` is a file where there is one, else the text.
         topk: how many classes to list.
         batch_size, workers: how much is computed at a time, and how many threads decode.
+        data_options: how to read tables and files of series.
 
     Raises UserError for a model that cannot be loaded, and for inputs of no known kind.
     """
-    items = _expand(inputs)
     loaded = load(model, weights=weights, device=device, **preprocess)
+    items = _expand(inputs, replace(data_options or DataOptions(), kind=loaded.preprocess.kind))
     return list(loaded.predict_items(items, topk, batch_size=batch_size, workers=workers))
 
 
@@ -56,32 +62,68 @@ class NothingThere:
         return ""
 
 
-def _expand(inputs: Any) -> list[Item]:
+def _expand(inputs: Any, options: DataOptions) -> list[Item]:
     one = isinstance(inputs, str | Path | bytes) or not isinstance(inputs, Iterable) or hasattr(inputs, "ndim")
     items: list[Item] = []
     for value in [inputs] if one else inputs:
-        items.extend(_expand_path(str(value)) if isinstance(value, str | Path) else as_items([value]))
+        if isinstance(value, str | Path):
+            items.extend(_expand_path(value, options))
+        else:
+            items.extend(as_items([value], options.kind or "image"))
     return items
 
 
-def _expand_path(text: str) -> list[Item]:
-    """The files that a path, a folder or a pattern stands for; one unreadable item where there is none."""
+_NOUNS = {"image": "images", "video": "videos", "signal": "sounds or series", "text": "texts"}
+
+
+def _expand_path(given: str | Path, options: DataOptions) -> list[Item]:
+    """The items that a path, a folder or a pattern stands for; one unreadable item where there is none."""
+    text, kind = str(given), options.kind or "image"
     if not text:
         return [Item(id=text, location=NothingThere("an empty name"), target=-1)]
     path = user_path(text)
     if is_there(path):
-        if not path.is_dir():
-            return [_item(path)]
-        found = list(walk_images(path))
-        reason = "there are no images in this folder"
+        found = _files_of(path, kind)
+        reason = f"there are no {_NOUNS[kind]} in this folder"
+    elif kind == "text" and isinstance(given, str) and not glob.has_magic(text):
+        return [Item(id=text, location=TextGiven(text), target=-1)]
     elif glob.has_magic(text):
         matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 (Path.glob takes no absolute pattern)
-        found = [Path(match) for match in matches if not Path(match).is_dir()]
+        found = [file for file in map(Path, matches) if kind == "video" or not file.is_dir()]
         reason = "no file matches this pattern"
+        if not found and kind == "text":
+            return [Item(id=text, location=TextGiven(text), target=-1)]
     else:
-        return [_item(path)]
-    return [_item(file) for file in found] or [Item(id=text, location=NothingThere(reason), target=-1)]
+        return [_item(path, kind)]
+    items = [item for file in found for item in _items_of(file, options)]
+    return items or [Item(id=text, location=NothingThere(reason), target=-1)]
 
 
-def _item(path: Path) -> Item:
-    return Item(id=str(path), location=FileLocation(path), target=-1)
+def _files_of(path: Path, kind: str) -> list[Path]:
+    """The file itself, or those of the kind below a folder; a folder of frames is one video."""
+    if not path.is_dir():
+        return [path]
+    if kind == "image":
+        return list(walk_images(path))
+    if kind == "video":
+        return list(clips_below(path))
+    suffixes = SERIES_SUFFIXES if kind == "signal" else (".txt",)
+    return list(walk_files(path, lambda name: name.lower().endswith(suffixes)))
+
+
+SERIES_SUFFIXES = (".wav", ".ts", ".tsv")
+_ROWS = {"signal": (".ts", ".tsv", ".csv", ".parquet", ".npz", ".txt"), "text": (".tsv", ".csv", ".parquet")}
+"""Files that hold many items."""
+
+
+def _items_of(file: Path, options: DataOptions) -> list[Item]:
+    """A file as one item, or its rows."""
+    kind = options.kind or "image"
+    if not file.name.lower().endswith(_ROWS.get(kind, ())) or not _ROWS.get(kind):
+        return [_item(file, kind)]
+    return [replace(item, id=f"{file} {item.id}", target=-1) for item in open_dataset(file, options).items]
+
+
+def _item(path: Path, kind: str) -> Item:
+    location: Location = ClipLocation(path) if kind == "video" else FileLocation(path)
+    return Item(id=str(path), location=location, target=-1)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from restune.core.allocator import freed_memory_kept
 from restune.core.console import command_started, note, silent
@@ -22,14 +22,18 @@ from restune.core.interrupt import Interrupted, Terminated
 from restune.data.augment import Augment
 from restune.data.batches import TrainingBatches
 from restune.data.dataset import DataOptions, Dataset, Item
-from restune.data.preprocess import ImagePreprocess
+from restune.data.preprocess import ImagePreprocess, Preprocess
+from restune.data.preprocess.video import VideoPreprocess
+from restune.data.sources import open_dataset
+from restune.data.resident import resident
 from restune.data.splits import Splits
 from restune.data.survey import Survey
 from restune.inference.features import FeatureCache
 from restune.inference.model import Model
+from restune.networks.layout import weights_layout
 from restune.networks.resnet import ResNet
 from restune.training.cached import CachedBatches, cached_batches
-from restune.training.decide import decide
+from restune.training.decide import decide, decide_compile
 from restune.training.distributed import World, is_lost_peer, join_world, leave_world
 from restune.training.headfit import (
     Probe,
@@ -45,10 +49,18 @@ from restune.training.memory import fitting_items
 from restune.training.recipe import Recipe
 from restune.training.validation import Validation
 from restune.verbs.finishing import Setting, finish, versions
+from restune.verbs.inputs import fitted, settled_settings
 from restune.verbs.load import load, pick_device
-from restune.verbs.settings import run_folder, stored_recipe
-from restune.verbs.sides import all_items, look_at_all, open_sides, say_unreadable, settle_splits
-from restune.verbs.starting import settled_augment, starting_network
+from restune.verbs.settings import Asked, run_folder, stored_recipe
+from restune.verbs.sides import (
+    all_items,
+    look_at_all,
+    open_others,
+    reject_mixing_of_lengths,
+    say_unreadable,
+    settle_splits,
+)
+from restune.verbs.starting import settled_augment, starting_network, starting_point
 
 
 @dataclass(frozen=True)
@@ -70,9 +82,8 @@ class Run:
 
 
 def perform(
-    verb: str,
     data: str | Path | Dataset,
-    recipe: Recipe,
+    asked: Asked,
     out: str | Path | None,
     data_options: DataOptions | None,
     *,
@@ -80,14 +91,14 @@ def perform(
     accept_changes: bool = False,
 ) -> Run:
     """One run from beginning to end. Raises UserError."""
-    world = join_world(recipe.device)
+    world, verb = join_world(asked.device), asked.verb
     try:
         with silent(not world.is_main):
             folder = user_path(out) if out is not None else None
             try:
                 folder, continues = _agreed_folder(verb, out, world, resume=resume)
                 with sole_user(folder) if world.is_main else nullcontext():
-                    return _perform(verb, data, recipe, data_options, folder, world, continues, accept_changes)
+                    return _perform(data, asked, data_options, folder, world, continues, accept_changes)
             except (KeyboardInterrupt, Terminated) as error:
                 if isinstance(error, Interrupted) or folder is None:
                     raise
@@ -106,9 +117,8 @@ def perform(
 
 
 def _perform(
-    verb: str,
     data: str | Path | Dataset,
-    recipe: Recipe,
+    asked: Asked,
     data_options: DataOptions | None,
     folder: Path,
     world: World,
@@ -119,7 +129,9 @@ def _perform(
     if continues and (folder / "result.json").exists():
         note(f"{folder} is finished; nothing to do")
         return Run(folder, json.loads((folder / "result.json").read_text()))
-    dataset, val, test = open_sides(data, recipe, data_options)
+    dataset = open_dataset(data, data_options)
+    recipe = asked.settled(dataset.kind)
+    val, test = open_others(dataset, recipe, data_options)
     if continues:
         recipe = stored_recipe(folder, recipe, accept_changes=accept_changes)
     device = pick_device(recipe.device)
@@ -127,12 +139,13 @@ def _perform(
     for decision in decisions:
         note(f"{decision.key}: {decision.value} ({decision.reason})")
     torch.set_num_threads(recipe.threads or 1)
-    name, network, preprocess, origin = starting_network(recipe, dataset, verb)
-    recipe = recipe.changed({"model": name, "preprocess": preprocess.to_dict(), "image_size": preprocess.crop})
+    start = starting_point(recipe, dataset, asked.verb)
+    preprocess = start.preprocess
     augment = settled_augment(recipe, dataset)
     is_solved = recipe.freeze == "all" and recipe.head == "solve"
     if is_solved:
         reject_what_has_no_optimum(recipe)
+        network = starting_network(start, recipe, dataset, preprocess)
         cache = feature_cache(network, preprocess, recipe, device)
         _compute_together(cache, all_items(dataset, val, test), world)
         looked = Survey(unreadable=cache.of(all_items(dataset, val, test)).failures)
@@ -140,13 +153,25 @@ def _perform(
         looked = look_at_all(recipe, dataset, val, test, preprocess, augment)
     say_unreadable(looked)
     splits = settle_splits(folder, recipe, dataset, val, test, looked, continues=continues, writes=world.is_main)
+    if not is_solved:
+        preprocess = fitted(preprocess, recipe, splits.train)
+        if preprocess != start.preprocess:
+            looked = look_at_all(recipe, dataset, val, test, preprocess, augment)
+        network = starting_network(start, recipe, dataset, preprocess)
+    recipe = recipe.changed(_settled(start.name, preprocess))
+    if not is_solved:
+        reject_mixing_of_lengths(recipe, looked, preprocess)
     if not is_solved and not continues:
-        recipe = _fitted(recipe, network.to(device), preprocess, world)
+        sample = looked.largest(preprocess, splits.train.items[0])
+        recipe = _fitted(recipe, network.to(device), preprocess, sample, world)
+        recipe, compiles = decide_compile(recipe, network.spec, (recipe.batch_size, *sample.shape), device)
+        if compiles is not None:
+            note(f"{compiles.key}: {compiles.value} ({compiles.reason})")
     if world.is_main:
-        write_text(folder / "recipe.yaml", _header(verb, data) + recipe.to_yaml())
+        write_text(folder / "recipe.yaml", _header(asked.verb, data) + recipe.to_yaml())
     setting = Setting(
-        verb=verb, folder=folder, recipe=recipe, splits=splits, preprocess=preprocess, network=network,
-        origin=origin, started=started,
+        verb=asked.verb, folder=folder, recipe=recipe, splits=splits, preprocess=preprocess, network=network,
+        origin=start.origin, started=started,
     )  # fmt: skip
     if is_solved:
         return Run(folder, _solved(setting, cache, augment) if world.is_main else {})
@@ -162,13 +187,21 @@ def _perform(
     return Run(folder, finish(setting, finished) if world.is_main else {})
 
 
-def _fitted(recipe: Recipe, network: ResNet, preprocess: ImagePreprocess, world: World) -> Recipe:
+def _settled(name: str | None, preprocess: Preprocess) -> dict[str, Any]:
+    """What the recipe says of network and input once they are known."""
+    made: dict[str, Any] = {"model": name, "preprocess": settled_settings(preprocess)}
+    if isinstance(preprocess, ImagePreprocess | VideoPreprocess):
+        made["image_size"] = preprocess.crop
+    return made
+
+
+def _fitted(recipe: Recipe, network: ResNet, preprocess: Preprocess, sample: Tensor, world: World) -> Recipe:
     """The recipe with a micro-batch where a whole batch would not fit in memory; that is said, with the figures."""
     part = -(-recipe.batch_size // world.size)
     if recipe.micro_batch is not None:
         return recipe
     frozen = "none" if recipe.freeze == "auto" else recipe.freeze
-    items, each = fitting_items(network, preprocess, bf16=recipe.precision == "bf16", freeze=frozen)
+    items, each = fitting_items(network, preprocess, sample, bf16=recipe.precision == "bf16", freeze=frozen)
     if items >= part:
         return recipe
     note(
@@ -220,7 +253,8 @@ def _solved(setting: Setting, cache: FeatureCache, augment: Augment) -> dict[str
     )
     timing = {"epoch": 1, "seconds": round(seconds, 3), "features_computed": probe.computed}
     write_text(setting.folder / "timings.jsonl", json.dumps(timing | {"features_reused": probe.reused}) + "\n")
-    return finish(setting, finished, probe.scores)
+    # A video's head was scored on its centre clip; the score that counts is of clips spread over it.
+    return finish(setting, finished, None if setting.splits.train.kind == "video" else probe.scores)
 
 
 def _begin_with(probe: Probe | None, trainer: Trainer) -> None:
@@ -260,7 +294,7 @@ def _placed(network: ResNet, recipe: Recipe, device: torch.device) -> ResNet:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     network = network.to(device)
     if recipe.memory_format == "channels-last":
-        network = network.to(memory_format=torch.channels_last)
+        network = network.to(memory_format=weights_layout(network.spec.dims))
     if recipe.compile == "yes":
         network.compile()  # in place: the names of its tensors stay as they are
     return network
@@ -274,6 +308,10 @@ def _trainer(setting: Setting, network: ResNet, augment: Augment, looked: Survey
             where="--batch-size",
             fix=f"use {world.size} or more, or fewer processes",
         )
+    device = network.fc.weight.device
+    on_gpu = resident(splits.train.items, looked, preprocess, augment, device) if device.type == "cuda" else None
+    if on_gpu is not None:
+        note(f"the training images are kept on the GPU: {on_gpu.samples.nbytes / 2**20:.0f} MiB")
     batches = TrainingBatches(
         items=splits.train.items,
         classes=len(splits.train.classes),
@@ -288,9 +326,9 @@ def _trainer(setting: Setting, network: ResNet, augment: Augment, looked: Survey
         limit=2 if recipe.smoke else None,
         part=world.share,
         mixes=bool(recipe.mixup or recipe.cutmix),
-        pins=network.fc.weight.device.type == "cuda",
+        pins=device.type == "cuda",
+        resident=on_gpu,
     )
-    device = network.fc.weight.device
 
     def make_cached(frozen: str | int, epochs: int) -> CachedBatches | None:
         if world.size > 1:  # what each would gain, all would wait for

@@ -8,6 +8,7 @@ from typing import Any
 
 from restune.core.errors import UserError, shorten
 from restune.core.files import cannot_write, user_path
+from restune.data.augment import OF_KINDS
 from restune.training.recipe import Recipe, parse_duration, read_recipe
 
 _SHORT = {"lr": "optimizer.lr"}
@@ -57,24 +58,91 @@ def _is_solved(recipe: Recipe) -> bool:
     return recipe.freeze == "all" and recipe.head == "solve"
 
 
-def prepare_recipe(recipe: str | Path, options: dict[str, Any], changes: dict[str, Any]) -> Recipe:
-    """The recipe with options and then single settings applied. Raises UserError for what has no effect."""
-    given = {_SHORT.get(key, key): value for key, value in options.items() if value is not None}
-    if "time" in given:
-        given["time"] = parse_duration(given["time"])
-    for key in ("weights", "model", "val", "test"):
-        if isinstance(given.get(key), Path):
-            given[key] = str(given[key])
-    short = {"epochs": 1, "time": None} if given.get("smoke") else {}
-    read = read_recipe(recipe)
-    if given.get("image_size") not in (None, read.image_size):
-        given["preprocess"] = None  # a stored one is for the size it was stored with
-    made = read.changed({**given, **changes, **short})
-    for key, is_idle, why in _IDLE:
-        asked = next((name for name in (*given, *changes) if name == key or name.startswith(f"{key}.")), None)
-        if asked is not None and is_idle(made):
-            raise UserError(f"{asked} has no effect here: {why}", where=f"--set {asked}", fix="leave it out")
-    return made
+USUAL_RECIPES = {
+    "train": {"image": "default", "signal": "series", "text": "text", "video": "video"},
+    "finetune": {"image": "finetune", "signal": "finetune-series", "text": "finetune-text", "video": "finetune-video"},
+}
+"""The recipe of a verb where none is named, by the kind of data."""
+
+
+class Asked:
+    """What was asked for: a recipe or none, options, and single settings. Raises UserError for what cannot be.
+
+    Args:
+        verb: whose usual recipe is taken where none is named.
+        recipe: a shipped recipe's name, or a file.
+        options: the command line's, with underscores; None for what was not named.
+        changes: settings by dotted key, which win over options.
+    """
+
+    def __init__(
+        self, verb: str, recipe: str | Path | None, options: dict[str, Any], changes: dict[str, Any]
+    ) -> None:
+        self.verb, self.recipe = verb, recipe
+        given = {_SHORT.get(key, key): value for key, value in options.items() if value is not None}
+        if "time" in given:
+            given["time"] = parse_duration(given["time"])
+        for key in ("weights", "model", "val", "test"):
+            if isinstance(given.get(key), Path):
+                given[key] = str(given[key])
+        self.given, self.changes = given, changes
+        made = self._made("image")
+        if recipe is not None:  # what does nothing is known before any data is read
+            self._reject_idle(made)
+        self.device = made.device
+
+    def settled(self, kind: str) -> Recipe:
+        """The recipe for this kind of data. Raises UserError for what has no effect on it."""
+        made = self._made(kind)
+        self._reject_idle(made)
+        self._reject_other_kinds(made, kind)
+        return made
+
+    def _made(self, kind: str) -> Recipe:
+        read = read_recipe(self.recipe or USUAL_RECIPES[self.verb][kind])
+        given = dict(self.given)
+        if given.get("image_size") not in (None, read.image_size):
+            given["preprocess"] = None  # a stored one is for the size it was stored with
+        short = {"epochs": 1, "time": None} if given.get("smoke") else {}
+        return read.changed({**given, **self.changes, **short})
+
+    def _reject_idle(self, made: Recipe) -> None:
+        for key, is_idle, why in _IDLE:
+            asked = self._asked(key)
+            if asked is not None and is_idle(made):
+                raise UserError(f"{asked} has no effect here: {why}", where=f"--set {asked}", fix="leave it out")
+
+    def _asked(self, key: str) -> str | None:
+        """The setting by which a key, or something in its section, was asked for."""
+        asked = (*self.given, *self.changes)
+        return next((name for name in asked if name == key or name.startswith(f"{key}.")), None)
+
+    def _reject_other_kinds(self, made: Recipe, kind: str) -> None:
+        """Raise UserError for settings that only other kinds of data know, whether asked for or in a recipe."""
+        foreign = [f"{other}.{name}" for other, names in _SECTIONS.items() if other != kind for name in names]
+        known = set().union(*OF_KINDS.values())
+        foreign += [f"augment.{name}" for name in known - OF_KINDS[kind]]
+        foreign += {"image": [], "video": ["store_size"]}.get(kind, ["store_size", "image_size"])
+        foreign += ["mixup", "cutmix"] if kind == "text" else ["cutmix"] if kind != "image" else []
+        for key in sorted(foreign):
+            if _value(made, key) != _value(Recipe(), key):
+                raise UserError(
+                    f"{key} has no effect here: the data is {KIND_NOUNS[kind]}",
+                    where=f"--set {key}" if self.recipe is None or self._asked(key) else f"--recipe {self.recipe}",
+                    fix="leave it out" if self._asked(key) else f"use --recipe {USUAL_RECIPES[self.verb][kind]}",
+                )
+
+
+KIND_NOUNS = {"image": "images", "signal": "series", "text": "texts", "video": "videos"}
+_SECTIONS = {name: tuple(getattr(Recipe(), name).model_dump()) for name in ("signal", "text", "video")}
+"""Sections of a recipe that belong to one kind of data."""
+
+
+def _value(recipe: Recipe, key: str) -> Any:
+    value: Any = recipe
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
 
 
 def run_folder(verb: str, out: str | Path | None, *, resume: bool) -> tuple[Path, bool]:

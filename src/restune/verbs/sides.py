@@ -9,25 +9,26 @@ from restune.core.console import note, warn
 from restune.core.errors import UserError, shorten
 from restune.data.augment import Augment
 from restune.data.dataset import DataOptions, Dataset, Item
-from restune.data.preprocess import ImagePreprocess
+from restune.data.preprocess import Preprocess
 from restune.data.sources import open_dataset
 from restune.data.splits import Splits, read_splits, split_dataset, write_splits
 from restune.data.survey import Survey, survey
+from restune.data.views import needs_wholes
 from restune.training.recipe import Recipe
+from restune.verbs.settings import KIND_NOUNS
 
 
-def open_sides(
-    data: str | Path | Dataset, recipe: Recipe, options: DataOptions | None
-) -> tuple[Dataset, Dataset | None, Dataset | None]:
-    """The data, and the validation and test data where they are other data."""
-    dataset = open_dataset(data, options)
+def open_others(
+    dataset: Dataset, recipe: Recipe, options: DataOptions | None
+) -> tuple[Dataset | None, Dataset | None]:
+    """The validation and test data where they are other data."""
     sides: list[Dataset | None] = []
     for name in ("val", "test"):
         value = getattr(recipe, name)
         if not isinstance(value, str):
             sides.append(None)
             continue
-        other = open_dataset(value, options)
+        other = open_dataset(value, replace(options or DataOptions(), kind=dataset.kind))
         try:
             sides.append(_renamed(other.with_classes(dataset.classes), name))
         except UserError as error:
@@ -36,7 +37,7 @@ def open_sides(
                 where=other.source,
                 fix=f"training and {name} data need the same class names",
             ) from None
-    return dataset, sides[0], sides[1]
+    return sides[0], sides[1]
 
 
 def _renamed(dataset: Dataset, side: str) -> Dataset:
@@ -49,7 +50,7 @@ def look_at_all(
     dataset: Dataset,
     val: Dataset | None,
     test: Dataset | None,
-    preprocess: ImagePreprocess,
+    preprocess: Preprocess,
     augment: Augment,
 ) -> Survey:
     """Decode everything that will be trained and validated on once; keep it in memory where it fits."""
@@ -57,10 +58,11 @@ def look_at_all(
         all_items(dataset, val, test),
         preprocess,
         store_size=recipe.store_size,
-        crop_once=augment.crop_scale is None,
+        as_seen=not needs_wholes(preprocess, augment),
         workers=recipe.workers or None,
     )
-    note("all images are kept in memory" if found.pixels else "images are read from disk as they are needed")
+    noun = KIND_NOUNS[dataset.kind]
+    note(f"all {noun} are kept in memory" if found.kept else f"{noun} are read from disk as they are needed")
     return found
 
 
@@ -72,6 +74,20 @@ def say_unreadable(looked: Survey) -> None:
     if looked.unreadable:
         names = shorten(f"{name} ({reason})" for name, reason in list(looked.unreadable.items())[:3])
         warn(f"{len(looked.unreadable)} items cannot be read and are left out: {names}; all are in split.csv")
+
+
+def reject_mixing_of_lengths(recipe: Recipe, looked: Survey, preprocess: Preprocess) -> None:
+    """Raise UserError for mixup of series that are not equally long: there is nothing to mix their ends with."""
+    if not recipe.mixup or preprocess.kind != "signal":
+        return
+    lengths = {preprocess.view(whole).shape[-1] for whole in looked.kept.values()}
+    if len(lengths) > 1 or recipe.augment.window < 1:
+        why = f"series of {min(lengths)} to {max(lengths)} values" if len(lengths) > 1 else "windows of many lengths"
+        raise UserError(
+            f"{why} cannot be mixed",
+            where="--set mixup",
+            fix="leave it out, or have all of one length: --set signal.length, --set augment.window=1",
+        )
 
 
 def settle_splits(

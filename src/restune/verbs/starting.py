@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 
 from restune.core.console import note
@@ -9,23 +12,38 @@ from restune.core.errors import UserError, shorten
 from restune.core.streams import torch_seed
 from restune.data.augment import Augment
 from restune.data.dataset import Dataset
-from restune.data.preprocess import ImagePreprocess, preprocess_from_dict
+from restune.data.preprocess import Preprocess
+from restune.data.preprocess.text import TextPreprocess
 from restune.networks import zoo
 from restune.networks.resnet import ResNet
 from restune.training.recipe import Recipe
+from restune.verbs.inputs import starting_preprocess
+from restune.verbs.settings import KIND_NOUNS
 from restune.weights import hub
 from restune.weights.load import Weights, infer_model, load_into, read_weights, reject_other_structure
 
 
-def starting_network(
-    recipe: Recipe, dataset: Dataset, verb: str
-) -> tuple[str | None, ResNet, ImagePreprocess, Weights | None]:
-    """The network's name, the network with its weights where it has any, and the preprocessing it wants."""
-    torch.manual_seed(torch_seed(recipe.seed, "initial weights"))
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a run starts from.
+
+    Args:
+        name: the zoo's name for its network; None for a home-made one.
+        origin: its weights; None from scratch.
+        preprocess: what its input is, as far as that does not depend on which items train.
+    """
+
+    name: str | None
+    origin: Weights | None
+    preprocess: Preprocess
+
+
+def starting_point(recipe: Recipe, dataset: Dataset, verb: str) -> Start:
+    """The weights that a run starts from, and the input it wants. Raises UserError for weights of another kind."""
     origin = read_weights(recipe.weights or _usual_weights(recipe.model)) if verb == "finetune" else None
     name = recipe.model or "resnet18"
     if origin is not None:
-        own = origin.model if origin.info else infer_model(origin)
+        own = origin.model if origin.info or origin.spec is not None else infer_model(origin)
         if recipe.model not in (None, own):
             raise UserError(
                 f"these weights are {own or 'a home-made network'}'s, not {recipe.model}'s",
@@ -33,19 +51,46 @@ def starting_network(
                 fix="leave --model out, or name other weights",
             )
         name = own or ""
-    spec = origin.spec if origin is not None and origin.spec is not None else zoo.find(name).spec
-    channels = (
-        recipe.spec.get("in_channels") or _channels(dataset) or (origin and origin.in_channels) or spec.in_channels
-    )
-    spec = spec.override(**{**recipe.spec, "in_channels": channels, "num_classes": len(dataset.classes)})
+    reads = _kind(origin, name)
+    if reads != dataset.kind:
+        raise UserError(
+            f"{name or 'this network'} reads {KIND_NOUNS[reads]}, the data is {KIND_NOUNS[dataset.kind]}",
+            where=dataset.source if origin is None else origin.source,
+            fix="name a network for this data with --model; `restune models` lists them"
+            if origin is None
+            else "name weights of a network for such data",
+        )
+    return Start(name=name or None, origin=origin, preprocess=starting_preprocess(recipe, name, origin, dataset))
+
+
+def _kind(origin: Weights | None, name: str) -> str:
+    """What a network reads: as its weights say, else as the zoo does, else by its dimensions."""
+    if origin is not None and origin.preprocess is not None:
+        return origin.preprocess.kind
+    if name in zoo.ZOO:
+        return zoo.ZOO[name].kind
+    assert origin is not None
+    assert origin.spec is not None
+    return {1: "text" if origin.spec.vocabulary else "signal", 2: "image", 3: "video"}[origin.spec.dims]
+
+
+def starting_network(start: Start, recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> ResNet:
+    """The network that a run starts from, with a fresh head, in one that was trained before the only new layer."""
+    torch.manual_seed(torch_seed(recipe.seed, "initial weights"))
+    origin = start.origin
+    spec = origin.spec if origin is not None and origin.spec is not None else zoo.find(start.name or "").spec
+    reads: dict[str, Any] = {"in_channels": preprocess.channels}
+    if isinstance(preprocess, TextPreprocess):
+        reads = {"vocabulary": preprocess.vocabulary_size}
+    spec = spec.override(**{**reads, **recipe.spec, "num_classes": len(dataset.classes)})
     network = ResNet(spec)
     if origin is not None:
         reject_other_structure(origin, spec)
-        note(f"{name} from {origin.source}: {load_into(network, origin)}")
+        note(f"{start.name or 'network'} from {origin.source}: {load_into(network, origin)}")
         network.reset_head(len(dataset.classes))
         known = f"{origin.num_classes} classes" if origin.num_classes else "no classes"
         note(f"the head, made for {known}, is replaced by one for {len(dataset.classes)}: {shorten(dataset.classes)}")
-    return name or None, network, _preprocess(recipe, name, origin, channels), origin
+    return network
 
 
 def _usual_weights(name: str | None) -> str:
@@ -58,30 +103,11 @@ def _usual_weights(name: str | None) -> str:
     return available[0]
 
 
-def _preprocess(recipe: Recipe, name: str, origin: Weights | None, channels: int) -> ImagePreprocess:
-    """The weights' own preprocessing, else the zoo's, at the size that is asked for."""
-    if recipe.preprocess is not None:
-        return preprocess_from_dict(recipe.preprocess)
-    entry = zoo.find(name) if name in zoo.ZOO else None
-    preprocess = origin.preprocess if origin is not None and origin.preprocess is not None else None
-    if preprocess is None:
-        preprocess = (
-            ImagePreprocess(crop=entry.crop, resize=entry.resize) if entry else ImagePreprocess(crop=224, resize=256)
-        )
-    return preprocess.with_channels(channels).override(image_size=recipe.image_size)
-
-
-def _channels(dataset: Dataset) -> int | None:
-    """Channels of a source whose items are arrays with more than colours; None where files are decoded to RGB."""
-    first = dataset.items[0].location.read() if hasattr(dataset.items[0].location, "array") else None
-    if first is None or isinstance(first, bytes) or first.ndim == 2:
-        return None
-    return None if first.shape[2] in (1, 3, 4) else first.shape[2]
-
-
 def settled_augment(recipe: Recipe, dataset: Dataset) -> Augment:
-    """The recipe's augmentation, with mirroring decided: never for digits and letters."""
+    """The recipe's augmentation, with mirroring decided: never for digits and letters, nor for motion."""
     settings = recipe.augment.model_dump()
+    if dataset.kind != "image":
+        settings["flip"] = bool(settings["flip"])  # left and right may be what classes of motion differ by
     if settings["flip"] is None:
         characters = all(len(name) == 1 for name in dataset.classes)
         settings["flip"] = not characters

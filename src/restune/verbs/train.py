@@ -7,7 +7,7 @@ from typing import Any
 
 from restune.data.dataset import DataOptions, Dataset
 from restune.verbs.run import Run, perform
-from restune.verbs.settings import prepare_recipe
+from restune.verbs.settings import Asked
 
 
 def train(
@@ -28,7 +28,8 @@ def train(
         data: what to learn from; see `restune.evaluate`.
         model: a zoo name; by default the recipe's.
         out: the run's folder; by default ``runs/train-001`` and so on.
-        recipe: a shipped recipe's name or a YAML file; by default ``default``.
+        recipe: a shipped recipe's name or a YAML file; by default ``default`` for images, ``series`` for signals,
+            ``text`` or ``video``.
         data_options: how to read the data.
         resume: go on with the run in `out`; start it where there is none.
         accept_changes: go on even if the data changed since.
@@ -38,8 +39,8 @@ def train(
 
     Returns the run: its folder, its best model, its results. Raises UserError.
     """
-    resolved = prepare_recipe(recipe or "default", {"model": model, **options}, set or {})
-    return perform("train", data, resolved, out, data_options, resume=resume, accept_changes=accept_changes)
+    asked = Asked("train", recipe, {"model": model, **options}, set or {})
+    return perform(data, asked, out, data_options, resume=resume, accept_changes=accept_changes)
 
 
 def finetune(
@@ -70,5 +71,5 @@ def finetune(
     frozen layers see.
     """
     named = {"model": model, "weights": weights, "freeze": freeze, "time": time, **options}
-    resolved = prepare_recipe(recipe or "finetune", named, set or {})
-    return perform("finetune", data, resolved, out, data_options, resume=resume, accept_changes=accept_changes)
+    asked = Asked("finetune", recipe, named, set or {})
+    return perform(data, asked, out, data_options, resume=resume, accept_changes=accept_changes)

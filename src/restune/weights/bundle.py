@@ -14,7 +14,7 @@ from torch import Tensor
 
 from restune.core.errors import UserError
 from restune.core.files import written_whole
-from restune.data.preprocess import ImagePreprocess, preprocess_from_dict
+from restune.data.preprocess import KINDS, Preprocess, preprocess_from_dict
 from restune.networks.spec import ResNetSpec
 
 SCHEMA_VERSION = 1
@@ -36,7 +36,6 @@ class BundleInfo:
         classes: names, in the order of the logits.
         preprocess: what turns an item into the network's input.
         name: the zoo's name for the structure, or None for a home-made one.
-        kind: what the network reads: ``image``.
         task: ``single-label``; multi-label and regression are reserved.
         dtype: of the floating-point tensors in the file.
         calibration: how probabilities were corrected, if they were.
@@ -47,15 +46,19 @@ class BundleInfo:
 
     spec: ResNetSpec
     classes: tuple[str, ...]
-    preprocess: ImagePreprocess
+    preprocess: Preprocess
     name: str | None = None
-    kind: str = "image"
     task: str = "single-label"
     dtype: str = "float32"
     calibration: Mapping[str, Any] | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     scores: tuple[Mapping[str, Any], ...] = ()
     licence: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """What the network reads: ``image``, ``signal``, ``text`` or ``video``."""
+        return self.preprocess.kind
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces, UTF-8."""
@@ -135,7 +138,6 @@ def _parse(text: str, path: Path) -> BundleInfo:
             classes=tuple(str(name) for name in content["classes"]),
             preprocess=preprocess_from_dict(content["preprocess"]),
             name=content["name"],
-            kind=content["kind"],
             task=content["task"],
             dtype=content["dtype"],
             calibration=content["calibration"],
@@ -149,6 +151,10 @@ def _parse(text: str, path: Path) -> BundleInfo:
             where=str(path),
             fix="save the model again, or give its weights with --weights and name the network",
         ) from error
+    if content["kind"] != info.kind:
+        raise UserError(
+            f"this model's header says that it reads {content['kind']!r}, its preprocessing {info.kind!r}", where=str(path)
+        )
     if len(info.classes) != info.spec.num_classes:
         raise UserError(
             f"this model's header names {len(info.classes)} classes, its network has {info.spec.num_classes}",
@@ -164,7 +170,7 @@ def _reject_unknown(content: Mapping[str, Any], path: Path) -> None:
     unknown = [key for key in content if key not in _KEYS]
     wrong = {
         "a setting": unknown[0] if unknown else None,
-        "a kind": content["kind"] if content["kind"] != "image" else None,
+        "a kind": content["kind"] if content["kind"] not in KINDS else None,
         "a task": content["task"] if content["task"] not in TASKS else None,
         "a calibration": content["calibration"],
     }

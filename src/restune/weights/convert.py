@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,13 +54,47 @@ def unwrap(content: Any, where: str) -> StateDict:
 
 def to_ours(state: Mapping[str, Tensor]) -> StateDict:
     """The same tensors under our names."""
-    return {_without_prefixes(name): tensor for name, tensor in state.items() if name != "n_averaged"}
+    ours = {_without_prefixes(name): tensor for name, tensor in state.items() if name != "n_averaged"}
+    if any(name.startswith("stem.") for name in ours):
+        return _from_torchvision_video(ours)
+    return ours
 
 
 def to_cifar(state: Mapping[str, Tensor]) -> StateDict:
     """Our tensors under the CIFAR repositories' names: `to_ours` undoes it."""
     back = {ours: theirs for theirs, ours in _RENAMED.items()}
     return {_renamed(name, back): tensor for name, tensor in state.items()}
+
+
+def to_torchvision_video(state: Mapping[str, Tensor]) -> StateDict:
+    """A video network's tensors under torchvision's names: `to_ours` undoes it."""
+    stem = {"conv1.": "stem.0.", "bn1.": "stem.1."}
+    if "conv1.0.weight" in state:
+        stem = {"conv1.": "stem.", "bn1.": "stem.4."}
+    return {_renamed(_IN_OUR_BLOCK.sub(_in_their_block, name), stem): tensor for name, tensor in state.items()}
+
+
+_IN_OUR_BLOCK = re.compile(r"^(layer\d+\.\d+)\.(conv|bn)(\d)\.")
+_IN_THEIR_BLOCK = re.compile(r"^(layer\d+\.\d+)\.conv(\d)\.([01])\.")
+"""torchvision's video blocks keep a convolution and its norm in one sequence: ours are two modules side by side. What
+R(2+1)D does in two steps is itself a sequence in either."""
+
+
+def _from_torchvision_video(state: StateDict) -> StateDict:
+    stem = {"stem.0.": "conv1.", "stem.1.": "bn1."}
+    if any(name.startswith("stem.3.") for name in state):
+        stem = {"stem.4.": "bn1.", "stem.": "conv1."}
+    return {_renamed(_IN_THEIR_BLOCK.sub(_in_our_block, name), stem): tensor for name, tensor in state.items()}
+
+
+def _in_our_block(match: re.Match[str]) -> str:
+    block, number, place = match.groups()
+    return f"{block}.{'bn' if place == '1' else 'conv'}{number}."
+
+
+def _in_their_block(match: re.Match[str]) -> str:
+    block, layer, number = match.groups()
+    return f"{block}.conv{number}.{'1' if layer == 'bn' else '0'}."
 
 
 def _without_prefixes(name: str) -> str:
@@ -94,3 +129,21 @@ def adapt_first_convolution(weight: Tensor, in_channels: int) -> Tensor:
     repeats = -(-in_channels // have)
     repeated = torch.cat([weight] * repeats, dim=1)[:, :in_channels]
     return repeated * (have / in_channels)
+
+
+def inflate(state: Mapping[str, Tensor], twin: Mapping[str, Tensor]) -> StateDict:
+    """A 2-D network's weights for its 3-D twin: each kernel is repeated along time and divided by how often, so that a
+    video of one picture gives what the picture gives (Carreira and Zisserman 2017, section 2.4).
+
+    Args:
+        state: weights of the 2-D network.
+        twin: the 3-D network's state, of which the shapes count.
+    """
+    inflated = {}
+    for name, tensor in state.items():
+        like = twin.get(name)
+        if like is not None and tensor.ndim == 4 and like.ndim == 5:
+            times = like.shape[2]
+            tensor = (tensor / times).unsqueeze(2).repeat(1, 1, times, 1, 1)
+        inflated[name] = tensor
+    return inflated

@@ -27,7 +27,8 @@ class PublishedWeights:
         file: where they are.
         classes: names in the order of the logits; None where the publisher does not give them.
         preprocess: the input they were evaluated with: ``kind`` "image", ``resize`` (shorter side, pixels),
-            ``crop`` (pixels), ``interpolation``, ``mean`` and ``std``; None where unknown.
+            ``crop`` (pixels), ``interpolation``, ``mean`` and ``std``; or ``kind`` "video" with ``frames`` and
+            ``rate`` beside these; None where unknown.
         licence: as the publisher states it for the weights; None where it does not.
         source: the address they were published at.
     """
@@ -143,14 +144,20 @@ def fetch(reference: str) -> PublishedWeights:
     )
 
 
+_VIDEO = ("r3d_18", "mc3_18", "r2plus1d_18")
+
+
 @functools.cache
 def _torchvision() -> dict[str, _Entry]:
-    """torchvision's ResNets, ResNeXts and Wide ResNets by short reference and by the name of the enum's member."""
+    """torchvision's ResNets, ResNeXts, Wide ResNets and video ResNets by short reference and by the name of the
+    enum's member."""
     import torchvision
 
+    images = torchvision.models.list_models(module=torchvision.models)
+    videos = torchvision.models.list_models(module=torchvision.models.video)
     entries = {}
-    for model in torchvision.models.list_models(module=torchvision.models):
-        if not model.startswith(("resnet", "resnext", "wide_resnet")):
+    for model in (*images, *videos):
+        if not model.startswith(("resnet", "resnext", "wide_resnet")) and model not in _VIDEO:
             continue
         enum = torchvision.models.get_model_weights(model)
         for member in enum:
@@ -172,7 +179,8 @@ def _torchvision_entry(model: str, member: Any) -> _Entry:
         sha256=digits[1] if digits else None,
         classes=tuple(member.meta["categories"]),
         preprocess={
-            "kind": "image",
+            # The clips they were evaluated on, which the transform leaves to its caller.
+            **({"kind": "video", "frames": 16, "rate": 15.0} if model in _VIDEO else {"kind": "image"}),
             "resize": transforms.resize_size[0],
             "crop": transforms.crop_size[0],
             "interpolation": transforms.interpolation.value,

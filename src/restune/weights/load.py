@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import zipfile
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,14 +16,15 @@ from torch import Tensor
 
 from restune.core.errors import UserError, shorten
 from restune.core.files import is_there, user_path
-from restune.data.preprocess import ImagePreprocess, preprocess_from_dict
+from restune.data.preprocess import Preprocess, preprocess_from_dict
 from restune.networks.resnet import ResNet
 from restune.networks.spec import ResNetSpec, same_structure
 from restune.networks.zoo import ZOO
 from restune.weights import bundle, hub
-from restune.weights.convert import StateDict, adapt_first_convolution, unwrap
+from restune.weights.convert import StateDict, adapt_first_convolution, inflate, unwrap
 
 PICKLE_SUFFIXES = (".pth", ".pt", ".th", ".tar", ".ckpt", ".bin")
+_INFLATE = "inflate:"
 WEIGHT_SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
 
 
@@ -36,7 +38,7 @@ class Weights:
         model: the zoo's name for the network, where known.
         spec: the structure, where the file says it.
         classes: names in the order of the logits, where known.
-        preprocess: the input they were trained on, where known.
+        preprocess: the input they were trained on, where known; not of inflated weights, which read another.
         info: the header, when this is a bundle.
         licence: of the weights, where known.
     """
@@ -46,7 +48,7 @@ class Weights:
     model: str | None = None
     spec: ResNetSpec | None = None
     classes: tuple[str, ...] | None = None
-    preprocess: ImagePreprocess | None = None
+    preprocess: Preprocess | None = None
     info: bundle.BundleInfo | None = None
     licence: str | None = None
 
@@ -58,9 +60,21 @@ class Weights:
 
     @property
     def in_channels(self) -> int | None:
-        """Input channels of the first convolution."""
-        first = self.state.get(_first_convolution(self.state))
-        return None if first is None or first.ndim < 2 else first.shape[1]
+        """Input channels of the first convolution; of a text network the embedding's width."""
+        if (table := self._embedding) is not None:
+            return table.shape[1]
+        first = [self.state[name] for name in _first_convolutions(self.state)]
+        return first[0].shape[1] if first and first[0].ndim >= 2 else None
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that these weights embed; 0 when they read numbers."""
+        return 0 if (table := self._embedding) is None else table.shape[0]
+
+    @property
+    def _embedding(self) -> Tensor | None:
+        table = self.state.get(_EMBEDDING)
+        return None if table is None or table.ndim != 2 else table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +105,16 @@ class LoadReport:
 
 
 def read_weights(reference: str | Path) -> Weights:
-    """Weights of any form: a published name, a bundle, a run's folder, or a local checkpoint.
+    """Weights of any form: a published name, a bundle, a run's folder, a local checkpoint; or one of these after
+    ``inflate:``, as a network of clips takes them (see `convert.inflate`).
 
     A file or folder of that name wins over a published name. Raises UserError when nothing of the kind is there.
     """
     path = user_path(reference)
     if is_there(path):
         return _read_run(path) if path.is_dir() else _read_file(path)
+    if str(reference).startswith(_INFLATE):
+        return _inflated(str(reference).removeprefix(_INFLATE))
     if hub.is_published_reference(str(reference)):
         return _read_published(str(reference))
     if path.suffix in WEIGHT_SUFFIXES or len(path.parts) > 1:
@@ -168,8 +185,11 @@ def infer_model(weights: Weights) -> str:
     for name, entry in ZOO.items():
         if sum(stage.depth for stage in entry.spec.stages) != blocks:  # most are told apart without building them
             continue
+        if bool(entry.spec.vocabulary) != bool(weights.vocabulary):
+            continue
         with torch.device("meta"):
-            body = ResNet(replace(entry.spec, in_channels=weights.in_channels or 3))
+            changes = {"in_channels": weights.in_channels or 3, "vocabulary": weights.vocabulary}
+            body = ResNet(entry.spec.override(**changes))
         if _body_shapes(body.state_dict()) == given:
             _reject_other_head(weights, body.spec)
             return name
@@ -288,6 +308,33 @@ def _read_published(reference: str) -> Weights:
     )
 
 
+def _inflated(reference: str) -> Weights:
+    """A 2-D network's weights as those of its 3-D twin, see `convert.inflate`; what the picture looked like is left
+    open, since the input is another. Raises UserError for weights of a network that is not 2-D."""
+    flat = read_weights(reference)
+    spec = flat.spec
+    if spec is None:
+        changes = {"in_channels": flat.in_channels, "num_classes": flat.num_classes}
+        entry = ZOO[infer_model(flat)]
+        spec = entry.spec.override(**{name: value for name, value in changes.items() if value is not None})
+    if spec.dims != 2:
+        raise UserError(
+            f"only weights of a network of images can be inflated; these have dims={spec.dims}",
+            where=f"{_INFLATE}{reference}",
+            fix="leave 'inflate:' out, or name weights of a 2-D network",
+        )
+    spec = spec.override(dims=3)
+    with torch.device("meta"):
+        twin = ResNet(spec).state_dict()
+    return Weights(
+        state=inflate(flat.state, twin),
+        source=f"{flat.source}, inflated",
+        spec=spec,
+        classes=flat.classes,
+        licence=flat.licence,
+    )
+
+
 def _reject_lying_spec(spec: ResNetSpec, state: StateDict, source: str) -> None:
     """Raise UserError where a header describes a network far larger than its file, before memory is taken for it."""
     held = sum(tensor.numel() for tensor in state.values())
@@ -319,16 +366,30 @@ def _reject_strange_tensors(given: StateDict, source: str) -> None:
             raise UserError(f"{name} is {list(tensor.shape)}, which the file does not hold", where=source)
 
 
-def _first_convolution(state: StateDict) -> str:
-    return "conv1.weight" if "conv1.weight" in state else "conv1.0.weight"
+_EMBEDDING = "embedding.weight"
+_FIRST = ("conv1.weight", "conv1.0.weight")
+_FIRST_WITHOUT_STEM = tuple(
+    f"layer1.0.{layer}.weight" for layer in ("conv1", "conv1.0", "downsample.0", "downsample.1")
+)
+
+
+def _first_convolutions(state: Mapping[str, Tensor]) -> list[str]:
+    """Those that read the input; none where that is tokens."""
+    if _EMBEDDING in state:
+        return []
+    for name in _FIRST:
+        if name in state:
+            return [name]
+    return [name for name in _FIRST_WITHOUT_STEM if name in state and state[name].ndim > 2]
 
 
 def _adapt_input(own: dict[str, Tensor], given: StateDict) -> list[str]:
-    name = _first_convolution(own)
-    if name not in given or given[name].ndim != own[name].ndim or given[name].shape[1] == own[name].shape[1]:
-        return []
-    given[name] = adapt_first_convolution(given[name], own[name].shape[1])
-    return [name]
+    adapted = []
+    for name in _first_convolutions(own):
+        if name in given and given[name].ndim == own[name].ndim and given[name].shape[1] != own[name].shape[1]:
+            given[name] = adapt_first_convolution(given[name], own[name].shape[1])
+            adapted.append(name)
+    return adapted
 
 
 def _other_network(

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from restune.core.errors import UserError, did_you_mean, shorten
 from restune.core.files import is_there, user_path
-from restune.data.dataset import DataOptions, Dataset
-from restune.data.sources import arrays, folder, named, shards, table
+from restune.data.dataset import DataOptions, Dataset, FileLocation
+from restune.data.encodings import check_encoding
+from restune.data.sources import arrays, clips, folder, named, recognise, sentences, series, shards, table, values
+from restune.data.sources.readers import table_errors
 
+KINDS = ("image", "signal", "text", "video")
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+SERIES_SUFFIXES = (".ts", ".tsv", ".csv", ".txt")
+_KIND_FIX = "leave out --kind, or name the data's own kind"
 
 
 def open_dataset(data: str | Path | Dataset, options: DataOptions | None = None) -> Dataset:
-    """The data set that DATA names: a folder, a table, an npz, a tar, a range or folder of shards, or a known name.
+    """The data set that DATA names: a folder, a table, a file of series or texts, an npz, a tar, shards, a known name.
 
-    Raises UserError when there is nothing there, when it is of no known form, or when it has no items or only
-    one class.
+    Its kind is recognised, or is `options.kind`. Raises UserError when there is nothing there, when it is of no known
+    form or of another kind, or when it has no items or only one class.
     """
     if isinstance(data, Dataset):
         return data
@@ -41,35 +47,95 @@ def open_dataset(data: str | Path | Dataset, options: DataOptions | None = None)
 
 def _read(data: str | Path, options: DataOptions) -> Dataset:
     path = user_path(data)
+    if options.kind is not None and options.kind not in KINDS:
+        hint = did_you_mean(options.kind, KINDS) or f"use one of {', '.join(KINDS)}"
+        raise UserError(f"there is no kind of data called {options.kind!r}", where="--kind", fix=hint)
+    if options.encoding is not None:
+        check_encoding(options.encoding)
     if str(data).lower() in named.NAMES and not is_there(path):
+        _only_images(options, str(data))
         return named.open_named(str(data).lower(), options)
     if not is_there(path):
         named_shards = shards.expand(str(data))
         if named_shards:
+            _only_images(options, str(data))
             return shards.open_shards(named_shards, str(data))
         hint = did_you_mean(path.name, [*_neighbours(path), *named.NAMES])
-        forms = "a folder, a .csv/.tsv/.parquet, an .npz, a .tar(.gz), shards such as 'name-{000..099}.tar'"
+        forms = "a folder, a .csv/.tsv/.parquet, a .ts, an .npz, a .tar(.gz), shards such as 'name-{000..099}.tar'"
         names = f"DATA is {forms}, or one of {', '.join(named.NAMES)}"
         raise UserError("there is no such data", where=str(data), fix=hint or names)
     if path.is_dir():
-        tars = shards.shards_in(path)
-        if len(tars) == 1:
-            return shards.open_tar(tars[0], path)
-        return shards.open_shards(tars, str(path)) if tars else folder.open_folder(path)
+        return _read_folder(path, options)
     if not path.is_file():
         raise UserError("this is neither a folder nor a regular file", where=str(path))
+    return _read_file(path, options)
+
+
+def _read_folder(path: Path, options: DataOptions) -> Dataset:
+    tars = shards.shards_in(path)
+    if tars:
+        _only_images(options, str(path))
+        return shards.open_tar(tars[0], path) if len(tars) == 1 else shards.open_shards(tars, str(path))
+    kind = options.kind
+    if kind in (None, "signal") and series.archive_files(path):
+        return series.open_archive(path)
+    if kind == "video" or (kind is None and clips.looks_like_clips(path)):
+        return clips.open_clips(path, kind_named=kind is not None)
+    kind = kind or recognise.folder_kind(path)
+    if kind == "signal":
+        return series.open_sounds(path)
+    return sentences.open_text_folder(path, options) if kind == "text" else folder.open_folder(path)
+
+
+def _read_file(path: Path, options: DataOptions) -> Dataset:
     name = path.name.lower()
-    if name.endswith(TABLE_SUFFIXES):
-        return table.open_table(path, options)
     if name.endswith(".npz"):
-        return arrays.open_npz(path)
+        return arrays.open_npz(path, options.kind)
     if name.endswith(shards.ARCHIVE_SUFFIXES):
+        _only_images(options, str(path))
         return shards.open_tar(path)
+    if name.endswith(SERIES_SUFFIXES) and series.looks_like_series(path):
+        if options.kind not in (None, "signal"):
+            raise UserError(f"this is a file of series, not of {options.kind}", where=str(path), fix=_KIND_FIX)
+        if name.endswith(".ts") or not (options.path_column or options.label_column):
+            return series.open_series(path)
+    if name.endswith(TABLE_SUFFIXES):
+        return _read_table(path, options)
+    if options.kind in (None, "text") and (options.kind or sentences.looks_like_lines(path, options)):
+        return sentences.open_lines(path, options)
     raise UserError(
-        f"a file ending in {path.suffix!r} is no form of data that restune reads",
+        f"a file ending in {path.suffix!r} is no form of data that restune reads"
+        + (f" as {options.kind}" if options.kind else ""),
         where=str(path),
-        fix="give a folder of class folders, a .csv/.tsv/.parquet table, an .npz or a .tar(.gz)",
+        fix="give a folder of class folders, a .csv/.tsv/.parquet table, lines of 'label text', "
+        "a .ts, an .npz or a .tar(.gz)",
     )
+
+
+def _read_table(path: Path, options: DataOptions) -> Dataset:
+    with table_errors(path):
+        table.reject_empty(path)
+        kind, completed = recognise.table_kind(path, options)
+    if kind == "text":
+        return sentences.open_text_table(path, completed)
+    if kind == "signal":
+        if completed.path_column is None:
+            return values.open_value_table(path, options)
+        return replace(table.open_table(path, completed), kind="signal")
+    dataset = table.open_table(path, completed)
+    return _as_clips(dataset) if kind == "video" else dataset
+
+
+def _as_clips(dataset: Dataset) -> Dataset:
+    """A table's files as videos."""
+    files = ((item, item.location) for item in dataset.items)
+    items = (replace(item, location=clips.ClipLocation(at.path)) for item, at in files if isinstance(at, FileLocation))
+    return replace(dataset, items=tuple(items), kind="video")
+
+
+def _only_images(options: DataOptions, where: str) -> None:
+    if options.kind not in (None, "image"):
+        raise UserError(f"this form of data holds images, not {options.kind}", where=where, fix=_KIND_FIX)
 
 
 def _neighbours(path: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""An .npz with `images` (or `x`) and `labels` (or `y`)."""
+"""An .npz with `images` (or `x`) and `labels` (or `y`): images, or series."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from restune.core.console import note
 from restune.core.errors import UserError
 from restune.core.machine import memory_bytes
 from restune.data.dataset import ArrayLocation, Dataset, Item
+from restune.data.sources.series import from_series
 
 _MOST_EXPANSION = 200
 _SMALL = 64 * 2**20
 """Bytes that an array may take however well it is compressed: labels in order are nearly nothing."""
 
 
-def open_npz(path: Path) -> Dataset:
+def open_npz(path: Path, kind: str | None = None) -> Dataset:
     """Items are rows of the images array, ``[N, H, W]`` or ``[N, H, W, C]``; labels are whole numbers or strings.
 
-    Pickled objects inside are refused. Raises UserError.
+    Floats ``[N, L]``, and with the kind ``signal`` any numbers ``[N, L]`` or ``[N, C, L]``, are series. Pickled objects
+    inside are refused. Raises UserError.
     """
     try:
         _reject_bombs(path)
@@ -35,7 +37,10 @@ def open_npz(path: Path) -> Dataset:
         text = next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
         reason = "it holds pickled objects, which are never loaded" if "pickle" in text.lower() else text
         raise UserError(f"this npz cannot be read: {reason}", where=str(path)) from error
-    return from_arrays(images, labels, source=str(path))
+    if kind not in (None, "image", "signal"):
+        raise UserError(f"this npz is read as images or as series, not as {kind}", where=str(path))
+    is_series = kind == "signal" or (kind is None and images.ndim == 2 and images.dtype.kind == "f")
+    return (series_from_arrays if is_series else from_arrays)(images, labels, source=str(path))
 
 
 def _reject_bombs(path: Path) -> None:
@@ -66,12 +71,38 @@ def from_arrays(images: NDArray[Any], labels: NDArray[Any], source: str) -> Data
             where=source,
             fix="make it [N, H, W] or [N, H, W, C]",
         )
-    labels = np.squeeze(labels)
-    if labels.shape != (len(images),):
+    labels = _checked(labels, len(images), "images", source)
+    images = _grey_levels(images)
+    values = sorted(set(labels.tolist()))
+    index = {value: position for position, value in enumerate(values)}
+    digits = len(str(max(len(images) - 1, 0)))
+    items = tuple(
+        Item(id=f"{row:0{digits}d}", location=ArrayLocation(images, row), target=index[value])
+        for row, value in enumerate(labels.tolist())
+    )
+    return Dataset(items=items, classes=tuple(str(value) for value in values), source=source)
+
+
+def series_from_arrays(series: NDArray[Any], labels: NDArray[Any], source: str) -> Dataset:
+    """A data set of series ``[N, L]`` or ``[N, C, L]`` and one label an item; NaN at a series' end is padding."""
+    if series.ndim not in (2, 3) or 0 in series.shape[1:]:
         raise UserError(
-            f"there are {len(images)} images and labels of the shape {list(labels.shape)}",
+            f"the series have the shape {list(series.shape)}", where=source, fix="make it [N, L] or [N, C, L]"
+        )
+    if series.dtype.kind not in "iufb":
+        raise UserError(f"the series are of type {series.dtype}", where=source, fix="store numbers")
+    labels = _checked(labels, len(series), "series", source)
+    return from_series(series, [str(label) for label in labels.tolist()], source)
+
+
+def _checked(labels: NDArray[Any], count: int, what: str, source: str) -> NDArray[Any]:
+    """One label an item, as whole numbers or text. Raises UserError."""
+    labels = np.squeeze(labels)
+    if labels.shape != (count,):
+        raise UserError(
+            f"there are {count} {what} and labels of the shape {list(labels.shape)}",
             where=source,
-            fix="give one label an image",
+            fix="give one label an item",
         )
     if labels.dtype.kind == "S":
         labels = np.char.decode(labels, "utf-8", "replace")
@@ -85,15 +116,7 @@ def from_arrays(images: NDArray[Any], labels: NDArray[Any], source: str) -> Data
             where=source,
             fix="store classes as whole numbers or strings: labels.astype(int)",
         )
-    images = _grey_levels(images)
-    values = sorted(set(labels.tolist()))
-    index = {value: position for position, value in enumerate(values)}
-    digits = len(str(max(len(images) - 1, 0)))
-    items = tuple(
-        Item(id=f"{row:0{digits}d}", location=ArrayLocation(images, row), target=index[value])
-        for row, value in enumerate(labels.tolist())
-    )
-    return Dataset(items=items, classes=tuple(str(value) for value in values), source=source)
+    return labels
 
 
 def _as_text(labels: NDArray[Any], source: str) -> NDArray[Any]:

@@ -1,9 +1,9 @@
-"""A .csv, .tsv or .parquet table with a path column and a label column."""
+"""A .csv, .tsv or .parquet table: which column is what, and the rows that name a file each."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from restune.core.errors import UserError, did_you_mean, shorten
 from restune.core.files import user_path
 from restune.data.dataset import SPLITS, DataOptions, Dataset, Rows
 from restune.data.sources.folder import SPLIT_FOLDERS, is_image_name
+from restune.data.sources.readers import Codes, ParquetTable, TextTable, as_text, open_reader, table_errors
 from restune.data.texts import Texts
 
 PATH_NAMES = (
@@ -32,182 +33,144 @@ PATH_NAMES = (
 LABEL_NAMES = ("label", "class", "target", "category", "y", "class_name", "label_name", "species")
 SPLIT_NAMES = ("split", "subset", "partition")
 
-
 MAX_LABELS = 1_000_000
 """Different labels of a table; more of them are no classes."""
-_PEEKED = 20
-_BATCH_ROWS = 65_536
 
 
 def open_table(path: Path, options: DataOptions) -> Dataset:
-    """Items are rows. Paths are relative to `options.root`, or to the table's folder.
+    """Items are rows that name a file each. Paths are relative to `options.root`, or to the table's folder.
 
     Columns not named in `options` are recognised by their usual names, and said. Read in batches: millions of rows
     take little more memory than their paths are long. Raises UserError with the row's number for missing values and
     unknown splits.
     """
-    try:
-        if path.stat().st_size == 0:
-            raise UserError("this table is empty", where=str(path))
-        text = path.suffix.lower() != ".parquet"
-        reader = _TextTable(path, options) if text else _ParquetTable(path)
-        first_row = 2 if options.header and text else 1
-        return _collect(reader, path, options, first_row)
-    except UserError:
-        raise
-    except Exception as error:  # Arrow raises anything on a damaged file
-        line = next(iter(str(error).splitlines()), "")[:300] or type(error).__name__
-        reason = "".join(mark if mark.isprintable() else "?" for mark in line)  # Arrow quotes the file's content
-        hint = "name the encoding with --encoding, such as --encoding latin-1" if "UTF" in reason.upper() else None
-        raise UserError(f"this table cannot be read: {reason}", where=str(path), fix=hint) from error
+    with table_errors(path):
+        reject_empty(path)
+        reader = open_reader(path, options, encoding=options.encoding or "utf-8")
+        return _collect(reader, path, options)
 
 
-def _collect(reader: _TextTable | _ParquetTable, path: Path, options: DataOptions, first_row: int) -> Dataset:
+def reject_empty(path: Path) -> None:
+    """Raise UserError for a file without a byte."""
+    if path.stat().st_size == 0:
+        raise UserError("this table is empty", where=str(path))
+
+
+def first_row(path: Path, options: DataOptions) -> int:
+    """The number of the first row that is an item, as messages count them."""
+    return 2 if options.header and path.suffix.lower() != ".parquet" else 1
+
+
+def has_names(path: Path, options: DataOptions) -> bool:
+    """Whether the table names its columns."""
+    return options.header or path.suffix.lower() == ".parquet"
+
+
+def column_names(reader: TextTable | ParquetTable, path: Path) -> list[str]:
+    """The columns' names. Raises UserError for one that stands twice."""
     names = [name.strip() for name in reader.names]
     repeated = next((name for name, count in Counter(names).items() if count > 1), None)
     if repeated is not None:
         raise UserError(f"the column {repeated!r} stands twice in this table", where=str(path), fix="rename one")
+    return names
+
+
+def mark_columns(names: Sequence[str], path: Path, options: DataOptions) -> dict[str, str]:
+    """The columns that hold each row's label and, where there are any, its split and its group, by role."""
     roles = {
-        "path": _choose(names, options.path_column, PATH_NAMES, "path", path, required=True, peek=reader.peek),
-        "label": _choose(names, options.label_column, LABEL_NAMES, "label", path, required=True),
-        "split": _choose(names, options.split_column, SPLIT_NAMES, "split", path),
-        "group": _choose(names, options.group_column, (), "group", path),
+        "label": choose_column(names, options.label_column, LABEL_NAMES, "label", path, required=True),
+        "split": choose_column(names, options.split_column, SPLIT_NAMES, "split", path),
+        "group": choose_column(names, options.group_column, (), "group", path),
     }
-    chosen = {role: name for role, name in roles.items() if name is not None}
-    note(f"{path.name}: " + ", ".join(f"{role}s from column {name!r}" for role, name in chosen.items()))
-    files, groups = Texts(), Texts()
-    labels, splits = _Codes(), _Codes()
-    columns = {role: names.index(name) for role, name in chosen.items()}
-    for batch in reader.batches(sorted(set(columns.values()))):
-        texts = {role: _as_text(batch[position]) for role, position in columns.items()}
-        row = first_row + len(files)
-        _reject_missing(texts["label"], "label", f"{path}, row ", row, f", column {chosen['label']!r}")
-        _reject_missing(texts["path"], "path", f"{path}, row ", row, "")
-        _reject_repeated(texts["path"], str(path))
-        labels.extend(texts["label"])
-        if len(labels.values) > MAX_LABELS:
+    return {role: name for role, name in roles.items() if name is not None}
+
+
+def say_columns(path: Path, columns: Mapping[str, str]) -> None:
+    """Note which columns were taken for what."""
+    note(f"{path.name}: " + ", ".join(f"{role}s from column {name!r}" for role, name in columns.items()))
+
+
+class Marks:
+    """Each row's class, split and group, collected batch by batch.
+
+    Args:
+        path: of the table, for messages.
+        columns: the names of the columns, by role.
+        row: the number of the first row.
+    """
+
+    def __init__(self, path: Path, columns: Mapping[str, str], row: int) -> None:
+        self.row = row
+        self._path, self._columns = path, columns
+        self._labels, self._splits, self._groups = Codes(), Codes(), Texts()
+
+    def extend(self, batch: Mapping[str, Any]) -> None:
+        """Add the Arrow arrays of a batch, by role. Raises UserError for missing labels and unknown splits."""
+        path, label = self._path, self._columns["label"]
+        texts = {role: as_text(batch[role]) for role in ("label", "split", "group") if role in batch}
+        reject_missing(texts["label"], "label", f"{path}, row ", self.row, f", column {label!r}")
+        self._labels.extend(texts["label"])
+        if len(self._labels.values) > MAX_LABELS:
             raise UserError(
                 f"there are more than {MAX_LABELS:,} different labels, which are no classes",
-                where=f"{path}, column {chosen['label']!r}",
+                where=f"{path}, column {label!r}",
                 fix="name the column that holds the class with --label-column",
             )
         if "split" in texts:
-            _reject_unknown_splits(texts["split"], path, row)
-            splits.extend(texts["split"].fill_null(""))
+            _reject_unknown_splits(texts["split"], path, self.row)
+            self._splits.extend(texts["split"].fill_null(""))
         if "group" in texts:
-            groups.extend(texts["group"].fill_null("None"))
-        files.extend(texts["path"])
-    values = list(labels.values)
-    _reject_fractions(values, path, chosen["label"])
-    classes = tuple(sorted(values))
-    rank = {name: position for position, name in enumerate(classes)}
-    sides = [_split(value) for value in splits.values]
+            self._groups.extend(texts["group"].fill_null("None"))
+        self.row += len(texts["label"])
+
+    def targets(self) -> tuple[tuple[str, ...], NDArray[np.int32]]:
+        """The classes, sorted, and each row's place among them. Raises UserError for labels that are fractions."""
+        values = list(self._labels.values)
+        _reject_fractions(values, self._path, self._columns["label"])
+        classes = tuple(sorted(values))
+        rank = {name: position for position, name in enumerate(classes)}
+        return classes, self._labels.numbered([rank[value] for value in values])
+
+    def splits(self) -> NDArray[np.int8] | None:
+        """Each row's place in `SPLITS`, or -1; None where the table has no such column."""
+        if "split" not in self._columns:
+            return None
+        sides = [_split(value) for value in self._splits.values]
+        return self._splits.numbered([-1 if side is None else SPLITS.index(side) for side in sides]).astype(np.int8)
+
+    def groups(self) -> Texts | None:
+        """Each row's group; None where the table has no such column."""
+        return self._groups if "group" in self._columns else None
+
+
+def _collect(reader: TextTable | ParquetTable, path: Path, options: DataOptions) -> Dataset:
+    names = column_names(reader, path)
+    files_in = choose_column(names, options.path_column, PATH_NAMES, "path", path, required=True, peek=reader.peek)
+    assert files_in is not None  # it is required
+    chosen = {"path": files_in, **mark_columns(names, path, options)}
+    say_columns(path, chosen)
+    files = Texts()
+    marks = Marks(path, chosen, first_row(path, options))
+    columns = {role: names.index(name) for role, name in chosen.items()}
+    for batch in reader.batches(sorted(set(columns.values()))):
+        by_role = {role: batch[position] for role, position in columns.items()}
+        paths, row = as_text(by_role["path"]), marks.row
+        marks.extend(by_role)
+        reject_missing(paths, "path", f"{path}, row ", row, "")
+        _reject_repeated(paths, str(path))
+        files.extend(paths)
+    classes, targets = marks.targets()
     items = Rows(
         files=files,
         root=user_path(options.root) if options.root else path.parent,
-        targets=labels.numbered([rank[value] for value in values]),
-        splits=splits.numbered([-1 if side is None else SPLITS.index(side) for side in sides]).astype(np.int8)
-        if "split" in chosen
-        else None,
-        groups=groups if "group" in chosen else None,
+        targets=targets,
+        splits=marks.splits(),
+        groups=marks.groups(),
     )
     return Dataset(items=items, classes=classes, source=str(path))
 
 
-class _TextTable:
-    """A table of separated values, a batch of rows at a time; every column is text: "007" is not the number 7."""
-
-    def __init__(self, path: Path, options: DataOptions) -> None:
-        from pyarrow import csv
-
-        self._path = path
-        self._read = csv.ReadOptions(encoding=options.encoding, autogenerate_column_names=not options.header)
-        delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(path, options.encoding)
-        self._parse = csv.ParseOptions(delimiter=delimiter)
-        with self._path.open("rb") as file:
-            self._raw = csv.open_csv(file, read_options=self._read, parse_options=self._parse).schema.names
-        self.names = self._raw if options.header else [str(position) for position in range(len(self._raw))]
-
-    def peek(self) -> list[list[Any]]:
-        """The first values of each column."""
-        first = next(self.batches(list(range(len(self._raw)))), {})
-        return [column.slice(0, _PEEKED).to_pylist() for column in first.values()]
-
-    def batches(self, columns: list[int]) -> Iterator[dict[int, Any]]:
-        """Arrow arrays of these columns, by position."""
-        import pyarrow as pa
-        from pyarrow import csv
-
-        wanted = [self._raw[position] for position in columns]
-        convert = csv.ConvertOptions(
-            column_types=dict.fromkeys(self._raw, pa.string()), strings_can_be_null=False, include_columns=wanted
-        )
-        with self._path.open("rb") as file:
-            for batch in csv.open_csv(
-                file, read_options=self._read, parse_options=self._parse, convert_options=convert
-            ):
-                yield dict(zip(columns, batch.columns, strict=True))
-
-
-class _ParquetTable:
-    """A Parquet file, a batch of rows at a time."""
-
-    def __init__(self, path: Path) -> None:
-        from pyarrow import parquet
-
-        self._file = parquet.ParquetFile(path)
-        self.names = self._file.schema_arrow.names
-
-    def peek(self) -> list[list[Any]]:
-        """The first values of each column."""
-        first = next(self._file.iter_batches(batch_size=_PEEKED), None)
-        return [[]] * len(self.names) if first is None else [column.to_pylist() for column in first.columns]
-
-    def batches(self, columns: list[int]) -> Iterator[dict[int, Any]]:
-        """Arrow arrays of these columns, by position."""
-        wanted = [self.names[position] for position in columns]
-        for batch in self._file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted):
-            yield {position: batch.column(name) for position, name in zip(columns, wanted, strict=True)}
-
-
-class _Codes:
-    """A column of few different texts: a number for each row, and the text that each number stands for."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, int] = {}
-        self._codes: list[NDArray[np.int32]] = []
-
-    def extend(self, texts: Any) -> None:
-        """Add an Arrow array of texts without nulls."""
-        encoded = texts.dictionary_encode()
-        known = [self.values.setdefault(text, len(self.values)) for text in encoded.dictionary.to_pylist()]
-        self._codes.append(np.array(known, np.int32)[encoded.indices.to_numpy()])
-
-    def numbered(self, numbers: Sequence[int]) -> NDArray[np.int32]:
-        """The whole column, each text as the number at its place in `numbers`."""
-        codes = np.concatenate([np.zeros(0, np.int32), *self._codes])
-        return np.array(numbers, np.int32)[codes] if len(codes) else codes
-
-
-def _as_text(column: Any) -> Any:
-    """An Arrow array as one of type string; what is missing stays missing."""
-    import pyarrow as pa
-
-    if pa.types.is_string(column.type):
-        return column
-    if pa.types.is_large_string(column.type) or pa.types.is_dictionary(column.type):
-        return _as_text(column.dictionary_decode() if pa.types.is_dictionary(column.type) else column.cast(pa.string()))
-    return pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
-
-
-def _delimiter(path: Path, encoding: str) -> str:
-    """The most frequent of the usual separators in the first line."""
-    with path.open(encoding=encoding, errors="replace") as file:
-        line = file.readline(65536)
-    return max(",;\t|", key=line.count)
-
-
-def _choose(
+def choose_column(
     names: Sequence[str],
     named: str | None,
     usual: tuple[str, ...],
@@ -234,12 +197,13 @@ def _choose(
         raise UserError(
             f"no column looks like the {role}s; the columns are {shorten(map(repr, names))}",
             where=str(path),
-            fix=f"name it with --{role}-column",
+            fix=f"name it with --{role}-column" + (" (of texts with --text-column)" if role == "path" else ""),
         )
     return None
 
 
-def _reject_missing(texts: Any, role: str, where: str, first_row: int, column: str) -> None:
+def reject_missing(texts: Any, role: str, where: str, first_row: int, column: str) -> None:
+    """Raise UserError with the row's number where an Arrow array of texts has a null or an empty one."""
     import pyarrow.compute as pc
 
     missing = pc.index(pc.equal(texts.fill_null(""), ""), True).as_py()

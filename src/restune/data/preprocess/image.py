@@ -1,9 +1,9 @@
-"""What turns an item's content into the network's tensor at inference; it travels inside the model's file."""
+"""Images: decode, resize, crop the centre, normalise."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +74,28 @@ class ImagePreprocess:
 
         return decode_image(content, self.channels, then=fewer)
 
+    def whole(self, content: bytes | NDArray[np.generic]) -> Tensor:
+        """uint8 ``[C, H, W]``: the whole image. Raises `decode.DecodeError`."""
+        from restune.data.decode import decode_image
+
+        return decode_image(content, self.channels)
+
+    def view(self, whole: Tensor) -> Tensor:
+        """``[C, H, W]`` to ``[C, crop, crop]``."""
+        from restune.data.resize import resize_and_crop
+
+        return resize_and_crop(whole, self.resize, self.crop, self.interpolation)
+
+    def stack(self, samples: Sequence[Tensor]) -> Tensor:
+        """uint8 ``[N, C, crop, crop]``."""
+        import torch
+
+        return torch.stack(list(samples))
+
+    def inputs(self, batch: Tensor) -> tuple[Tensor, None]:
+        """The normalised images; nothing of them is padding."""
+        return self.normalize(batch), None
+
     def normalize(self, images: Tensor) -> Tensor:
         """float32 ``[N, C, H, W]``, normalised, from uint8, on the device the batch is on."""
         import torch
@@ -124,7 +146,7 @@ class ImagePreprocess:
         return replace(self, mean=(mean,) * channels, std=(std,) * channels)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; `preprocess_from_dict` is its inverse."""
+        """Plain values; `base.from_dict` is its inverse."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
     def __str__(self) -> str:
@@ -132,25 +154,6 @@ class ImagePreprocess:
         how = "whole image" if self.resize is None else f"shorter side to {self.resize}, centre crop"
         mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
         return f"{size} ({how}, {self.interpolation}), mean {mean}, std {std}"
-
-
-def preprocess_from_dict(content: Mapping[str, Any]) -> ImagePreprocess:
-    """The preprocessing a model's file describes. Raises UserError for a kind this version does not know."""
-    kind = content.get("kind")
-    if kind != "image":
-        raise UserError(
-            f"this model reads {kind!r}, which this version of restune does not know",
-            fix="upgrade restune",
-        )
-    known = ImagePreprocess.__dataclass_fields__
-    unknown = sorted(set(content) - set(known))
-    if unknown:
-        raise UserError(f"unknown preprocessing setting {unknown[0]!r}", where="preprocess", fix="upgrade restune")
-    try:
-        values = {**content, "mean": tuple(content["mean"]), "std": tuple(content["std"])}
-        return ImagePreprocess(**values)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"the preprocessing settings cannot be read: {error}", where="preprocess") from error
 
 
 def _per_channel(values: float | tuple[float, ...] | None, channels: int, option: str) -> tuple[float, ...] | None:

@@ -1,0 +1,80 @@
+"""What changes series and texts at random, with every parameter drawn from stateless streams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from restune.core.streams import generator
+from restune.data.augment import Augment, Place
+
+UNKNOWN = 1
+"""The token that stands for a dropped one: of words the unknown one, of bytes the byte 0, which texts do not hold."""
+
+_KNOTS = 6
+"""Points between which time runs at one speed when it is warped."""
+
+
+def change_time(series: Sequence[Tensor], augment: Augment, place: Place) -> list[Tensor]:
+    """Raw series ``[C, L]``: a random window of each, in which time runs unevenly."""
+    changed = list(series)
+    if augment.window < 1:
+        draws = place.draw("window", 2)
+        changed = [_window(one, augment.window, row) for one, row in zip(changed, draws, strict=True)]
+    if augment.warp:
+        draws = place.draw("warp", _KNOTS)
+        changed = [_warped(one, augment.warp, row) for one, row in zip(changed, draws, strict=True)]
+    return changed
+
+
+def change_values(batch: Tensor, augment: Augment, place: Place) -> Tensor:
+    """Normalised series ``[N, C, L]``: each channel scaled by a random factor, and noise added; NaN stays NaN."""
+    if not augment.scaling and not augment.jitter:
+        return batch
+    count, channels, length = batch.shape
+    for row, position in enumerate(place.positions):
+        random = generator(place.seed, place.stream + "noise", place.epoch, position)
+        if augment.scaling:
+            factors = 1 + augment.scaling * random.standard_normal((channels, 1))
+            batch[row] *= torch.from_numpy(factors.astype(np.float32))
+        if augment.jitter:
+            noise = augment.jitter * random.standard_normal((channels, length), np.float32)
+            batch[row] += torch.from_numpy(noise)
+    return batch
+
+
+def drop_tokens(texts: Sequence[Tensor], share: float, place: Place) -> list[Tensor]:
+    """Tokens ``[L]`` of each text with a share of them made unknown."""
+    if not share:
+        return list(texts)
+    dropped = []
+    for text, position in zip(texts, place.positions, strict=True):
+        random = generator(place.seed, place.stream + "tokens", place.epoch, position)
+        gone = torch.from_numpy(random.random(len(text), np.float32) < share)
+        dropped.append(text.masked_fill(gone, UNKNOWN))
+    return dropped
+
+
+def _window(series: Tensor, least: float, draw: NDArray[np.float64]) -> Tensor:
+    length = series.shape[1]
+    kept = max(1, round(length * (least + draw[0] * (1 - least))))
+    start = int(draw[1] * (length - kept + 1))
+    return series[:, start : start + kept]
+
+
+def _warped(series: Tensor, strength: float, draw: NDArray[np.float64]) -> Tensor:
+    """The same length, at speeds between ``1 / (1 + strength)`` and ``1 + strength`` (Um et al. 2017)."""
+    length = series.shape[1]
+    if length < 2:
+        return series
+    speeds = np.exp((2 * draw - 1) * np.log1p(strength))
+    knots = np.linspace(0, 1, len(speeds))
+    travelled = np.cumsum(np.interp(np.linspace(0, 1, length), knots, speeds))
+    places = (travelled - travelled[0]) / (travelled[-1] - travelled[0]) * (length - 1)
+    steps = np.arange(length)
+    rows = [np.interp(places, steps, row) for row in series.numpy()]
+    return torch.from_numpy(np.stack(rows).astype(np.float32))

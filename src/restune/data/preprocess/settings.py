@@ -1,0 +1,44 @@
+"""Settings that are changed by name, and those that a kind of data does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from restune.core.errors import UserError
+
+
+def named_changes(changes: Mapping[str, Any], known: Iterable[str], kind: str) -> dict[str, Any]:
+    """What is not None of `changes`. Raises UserError for a setting that this kind of data does not have."""
+    wanted = {name: value for name, value in changes.items() if value is not None}
+    options = tuple(known)
+    for name in wanted:
+        if name not in options:
+            raise UserError(
+                f"{as_option(name)} has no meaning for {kind}",
+                where=as_option(name),
+                fix=f"leave it out; {kind} has {', '.join(map(as_option, options))}",
+            )
+    return wanted
+
+
+def per_channel(values: float | tuple[float, ...], channels: int, option: str) -> tuple[float, ...]:
+    """One number for each channel, from one for all or one each. Raises UserError."""
+    numbers = (float(values),) if isinstance(values, int | float) else tuple(values)
+    if len(numbers) == 1:
+        return numbers * channels
+    if len(numbers) != channels:
+        raise UserError(
+            f"{len(numbers)} numbers for {channels} channels", where=option, fix="give one, or one a channel"
+        )
+    return numbers
+
+
+def as_option(name: str) -> str:
+    """A setting as the command line writes it."""
+    return "--" + name.replace("_", "-")
+
+
+def is_whole(value: object, least: int, most: int) -> bool:
+    """Whether a value is a whole number in a range."""
+    return type(value) is int and least <= value <= most

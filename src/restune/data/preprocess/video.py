@@ -1,0 +1,330 @@
+"""Videos: choose frames in time, resize, crop the centre, normalise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from restune.core.errors import UserError, did_you_mean
+from restune.core.machine import memory_bytes
+from restune.data.preprocess.image import INTERPOLATIONS
+from restune.data.preprocess.settings import is_whole, named_changes, per_channel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from restune.data.frames import Timeline
+
+KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
+KINETICS_STD = (0.22803, 0.22145, 0.216989)
+"""torchvision's, of the Kinetics-400 weights."""
+
+_MOST_PIXELS = 2**30
+"""Of a clip as the network sees it."""
+
+_SETTINGS = ("image_size", "crop", "interpolation", "mean", "std", "frames", "rate", "stride", "clips")
+
+_ROUNDING = 1e-3
+"""Seconds. Some containers round a frame's time to a millisecond, and it must not come one sample later for that."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoPreprocess:
+    """Sample frames in time, resize, crop the centre, scale to 0..1, normalise.
+
+    A video is sampled evenly; what is then on the *timeline* are `rate` frames a second, or every `stride`-th of
+    them. A clip is `frames` frames in a row of it. Where the timeline is shorter, its last frame is held.
+
+    Args:
+        frames: of a clip.
+        rate: frames a second; None: the file's own frames, however far apart they are.
+        stride: every stride-th of those is taken.
+        crop: side of the square that the network sees, pixels.
+        resize: the shorter side is resized to this, then the centre is cropped; None: the whole frame is resized to
+            ``crop x crop``, whatever its shape.
+        interpolation: ``nearest``, ``bilinear`` or ``bicubic``, with antialiasing.
+        mean, std: one number a channel, on the 0..1 scale; their length is the number of channels.
+        clips: how many, spread evenly over the video, evaluation looks at.
+    """
+
+    frames: int = 16
+    rate: float | None = None
+    stride: int = 1
+    crop: int = 112
+    resize: int | None = 128
+    interpolation: str = "bilinear"
+    mean: tuple[float, ...] = KINETICS_MEAN
+    std: tuple[float, ...] = KINETICS_STD
+    clips: int = 3
+    kind: str = "video"
+
+    def __post_init__(self) -> None:
+        _check_numbers(self)
+        _check_pixels(self)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the network's input."""
+        return len(self.mean)
+
+    def apply(self, content: str | Path) -> Tensor:
+        """uint8 ``[C, T, crop, crop]``: the clip in the middle of a video file or folder of images.
+
+        Raises `decode.DecodeError`.
+        """
+        path, timeline = _probed(content)
+        start = (self._starts(self._count(timeline)) - 1) // 2
+        return self._render(path, timeline, self._clip(start, self._count(timeline)), cropped=True)
+
+    def whole_bytes(self, content: str | Path) -> int:
+        """Bytes that `whole` would take. Raises `decode.DecodeError`."""
+        _, timeline = _probed(content)
+        height, width = self._size(timeline)
+        return self.channels * self._count(timeline) * height * width
+
+    def whole(self, content: str | Path) -> Tensor:
+        """uint8 ``[C, T, h, w]``: the whole timeline, not cropped.
+
+        Raises `decode.DecodeError`, also where that would fill half of the machine's memory: ask `whole_bytes` first.
+        """
+        path, timeline = _probed(content)
+        size = self.whole_bytes(path)
+        if size > memory_bytes() // 2:
+            raise _too_large(size)
+        return self._render(path, timeline, np.arange(self._count(timeline)), cropped=False)
+
+    def view(self, whole: Tensor) -> Tensor:
+        """``[C, T, h, w]`` to ``[C, T, crop, crop]``: the clip that `apply` gives."""
+        start = (self._starts(whole.shape[1]) - 1) // 2
+        return self.center(whole[:, self._clip(start, whole.shape[1])])
+
+    def clip_of(self, content: str | Path, share: float) -> Tensor:
+        """uint8 ``[C, T, h, w]``: one clip, not cropped; only its frames are in memory.
+
+        Args:
+            share: from 0 to below 1: which of all places where a clip can start.
+
+        Raises `decode.DecodeError`.
+        """
+        path, timeline = _probed(content)
+        count = self._count(timeline)
+        return self._render(path, timeline, self._clip(self._start(share, count), count), cropped=False)
+
+    def window(self, whole: Tensor, share: float) -> Tensor:
+        """What `clip_of` gives, cut from a whole."""
+        count = whole.shape[1]
+        return whole[:, self._clip(self._start(share, count), count)]
+
+    def spread(self, content: str | Path) -> Tensor:
+        """uint8 ``[clips, C, T, crop, crop]``: clips from the start to the end, the middle one where it is only one.
+
+        Of a video that is too short for different ones they are equal. Raises `decode.DecodeError`.
+        """
+        path, timeline = _probed(content)
+        count = self._count(timeline)
+        last = self._starts(count) - 1
+        starts = [last // 2] if self.clips == 1 else [last * n // (self.clips - 1) for n in range(self.clips)]
+        places = np.stack([self._clip(start, count) for start in starts])
+        return self._render(path, timeline, places, cropped=True).transpose(0, 1)
+
+    def center(self, clip: Tensor) -> Tensor:
+        """``[C, T, h, w]`` to ``[C, T, crop, crop]``."""
+        height, width = clip.shape[2:]
+        top, left = round((height - self.crop) / 2.0), round((width - self.crop) / 2.0)  # as `resize_and_crop`
+        return clip[:, :, top : top + self.crop, left : left + self.crop]
+
+    def stack(self, samples: Sequence[Tensor]) -> Tensor:
+        """uint8 ``[N, C, T, crop, crop]``."""
+        import torch
+
+        return torch.stack(list(samples))
+
+    def inputs(self, batch: Tensor) -> tuple[Tensor, None]:
+        """The normalised clips; nothing of them is padding."""
+        return self.normalize(batch), None
+
+    def normalize(self, clips: Tensor) -> Tensor:
+        """float32 ``[N, C, T, H, W]``, normalised, from uint8, on the device the batch is on."""
+        import torch
+
+        shape = (1, self.channels, 1, 1, 1)
+        mean = torch.tensor(self.mean, device=clips.device).view(shape)
+        std = torch.tensor(self.std, device=clips.device).view(shape)
+        return clips.float().div_(255).sub_(mean).div_(std)
+
+    def override(self, **changes: Any) -> VideoPreprocess:
+        """A copy with some settings changed, None meaning no change.
+
+        Args:
+            image_size: new `crop`; `resize` keeps its ratio to it.
+            crop: share of the resized shorter side that the centre crop keeps; 0: no crop, the whole frame is
+                resized to the square.
+            interpolation, frames, stride, clips: as the fields.
+            rate: as the field; 0: the file's own frames.
+            mean, std: as the fields. One number stands for all channels.
+
+        Raises UserError for a setting that videos do not have.
+        """
+        wanted = named_changes(changes, _SETTINGS, self.kind)
+        size, crop = wanted.pop("image_size", None), wanted.pop("crop", None)
+        changed = self
+        if size is not None:
+            resize = None if self.resize is None else max(size, round(self.resize * size / self.crop))
+            changed = replace(changed, crop=size, resize=resize)
+        if crop is not None:
+            if not 0 <= crop <= 1:
+                raise UserError(f"the crop is a share from 0 to 1, not {crop}", where="--crop")
+            changed = replace(changed, resize=int(changed.crop / crop) if crop else None)
+        for name in ("mean", "std"):
+            if name in wanted:
+                wanted[name] = per_channel(wanted[name], self.channels, f"--{name}")
+        if wanted.get("rate") == 0:
+            wanted["rate"] = None
+        return replace(changed, **wanted)
+
+    def with_channels(self, channels: int) -> VideoPreprocess:
+        """The same for another number of channels: their mean and std are the average over the present ones."""
+        if channels == self.channels:
+            return self
+        mean, std = (sum(values) / len(values) for values in (self.mean, self.std))
+        return replace(self, mean=(mean,) * channels, std=(std,) * channels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; `base.from_dict` is its inverse."""
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    def __str__(self) -> str:
+        when = "the file's own" if self.rate is None else f"{self.rate:g} a second"
+        every = "" if self.stride == 1 else f", one in {self.stride}"
+        how = "whole frame" if self.resize is None else f"shorter side to {self.resize}, centre crop"
+        mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
+        return (
+            f"{self.frames} frames ({when}{every}) of {self.crop} pixels ({how}, {self.interpolation}), "
+            f"mean {mean}, std {std}, {self.clips} clips a video"
+        )
+
+    def _count(self, timeline: Timeline) -> int:
+        """Frames of the timeline after sampling."""
+        sampled = len(timeline)
+        if self.rate is not None:  # up to where the last frame is shown, and for as long as it is shown
+            until = int((float(timeline.times[-1]) + _ROUNDING) * self.rate) + 1
+            sampled = max(until, round(timeline.duration * self.rate))
+        return -(-sampled // self.stride)
+
+    def _starts(self, count: int) -> int:
+        """Places where a clip can start."""
+        return max(1, count - self.frames + 1)
+
+    def _start(self, share: float, count: int) -> int:
+        starts = self._starts(count)
+        return min(int(share * starts), starts - 1)
+
+    def _clip(self, start: int, count: int) -> NDArray[np.int64]:
+        """Places on the sampled timeline, the last one held where it ends."""
+        return np.minimum(start + np.arange(self.frames), count - 1)
+
+    def _own_frames(self, timeline: Timeline, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The file's frame shown at each place of the sampled timeline."""
+        if self.rate is None:
+            return places * self.stride
+        seconds = places * self.stride / self.rate
+        return np.maximum(np.searchsorted(timeline.times, seconds + _ROUNDING, side="right") - 1, 0)
+
+    def _size(self, timeline: Timeline) -> tuple[int, int]:
+        """Height and width of resized frames."""
+        if self.resize is None:
+            return self.crop, self.crop
+        longest = min(timeline.height, timeline.width) * self._most_aspect()
+        height, width = min(timeline.height, longest), min(timeline.width, longest)
+        short = min(height, width)
+        return (
+            self.resize if height == short else int(self.resize * height / short),
+            self.resize if width == short else int(self.resize * width / short),
+        )
+
+    def _most_aspect(self) -> int:
+        """How many times as long as wide a frame may be; of a longer one the middle is taken, as of images."""
+        assert self.resize is not None
+        return max(2, min(16, _MOST_PIXELS // (self.resize**2 * self.frames)))
+
+    def _render(self, path: Path, timeline: Timeline, places: NDArray[np.int64], *, cropped: bool) -> Tensor:
+        """uint8 ``[C, *places.shape, h, w]``: each frame is decoded once, and held in its final size only."""
+        import torch
+
+        from restune.data.resize import _centre_of_strip, _resize
+        from restune.data.video import read_frames
+
+        height, width = self._size(timeline)
+
+        def fit(pixels: Tensor) -> Tensor:
+            if self.resize is not None:
+                pixels = _centre_of_strip(pixels, self._most_aspect())
+            resized = _resize(pixels, height, width, self.interpolation)
+            return self.center(resized.unsqueeze(1)).squeeze(1) if cropped else resized
+
+        wanted, slots = np.unique(self._own_frames(timeline, places), return_inverse=True)
+        shape = (self.crop, self.crop) if cropped else (height, width)
+        clip = torch.empty(self.channels, len(wanted), *shape, dtype=torch.uint8)
+        for slot, pixels in enumerate(read_frames(path, timeline, wanted.tolist(), fit, self.channels)):
+            clip[:, slot] = pixels
+        if places.ndim == 1 and len(wanted) == len(places):
+            return clip
+        return clip[:, torch.from_numpy(slots.reshape(places.shape))]
+
+
+def _probed(content: str | Path) -> tuple[Path, Timeline]:
+    from restune.data.video import probe
+
+    path = Path(content)
+    return path, probe(path)
+
+
+def _too_large(size: int) -> Exception:
+    from restune.data.decode import DecodeError
+
+    return DecodeError(f"the whole video takes {size / 2**20:.0f} MiB, more than half of the memory here")
+
+
+def _check_numbers(settings: VideoPreprocess) -> None:
+    for option, value, most in (
+        ("frames", settings.frames, 4096),
+        ("stride", settings.stride, 4096),
+        ("clips", settings.clips, 256),
+    ):
+        if not is_whole(value, 1, most):
+            raise UserError(f"{option} is a whole number from 1 to {most}, not {value!r}", where=f"--{option}")
+    rate = settings.rate
+    if rate is not None and not (isinstance(rate, int | float) and 0.001 <= rate <= 1000):
+        raise UserError(f"the rate is 0.001 to 1000 frames a second, not {rate!r}", where="--rate")
+    if not all(math.isfinite(value) for value in (*settings.mean, *settings.std)):
+        raise UserError("mean and std must be finite", where="--mean, --std")
+    if len(settings.mean) != len(settings.std) or not settings.mean:
+        raise UserError("mean and std need one number a channel each", where="--mean, --std")
+    if any(value < 1e-6 for value in settings.std):
+        raise UserError("every std must be above 0.000001", where="--std")
+
+
+def _check_pixels(settings: VideoPreprocess) -> None:
+    crop, resize = settings.crop, settings.resize
+    if settings.interpolation not in INTERPOLATIONS:
+        hint = did_you_mean(settings.interpolation, INTERPOLATIONS) or f"one of {', '.join(INTERPOLATIONS)}"
+        raise UserError(f"unknown interpolation {settings.interpolation!r}", where="--interpolation", fix=hint)
+    sizes = (crop,) if resize is None else (crop, resize)
+    if not all(isinstance(size, int) for size in sizes):
+        raise UserError(f"sizes are whole numbers of pixels, not {sizes}", where="preprocess")
+    if not 1 <= crop <= 4096:
+        raise UserError(f"the image size must be 1 to 4096 pixels, not {crop}", where="--image-size")
+    if resize is not None and not crop <= resize <= 2 * 4096:
+        raise UserError(f"a crop of {crop} pixels does not fit in frames resized to {resize}", where="preprocess")
+    if settings.frames * max(sizes) ** 2 > _MOST_PIXELS // 2:
+        raise UserError(
+            f"{settings.frames} frames of {max(sizes)} pixels are too large a clip",
+            where="--frames, --image-size",
+            fix="take fewer or smaller frames",
+        )

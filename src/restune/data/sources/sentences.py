@@ -1,0 +1,286 @@
+"""Texts: lines of "label text", tables with a column of texts, folders of .txt files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from restune.core.console import note
+from restune.core.errors import UserError
+from restune.core.machine import memory_bytes
+from restune.data.dataset import DataOptions, Dataset, FileLocation, Item
+from restune.data.encodings import decode_text, file_encoding, head_encoding
+from restune.data.sources import table
+from restune.data.sources.folder import from_named_files
+from restune.data.sources.readers import as_text, open_reader, table_errors
+from restune.data.sources.series import class_order
+from restune.data.sources.values import sides_and_groups
+from restune.data.sources.walk import walk_files
+from restune.data.texts import Texts
+
+TEXT_NAMES = (
+    "text",
+    "sentence",
+    "review",
+    "message",
+    "content",
+    "body",
+    "question",
+    "comment",
+    "tweet",
+    "sms",
+    "document",
+    "description",
+    "headline",
+    "title",
+    "query",
+    "utterance",
+)
+MAX_LINE = 64 * 2**20
+"""Characters of the longest line that is read as a text."""
+_LONGEST_LABEL = 40
+_HEAD = 2**18
+_HEAD_LINES = 400
+_BATCH = 4096
+_ITEM_BYTES = 256
+"""What an item takes in memory besides its text."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextLocation:
+    """A text among those of its file."""
+
+    texts: Texts
+    index: int
+
+    def read(self) -> str:
+        return self.texts[self.index]
+
+    def signature(self) -> str:
+        return hashlib.sha256(self.texts[self.index].encode()).hexdigest()[:16]
+
+
+class _Room:
+    """Memory that the texts of one source may take."""
+
+    def __init__(self, source: str) -> None:
+        self._left = memory_bytes() // 2
+        self._source = source
+
+    def take(self, texts: Any) -> None:
+        """Take room for an Arrow array of texts. Raises UserError where there is none."""
+        self._left -= texts.nbytes + _ITEM_BYTES * len(texts)
+        if self._left < 0:
+            raise UserError(
+                "these texts take more than half of this machine's memory",
+                where=self._source,
+                fix="use fewer of them, or a file a text in class folders",
+            )
+
+
+def open_lines(path: Path, options: DataOptions) -> Dataset:
+    """Items are lines, each a label, a space or a tab, and a text. Raises UserError with the line's number."""
+    import pyarrow as pa
+
+    encoding = file_encoding(path, options.encoding)
+    separator = _separator([line for line, _ in zip(_lines(path, encoding), range(_HEAD_LINES), strict=False)])
+    texts, labels, numbers, room = Texts(), [], [], _Room(str(path))
+    batch: list[str] = []
+    for number, line in enumerate(_lines(path, encoding), 1):
+        if not line.strip():
+            continue
+        if "\0" in line:
+            raise UserError("this line holds zero bytes, as no text does", where=f"{path}, line {number}")
+        label, _, text = line.partition(separator)
+        if not label or len(label) > _LONGEST_LABEL:
+            raise UserError("this line has no label", where=f"{path}, line {number}", fix="write 'label text'")
+        labels.append(label)
+        numbers.append(number)
+        batch.append(text.strip())
+        if len(batch) == _BATCH:
+            _extend(texts, pa.array(batch, pa.string()), room)
+            batch.clear()
+    _extend(texts, pa.array(batch, pa.string()), room)
+    classes = class_order(labels)
+    if len(classes) > table.MAX_LABELS or (len(classes) > 2 and 2 * len(classes) > len(labels)):
+        raise UserError(
+            f"these lines begin with {len(classes):,} different words, which are no classes",
+            where=str(path),
+            fix="each line must be a label, a space and a text",
+        )
+    rank = {name: place for place, name in enumerate(classes)}
+    digits = len(str(max(numbers, default=0)))
+    items = tuple(
+        Item(id=f"{number:0{digits}d}", location=TextLocation(texts, row), target=rank[label])
+        for row, (number, label) in enumerate(zip(numbers, labels, strict=True))
+    )
+    _note_empty(texts, path)
+    return group_duplicates(Dataset(items=items, classes=classes, source=str(path), kind="text"))
+
+
+def looks_like_lines(path: Path, options: DataOptions) -> bool:
+    """Whether most lines of a file start with a short word that repeats, as labels do, and go on after it."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    text = head.decode(options.encoding or head_encoding(head, len(head) == _HEAD), "replace")
+    if len(head) == _HEAD:  # the last line is cut
+        text = text[: text.rfind("\n") + 1]
+    lines = [line for line in text.split("\n")[:_HEAD_LINES] if line.strip()]
+    if not lines or "\0" in text:
+        return False
+    separator = _separator(lines)
+    parts = [line.partition(separator) for line in lines]
+    counts = Counter(label for label, _, _ in parts)
+    good = sum(
+        bool(rest.strip()) and 0 < len(label) <= _LONGEST_LABEL and counts[label] > 1 for label, _, rest in parts
+    )
+    return good >= 0.8 * len(lines) and len(counts) <= max(2, len(lines) // 4)
+
+
+def open_text_table(path: Path, options: DataOptions) -> Dataset:
+    """Items are rows with a text and a label. Raises UserError with the row's number for a row without a label."""
+    with table_errors(path):
+        table.reject_empty(path)
+        is_parquet = path.suffix.lower() == ".parquet"
+        encoding = "utf-8" if is_parquet else file_encoding(path, options.encoding)
+        reader = open_reader(path, options, encoding=encoding, long_rows=True)
+        names = table.column_names(reader, path)
+        text_in = table.choose_column(names, options.text_column, TEXT_NAMES, "text", path, required=True)
+        chosen = {"text": str(text_in), **table.mark_columns(names, path, options)}
+        if chosen["text"] == chosen["label"]:
+            raise UserError("the texts and the labels are one column", where=str(path), fix="name the other")
+        table.say_columns(path, chosen)
+        columns = {role: names.index(name) for role, name in chosen.items()}
+        start = table.first_row(path, options)
+        marks, texts, room = table.Marks(path, chosen, start), Texts(), _Room(str(path))
+        for batch in reader.batches(sorted(set(columns.values()))):
+            by_role = {role: batch[position] for role, position in columns.items()}
+            marks.extend(by_role)
+            _extend(texts, as_text(by_role["text"]).fill_null(""), room)
+        sorted_classes, targets = marks.targets()
+    classes = class_order(sorted_classes)
+    rank = [classes.index(name) for name in sorted_classes]
+    rows = zip(targets.tolist(), *sides_and_groups(marks, len(targets)), strict=True)
+    items = tuple(
+        Item(
+            id=str(start + row),
+            location=TextLocation(texts, row),
+            target=rank[target],
+            split=split,
+            group=group,
+        )
+        for row, (target, split, group) in enumerate(rows)
+    )
+    _note_empty(texts, path)
+    return group_duplicates(Dataset(items=items, classes=classes, source=str(path), kind="text"))
+
+
+def open_text_folder(folder: Path, options: DataOptions) -> Dataset:
+    """Items of ``folder/[split/]class/**/text.txt``. Raises UserError on other layouts."""
+    files = [(path.relative_to(folder).as_posix(), FileLocation(path)) for path in walk_files(folder, is_text_name)]
+    if not files:
+        raise UserError(
+            "there are no texts here",
+            where=str(folder),
+            fix="restune reads class folders of .txt files, such as DATA/good/1.txt and DATA/bad/2.txt",
+        )
+    return group_duplicates(replace(from_named_files(files, source=str(folder)), kind="text"), options.encoding)
+
+
+def is_text_name(name: str) -> bool:
+    """Whether a name ends like a text's."""
+    return PurePosixPath(name).suffix.lower() == ".txt"
+
+
+def group_duplicates(dataset: Dataset, encoding: str | None = None) -> Dataset:
+    """The same items, those with one text (but for white space and case) in one group, so that no split parts them.
+
+    Items that are in a group already take theirs along: the groups of equal texts become one. `encoding` is that of
+    text files, None to find each one's.
+    """
+    alike: dict[bytes, list[int]] = defaultdict(list)
+    for row, item in enumerate(dataset.items):
+        key = _key(item, encoding)
+        if key is not None:
+            alike[key].append(row)
+    repeated = {key: rows for key, rows in alike.items() if len(rows) > 1}
+    if not repeated:
+        return dataset
+    count = sum(map(len, repeated.values()))
+    note(f"{count} items have the text of another ({len(repeated)} texts): a split keeps them on one side")
+    merged = _Merged()
+    for key, rows in repeated.items():
+        name = f"text {key.hex()}"
+        for row in rows:
+            group = dataset.items[row].group
+            if group is not None:
+                merged.unite(name, group)
+    names: dict[int, str | None] = {row: f"text {key.hex()}" for key, rows in repeated.items() for row in rows}
+    grouped = []
+    for row, item in enumerate(dataset.items):
+        group = names.get(row, item.group)
+        grouped.append(item if group is None else replace(item, group=merged.name(group)))
+    return replace(dataset, items=tuple(grouped))
+
+
+class _Merged:
+    """Groups that have become one: each is known by the first name of all."""
+
+    def __init__(self) -> None:
+        self._above: dict[str, str] = {}
+
+    def name(self, group: str) -> str:
+        """The name of the group that a group belongs to."""
+        while group in self._above:
+            group = self._above[group]
+        return group
+
+    def unite(self, one: str, other: str) -> None:
+        """Make two groups one."""
+        first, second = sorted((self.name(one), self.name(other)))
+        if first != second:
+            self._above[second] = first
+
+
+def _key(item: Item, encoding: str | None) -> bytes | None:
+    """What equal texts share; None for a text that cannot be read, and for an empty one."""
+    try:
+        content = item.location.read()
+        text = content if isinstance(content, str) else decode_text(content, encoding)
+    except (OSError, ValueError, LookupError):
+        return None
+    words = " ".join(text.split()).casefold()
+    return hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()[:8] if words else None
+
+
+def _extend(texts: Texts, array: Any, room: _Room) -> None:
+    room.take(array)
+    texts.extend(array)
+    if len(array):
+        len(texts)  # settles where texts end, before threads read them
+
+
+def _note_empty(texts: Texts, path: Path) -> None:
+    empty = sum(not texts[row].strip() for row in range(len(texts)))
+    if empty:
+        note(f"{path.name}: {empty} texts are empty")
+
+
+def _separator(lines: Iterable[str]) -> str:
+    """A tab where every line has one, else a space."""
+    return "\t" if all("\t" in line for line in lines if line.strip()) else " "
+
+
+def _lines(path: Path, encoding: str) -> Iterator[str]:
+    """Lines without their ends; only a line feed ends one, since other marks may stand in a text."""
+    with path.open(encoding=encoding, newline="\n") as file:
+        number = 0
+        while line := file.readline(MAX_LINE):
+            number += 1
+            if len(line) == MAX_LINE:
+                raise UserError("this line is too long", where=f"{path}, line {number}")
+            yield line.removesuffix("\n").removesuffix("\r").removeprefix("\ufeff" if number == 1 else "")

@@ -1,0 +1,365 @@
+"""Series: sktime's .ts, the UCR archive's rows of numbers, tables of values, folders of .wav files."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restune.core.errors import UserError, shorten
+from restune.core.machine import memory_bytes
+from restune.data.dataset import Dataset, FileLocation, Item
+from restune.data.sources.folder import from_named_files, is_hidden
+from restune.data.sources.walk import walk_files
+
+MAX_LINE = 256 * 2**20
+"""Characters of the longest line that is read, and so of the longest series."""
+_MAX_CHANNELS = 65_536
+_MAX_VALUES = 10_000_000
+_MISSING = frozenset({"", "?", "nan", "na", "n/a", "null", "none"})
+_ARCHIVE = re.compile(r"(.+)_(train|test)(\.ts|\.tsv|\.csv|\.txt)", re.IGNORECASE)
+_SUFFIXES = (".ts", ".tsv", ".csv", ".txt")
+"""Of the files of one data set in several forms, the first is read."""
+
+_Row = tuple[str, str, NDArray[np.float32]]
+"""Where a series stands, its label, and its values ``[C, L]``."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesLocation:
+    """A series ``[channels, length]`` among those of its file, which lie one after another in one array."""
+
+    values: NDArray[np.float32]
+    start: int
+    channels: int
+    length: int
+
+    def read(self) -> NDArray[np.float32]:
+        flat = self.values[self.start : self.start + self.channels * self.length]
+        return flat.reshape(self.channels, self.length)
+
+    def signature(self) -> str:
+        return hashlib.sha256(np.ascontiguousarray(self.read()).tobytes()).hexdigest()[:16]
+
+
+class SeriesList:
+    """Series that are collected one by one into one array: ids, labels, and where each is."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._values = bytearray()
+        self._shapes: list[tuple[int, int]] = []
+        self._most = memory_bytes() // 2
+
+    def add(self, series: NDArray[np.float32]) -> None:
+        """Add one ``[C, L]``. Raises UserError where they no longer fit in memory."""
+        self._values += np.ascontiguousarray(series, np.float32).tobytes()
+        self._shapes.append((series.shape[0], series.shape[1]))
+        if len(self._values) > self._most:
+            raise UserError(
+                f"these series take more than {self._most / 2**30:.1f} GiB, half of this machine's memory",
+                where=self._source,
+                fix="use fewer, or shorter ones",
+            )
+
+    def locations(self) -> list[SeriesLocation]:
+        """Where each series is, in the order in which they came."""
+        values = np.frombuffer(self._values, np.float32)
+        values.flags.writeable = False
+        self._values = bytearray()
+        made, start = [], 0
+        for channels, length in self._shapes:
+            made.append(SeriesLocation(values, start, channels, length))
+            start += channels * length
+        return made
+
+
+def open_series(path: Path) -> Dataset:
+    """Items are the series of a ``.ts`` file, or the rows of numbers of a file of the UCR archive (label first).
+
+    Raises UserError with the line's number.
+    """
+    return _dataset([(None, path)], source=str(path))
+
+
+def open_archive(folder: Path) -> Dataset:
+    """Items of ``NAME_TRAIN`` and ``NAME_TEST`` in a folder, each with its split. Raises UserError."""
+    sides = archive_files(folder)
+    only = len(sides) == 1
+    return _dataset([(None if only else side, path) for side, path in sides.items()], source=str(folder))
+
+
+def archive_files(folder: Path) -> dict[str, Path]:
+    """``train`` and ``test`` of a folder as the UCR archive has them; empty where it is none.
+
+    Raises UserError where there are several data sets.
+    """
+    found: dict[tuple[str, str], dict[str, Path]] = {}
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"cannot read this folder: {error.strerror}", where=str(folder)) from error
+    for entry in entries:
+        match = _ARCHIVE.fullmatch(entry.name)
+        if match and not is_hidden(entry.name) and entry.is_file():
+            name, side, suffix = match[1], match[2].lower(), match[3].lower()
+            if looks_like_series(entry):
+                found.setdefault((name, suffix), {})[side] = entry
+    names = sorted({name for name, _ in found})
+    if len(names) > 1:
+        raise UserError(
+            f"there are several data sets here: {shorten(names)}",
+            where=str(folder),
+            fix="give each a folder of its own, or name one file",
+        )
+    forms = sorted(found.items(), key=lambda form: (-len(form[1]), _SUFFIXES.index(form[0][1])))
+    return {side: forms[0][1][side] for side in ("train", "test") if side in forms[0][1]} if forms else {}
+
+
+def looks_like_series(path: Path) -> bool:
+    """Whether a file is a ``.ts``, or its first lines are nothing but more than three numbers each."""
+    if path.suffix.lower() == ".ts":
+        return True
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
+            head = file.read(2**20)
+    except OSError:
+        return False
+    lines = [line for line in head.split("\n") if line.strip()]
+    if len(lines) > 1 and len(head) == 2**20:
+        lines.pop()
+    rows = [_fields(line, _separator(line)) for line in lines[:5]]
+    return bool(rows) and all(len(row) > 3 and _is_number(row[0]) and all(map(_is_value, row)) for row in rows)
+
+
+def open_sounds(folder: Path) -> Dataset:
+    """Items of ``folder/[split/]class/**/sound.wav``. Raises UserError on other layouts."""
+    files = [(path.relative_to(folder).as_posix(), FileLocation(path)) for path in walk_files(folder, is_sound_name)]
+    if not files:
+        raise UserError(
+            "there are no series here",
+            where=str(folder),
+            fix="restune reads class folders of .wav files, NAME_TRAIN and NAME_TEST files as .ts or .tsv, and tables",
+        )
+    return replace(from_named_files(files, source=str(folder)), kind="signal")
+
+
+def is_sound_name(name: str) -> bool:
+    """Whether a name ends like a recording's."""
+    return PurePosixPath(name).suffix.lower() in (".wav", ".wave")
+
+
+def from_series(series: Sequence[NDArray[Any]] | NDArray[Any], labels: Sequence[str], source: str) -> Dataset:
+    """A data set of arrays ``[C, L]`` or ``[L]`` and one label an item; what is missing at the end is padding."""
+    collected = SeriesList(source)
+    for one in series:
+        with np.errstate(over="ignore"):
+            collected.add(without_padding(np.atleast_2d(np.asarray(one)).astype(np.float32)))
+    digits = len(str(max(len(labels) - 1, 0)))
+    ids = [f"{row:0{digits}d}" for row in range(len(labels))]
+    return make_dataset(ids, labels, collected.locations(), source)
+
+
+def make_dataset(
+    ids: Sequence[str],
+    labels: Sequence[str],
+    locations: Sequence[SeriesLocation],
+    source: str,
+    splits: Sequence[str | None] | None = None,
+) -> Dataset:
+    """Series with their labels, the classes in the order of `class_order`."""
+    classes = class_order(labels)
+    rank = {name: position for position, name in enumerate(classes)}
+    sides = splits or [None] * len(ids)
+    rows = zip(ids, locations, labels, sides, strict=True)
+    items = tuple(Item(id=name, location=place, target=rank[label], split=side) for name, place, label, side in rows)
+    return Dataset(items=items, classes=classes, source=source, kind="signal")
+
+
+def class_order(labels: Sequence[str]) -> tuple[str, ...]:
+    """The different labels: as numbers where all are whole numbers, else as text."""
+    names = set(labels)
+    if all(re.fullmatch(r"[+-]?\d{1,15}", name) for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))
+
+
+def without_padding(series: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A series ``[C, L]`` without what is missing at the end of all its channels; a value at least is left."""
+    there = np.flatnonzero(~np.isnan(series).all(axis=0))
+    return series[:, : int(there[-1]) + 1 if len(there) else 1]
+
+
+def _dataset(files: Sequence[tuple[str | None, Path]], source: str) -> Dataset:
+    """The series of one file, or of two that are a side each."""
+    ids: list[str] = []
+    labels: list[str] = []
+    sides: list[str | None] = []
+    collected = SeriesList(source)
+    channels: int | None = None
+    for side, path in files:
+        read = _read_ts if path.suffix.lower() == ".ts" else _read_numbers
+        rows = 0
+        try:
+            for where, label, series in read(path):
+                if channels is not None and len(series) != channels:
+                    raise UserError(f"{len(series)} channels after series of {channels}", where=where)
+                channels = len(series)
+                collected.add(series)
+                labels.append(label)
+                rows += 1
+        except OSError as error:
+            raise UserError(f"this file cannot be read: {error.strerror or error}", where=str(path)) from error
+        prefix, digits = f"{side}/" if side else "", len(str(rows))
+        ids.extend(f"{prefix}{row:0{digits}d}" for row in range(1, rows + 1))
+        sides.extend([side] * rows)
+    return make_dataset(ids, labels, collected.locations(), source, sides)
+
+
+def _read_numbers(path: Path) -> Iterator[_Row]:
+    """Rows of numbers: the label, then the values; shorter series end in NaN, or earlier."""
+    separator: str | None = None
+    is_first = True
+    for number, line in _lines(path):
+        where = f"{path}, line {number}"
+        if is_first:
+            separator, is_first = _separator(line), False
+        fields = _fields(line, separator)
+        if len(fields) < 2:
+            raise UserError("this line has no values", where=where, fix="each line is a label, then its values")
+        yield where, _whole_label(fields[0], where), without_padding(_numbers(fields[1:], where)[None])
+
+
+def _read_ts(path: Path) -> Iterator[_Row]:
+    """The format of sktime and aeon: a header of ``@`` lines, then channels separated by ``:``, the label last."""
+    classes: frozenset[str] | None = None
+    in_data = False
+    for number, line in _lines(path):
+        where = f"{path}, line {number}"
+        if line.startswith(("#", "%")):
+            continue
+        if not in_data:
+            key, _, value = line.partition(" ")
+            if not key.startswith("@"):
+                raise UserError(
+                    "this is no .ts file of series: there is no @data before its values",
+                    where=where,
+                    fix="the format is described at https://www.aeon-toolkit.org (the ts file format)",
+                )
+            in_data = key.lower() == "@data"
+            if in_data and classes is None:
+                raise _no_labels(path)
+            if key.lower() == "@timestamps" and value.strip().lower() == "true":
+                raise UserError("series with time stamps are not read", where=where, fix="write values alone")
+            if key.lower() == "@classlabel":
+                has, *names = value.split()[:100_001] or ["false"]
+                if has.lower() != "true":
+                    raise _no_labels(path)
+                classes = frozenset(names)
+            continue
+        yield where, *_series_and_label(line, classes or frozenset(), where)
+    if not in_data:
+        raise UserError("this is no .ts file of series: there is no @data in it", where=str(path))
+
+
+def _series_and_label(line: str, classes: frozenset[str], where: str) -> tuple[str, NDArray[np.float32]]:
+    *channels, label = line.split(":", _MAX_CHANNELS)
+    label = label.strip()
+    if not channels or not label:
+        raise UserError("this line has no label", where=where, fix="the label follows the last ':'")
+    if classes and label not in classes:
+        raise UserError(f"{label[:60]!r} is not among the classes of @classLabel", where=where)
+    rows = [_numbers(channel.split(","), where) for channel in channels]
+    lengths = {len(row) for row in rows}
+    if len(lengths) > 1:
+        raise UserError(
+            f"the channels of this series have different lengths ({shorten(sorted(lengths))})",
+            where=where,
+            fix="fill the shorter ones with '?'",
+        )
+    return label, np.stack(rows)
+
+
+def _no_labels(path: Path) -> UserError:
+    return UserError(
+        "these series have no class labels",
+        where=str(path),
+        fix="the header needs a line such as '@classLabel true walking running', and each series its label",
+    )
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines that are not empty, with their numbers."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
+        number = 0
+        while line := file.readline(MAX_LINE):
+            number += 1
+            if len(line) == MAX_LINE:
+                raise UserError("this line is too long", where=f"{path}, line {number}")
+            if line.strip():
+                yield number, line.strip()
+
+
+def _separator(line: str) -> str | None:
+    """What stands between numbers: a tab, a comma, a semicolon, or any white space."""
+    return next((mark for mark in "\t,;" if mark in line), None)
+
+
+def _fields(line: str, separator: str | None) -> list[str]:
+    return line.strip().split(separator, _MAX_VALUES)
+
+
+def _numbers(fields: Sequence[str], where: str) -> NDArray[np.float32]:
+    """float32 ``[L]``, NaN for what is missing. Raises UserError for what is no number."""
+    if len(fields) > _MAX_VALUES:
+        raise UserError(f"a series of more than {_MAX_VALUES:,} values is too long", where=where)
+    try:
+        values = [float(field) for field in fields]
+    except ValueError:
+        values = [_value(field, where) for field in fields]
+    with np.errstate(over="ignore"):
+        return np.array(values, np.float64).astype(np.float32)
+
+
+def _value(field: str, where: str) -> float:
+    text = field.strip()
+    if text.lower() in _MISSING:
+        return math.nan
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"{text[:60]!r} is no number", where=where, fix="write '?' for a missing value") from None
+
+
+def _is_value(field: str) -> bool:
+    return field.strip().lower() in _MISSING or _is_number(field)
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
+
+
+def _whole_label(field: str, where: str) -> str:
+    """A label as a class name: 1 where a program wrote 1.0."""
+    text = field.strip()
+    if not _is_number(text):
+        if not text:
+            raise UserError("this line has no label", where=where)
+        return text
+    number = float(text)
+    if not number.is_integer():
+        raise UserError(
+            f"the label {text[:60]!r} is no class", where=where, fix="the first number of a line is its class"
+        )
+    return str(int(number))

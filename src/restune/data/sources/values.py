@@ -1,0 +1,138 @@
+"""A table whose rows are series: a column a position, and a column with the label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restune.core.console import note
+from restune.core.errors import UserError, shorten
+from restune.data.dataset import SPLITS, DataOptions, Dataset, Item
+from restune.data.sources import table
+from restune.data.sources.readers import as_text, first_rows, open_reader, table_errors
+from restune.data.sources.series import SeriesList, class_order, without_padding
+
+_NUMBERS = frozenset({"id", "index", "idx", "row", "unnamed: 0", ""})
+"""Columns that count rows and are no values."""
+_MISSING = ("", "?", "nan", "na", "n/a", "null", "none")
+
+
+def open_value_table(path: Path, options: DataOptions) -> Dataset:
+    """Items are rows; their values, the columns of numbers in order, are one channel.
+
+    What is missing at a row's end is padding. Columns that hold something else, or that count rows, are left out and
+    named. Raises UserError with the row's number for what is no number.
+    """
+    with table_errors(path):
+        table.reject_empty(path)
+        encoding = options.encoding or "utf-8"
+        reader = open_reader(path, options, encoding=encoding, long_rows=True)
+        names = table.column_names(reader, path)
+        chosen = table.mark_columns(names, path, options)
+        head = first_rows(path, "utf-8-sig" if encoding == "utf-8" else encoding)
+        values = value_columns(names, head[1 if table.has_names(path, options) else 0 :], chosen.values())
+        if not values:
+            raise UserError("this table has no columns of numbers", where=str(path), fix="name its kind with --kind")
+        left_out = [name for name in names if name not in values and name not in chosen.values()]
+        table.say_columns(path, chosen)
+        note(f"{path.name}: series of the {len(values)} columns {values[0]!r} to {values[-1]!r}")
+        if left_out:
+            note(f"{path.name}: left out {shorten(map(repr, left_out))}")
+        return _collect(reader, path, options, chosen, {name: names.index(name) for name in values}, names)
+
+
+def value_columns(names: Sequence[str], rows: Sequence[Sequence[str]], taken: Any) -> list[str]:
+    """The columns that hold numbers in a table's first rows, but for those that are taken, and that count rows."""
+    used = set(taken)
+    found = []
+    for position, name in enumerate(names):
+        if name in used or name.lower() in _NUMBERS:
+            continue
+        column = [row[position].strip() for row in rows if position < len(row)]
+        if any(value.lower() not in _MISSING for value in column) and all(map(_is_value, column)):
+            found.append(name)
+    return found
+
+
+def _collect(
+    reader: Any,
+    path: Path,
+    options: DataOptions,
+    chosen: dict[str, str],
+    values: dict[str, int],
+    names: Sequence[str],
+) -> Dataset:
+    start = table.first_row(path, options)
+    marks = table.Marks(path, chosen, start)
+    columns = {role: names.index(name) for role, name in chosen.items()}
+    collected = SeriesList(str(path))
+    for batch in reader.batches(sorted({*columns.values(), *values.values()})):
+        rows = np.empty((len(next(iter(batch.values()))), len(values)), np.float32)
+        for place, (name, position) in enumerate(values.items()):
+            rows[:, place] = _as_numbers(batch[position], f"{path}, row ", marks.row, name)
+        marks.extend({role: batch[position] for role, position in columns.items()})
+        for row in rows:
+            collected.add(without_padding(row[None]))
+    sorted_classes, targets = marks.targets()
+    classes = class_order(sorted_classes)
+    rank = [classes.index(name) for name in sorted_classes]
+    return Dataset(
+        items=tuple(
+            Item(
+                id=str(start + row),
+                location=location,
+                target=rank[target],
+                split=split,
+                group=group,
+            )
+            for row, (location, target, split, group) in enumerate(
+                zip(collected.locations(), targets.tolist(), *sides_and_groups(marks, len(targets)), strict=True)
+            )
+        ),
+        classes=classes,
+        source=str(path),
+        kind="signal",
+    )
+
+
+def sides_and_groups(marks: table.Marks, count: int) -> tuple[list[str | None], list[str | None]]:
+    """Each row's split and group, None where there is none."""
+    splits, groups = marks.splits(), marks.groups()
+    sides = [None if place < 0 else SPLITS[place] for place in splits.tolist()] if splits is not None else None
+    named = [groups[row] for row in range(count)] if groups is not None else None
+    return sides or [None] * count, named or [None] * count  # type: ignore[return-value]
+
+
+def _as_numbers(column: Any, where: str, row: int, name: str) -> NDArray[np.float32]:
+    """float32 of an Arrow array, NaN for what is missing. Raises UserError with the row."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+        texts = pc.utf8_trim_whitespace(as_text(column))
+        missing = pc.is_in(pc.utf8_lower(texts), value_set=pa.array(_MISSING))
+        texts = pc.if_else(missing, pa.scalar(None, pa.string()), texts)
+        try:
+            column = texts.cast(pa.float64())
+        except pa.ArrowInvalid:
+            for place, text in enumerate(texts.to_pylist()):
+                if text is not None and not _is_value(text):
+                    raise UserError(
+                        f"{text[:60]!r} is no number", where=f"{where}{row + place}, column {name!r}"
+                    ) from None
+            column = pa.array([None if text is None else float(text) for text in texts.to_pylist()], pa.float64())
+    with np.errstate(over="ignore"):
+        numbers: NDArray[np.float32] = column.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float32)
+    return numbers
+
+
+def _is_value(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text.lower() in _MISSING
+    return True

@@ -1,0 +1,63 @@
+"""Files under a folder, in order, whatever links do there."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from restune.core.errors import UserError
+from restune.data.sources.folder import is_hidden
+
+_MOST_VISITS = 256
+"""How often links may lead into one and the same folder."""
+_Identity = tuple[int, int]
+"""A folder's device and inode."""
+
+
+def walk_files(folder: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
+    """Files under a folder whose name is wanted, sorted, hidden names left out. Links are followed, but not back up.
+
+    Raises UserError for a folder that cannot be read, and for links that lead to one folder over and over.
+    """
+    visits: Counter[_Identity] = Counter()
+    here, entries = _look_into(folder)
+    open_folders: list[tuple[_Identity, Iterator[os.DirEntry[str]]]] = [(here, entries)]  # from the outermost in
+    while open_folders:
+        entry = next(open_folders[-1][1], None)
+        if entry is None:
+            open_folders.pop()
+        elif is_hidden(entry.name):
+            continue
+        elif _is_folder(entry):
+            here, entries = _look_into(Path(entry.path))
+            if any(here == above for above, _ in open_folders):  # a link back up would go round for ever
+                continue
+            visits[here] += 1
+            if visits[here] > _MOST_VISITS:
+                raise UserError(
+                    f"links lead to this folder more than {_MOST_VISITS} times",
+                    where=entry.path,
+                    fix="remove links between folders that lead to each other",
+                )
+            open_folders.append((here, entries))
+        elif wanted(entry.name):
+            yield Path(entry.path)
+
+
+def _look_into(folder: Path) -> tuple[_Identity, Iterator[os.DirEntry[str]]]:
+    try:
+        status = folder.stat()
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"cannot read this folder: {error.strerror}", where=str(folder)) from error
+    return (status.st_dev, status.st_ino), iter(entries)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False

@@ -1,0 +1,71 @@
+"""From a text to tokens: its bytes, or its words."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+BYTE_VOCABULARY = 257
+"""Tokens of a text as bytes: 0 is padding, and each byte is 1 more than its value."""
+
+_IDEOGRAPHS = "\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
+_INVISIBLE = "\x00-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef"
+
+
+def byte_tokens(text: str) -> NDArray[np.int32]:
+    """int32 ``[L]``: the UTF-8 bytes of a text, each 1 more than its value, since 0 is padding.
+
+    Raises UnicodeEncodeError for half a character (a lone surrogate).
+    """
+    return np.frombuffer(text.encode(), np.uint8).astype(np.int32) + 1
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, in lower case.
+
+    A word is a run of letters, digits and apostrophes inside them; each Chinese character is a word of its own, and so
+    is every other visible mark.
+    """
+    return list(each_word(text))
+
+
+def each_word(text: str) -> Iterator[str]:
+    """The same in turn, for those who need only the first."""
+    lowered = unicodedata.normalize("NFC", text.lower()).replace("\u2019", "'")
+    return (found.group() for found in _pattern().finditer(lowered))
+
+
+def build_vocabulary(texts: Iterable[str], *, min_count: int = 1, most: int = 50_000) -> tuple[str, ...]:
+    """The words of some texts, which must be those of the training split alone: the most frequent first, then by text.
+
+    Args:
+        texts: what to count in.
+        min_count: fewest times a word must stand there.
+        most: how many words are kept.
+    """
+    counts = Counter(word for text in texts for word in each_word(text))
+    kept = [(-count, word) for word, count in counts.items() if count >= min_count and _is_whole(word)]
+    return tuple(word for _, word in sorted(kept)[:most])
+
+
+def _is_whole(word: str) -> bool:
+    """Whether a word can be stored; half a character cannot."""
+    return not any("\ud800" <= mark <= "\udfff" for mark in word)
+
+
+@lru_cache(maxsize=1)
+def _pattern() -> re.Pattern[str]:
+    """A word, or a mark. Vowel signs and accents that stand alone belong to their word, and `re` does not know them."""
+    accents = "".join(
+        chr(code)
+        for code in range(0x300, 0x1F000)
+        if unicodedata.category(chr(code)).startswith("M") and not 0xFE00 <= code <= 0xFE0F
+    )
+    letter = rf"[^\W_{_IDEOGRAPHS}]"
+    return re.compile(rf"{letter}(?:{letter}|[{accents}]|'(?={letter}))*|[^\s{_INVISIBLE}]")

@@ -1,0 +1,90 @@
+"""From a .wav file to a mono series at a set rate, in bounded memory."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.io import wavfile
+
+from restune.data.dataset import MAX_BYTES
+from restune.data.decode import DecodeError
+
+MAX_VALUES = 10_000_000
+"""The most values of one series."""
+MAX_RATE = 384_000
+"""The highest rate of a recording, in samples a second: a filter between two rates is as long as they are high."""
+
+_UNKNOWN_SIZE = 2**32 - 1
+"""What programs write as the size of data that they pass on before they know its end."""
+
+# Warnings about extra or cut chunks; what is cut is an error here. At import: filters are not each thread's own.
+warnings.filterwarnings("ignore", category=wavfile.WavFileWarning)
+
+
+def decode_wav(content: bytes, rate: int | None) -> NDArray[np.float32]:
+    """float32 ``[L]`` in -1..1: the mean of the channels, resampled to `rate`, or as recorded where it is None.
+
+    Raises DecodeError for what is no .wav file, a cut one, and one that is too long.
+    """
+    if not content:
+        raise DecodeError("the file is empty (0 bytes)")
+    if len(content) > MAX_BYTES:
+        raise DecodeError(f"the file has {len(content) / 2**20:.0f} MiB, the limit is {MAX_BYTES // 2**20}")
+    if content[:4] not in (b"RIFF", b"RIFX", b"RF64") or content[8:12] != b"WAVE":
+        raise DecodeError("not a .wav file")
+    _reject_cut(content)
+    try:
+        recorded, samples = wavfile.read(io.BytesIO(content))
+    except Exception as error:  # the reader lets whatever a broken file provokes escape
+        reason = next(iter(str(error).splitlines()), "")[:200]
+        raise DecodeError(f"this .wav file cannot be read: {reason or type(error).__name__}") from error
+    if not 1 <= recorded <= MAX_RATE:
+        raise DecodeError(f"{recorded} samples a second is no rate of a recording")
+    if not samples.size:
+        raise DecodeError("the recording is empty")
+    if len(samples) > MAX_VALUES or (rate and len(samples) / recorded * rate > MAX_VALUES):
+        raise DecodeError(f"the recording is longer than {MAX_VALUES:,} samples")
+    return _resampled(_mono(samples), recorded, rate)
+
+
+def _mono(samples: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Full scale is 1; bytes are unsigned around 128, and 24 bits come in the upper part of 32."""
+    kind, size = samples.dtype.kind, samples.dtype.itemsize
+    if kind not in "iuf" or (kind == "u" and size > 1):
+        raise DecodeError(f"samples of type {samples.dtype} mean nothing here")
+    with np.errstate(all="ignore"):
+        mixed = samples.mean(axis=1, dtype=np.float64) if samples.ndim == 2 else samples.astype(np.float64)
+        if kind == "u":
+            mixed = (mixed - 128) / 128
+        elif kind == "i":
+            mixed = mixed / 2.0 ** (8 * size - 1)
+        mono: NDArray[np.float32] = mixed.astype(np.float32)
+    return mono
+
+
+def _resampled(samples: NDArray[np.float32], recorded: int, rate: int | None) -> NDArray[np.float32]:
+    if rate is None or rate == recorded:
+        return samples
+    from scipy.signal import resample_poly
+
+    common = math.gcd(rate, recorded)
+    resampled: NDArray[np.float32] = resample_poly(samples, rate // common, recorded // common).astype(np.float32)
+    return resampled
+
+
+def _reject_cut(content: bytes) -> None:
+    """Raise DecodeError where fewer bytes of samples are there than the file says."""
+    order = "big" if content[:4] == b"RIFX" else "little"
+    place = 12
+    while place + 8 <= len(content):
+        size = int.from_bytes(content[place + 4 : place + 8], "big" if order == "big" else "little")
+        if content[place : place + 4] == b"data":
+            if size != _UNKNOWN_SIZE and place + 8 + size > len(content):
+                raise DecodeError("the file ends inside the recording")
+            return
+        place += 8 + size + size % 2
+    raise DecodeError("there is no recording in this .wav file")

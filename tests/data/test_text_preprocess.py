@@ -1,0 +1,153 @@
+"""Tokens of texts in any language, against hand computation."""
+
+from __future__ import annotations
+
+import pickle
+import re
+
+import pytest
+import torch
+
+import restune
+from restune.data.decode import DecodeError
+from restune.data.preprocess import preprocess_from_dict
+from restune.data.preprocess.text import TextPreprocess
+from restune.data.tokens import build_vocabulary, byte_tokens, words
+
+CHINESE = "我爱PyTorch 2.5，你呢？"
+BYTES = TextPreprocess()
+
+
+def of(*vocabulary, **settings):
+    return TextPreprocess(tokens="words", vocabulary=vocabulary, **settings)
+
+
+def test_bytes():
+    for text in ("abc", CHINESE, "😀👩‍💻", "a\tb\0\x07", "é" * 5):
+        assert byte_tokens(text).tolist() == [byte + 1 for byte in text.encode()]
+        assert bytes(token - 1 for token in BYTES.apply(text).tolist()) == text.encode()
+    assert BYTES.apply("abc").dtype == torch.int32
+    assert BYTES.apply("").tolist() == [33]  # one space
+    assert BYTES.vocabulary_size == 257
+    assert TextPreprocess(length=4).apply("我爱").tolist() == [byte + 1 for byte in "我爱".encode()[:4]]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Don't STOP, it's 3.5km!", ["don't", "stop", ",", "it's", "3", ".", "5km", "!"]),
+        ("the ' quoted ' dogs' ‘word’", ["the", "'", "quoted", "'", "dogs", "'", "‘", "word", "'"]),
+        ("it’s snake_case", ["it's", "snake", "_", "case"]),
+        (CHINESE, ["我", "爱", "pytorch", "2", ".", "5", "，", "你", "呢", "？"]),
+        ("𠮷野家でカレー", ["𠮷", "野", "家", "でカレー"]),
+        ("한국어 텍스트", ["한국어", "텍스트"]),
+        ("हिन्दी में", ["हिन्दी", "में"]),
+        ("Straße, ÉTÉ e\u0301te\u0301", ["straße", ",", "été", "été"]),
+        ("😀❤️ ok\x00\x07\u200b!", ["😀", "❤", "ok", "!"]),
+        (" \t\n\u3000", []),
+        ("", []),
+    ],
+)
+def test_words(text, expected):
+    assert words(text) == expected
+
+
+def test_words_of_plain_english_against_an_expression():
+    text = "The quick brown fox; it jumps over 13 lazy dogs (twice)."
+    assert words(text) == re.findall(r"[a-z0-9]+|[^\sa-z0-9]", text.lower())
+
+
+def test_the_vocabulary_is_sorted_by_count_then_text():
+    texts = ["b a a c", "a b d", "e \ud800"]
+    assert build_vocabulary(texts) == ("a", "b", "c", "d", "e")
+    assert build_vocabulary(texts, min_count=2) == ("a", "b")
+    assert build_vocabulary(texts, most=3) == ("a", "b", "c")
+    assert build_vocabulary([]) == ()
+
+
+def test_words_are_numbered():
+    preprocess = of("我", "爱", "pytorch", length=5)
+    assert preprocess.vocabulary_size == 5
+    assert preprocess.apply(CHINESE).tolist() == [2, 3, 4, 1, 1]
+    assert preprocess.apply("").tolist() == preprocess.apply("\n").tolist() == [1]
+    assert preprocess.apply("pyTorch").dtype == torch.int32
+    assert preprocess.view(preprocess.whole("我 我 我 我 我 我 我")).tolist() == [2] * 5
+    assert of().apply("nothing is known").tolist() == [1, 1, 1]
+
+
+def test_padding_is_masked():
+    batch = BYTES.stack([BYTES.apply("ab"), BYTES.apply("c")])
+    x, mask = BYTES.inputs(batch)
+    assert x.dtype == torch.int64
+    assert x.tolist() == [[98, 99], [100, 0]]
+    assert mask.tolist() == [[True, True], [True, False]]
+    assert BYTES.inputs(batch[:1])[1] is None
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gb18030"])
+def test_files_in_several_encodings(encoding):
+    text = "今天天气很好，我们去公园散步吧。"
+    assert torch.equal(BYTES.apply(text.encode(encoding)), BYTES.apply(text))
+    if encoding != "utf-8-sig":
+        assert torch.equal(TextPreprocess(encoding=encoding).apply(text.encode(encoding)), BYTES.apply(text))
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "content", "message"),
+    [
+        (BYTES, "half \ud83d a character", "lone surrogate"),
+        (TextPreprocess(encoding="utf-8"), b"one\ntwo \xff", "0xff in line 2 is no utf-8"),
+        (TextPreprocess(encoding="gb18030"), b"\xff", "no gb18030"),
+        (BYTES, bytes(range(256)), "zero bytes"),
+        (BYTES, "x".encode("utf-16-le"), "zero bytes"),
+    ],
+)
+def test_broken_texts(preprocess, content, message):
+    with pytest.raises(DecodeError, match=message):
+        preprocess.apply(content)
+
+
+def test_half_a_character_is_an_unknown_word():
+    assert of("a").apply("a \ud83d").tolist() == [2, 1]
+
+
+def test_long_texts_are_quick():
+    long = "word " * 5_000_000
+    assert of("word", length=10).apply(long).tolist() == [2] * 10
+    assert len(TextPreprocess(length=10).apply(long)) == 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tokens": "word"}, "Did you mean 'words'"),
+        ({"length": 0}, "1 to 1,000,000"),
+        ({"length": True}, "1 to 1,000,000"),
+        ({"vocabulary": ("a",)}, "no vocabulary"),
+        ({"tokens": "words", "vocabulary": ("a", "a")}, "twice"),
+        ({"tokens": "words", "vocabulary": ("a", 1)}, "list of words"),
+        ({"tokens": "words", "vocabulary": "abc"}, "list of words"),
+        ({"encoding": "rot13"}, "no encoding 'rot13'"),
+        ({"encoding": "a\0b"}, "no encoding"),
+    ],
+)
+def test_settings_that_cannot_be(changes, message):
+    with pytest.raises(restune.UserError, match=message):
+        TextPreprocess(**changes)
+
+
+def test_settings_are_changed_stored_and_shown():
+    preprocess = of("我", "b", length=7, encoding="gb18030")
+    preprocess.apply("b")
+    assert preprocess_from_dict(preprocess.to_dict()) == preprocess
+    assert pickle.loads(pickle.dumps(preprocess)) == preprocess
+    assert str(preprocess) == "at most 7 words out of 2, files in gb18030"
+    assert str(BYTES) == "at most 1024 bytes"
+    assert preprocess.override(length=9, encoding=None).length == 9
+    assert preprocess.with_channels(1) is preprocess
+    assert preprocess.channels == 1
+    with pytest.raises(restune.UserError, match="--image-size has no meaning for text"):
+        preprocess.override(image_size=32)
+    with pytest.raises(restune.UserError, match="one channel"):
+        preprocess.with_channels(3)
+    assert "('a0', 'a1', 'a2')... (9)" in repr(of(*(f"a{n}" for n in range(9))))

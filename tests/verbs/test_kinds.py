@@ -59,7 +59,7 @@ def write(kind, folder):
         (folder / "data.ts").write_text("\n".join(lines) + "\n")
         return folder / "data.ts"
     if kind in ("text", "words"):
-        good, bad = "fine lovely 很好 great".split(), "poor awful 糟糕 dull".split()
+        good, bad = ["fine", "lovely", "很好", "great"], ["poor", "awful", "糟糕", "dull"]
         rows = []
         for number in range(2 * COUNT):
             words = good if number % 2 else bad
@@ -104,7 +104,7 @@ def trained(request, tmp_path_factory):
 
 
 def test_a_run_learns_and_leaves_everything(trained):
-    kind, data, run = trained
+    kind, _, run = trained
     assert run.result["test"]["n"] == 8
     assert run.result["val"]["accuracy"] > 0.6
     info = read_info(run.out / "model.safetensors")
@@ -127,7 +127,7 @@ def test_the_model_alone_predicts_as_it_was_scored(trained, tmp_path):
     assert np.allclose(whole.probabilities, again.probabilities, atol=1e-4)
     predictions = restune.predict(run.out, data, batch_size=5)
     assert len(predictions) == 2 * COUNT
-    labels = {name: row for name, row in zip(whole.ids, whole.predicted, strict=True)}
+    labels = dict(zip(whole.ids, whole.predicted, strict=True))
     for prediction in predictions:
         name = prediction.input.removeprefix(str(data))[1:]  # after a slash, or of a row after a space
         assert prediction.label == whole.classes[labels[name]]
@@ -138,7 +138,11 @@ def test_recipe_yaml_repeats_the_run_and_workers_change_nothing(trained, tmp_pat
     reading = options(kind).get("data_options")
     for workers in (0, 3):
         again = restune.train(
-            data, out=tmp_path / f"again{workers}", recipe=run.out / "recipe.yaml", workers=workers, data_options=reading
+            data,
+            out=tmp_path / f"again{workers}",
+            recipe=run.out / "recipe.yaml",
+            workers=workers,
+            data_options=reading,
         )
         assert equal(tensors(run), tensors(again))
         assert (run.out / "metrics.jsonl").read_bytes() == (again.out / "metrics.jsonl").read_bytes()

@@ -29,7 +29,7 @@ def predict(
     csv_file: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
     **options: Any,
 ) -> None:
-    """Label images, videos, series or texts: one line an input; what cannot be read is reported in its place and stops nothing.
+    """Label images, videos, series or texts: one line an input. What cannot be read is reported in its place.
 
     Example: restune predict model.safetensors photo.jpg holiday/ --csv
     """
@@ -39,9 +39,7 @@ def predict(
         from restune.verbs.predict import predict as run
 
         reading = opt.data_options(options)
-        predictions = run(
-            model, _listed(inputs), topk=topk, data_options=reading, **opt.inference_options(options)
-        )
+        predictions = run(model, _listed(inputs), topk=topk, data_options=reading, **opt.inference_options(options))
         if options["as_json"]:
             print_json({"predictions": [prediction.to_dict() for prediction in predictions]})
         elif csv_file:

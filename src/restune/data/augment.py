@@ -98,7 +98,10 @@ def random_crops(images: Sequence[Tensor], augment: Augment, size: int, interpol
     """uint8 ``[N, ..., size, size]`` from images or clips of any sizes: one random resized crop of each."""
     draws = place.draw("crop", CROP_DRAWS)
     return torch.stack(
-        [_random_resized_crop(image, augment, size, interpolation, row) for image, row in zip(images, draws, strict=True)]
+        [
+            _random_resized_crop(image, augment, size, interpolation, row)
+            for image, row in zip(images, draws, strict=True)
+        ]
     )
 
 

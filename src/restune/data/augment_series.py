@@ -35,7 +35,7 @@ def change_values(batch: Tensor, augment: Augment, place: Place) -> Tensor:
     """Normalised series ``[N, C, L]``: each channel scaled by a random factor, and noise added; NaN stays NaN."""
     if not augment.scaling and not augment.jitter:
         return batch
-    count, channels, length = batch.shape
+    channels, length = batch.shape[1:]
     for row, position in enumerate(place.positions):
         random = generator(place.seed, place.stream + "noise", place.epoch, position)
         if augment.scaling:

@@ -25,8 +25,8 @@ class Location(Protocol):
     """Where an item's content is. Small, picklable and readable from any thread or process."""
 
     def read(self) -> Any:
-        """What the kind of data says: an image's or a sound's encoded file, an array (of an image ``[H, W]`` or ``[H, W,
-        C]``, of a series ``[L]`` or ``[C, L]``), a text, or a video's path. Raises OSError or ValueError."""
+        """What the kind of data says: an image's or a sound's encoded file, an array (of an image ``[H, W]`` or
+        ``[H, W, C]``, of a series ``[L]`` or ``[C, L]``), a text, or a video's path. Raises OSError or ValueError."""
         ...
 
     def signature(self) -> str:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from restune.data.dataset import FileLocation
 from restune.data.decode import DecodeError, decode_image
-from restune.data.sources.folder import is_hidden, is_image_name
+from restune.data.sources.folder import is_image_name
+from restune.data.sources.walk import is_hidden
 
 NOMINAL_RATE = 25
 """Frames a second of a folder of images, and of a stream that does not say its own."""

@@ -24,27 +24,28 @@ def interpolation_mode(name: str) -> InterpolationMode:
 def resize_and_crop(pixels: Tensor, resize: int | None, crop: int, interpolation: str) -> Tensor:
     """uint8 ``[C, H, W] -> [C, crop, crop]``: shorter side to `resize`, then the centre; see `ImagePreprocess`."""
     if resize is None:
-        return _resize(pixels, crop, crop, interpolation)
-    pixels = _centre_of_strip(pixels, max(2, min(_MAX_ASPECT, _MOST_RESIZED // resize**2)))
+        return resize_to(pixels, crop, crop, interpolation)
+    pixels = centre_of_strip(pixels, max(2, min(_MAX_ASPECT, _MOST_RESIZED // resize**2)))
     height, width = pixels.shape[1:]
     short = min(height, width)
     target_height = resize if height == short else int(resize * height / short)
     target_width = resize if width == short else int(resize * width / short)
-    resized = _resize(pixels, target_height, target_width, interpolation)
+    resized = resize_to(pixels, target_height, target_width, interpolation)
     # torchvision's rounding; Python rounds halves to even, and so does it.
     top = round((target_height - crop) / 2.0)
     left = round((target_width - crop) / 2.0)
     return resized[:, top : top + crop, left : left + crop]
 
 
-def _resize(pixels: Tensor, height: int, width: int, interpolation: str) -> Tensor:
+def resize_to(pixels: Tensor, height: int, width: int, interpolation: str) -> Tensor:
+    """uint8 ``[..., H, W]`` at exactly this size, with antialiasing."""
     if tuple(pixels.shape[1:]) == (height, width):
         return pixels
     resized: Tensor = functional.resize(pixels, [height, width], interpolation=_MODES[interpolation], antialias=True)
     return resized
 
 
-def _centre_of_strip(pixels: Tensor, most: int) -> Tensor:
+def centre_of_strip(pixels: Tensor, most: int) -> Tensor:
     """At most `most` times as long as wide: a 30000x1 strip would be resized to millions of pixels of which the crop
     keeps few."""
     height, width = pixels.shape[1:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -156,6 +156,8 @@ def _draw_groups(pool: Sequence[Item], share: float, seed: int, side: str, sourc
     from sklearn.model_selection import StratifiedGroupKFold
 
     groups = [item.group if item.group is not None else f"item {item.id}" for item in pool]
+    if len(set(groups)) > _MANY_GROUPS:
+        return _draw_many_groups(pool, groups, share, generator(seed, f"split-{side}"))
     folds = max(2, round(1 / share))
     if len(set(groups)) < folds:
         raise UserError(
@@ -168,3 +170,28 @@ def _draw_groups(pool: Sequence[Item], share: float, seed: int, side: str, sourc
     folder = StratifiedGroupKFold(folds, shuffle=True, random_state=random_state)
     _, picked = next(iter(folder.split(np.zeros(len(pool)), targets, groups)))
     return {pool[position].id for position in picked}
+
+
+_MANY_GROUPS = 1000
+"""Beyond which each group is so small a part that they may be taken one by one; the folds take seconds there."""
+
+
+def _draw_many_groups(
+    pool: Sequence[Item], groups: Sequence[str], share: float, random: np.random.Generator
+) -> set[str]:
+    """Groups in a random order, large ones first, as long as no class gets more than its share."""
+    members: dict[str, list[Item]] = defaultdict(list)
+    for item, group in zip(pool, groups, strict=True):
+        members[group].append(item)
+    left = {target: round(share * count) for target, count in Counter(item.target for item in pool).items()}
+    order = [list(members)[position] for position in random.permutation(len(members))]
+    chosen: set[str] = set()
+    for group in sorted(order, key=lambda name: -len(members[name])):
+        wanted = Counter(item.target for item in members[group])
+        if len(members[group]) > 1 and random.random() > share:  # else all the large ones would be on this side
+            continue
+        if all(left[target] >= count for target, count in wanted.items()):
+            for target, count in wanted.items():
+                left[target] -= count
+            chosen.update(item.id for item in members[group])
+    return chosen

@@ -15,7 +15,7 @@ from restune.core.machine import cpu_count, local_processes, memory_bytes
 from restune.data.ahead import ahead_in_groups
 from restune.data.dataset import Item
 from restune.data.decode import DecodeError, decode_image
-from restune.data.preprocess import ImagePreprocess, Preprocess
+from restune.data.preprocess import Preprocess
 from restune.data.preprocess.video import VideoPreprocess
 from restune.data.resize import resize_and_crop
 
@@ -73,9 +73,7 @@ def read_as_seen(item: Item, preprocess: Preprocess, store_size: int | None) -> 
     content = item.location.read()
     if store_size is None:
         return preprocess.apply(content)
-    return decode_image(
-        content, preprocess.channels, then=lambda pixels: preprocess.view(_stored(pixels, store_size))
-    )
+    return decode_image(content, preprocess.channels, then=lambda pixels: preprocess.view(_stored(pixels, store_size)))
 
 
 def _stored(pixels: Tensor, store_size: int) -> Tensor:

@@ -222,7 +222,8 @@ def _decoded(path: Path, timeline: Timeline, key: int) -> Iterator[tuple[int, Vi
             packets = _packets(container, stream)
             if seek:
                 with suppress(Exception):  # where the file cannot be sought, it is gone through from its start
-                    container.seek(int(timeline.ticks[timeline.keys[key]]), stream=stream)
+                    # One key frame early: some containers are sought by the time of decoding.
+                    container.seek(int(timeline.ticks[timeline.keys[key - 1]]), stream=stream)
             if key:
                 packets = dropwhile(lambda packet: not _is_key(packet, timeline, key), packets)
                 first = next(packets, None)

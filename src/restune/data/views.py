@@ -21,9 +21,7 @@ def needs_wholes(preprocess: Preprocess, augment: Augment) -> bool:
     return preprocess.kind in ("signal", "video")
 
 
-def training_views(
-    wholes: Sequence[Tensor], preprocess: Preprocess, augment: Augment, place: Place
-) -> Tensor:
+def training_views(wholes: Sequence[Tensor], preprocess: Preprocess, augment: Augment, place: Place) -> Tensor:
     """A batch of samples, changed at random.
 
     Args:

@@ -9,7 +9,7 @@ _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def laid_out(x: Tensor, *, channels_last: bool = True) -> Tensor:
-    """The same numbers in channels-last order, for images and clips ``[N, C, (T,) H, W]``; series have no such order."""
+    """The same numbers, of images and clips ``[N, C, (T,) H, W]`` in channels-last order; series have no such."""
     layout = _CHANNELS_LAST.get(x.ndim) if channels_last else None
     return x.contiguous() if layout is None else x.contiguous(memory_format=layout)
 

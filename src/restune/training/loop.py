@@ -321,7 +321,13 @@ class Trainer:
         console.note(
             f"{_what_learns(self.phase.freeze)}: best {self.recipe.monitor} {before:.4f} to {now:.4f}, "
             f"val_loss {loss_before:.4f} to {loss:.4f}"
-            + ("" if paid else "; the time left is used all the same" if self._has_clock else ": nothing more is thawed")
+            + (
+                ""
+                if paid
+                else "; the time left is used all the same"
+                if self._has_clock
+                else ": nothing more is thawed"
+            )
         )
         return paid or self._has_clock
 

@@ -17,7 +17,9 @@ from restune.networks.spec import ResNetSpec
 _FILE = "measured.json"
 
 
-def remember_compile(spec: ResNetSpec, shape: tuple[int, ...], precision: str, device: torch.device, gain: float) -> None:
+def remember_compile(
+    spec: ResNetSpec, shape: tuple[int, ...], precision: str, device: torch.device, gain: float
+) -> None:
     """Note how many times faster compiled training steps were. Does nothing where the folder cannot be written."""
     known = _known()
     known[_key(spec, shape, precision, device)] = {"what": "compile", "gain": round(gain, 3)}

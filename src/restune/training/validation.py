@@ -104,9 +104,7 @@ class Validation:
                 views = [self.survey.inference_view(item, self.preprocess) for item in part]
                 yield self.preprocess.stack([view for view in views if view is not None]), _targets(part)
             return
-        batches = read_batches(
-            items, self.preprocess, batch_size=size, workers=self.recipe.workers, spread=False
-        )
+        batches = read_batches(items, self.preprocess, batch_size=size, workers=self.recipe.workers, spread=False)
         for batch in batches:
             if batch.samples is not None:
                 yield batch.samples, _targets(batch.readable())

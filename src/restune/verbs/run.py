@@ -24,8 +24,8 @@ from restune.data.batches import TrainingBatches
 from restune.data.dataset import DataOptions, Dataset, Item
 from restune.data.preprocess import ImagePreprocess, Preprocess
 from restune.data.preprocess.video import VideoPreprocess
-from restune.data.sources import open_dataset
 from restune.data.resident import resident
+from restune.data.sources import open_dataset
 from restune.data.splits import Splits
 from restune.data.survey import Survey
 from restune.inference.features import FeatureCache
@@ -139,7 +139,7 @@ def _perform(
     for decision in decisions:
         note(f"{decision.key}: {decision.value} ({decision.reason})")
     torch.set_num_threads(recipe.threads or 1)
-    start = starting_point(recipe, dataset, asked.verb)
+    start = starting_point(recipe, dataset, asked.verb, None if data_options is None else data_options.encoding)
     preprocess = start.preprocess
     augment = settled_augment(recipe, dataset)
     is_solved = recipe.freeze == "all" and recipe.head == "solve"

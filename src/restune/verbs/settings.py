@@ -75,9 +75,7 @@ class Asked:
         changes: settings by dotted key, which win over options.
     """
 
-    def __init__(
-        self, verb: str, recipe: str | Path | None, options: dict[str, Any], changes: dict[str, Any]
-    ) -> None:
+    def __init__(self, verb: str, recipe: str | Path | None, options: dict[str, Any], changes: dict[str, Any]) -> None:
         self.verb, self.recipe = verb, recipe
         given = {_SHORT.get(key, key): value for key, value in options.items() if value is not None}
         if "time" in given:

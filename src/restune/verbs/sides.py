@@ -18,9 +18,7 @@ from restune.training.recipe import Recipe
 from restune.verbs.settings import KIND_NOUNS
 
 
-def open_others(
-    dataset: Dataset, recipe: Recipe, options: DataOptions | None
-) -> tuple[Dataset | None, Dataset | None]:
+def open_others(dataset: Dataset, recipe: Recipe, options: DataOptions | None) -> tuple[Dataset | None, Dataset | None]:
     """The validation and test data where they are other data."""
     sides: list[Dataset | None] = []
     for name in ("val", "test"):

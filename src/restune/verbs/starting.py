@@ -38,7 +38,7 @@ class Start:
     preprocess: Preprocess
 
 
-def starting_point(recipe: Recipe, dataset: Dataset, verb: str) -> Start:
+def starting_point(recipe: Recipe, dataset: Dataset, verb: str, encoding: str | None = None) -> Start:
     """The weights that a run starts from, and the input it wants. Raises UserError for weights of another kind."""
     origin = read_weights(recipe.weights or _usual_weights(recipe.model)) if verb == "finetune" else None
     name = recipe.model or "resnet18"
@@ -60,7 +60,10 @@ def starting_point(recipe: Recipe, dataset: Dataset, verb: str) -> Start:
             if origin is None
             else "name weights of a network for such data",
         )
-    return Start(name=name or None, origin=origin, preprocess=starting_preprocess(recipe, name, origin, dataset))
+    preprocess = starting_preprocess(recipe, name, origin, dataset)
+    if encoding is not None and preprocess.kind == "text":
+        preprocess = preprocess.override(encoding=encoding)
+    return Start(name=name or None, origin=origin, preprocess=preprocess)
 
 
 def _kind(origin: Weights | None, name: str) -> str:

@@ -153,7 +153,8 @@ def _parse(text: str, path: Path) -> BundleInfo:
         ) from error
     if content["kind"] != info.kind:
         raise UserError(
-            f"this model's header says that it reads {content['kind']!r}, its preprocessing {info.kind!r}", where=str(path)
+            f"this model's header says that it reads {content['kind']!r}, its preprocessing {info.kind!r}",
+            where=str(path),
         )
     if len(info.classes) != info.spec.num_classes:
         raise UserError(

@@ -257,15 +257,15 @@ class VideoPreprocess:
         """uint8 ``[C, *places.shape, h, w]``: each frame is decoded once, and held in its final size only."""
         import torch
 
-        from restune.data.resize import _centre_of_strip, _resize
+        from restune.data.resize import centre_of_strip, resize_to
         from restune.data.video import read_frames
 
         height, width = self._size(timeline)
 
         def fit(pixels: Tensor) -> Tensor:
             if self.resize is not None:
-                pixels = _centre_of_strip(pixels, self._most_aspect())
-            resized = _resize(pixels, height, width, self.interpolation)
+                pixels = centre_of_strip(pixels, self._most_aspect())
+            resized = resize_to(pixels, height, width, self.interpolation)
             return self.center(resized.unsqueeze(1)).squeeze(1) if cropped else resized
 
         wanted, slots = np.unique(self._own_frames(timeline, places), return_inverse=True)

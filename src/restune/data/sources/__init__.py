@@ -11,7 +11,7 @@ from restune.core.errors import UserError, did_you_mean, shorten
 from restune.core.files import is_there, user_path
 from restune.data.dataset import DataOptions, Dataset, FileLocation
 from restune.data.encodings import check_encoding
-from restune.data.sources import arrays, clips, folder, named, recognise, sentences, series, shards, table, values
+from restune.data.sources import arrays, clips, folder, named, recognise, sentences, series, shards, table, values, walk
 from restune.data.sources.readers import table_errors
 
 KINDS = ("image", "signal", "text", "video")
@@ -142,7 +142,7 @@ def _neighbours(path: Path) -> list[str]:
     """Names beside a path that is not there: what may have been meant."""
     if not path.parent.is_dir():
         return []
-    return [entry.name for entry in path.parent.iterdir() if not folder.is_hidden(entry.name)]
+    return [entry.name for entry in path.parent.iterdir() if not walk.is_hidden(entry.name)]
 
 
 def _reject_repeated_ids(dataset: Dataset) -> None:

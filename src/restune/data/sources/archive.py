@@ -16,7 +16,8 @@ from restune.core.console import note, warn
 from restune.core.errors import UserError
 from restune.core.files import cache_folder, written_whole
 from restune.data.dataset import MAX_BYTES, Dataset
-from restune.data.sources.folder import from_named_files, is_hidden, is_image_name
+from restune.data.sources.folder import from_named_files, is_image_name
+from restune.data.sources.walk import is_hidden
 
 _MOST_EXPANSION = 200
 

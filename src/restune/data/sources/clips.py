@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from restune.core.errors import UserError, shorten
 from restune.core.files import is_there
 from restune.data.dataset import Dataset
-from restune.data.sources.folder import from_named_files, is_hidden, is_image_name
-from restune.data.sources.walk import walk_files
+from restune.data.sources.folder import from_named_files, is_image_name
+from restune.data.sources.walk import is_hidden, walk_files
 
 VIDEO_SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".avi", ".mpeg", ".mpg", ".webm", ".mkv", ".gif"))
 
@@ -82,7 +82,7 @@ def open_clips(folder: Path, *, kind_named: bool = False) -> Dataset:
             where=str(folder),
             fix="put each into a folder named for its class: DATA/class/clip.mp4, or DATA/class/clip/frame_1.jpg",
         )
-    return replace(from_named_files(files, source=str(folder)), kind="video")
+    return replace(from_named_files(files, source=str(folder), noun="videos"), kind="video")
 
 
 def clips_below(folder: Path) -> Iterator[Path]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from restune.core.errors import UserError, shorten
 from restune.data.dataset import Dataset, FileLocation, Item, Location
+from restune.data.sources.walk import walk_files
 
 _SUFFIXES = "jpg jpeg jpe jfif png apng gif webp bmp dib tif tiff ppm pgm pbm pnm tga avif jp2"
 IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
@@ -22,14 +21,6 @@ SPLIT_FOLDERS = {
     "test": "test",
     "testing": "test",
 }
-_MOST_VISITS = 256
-"""How often links may lead into one and the same folder."""
-_HIDDEN = frozenset({"__macosx", "__pycache__", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir", "lost+found"})
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder is the system's own and no class or item: dot files, ``__MACOSX``, ``Thumbs.db``."""
-    return name.startswith(".") or name.lower() in _HIDDEN
 
 
 def is_image_name(name: str) -> bool:
@@ -38,54 +29,8 @@ def is_image_name(name: str) -> bool:
 
 
 def walk_images(folder: Path) -> Iterator[Path]:
-    """Images under a folder, sorted, hidden names left out. Links are followed, but not back up.
-
-    Raises UserError for a folder that cannot be read, and for links that lead to one folder over and over.
-    """
-    visits: Counter[_Identity] = Counter()
-    here, entries = _look_into(folder)
-    open_folders: list[tuple[_Identity, Iterator[os.DirEntry[str]]]] = [(here, entries)]  # from the outermost in
-    while open_folders:
-        entry = next(open_folders[-1][1], None)
-        if entry is None:
-            open_folders.pop()
-        elif is_hidden(entry.name):
-            continue
-        elif _is_folder(entry):
-            here, entries = _look_into(Path(entry.path))
-            if any(here == above for above, _ in open_folders):  # a link back up would go round for ever
-                continue
-            visits[here] += 1
-            if visits[here] > _MOST_VISITS:
-                raise UserError(
-                    f"links lead to this folder more than {_MOST_VISITS} times",
-                    where=entry.path,
-                    fix="remove links between folders that lead to each other",
-                )
-            open_folders.append((here, entries))
-        elif is_image_name(entry.name):
-            yield Path(entry.path)
-
-
-_Identity = tuple[int, int]
-"""A folder's device and inode."""
-
-
-def _look_into(folder: Path) -> tuple[_Identity, Iterator[os.DirEntry[str]]]:
-    try:
-        status = folder.stat()
-        with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
-    except OSError as error:
-        raise UserError(f"cannot read this folder: {error.strerror}", where=str(folder)) from error
-    return (status.st_dev, status.st_ino), iter(entries)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
+    """Images under a folder, sorted, hidden names left out; see `walk.walk_files`. Raises UserError."""
+    return walk_files(folder, is_image_name)
 
 
 def open_folder(folder: Path) -> Dataset:
@@ -94,8 +39,8 @@ def open_folder(folder: Path) -> Dataset:
     return from_named_files(names, source=str(folder))
 
 
-def from_named_files(files: Iterable[tuple[str, Location]], source: str) -> Dataset:
-    """A data set from ``[split/]class/.../file`` names and where each one's content is."""
+def from_named_files(files: Iterable[tuple[str, Location]], source: str, noun: str = "images") -> Dataset:
+    """A data set from ``[split/]class/.../file`` names and where each one's content is; `noun` is for messages."""
     found = [(PurePosixPath(name), location) for name, location in files]
     if not found:
         raise UserError(
@@ -117,9 +62,10 @@ def from_named_files(files: Iterable[tuple[str, Location]], source: str) -> Data
     loose = [path for path, _ in found if len(path.parts) <= depth]
     if loose:
         raise UserError(
-            f"{len(loose)} images lie outside any class folder, such as {loose[0]}",
+            f"{len(loose)} {noun} lie outside any class folder, such as {loose[0]}",
             where=source,
-            fix="put each image into a folder named for its class: DATA/cat/1.jpg, or DATA/train/cat/1.jpg",
+            fix="put each into a folder named for its class: "
+            f"DATA/cat/{loose[0].name}, or DATA/train/cat/{loose[0].name}",
         )
     classes = tuple(sorted({path.parts[depth - 1] for path, _ in found}))
     index = {name: position for position, name in enumerate(classes)}

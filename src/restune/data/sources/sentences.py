@@ -188,7 +188,9 @@ def open_text_folder(folder: Path, options: DataOptions) -> Dataset:
             where=str(folder),
             fix="restune reads class folders of .txt files, such as DATA/good/1.txt and DATA/bad/2.txt",
         )
-    return group_duplicates(replace(from_named_files(files, source=str(folder)), kind="text"), options.encoding)
+    return group_duplicates(
+        replace(from_named_files(files, source=str(folder), noun="texts"), kind="text"), options.encoding
+    )
 
 
 def is_text_name(name: str) -> bool:

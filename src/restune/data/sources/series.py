@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from restune.core.errors import UserError, shorten
 from restune.core.machine import memory_bytes
 from restune.data.dataset import Dataset, FileLocation, Item
-from restune.data.sources.folder import from_named_files, is_hidden
-from restune.data.sources.walk import walk_files
+from restune.data.sources.folder import from_named_files
+from restune.data.sources.walk import is_hidden, walk_files
 
 MAX_LINE = 256 * 2**20
 """Characters of the longest line that is read, and so of the longest series."""
@@ -148,7 +148,7 @@ def open_sounds(folder: Path) -> Dataset:
             where=str(folder),
             fix="restune reads class folders of .wav files, NAME_TRAIN and NAME_TEST files as .ts or .tsv, and tables",
         )
-    return replace(from_named_files(files, source=str(folder)), kind="signal")
+    return replace(from_named_files(files, source=str(folder), noun="sounds"), kind="signal")
 
 
 def is_sound_name(name: str) -> bool:

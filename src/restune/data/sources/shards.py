@@ -20,10 +20,10 @@ from restune.data.sources.archive import ArchiveLocation, from_members, members
 from restune.data.sources.folder import (
     IMAGE_SUFFIXES,
     SPLIT_FOLDERS,
-    is_hidden,
     is_image_name,
     walk_images,
 )
+from restune.data.sources.walk import is_hidden
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 CLASS_FILES = ("classes.txt", "classes.json", "classnames.txt")

@@ -8,12 +8,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from restune.core.errors import UserError
-from restune.data.sources.folder import is_hidden
 
+_HIDDEN = frozenset({"__macosx", "__pycache__", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir", "lost+found"})
 _MOST_VISITS = 256
 """How often links may lead into one and the same folder."""
 _Identity = tuple[int, int]
 """A folder's device and inode."""
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is the system's own and no class or item: dot files, ``__MACOSX``, ``Thumbs.db``."""
+    return name.startswith(".") or name.lower() in _HIDDEN
 
 
 def walk_files(folder: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:

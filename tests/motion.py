@@ -122,14 +122,23 @@ def write_video(
 
 
 def write_motion(
-    folder: Path, clips_per_class: int, seed: int = 0, size: int = 48, frames: int = 16, suffix: str = ".mp4"
+    folder: Path,
+    clips_per_class: int,
+    seed: int = 0,
+    size: int = 48,
+    frames: int = 16,
+    suffix: str = ".mp4",
+    shuffled: bool = False,
 ) -> Path:
-    """The data set as ``folder/class/number.mp4``, the same for the same arguments."""
+    """The data set as ``folder/class/number.mp4``, the same for the same arguments; the frames of each clip in a random
+    order, where that is asked for."""
     for place, name in enumerate(CLASSES):
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number in range(clips_per_class):
             random = np.random.default_rng((seed, place, number))
-            write_video(folder / name / f"{number:04d}{suffix}", motion_frames(name, random, size, frames))
+            clip = motion_frames(name, random, size, frames)
+            clip = random.permutation(clip) if shuffled else clip
+            write_video(folder / name / f"{number:04d}{suffix}", clip)
     return folder
 
 

@@ -21,10 +21,10 @@ def commands(name):
     )
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
-def test_commands_name_what_exists(name):
+@pytest.mark.parametrize(("name", "count"), [("README.md", 13), ("README.zh-CN.md", 12), ("docs/kinds.md", 6)])
+def test_commands_name_what_exists(name, count):
     found = commands(name)
-    assert len(found) == 7
+    assert len(found) == count
     for verb, rest in found:
         assert verb in VERBS
         module = importlib.import_module(f"restune.cli.{VERBS[verb][0]}")

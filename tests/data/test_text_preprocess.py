@@ -60,8 +60,8 @@ def test_words_of_plain_english_against_an_expression():
 def test_the_vocabulary_is_sorted_by_count_then_text():
     texts = ["b a a c", "a b d", "e \ud800"]
     assert build_vocabulary(texts) == ("a", "b", "c", "d", "e")
-    assert build_vocabulary(texts, min_count=2) == ("a", "b")
-    assert build_vocabulary(texts, most=3) == ("a", "b", "c")
+    assert build_vocabulary(texts, min_count=2) == ("a", "b", "<x>")
+    assert build_vocabulary(texts, most=3) == ("a", "b", "c", "<x>")
     assert build_vocabulary([]) == ()
 
 
@@ -73,6 +73,17 @@ def test_words_are_numbered():
     assert preprocess.apply("pyTorch").dtype == torch.int32
     assert preprocess.view(preprocess.whole("我 我 我 我 我 我 我")).tolist() == [2] * 5
     assert of().apply("nothing is known").tolist() == [1, 1, 1]
+
+
+def test_rare_words_are_known_by_their_shape():
+    texts = ["We met Ada and Bob in NATO", "we saw 1984 and Eve in UNESCO", "we ran 42"]
+    vocabulary = build_vocabulary(texts, min_count=2)
+    assert vocabulary == ("we", "and", "in", "<9>", "<XX>", "<Xx>", "<x>")
+    tokens = of(*vocabulary).apply("We and Grace saw 7up at NASA")
+    named = [vocabulary[token - 2] for token in tokens.tolist()]
+    assert named == ["we", "and", "<Xx>", "<x>", "<9>", "<x>", "<XX>"]
+    assert of("we").apply("We Grace").tolist() == [2, 1], "a shape that was not seen is unknown"
+    assert words("< X x >") == ["<", "x", "x", ">"], "no text has these words"
 
 
 def test_padding_is_masked():

@@ -10,18 +10,24 @@ import restune
 from restune.training.recipe import Recipe, all_keys, parse_assignment, parse_duration, read_recipe, shipped_recipes
 
 
-def test_the_shipped_recipes_are_five_and_say_what_to_expect():
-    assert shipped_recipes() == ["cifar-fast", "cifar-paper", "default", "finetune", "imagenet-classic"]
+SHIPPED = [
+    *("cifar-fast", "cifar-paper", "default", "finetune", "finetune-series", "finetune-text", "finetune-video"),
+    *("imagenet-classic", "series", "text", "video"),
+]
+
+
+def test_the_shipped_recipes_are_eleven_and_say_what_to_expect():
+    assert shipped_recipes() == SHIPPED
     for name in shipped_recipes():
         recipe = read_recipe(name)
         header = (resources.files("restune") / "recipes" / f"{name}.yaml").read_text().splitlines()[:6]
         assert all(line.startswith("#") for line in header[:5])
         for word in ("command:", "expected time:", "expected score:", "evidence:"):
             assert any(word in line for line in header), (name, word)
-        assert (recipe.model in restune.list_models()) == (name != "finetune")  # whose weights decide
+        assert (recipe.model in restune.list_models()) == (not name.startswith("finetune"))  # whose weights decide
 
 
-@pytest.mark.parametrize("name", ["cifar-fast", "cifar-paper", "default", "finetune", "imagenet-classic"])
+@pytest.mark.parametrize("name", SHIPPED)
 def test_yaml_in_yaml_out(name, tmp_path):
     recipe = read_recipe(name)
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())

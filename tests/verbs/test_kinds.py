@@ -223,7 +223,7 @@ def test_uneven_series_are_not_mixed(tmp_path):
     made = options("uneven")
     with pytest.raises(restune.UserError, match="cannot be mixed"):
         restune.train(data, out=tmp_path / "run", **{**made, "set": {**made["set"], "mixup": 0.2}})
-    cut = {**made["set"], "mixup": 0.2, "signal.length": 30, "augment.window": 1.0}
+    cut = {**made["set"], "mixup": 0.2, "signal.length": 30}
     assert restune.train(data, out=tmp_path / "cut", **{**made, "set": cut}).result["epochs"] == 3
 
 

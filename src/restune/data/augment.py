@@ -42,7 +42,7 @@ class Augment:
         jitter: standard deviation of noise that is added to a normalised series (Um et al. 2017).
         scaling: standard deviation, around 1, of a factor for each of its channels.
         warp: how far its time runs faster and slower: 0.5 means by up to half.
-        window: the least share of a series that a random window keeps; 1: all of it.
+        window: the share of a series that a random window keeps; 1: all of it.
         drop_tokens: share of a text's tokens that are made unknown.
     """
 

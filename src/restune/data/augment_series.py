@@ -23,8 +23,8 @@ def change_time(series: Sequence[Tensor], augment: Augment, place: Place) -> lis
     """Raw series ``[C, L]``: a random window of each, in which time runs unevenly."""
     changed = list(series)
     if augment.window < 1:
-        draws = place.draw("window", 2)
-        changed = [_window(one, augment.window, row) for one, row in zip(changed, draws, strict=True)]
+        draws = place.draw("window", 1)[:, 0]
+        changed = [_window(one, augment.window, draw) for one, draw in zip(changed, draws, strict=True)]
     if augment.warp:
         draws = place.draw("warp", _KNOTS)
         changed = [_warped(one, augment.warp, row) for one, row in zip(changed, draws, strict=True)]
@@ -59,10 +59,10 @@ def drop_tokens(texts: Sequence[Tensor], share: float, place: Place) -> list[Ten
     return dropped
 
 
-def _window(series: Tensor, least: float, draw: NDArray[np.float64]) -> Tensor:
+def _window(series: Tensor, share: float, draw: float) -> Tensor:
     length = series.shape[1]
-    kept = max(1, round(length * (least + draw[0] * (1 - least))))
-    start = int(draw[1] * (length - kept + 1))
+    kept = max(1, round(length * share))
+    start = int(draw * (length - kept + 1))
     return series[:, start : start + kept]
 
 

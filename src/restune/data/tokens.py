@@ -32,26 +32,47 @@ def words(text: str) -> list[str]:
     A word is a run of letters, digits and apostrophes inside them; each Chinese character is a word of its own, and so
     is every other visible mark.
     """
-    return list(each_word(text))
+    return [word.lower() for word in each_word(text)]
 
 
 def each_word(text: str) -> Iterator[str]:
-    """The same in turn, for those who need only the first."""
-    lowered = unicodedata.normalize("NFC", text.lower()).replace("\u2019", "'")
-    return (found.group() for found in _pattern().finditer(lowered))
+    """The same in turn, as they are written."""
+    whole = unicodedata.normalize("NFC", text).replace("\u2019", "'")
+    return (found.group() for found in _pattern().finditer(whole))
+
+
+def shape(word: str) -> str:
+    """What is to be seen of a word that is not known: its case, or that it holds digits. No text has these words."""
+    if any(mark.isdigit() for mark in word):
+        return "<9>"
+    if not word[:1].isupper():
+        return "<x>"
+    return "<XX>" if len(word) > 1 and word.isupper() else "<Xx>"
 
 
 def build_vocabulary(texts: Iterable[str], *, min_count: int = 1, most: int = 50_000) -> tuple[str, ...]:
     """The words of some texts, which must be those of the training split alone: the most frequent first, then by text.
+
+    Words that are too rare count as their `shape`, which are words of the vocabulary too where enough are so.
 
     Args:
         texts: what to count in.
         min_count: fewest times a word must stand there.
         most: how many words are kept.
     """
-    counts = Counter(word for text in texts for word in each_word(text))
-    kept = [(-count, word) for word, count in counts.items() if count >= min_count and _is_whole(word)]
-    return tuple(word for _, word in sorted(kept)[:most])
+    counts: Counter[str] = Counter()
+    shapes: dict[str, Counter[str]] = {}
+    for text in texts:
+        for written in each_word(text):
+            word = written.lower()
+            counts[word] += 1
+            shapes.setdefault(word, Counter())[shape(written)] += 1
+    frequent = sorted((-count, word) for word, count in counts.items() if count >= min_count and _is_whole(word))[:most]
+    known = {word for _, word in frequent}
+    rare: Counter[str] = Counter()
+    for word in filter(_is_whole, counts.keys() - known):
+        rare.update(shapes[word])
+    return tuple(word for _, word in frequent) + tuple(sorted(name for name in rare if rare[name] >= min_count))
 
 
 def _is_whole(word: str) -> bool:

@@ -10,13 +10,16 @@ from functools import partial
 from itertools import pairwise
 
 import torch.nn.functional as F
-from torch import Tensor, compiler, nn
+from torch import Tensor, compiler, nn, no_grad
 from torch.utils.checkpoint import checkpoint
 
 from restune.networks.blocks import Block, BlockPlan, make_block
 from restune.networks.layers import conv, max_pool, norm, run_layers, two_plus_one
 from restune.networks.masks import blanked, max_pooled, normed, pooled, strided
 from restune.networks.spec import ResNetSpec
+
+
+_EMBEDDING_STD = 0.05
 
 
 class SmallInputWarning(UserWarning):
@@ -142,6 +145,10 @@ class ResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if self.embedding is not None:  # a ReLU network wants small numbers; torch starts with a deviation of 1
+            nn.init.normal_(self.embedding.weight, std=_EMBEDDING_STD)
+            with no_grad():
+                self.embedding.weight[0].zero_()
         if self.spec.zero_init_residual:
             for module in self.modules():
                 if isinstance(module, Block):

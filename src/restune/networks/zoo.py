@@ -117,9 +117,10 @@ def _textresnet(name: str) -> ZooEntry:
         vocabulary=BYTES,
         in_channels=128,
         stem="none",
-        # A stage's first block keeps the dilation before it: 1, 1, then 1, 2, then 2, 4.
-        stages=tuple(StageSpec(depth=2, width=128, dilation=dilation) for dilation in (1, 2, 4)),
+        # A stage's first block keeps the dilation before it: 1, then 1 and 2.
+        stages=(StageSpec(depth=1, width=128), StageSpec(depth=2, width=128, dilation=2)),
         pool="average+max",
+        embedding_dropout=0.3,
         dropout=0.5,
         num_classes=2,
     )

@@ -15,6 +15,13 @@ GUESSED_EPOCHS = 10
 """Of a phase, where the clock decides."""
 
 
+def whole_epochs(recipe: Recipe, batches_an_epoch: int) -> int:
+    """The recipe's epochs, or as many as come nearest to its steps; of a run that the clock ends 1."""
+    if recipe.epochs is None and recipe.steps is not None:
+        return max(1, round(recipe.steps * recipe.optimizer.accumulate / max(1, batches_an_epoch)))
+    return recipe.epochs or 1
+
+
 class Pace:
     """The run's position, from its state.
 
@@ -37,6 +44,7 @@ class Pace:
     ) -> None:
         self.recipe, self.phases, self.batches_an_epoch = recipe, phases, max(1, batches_an_epoch)
         self.deadline, self.afterwards = deadline, afterwards
+        self.epochs = whole_epochs(recipe, batches_an_epoch)
         self.started = time.perf_counter()
         self.spent_before = self.aside = 0.0
         self.seconds_an_item = 0.0
@@ -61,7 +69,7 @@ class Pace:
         if self.deadline is not None:
             budget = self.spent_before + self.deadline - self._reserve(state) - self.started
             return (self.seconds() - self.aside) / max(budget - self.aside, 1e-9)
-        return (state.epoch + state.batches / self.batches_an_epoch) / self.recipe.epochs
+        return (state.epoch + state.batches / self.batches_an_epoch) / self.epochs
 
     def rate(self, state: TrainState, run_progress: float) -> float:
         """Share of the peak learning rate; each phase has a whole schedule."""
@@ -75,7 +83,7 @@ class Pace:
     def epochs_of(self, phase: int) -> int:
         """How many a phase has; guessed where the clock decides."""
         start, end = self._span(phase)
-        return GUESSED_EPOCHS if self.deadline is not None else round((end - start) * self.recipe.epochs)
+        return GUESSED_EPOCHS if self.deadline is not None else round((end - start) * self.epochs)
 
     def is_late(self, state: TrainState) -> bool:
         """Whether a run with a budget must end now."""
@@ -83,24 +91,26 @@ class Pace:
 
     def is_over(self, state: TrainState) -> bool:
         """Whether all is done."""
-        return self.is_late(state) or (self.deadline is None and state.epoch >= self.recipe.epochs)
+        return self.is_late(state) or (self.deadline is None and state.epoch >= self.epochs)
 
     def _span(self, phase: int) -> tuple[float, float]:
         start, end = [0.0, *self.phase_ends][phase : phase + 2]
         return start, end
 
     def _warmup(self, state: TrainState) -> float:
+        if self.recipe.schedule.warmup_share is not None:
+            return self.recipe.schedule.warmup_share
         epochs = self.recipe.schedule.warmup_epochs
         if self.deadline is not None:  # how many epochs there will be is not known: a tenth at most
             return min(0.1, epochs / 20)
         start, end = self._span(state.phase)
-        return min(0.5, epochs / max(self.recipe.epochs * (end - start), 1e-9))
+        return min(0.5, epochs / max(self.epochs * (end - start), 1e-9))
 
     def _phase_ends(self) -> list[float]:
         """Shares of the run at which its phases end: at ends of epochs, unless the clock decides."""
         ends = list(itertools.accumulate(phase.share for phase in self.phases))
         if self.deadline is None:
-            epochs = self.recipe.epochs
+            epochs = self.epochs
             ends = [min(1.0, max(number, round(end * epochs)) / epochs) for number, end in enumerate(ends, start=1)]
         return [*ends[:-1], 1.0]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from restune.core.errors import UserError, did_you_mean, shorten
 from restune.core.files import is_there, user_path
@@ -60,6 +60,8 @@ class ScheduleRecipe(_Section):
     name: Literal["cosine", "step", "one-cycle", "constant"] = "cosine"
     warmup_epochs: float = Field(0.0, ge=0)
     """Linear rise from `start` of the peak. Not for one-cycle, which has its own."""
+    warmup_share: float | None = Field(None, ge=0, le=0.5)
+    """The warm-up as a share of the run, in place of `warmup_epochs`."""
     start: float = Field(0.01, ge=0, le=1)
     final: float = Field(0.0, ge=0, le=1)
     """Share of the peak at the end of cosine and one-cycle."""
@@ -86,7 +88,8 @@ class AugmentRecipe(_Section):
     jitter: float = Field(0.0, ge=0, le=10)
     scaling: float = Field(0.0, ge=0, le=10)
     warp: float = Field(0.0, ge=0, le=10)
-    window: float = Field(1.0, gt=0, le=1)
+    window: float | None = Field(1.0, gt=0, le=1)
+    """null: what keeps 256 values of a usual series, at least half of it."""
     drop_tokens: float = Field(0.0, ge=0, lt=1)
 
     @field_validator("crop_scale", "crop_ratio", mode="after")
@@ -174,7 +177,11 @@ class Recipe(_Section):
     may live in memory. Changes what augmentation sees."""
     smoke: bool = False
     """Two batches only, to see that all works."""
-    epochs: int = Field(90, ge=1, le=100_000)
+    epochs: int | None = Field(90, ge=1, le=100_000)
+    """null: as many as make `steps`."""
+    steps: int | None = Field(None, ge=1, le=1_000_000_000)
+    """About so many steps of the optimiser in whole epochs, where epochs are not set: small data is then seen more
+    often than large data."""
     time: float | None = Field(None, gt=0)
     """Seconds; the schedule then follows the clock, and the run ends when it does, however many epochs that makes."""
     batch_size: int = Field(128, ge=1, le=65_536)
@@ -221,6 +228,12 @@ class Recipe(_Section):
     ema: EmaRecipe = EmaRecipe()
     early_stopping: EarlyStoppingRecipe = EarlyStoppingRecipe()
     checkpoint: CheckpointRecipe = CheckpointRecipe()
+
+    @model_validator(mode="after")
+    def _has_a_length(self) -> Recipe:
+        if self.epochs is None and self.steps is None and self.time is None:
+            raise ValueError("epochs, steps or time must be set")
+        return self
 
     def to_yaml(self) -> str:
         """All settings, defaults included; `read_recipe` is its inverse."""

@@ -116,7 +116,7 @@ def _find(model: str | Path, weights: str | Path | None) -> tuple[Weights, str |
         hint = did_you_mean(path.name, siblings if looks_like_path else [*zoo.ZOO, *siblings])
         raise UserError(what, where=f"MODEL {text}", fix=hint or "`restune models` lists the networks")
     found = read_weights(model)
-    return found, found.model if found.info else infer_model(found)
+    return found, found.model if found.info or found.spec is not None else infer_model(found)
 
 
 def _spec(found: Weights, name: str | None) -> ResNetSpec:
@@ -124,7 +124,7 @@ def _spec(found: Weights, name: str | None) -> ResNetSpec:
         return found.spec
     assert name is not None  # only a bundle may leave the name out, and it has a spec
     reject_other_structure(found, zoo.find(name).spec)
-    changes = {"num_classes": found.num_classes, "in_channels": found.in_channels}
+    changes = {"num_classes": found.num_classes, "in_channels": found.in_channels, "vocabulary": found.vocabulary}
     return zoo.find(name).spec.override(**{key: value for key, value in changes.items() if value is not None})
 
 

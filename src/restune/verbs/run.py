@@ -46,6 +46,7 @@ from restune.training.headfit import (
 )
 from restune.training.loop import Finished, Trainer
 from restune.training.memory import fitting_items
+from restune.training.pace import whole_epochs
 from restune.training.recipe import Recipe
 from restune.training.validation import Validation
 from restune.verbs.finishing import Setting, finish, versions
@@ -60,7 +61,7 @@ from restune.verbs.sides import (
     say_unreadable,
     settle_splits,
 )
-from restune.verbs.starting import settled_augment, starting_network, starting_point
+from restune.verbs.starting import settled_augment, starting_network, starting_point, with_window
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,8 @@ def _perform(
         network = starting_network(start, recipe, dataset, preprocess)
     recipe = recipe.changed(_settled(start.name, preprocess))
     if not is_solved:
+        augment = with_window(augment, recipe, preprocess, splits.train)
+        recipe = recipe.changed({"epochs": whole_epochs(recipe, len(splits.train) // recipe.batch_size)})
         reject_mixing_of_lengths(recipe, looked, preprocess)
     if not is_solved and not continues:
         sample = looked.largest(preprocess, splits.train.items[0])
@@ -287,6 +290,12 @@ def _placed(network: ResNet, recipe: Recipe, device: torch.device) -> ResNet:
     if recipe.sync_batch_norm and device.type != "cuda":
         raise UserError(
             "torch synchronises batch norms on GPUs only",
+            where="--set sync_batch_norm",
+            fix="leave it out: statistics of several processes are averaged after each step in any case",
+        )
+    if recipe.sync_batch_norm and network.spec.dims == 1:
+        raise UserError(
+            "torch synchronises no batch norms that leave out padding",
             where="--set sync_batch_norm",
             fix="leave it out: statistics of several processes are averaged after each step in any case",
         )

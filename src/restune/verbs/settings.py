@@ -27,6 +27,9 @@ _IDLE: tuple[tuple[str, Callable[[Recipe], bool], str], ...] = (
     ("augment.rand_magnitude", lambda r: r.augment.policy != "rand", "only the policy rand has a magnitude"),
     ("augment.crop_ratio", lambda r: r.augment.crop_scale is None, "without crop_scale there is no random crop"),
     ("epochs", lambda r: r.time is not None, "with --time the clock decides"),
+    ("steps", lambda r: r.time is not None, "with --time the clock decides"),
+    ("steps", lambda r: r.epochs is not None and r.steps is not None, "epochs are set"),
+    ("schedule.warmup_epochs", lambda r: r.schedule.warmup_share is not None, "the warm-up is set as a share"),
     ("keep_statistics", lambda r: r.weights is None, "without weights there are no statistics to keep"),
     ("views", lambda r: r.freeze == "none", "views are of frozen layers, and none are frozen"),
     ("cache", lambda r: r.freeze == "none", "what is kept is what frozen layers compute, and none are frozen"),
@@ -49,7 +52,7 @@ _IDLE: tuple[tuple[str, Callable[[Recipe], bool], str], ...] = (
 
 _SETTLED = (
     *("model", "preprocess", "image_size", "precision", "memory_format", "compile", "device"),
-    *("threads", "workers", "micro_batch"),
+    *("threads", "workers", "micro_batch", "epochs"),
 )
 """Keys that may be open when a run is asked for, and are settled in its recipe.yaml."""
 
@@ -102,7 +105,11 @@ class Asked:
         if given.get("image_size") not in (None, read.image_size):
             given["preprocess"] = None  # a stored one is for the size it was stored with
         short = {"epochs": 1, "time": None} if given.get("smoke") else {}
-        return read.changed({**given, **self.changes, **short})
+        wanted = {**given, **self.changes, **short}
+        for one, other in (("epochs", "steps"), ("steps", "epochs")):  # the one that is asked for decides
+            if wanted.get(one) is not None and other not in wanted:
+                wanted[other] = None
+        return read.changed(wanted)
 
     def _reject_idle(self, made: Recipe) -> None:
         for key, is_idle, why in _IDLE:

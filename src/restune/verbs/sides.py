@@ -79,12 +79,11 @@ def reject_mixing_of_lengths(recipe: Recipe, looked: Survey, preprocess: Preproc
     if not recipe.mixup or preprocess.kind != "signal":
         return
     lengths = {preprocess.view(whole).shape[-1] for whole in looked.kept.values()}
-    if len(lengths) > 1 or recipe.augment.window < 1:
-        why = f"series of {min(lengths)} to {max(lengths)} values" if len(lengths) > 1 else "windows of many lengths"
+    if len(lengths) > 1:
         raise UserError(
-            f"{why} cannot be mixed",
+            f"series of {min(lengths)} to {max(lengths)} values cannot be mixed",
             where="--set mixup",
-            fix="leave it out, or have all of one length: --set signal.length, --set augment.window=1",
+            fix="leave it out, or cut all to one length with --set signal.length",
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -106,9 +106,26 @@ def _usual_weights(name: str | None) -> str:
     return available[0]
 
 
+_WINDOW, _LEAST_WINDOW = 256, 0.5
+_SAMPLED = 200
+
+
+def with_window(augment: Augment, recipe: Recipe, preprocess: Preprocess, train: Dataset) -> Augment:
+    """The window that random views of series keep, where the recipe leaves it to their usual length."""
+    if preprocess.kind != "signal" or recipe.augment.window is not None:
+        return augment
+    lengths = [preprocess.whole(item.location.read()).shape[1] for item in train.items[:_SAMPLED]]
+    usual = sorted(lengths)[len(lengths) // 2]
+    window = min(1.0, max(_LEAST_WINDOW, _WINDOW / usual))
+    if window < 1:
+        note(f"augment.window: {window:.2f} (series of {usual} values)")
+    return replace(augment, window=window)
+
+
 def settled_augment(recipe: Recipe, dataset: Dataset) -> Augment:
     """The recipe's augmentation, with mirroring decided: never for digits and letters, nor for motion."""
     settings = recipe.augment.model_dump()
+    settings["window"] = settings["window"] or 1.0
     if dataset.kind != "image":
         settings["flip"] = bool(settings["flip"])  # left and right may be what classes of motion differ by
     if settings["flip"] is None:

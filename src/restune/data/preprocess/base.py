@@ -90,6 +90,9 @@ def from_dict(content: Mapping[str, Any]) -> Preprocess:
     unknown = sorted(set(content) - set(cls.__dataclass_fields__))
     if unknown:
         raise UserError(f"unknown preprocessing setting {unknown[0]!r}", where="preprocess", fix="upgrade restune")
+    missing = sorted({"mean", "std"} & set(cls.__dataclass_fields__) - set(content))
+    if missing:  # a guess would be taken for what the network was trained with
+        raise UserError(f"the preprocessing settings say no {missing[0]}", where="preprocess")
     try:
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
         made: Preprocess = cls(**values)

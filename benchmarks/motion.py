@@ -1,0 +1,66 @@
+"""Video: what moves where, learned from clips, from clips with their frames shuffled, and from single frames.
+
+python benchmarks/motion.py --clips 60
+
+The clips are made of handwritten digits, any digit for any motion, and written as mp4 (tests/motion.py): only how frames
+follow each other tells a direction.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from motion import CLASSES, write_motion
+
+import restune
+from restune.core.console import quiet
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clips", type=int, default=60, help="of each class to train on; a third as many test")
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=None)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as made:
+        for what in ("clips", "shuffled", "single frames"):
+            if options.only and options.only not in what:
+                continue
+            folder = Path(made) / what.replace(" ", "-")
+            for side, count, seed in (("train", options.clips, 0), ("test", options.clips // 3, 1)):
+                write_motion(folder / side, count, seed, options.size, options.frames, shuffled=what == "shuffled")
+            report(what, folder, options)
+
+
+def report(what: str, folder: Path, options: argparse.Namespace) -> None:
+    frames = 1 if what == "single frames" else options.frames
+    changes = {"spec.width": options.width, "video.frames": frames, "video.clips": 1}
+    with quiet():
+        run = restune.train(
+            folder, model="r3d_18", out=folder / "run", image_size=options.size, epochs=options.epochs, val=0,
+            seed=options.seed, set=changes,
+        )  # fmt: skip
+        found = restune.evaluate(run.out, folder, split="test")
+    moves = [place for place, name in enumerate(CLASSES) if name.startswith("move_")]
+    confusion = found.confusion[moves][:, :]
+    direction = confusion[range(len(moves)), moves].sum() / confusion.sum()
+    low, high = found.interval
+    print(
+        f"{what:14} all {len(CLASSES)} classes {found.accuracy:.2%} ({low:.2%} to {high:.2%}, n = {found.n}; chance "
+        f"{1 / len(CLASSES):.1%}), the {len(moves)} directions {direction:.2%} (n = {confusion.sum()}); "
+        f"{run.result['seconds']:.0f} s",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

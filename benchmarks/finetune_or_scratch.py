@@ -43,7 +43,9 @@ def main() -> None:
         assert abs(hits.mean() - score["accuracy"]) < 1e-9
     one, other = right.values()
     low, high = bootstrap(one, other)
-    print(f"difference {100 * (one.mean() - other.mean()):+.2f} points (95% paired bootstrap {100 * low:+.2f} to {100 * high:+.2f})")
+    print(
+        f"difference {100 * (one.mean() - other.mean()):+.2f} points (95% paired bootstrap {100 * low:+.2f} to {100 * high:+.2f})"
+    )
 
 
 if __name__ == "__main__":

@@ -156,7 +156,8 @@ class FeatureCache:
             "cut": cut,
             "precision": "bf16" if bf16 else "fp32",
             "preprocess": preprocess.to_dict(),
-            "spec": network.spec.to_dict() | {"num_classes": 0, "dropout": 0.0, "drop_path": 0.0, "embedding_dropout": 0.0},
+            "spec": network.spec.to_dict()
+            | {"num_classes": 0, "dropout": 0.0, "drop_path": 0.0, "embedding_dropout": 0.0},
             "weights": _digest(self.network),
         }
 

@@ -111,14 +111,14 @@ def _vdcnn(name: str, depths: tuple[int, ...]) -> ZooEntry:
 
 
 def _textresnet(name: str) -> ZooEntry:
-    """A few dilated blocks over words or bytes, all at full resolution: for the thousands of texts people have."""
+    """Two blocks, one dilated, over words or bytes at full resolution: for the thousands of texts people have."""
     spec = ResNetSpec(
         dims=1,
         vocabulary=BYTES,
         in_channels=128,
         stem="none",
-        # A stage's first block keeps the dilation before it: 1, then 1 and 2.
-        stages=(StageSpec(depth=1, width=128), StageSpec(depth=2, width=128, dilation=2)),
+        # A stage's first block keeps the dilation before it: so these two have 1 and 2.
+        stages=(StageSpec(depth=1, width=128, dilation=2), StageSpec(depth=1, width=128, dilation=2)),
         pool="average+max",
         embedding_dropout=0.3,
         dropout=0.5,

@@ -34,7 +34,9 @@ def main() -> None:
         right = {}
         for kind, run in runs.items():
             found = restune.predict(run.out, paths)
-            right[kind] = np.array([prediction.label == path.parent.name for prediction, path in zip(found, paths)])
+            right[kind] = np.array(
+                [prediction.label == path.parent.name for prediction, path in zip(found, paths, strict=True)]
+            )
     for kind, hits in right.items():
         score = runs[kind].result["test"]
         low, high = score["interval"]
@@ -43,9 +45,8 @@ def main() -> None:
         assert abs(hits.mean() - score["accuracy"]) < 1e-9
     one, other = right.values()
     low, high = bootstrap(one, other)
-    print(
-        f"difference {100 * (one.mean() - other.mean()):+.2f} points (95% paired bootstrap {100 * low:+.2f} to {100 * high:+.2f})"
-    )
+    difference = 100 * (one.mean() - other.mean())
+    print(f"difference {difference:+.2f} points (95% paired bootstrap {100 * low:+.2f} to {100 * high:+.2f})")
 
 
 if __name__ == "__main__":

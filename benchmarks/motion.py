@@ -2,8 +2,8 @@
 
 python benchmarks/motion.py --clips 60
 
-The clips are made of handwritten digits, any digit for any motion, and written as mp4 (tests/motion.py): only how frames
-follow each other tells a direction.
+The clips are made of handwritten digits, any digit for any motion, and written as mp4 (tests/motion.py): only how
+frames follow each other tells a direction.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from motion import CLASSES, write_motion
-
 import restune
+from motion import CLASSES, write_motion
 from restune.core.console import quiet
 
 

@@ -2,8 +2,8 @@
 
 python benchmarks/texts.py ../shared/data/text --seeds 3
 
-Training questions that also stand in the test are left out. Of movie reviews a fixed tenth of each class is the test, of
-SMS a fifth, with equal texts on one side. `--validation` measures on a tenth of train instead: to choose by.
+Training questions that also stand in the test are left out. Of movie reviews a fixed tenth of each class is the test,
+of SMS a fifth, with equal texts on one side. `--validation` measures on a tenth of train instead: to choose by.
 """
 
 from __future__ import annotations

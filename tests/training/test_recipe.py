@@ -9,7 +9,6 @@ import pytest
 import restune
 from restune.training.recipe import Recipe, all_keys, parse_assignment, parse_duration, read_recipe, shipped_recipes
 
-
 SHIPPED = [
     *("cifar-fast", "cifar-paper", "default", "finetune", "finetune-series", "finetune-text", "finetune-video"),
     *("imagenet-classic", "series", "text", "video"),

@@ -77,7 +77,11 @@ def _show(finished: Any, data: str, options: dict[str, Any]) -> None:
         score = finished.result[side]
         if score is not None:
             low, high = score["interval"]
-            print(f"{name} accuracy {score['accuracy']:.2%} (95% interval {low:.2%} to {high:.2%}, n = {score['n']})")
+            what = "accuracy" if "clips" not in score else "video accuracy"
+            print(f"{name} {what} {score['accuracy']:.2%} (95% interval {low:.2%} to {high:.2%}, n = {score['n']})")
+            if "clips" in score:
+                clips = score["clips"]
+                print(f"{name} clip accuracy {clips['accuracy']:.2%} ({clips['n']} clips, each scored alone)")
     seconds, share = finished.result["seconds"], finished.result["loader_share"]
     spent = f"; making batches took {share:.1%} of the epochs' time in processor time" if share else ""
     console.note(f"{seconds:.0f} s in all{spent}")
@@ -85,4 +89,5 @@ def _show(finished: Any, data: str, options: dict[str, Any]) -> None:
     print(f"\nthe run is in {finished.out}; next:")
     print(f"  open {shlex.quote(str(finished.out / 'report.html'))}")
     print(f"  restune evaluate {out} {shlex.quote(data)}")
-    print(f"  restune predict {out} YOUR_IMAGES")
+    nouns = {"signal": "YOUR_SERIES", "text": '"A TEXT OF YOURS"', "video": "YOUR_VIDEOS"}
+    print(f"  restune predict {out} {nouns.get(finished.result['kind'], 'YOUR_IMAGES')}")

@@ -38,6 +38,8 @@ from restune.networks.resnet import ResNet
 CODE_VERSION = 2
 """Raised whenever the same inputs would give other features."""
 
+_NOT_BELOW = ("num_classes", "dropout", "drop_path", "embedding_dropout")
+"""Of a spec, what changes nothing of what a frozen part says."""
 _SEGMENT_BYTES = 256 * 2**20
 _IN_MEMORY = 2**30
 """Features up to this size are taken into memory whole."""
@@ -156,8 +158,7 @@ class FeatureCache:
             "cut": cut,
             "precision": "bf16" if bf16 else "fp32",
             "preprocess": preprocess.to_dict(),
-            "spec": network.spec.to_dict()
-            | {"num_classes": 0, "dropout": 0.0, "drop_path": 0.0, "embedding_dropout": 0.0},
+            "spec": network.spec.to_dict() | dict.fromkeys(_NOT_BELOW, 0),
             "weights": _digest(self.network),
         }
 

@@ -18,7 +18,6 @@ from restune.networks.layers import conv, max_pool, norm, run_layers, two_plus_o
 from restune.networks.masks import blanked, max_pooled, normed, pooled, strided
 from restune.networks.spec import ResNetSpec
 
-
 _EMBEDDING_STD = 0.05
 
 

@@ -20,10 +20,11 @@ class Journal:
         folder: the run's.
         is_writer: False for processes that leave writing to another.
         epochs: of the run; None where the clock decides.
+        noun: what the items are.
     """
 
-    def __init__(self, folder: Path, *, is_writer: bool, epochs: int | None) -> None:
-        self.folder, self.is_writer, self.epochs = folder, is_writer, epochs
+    def __init__(self, folder: Path, *, is_writer: bool, epochs: int | None, noun: str = "images") -> None:
+        self.folder, self.is_writer, self.epochs, self.noun = folder, is_writer, epochs, noun
 
     def add(self, record: Mapping[str, Any], timing: Mapping[str, Any] | None = None) -> None:
         """Append one epoch's line to each file."""
@@ -47,5 +48,5 @@ class Journal:
         text = f"epoch {record['epoch']}{of}  loss {record['train_loss']:.4f}"
         if "val_accuracy" in record:
             text += f"  val loss {record['val_loss']:.4f}  val accuracy {record['val_accuracy']:.2%}"
-        text += f"  {timing['images_per_second']:.0f} images/s  {timing['seconds']:.1f} s"
+        text += f"  {timing['images_per_second']:.0f} {self.noun}/s  {timing['seconds']:.1f} s"
         note(text + ("  best" if is_best else ""))

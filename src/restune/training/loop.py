@@ -18,6 +18,7 @@ from restune.core.errors import UserError
 from restune.core.interrupt import Interrupted, noted
 from restune.core.machine import memory_mib
 from restune.data.batches import TrainingBatch, TrainingBatches
+from restune.data.preprocess import SAMPLE_NOUNS
 from restune.networks.resnet import ResNet
 from restune.training import checkpoint
 from restune.training.cached import CachedBatches
@@ -107,7 +108,12 @@ class Trainer:
         self.facts = dict(facts or {})
         self.state = TrainState(tensors={}, facts=self.facts)
         self.keeper = Keeper(folder / "checkpoints", recipe.checkpoint, is_writer=world.is_main)
-        self.journal = Journal(folder, is_writer=world.is_main, epochs=None if deadline else recipe.epochs)
+        self.journal = Journal(
+            folder,
+            is_writer=world.is_main,
+            epochs=None if deadline else recipe.epochs,
+            noun=SAMPLE_NOUNS[batches.preprocess.kind],
+        )
         self.cached: CachedBatches | None = None
         self.cached_phase: int | None = None
         self.ema = WeightAverage(network, recipe.ema.decay) if recipe.ema.decay is not None else None

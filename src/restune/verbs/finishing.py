@@ -70,6 +70,7 @@ def finish(setting: Setting, finished: Finished, scores: Mapping[str, Evaluation
     result = {
         "verb": setting.verb,
         "model": recipe.model or "home-made",
+        "kind": setting.preprocess.kind,
         "val": _score(scores["val"]) if "val" in scores else None,
         "test": _score(scores["test"]) if "test" in scores else None,
         "seconds": round(time.perf_counter() - setting.started, 3),

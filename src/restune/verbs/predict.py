@@ -10,6 +10,7 @@ from typing import Any
 
 from restune.core.files import is_there, user_path
 from restune.data.dataset import DataOptions, FileLocation, Item, Location
+from restune.data.preprocess import NOUNS
 from restune.data.sources import open_dataset
 from restune.data.sources.clips import ClipLocation, clips_below
 from restune.data.sources.folder import walk_images
@@ -73,9 +74,6 @@ def _expand(inputs: Any, options: DataOptions) -> list[Item]:
     return items
 
 
-_NOUNS = {"image": "images", "video": "videos", "signal": "sounds or series", "text": "texts"}
-
-
 def _expand_path(given: str | Path, options: DataOptions) -> list[Item]:
     """The items that a path, a folder or a pattern stands for; one unreadable item where there is none."""
     text, kind = str(given), options.kind or "image"
@@ -84,7 +82,7 @@ def _expand_path(given: str | Path, options: DataOptions) -> list[Item]:
     path = user_path(text)
     if is_there(path):
         found = _files_of(path, kind)
-        reason = f"there are no {_NOUNS[kind]} in this folder"
+        reason = f"there are no {NOUNS[kind]} in this folder"
     elif kind == "text" and isinstance(given, str) and not glob.has_magic(text):
         return [Item(id=text, location=TextGiven(text), target=-1)]
     elif glob.has_magic(text):

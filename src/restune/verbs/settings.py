@@ -9,6 +9,7 @@ from typing import Any
 from restune.core.errors import UserError, shorten
 from restune.core.files import cannot_write, user_path
 from restune.data.augment import OF_KINDS
+from restune.data.preprocess import NOUNS
 from restune.training.recipe import Recipe, parse_duration, read_recipe
 
 _SHORT = {"lr": "optimizer.lr"}
@@ -132,13 +133,12 @@ class Asked:
         for key in sorted(foreign):
             if _value(made, key) != _value(Recipe(), key):
                 raise UserError(
-                    f"{key} has no effect here: the data is {KIND_NOUNS[kind]}",
+                    f"{key} has no effect here: the data is {NOUNS[kind]}",
                     where=f"--set {key}" if self.recipe is None or self._asked(key) else f"--recipe {self.recipe}",
                     fix="leave it out" if self._asked(key) else f"use --recipe {USUAL_RECIPES[self.verb][kind]}",
                 )
 
 
-KIND_NOUNS = {"image": "images", "signal": "series", "text": "texts", "video": "videos"}
 _SECTIONS = {name: tuple(getattr(Recipe(), name).model_dump()) for name in ("signal", "text", "video")}
 """Sections of a recipe that belong to one kind of data."""
 

@@ -9,13 +9,12 @@ from restune.core.console import note, warn
 from restune.core.errors import UserError, shorten
 from restune.data.augment import Augment
 from restune.data.dataset import DataOptions, Dataset, Item
-from restune.data.preprocess import Preprocess
+from restune.data.preprocess import NOUNS, Preprocess
 from restune.data.sources import open_dataset
 from restune.data.splits import Splits, read_splits, split_dataset, write_splits
 from restune.data.survey import Survey, survey
 from restune.data.views import needs_wholes
 from restune.training.recipe import Recipe
-from restune.verbs.settings import KIND_NOUNS
 
 
 def open_others(dataset: Dataset, recipe: Recipe, options: DataOptions | None) -> tuple[Dataset | None, Dataset | None]:
@@ -59,7 +58,7 @@ def look_at_all(
         as_seen=not needs_wholes(preprocess, augment),
         workers=recipe.workers or None,
     )
-    noun = KIND_NOUNS[dataset.kind]
+    noun = NOUNS[dataset.kind]
     note(f"all {noun} are kept in memory" if found.kept else f"{noun} are read from disk as they are needed")
     return found
 

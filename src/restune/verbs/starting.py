@@ -12,13 +12,12 @@ from restune.core.errors import UserError, shorten
 from restune.core.streams import torch_seed
 from restune.data.augment import Augment
 from restune.data.dataset import Dataset
-from restune.data.preprocess import Preprocess
+from restune.data.preprocess import NOUNS, Preprocess
 from restune.data.preprocess.text import TextPreprocess
 from restune.networks import zoo
 from restune.networks.resnet import ResNet
 from restune.training.recipe import Recipe
 from restune.verbs.inputs import starting_preprocess
-from restune.verbs.settings import KIND_NOUNS
 from restune.weights import hub
 from restune.weights.load import Weights, infer_model, load_into, read_weights, reject_other_structure
 
@@ -54,7 +53,7 @@ def starting_point(recipe: Recipe, dataset: Dataset, verb: str, encoding: str | 
     reads = _kind(origin, name)
     if reads != dataset.kind:
         raise UserError(
-            f"{name or 'this network'} reads {KIND_NOUNS[reads]}, the data is {KIND_NOUNS[dataset.kind]}",
+            f"{name or 'this network'} reads {NOUNS[reads]}, the data is {NOUNS[dataset.kind]}",
             where=dataset.source if origin is None else origin.source,
             fix="name a network for this data with --model; `restune models` lists them"
             if origin is None

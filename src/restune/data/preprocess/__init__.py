@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from restune.data.preprocess.base import KINDS, Preprocess, from_dict
+from restune.data.preprocess.base import KINDS, NOUNS, SAMPLE_NOUNS, Preprocess, from_dict
 from restune.data.preprocess.image import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATIONS, ImagePreprocess
 
 __all__ = [
@@ -10,6 +10,8 @@ __all__ = [
     "IMAGENET_STD",
     "INTERPOLATIONS",
     "KINDS",
+    "NOUNS",
+    "SAMPLE_NOUNS",
     "ImagePreprocess",
     "Preprocess",
     "preprocess_from_dict",

@@ -21,6 +21,10 @@ _CLASSES = {
 
 
 KINDS = tuple(_CLASSES)
+NOUNS = {"image": "images", "signal": "series", "text": "texts", "video": "videos"}
+"""What messages call items of each kind."""
+SAMPLE_NOUNS = {**NOUNS, "video": "clips"}
+"""What a step sees of them."""
 
 
 class Preprocess(Protocol):

@@ -23,22 +23,6 @@ def run_process(*arguments, stdin=""):
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
-    """The same in this process."""
-
-    def call(*arguments, stdin=""):
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["restune", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        with pytest.raises(SystemExit) as ended:
-            restune.cli.main()
-        printed = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, ended.value.code or 0, printed.out, printed.err)
-
-    return call
-
-
-@pytest.fixture
 def model(tmp_path):
     torch.manual_seed(0)
     path = tmp_path / "weights.pth"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -20,20 +17,6 @@ from restune.training.recipe import Recipe
 from restune.training.remembered import recall_compile, remember_compile
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    def call(*arguments):
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["restune", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(""))
-        with pytest.raises(SystemExit) as ended:
-            restune.cli.main()
-        printed = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, ended.value.code or 0, printed.out, printed.err)
-
-    return call
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ from restune.verbs.sides import (
     say_unreadable,
     settle_splits,
 )
-from restune.verbs.starting import settled_augment, starting_network, starting_point, with_window
+from restune.verbs.starting import Start, settled_augment, starting_network, starting_point, with_window
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,50 @@ def perform(
         leave_world(world)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """A run whose data is open and whose settings are known as far as they do not depend on which items train."""
+
+    verb: str
+    folder: Path
+    recipe: Recipe
+    dataset: Dataset
+    val: Dataset | None
+    test: Dataset | None
+    start: Start
+    augment: Augment
+    device: torch.device
+    world: World
+    continues: bool
+    header: str
+    started: float
+
+    def items(self) -> list[Item]:
+        """All that will be looked at."""
+        return all_items(self.dataset, self.val, self.test)
+
+    def look(self, preprocess: Preprocess) -> Survey:
+        """Every item, read once."""
+        return look_at_all(self.recipe, self.dataset, self.val, self.test, preprocess, self.augment)
+
+    def split(self, looked: Survey) -> Splits:
+        """The sides, without what cannot be read."""
+        say_unreadable(looked)
+        return settle_splits(
+            self.folder, self.recipe, self.dataset, self.val, self.test, looked,
+            continues=self.continues, writes=self.world.is_main,
+        )  # fmt: skip
+
+    def setting(self, recipe: Recipe, splits: Splits, preprocess: Preprocess, network: ResNet) -> Setting:
+        """The run as it is from now on; its settings are written."""
+        if self.world.is_main:
+            write_text(self.folder / "recipe.yaml", self.header + recipe.to_yaml())
+        return Setting(
+            verb=self.verb, folder=self.folder, recipe=recipe, splits=splits, preprocess=preprocess, network=network,
+            origin=self.start.origin, started=self.started,
+        )  # fmt: skip
+
+
 def _perform(
     data: str | Path | Dataset,
     asked: Asked,
@@ -140,54 +184,75 @@ def _perform(
     for decision in decisions:
         note(f"{decision.key}: {decision.value} ({decision.reason})")
     torch.set_num_threads(recipe.threads or 1)
-    start = starting_point(recipe, dataset, asked.verb, None if data_options is None else data_options.encoding)
-    preprocess = start.preprocess
-    augment = settled_augment(recipe, dataset)
+    job = _Job(
+        verb=asked.verb,
+        folder=folder,
+        recipe=recipe,
+        dataset=dataset,
+        val=val,
+        test=test,
+        start=starting_point(recipe, dataset, asked.verb, None if data_options is None else data_options.encoding),
+        augment=settled_augment(recipe, dataset),
+        device=device,
+        world=world,
+        continues=continues,
+        header=_header(asked.verb, data),
+        started=started,
+    )
     is_solved = recipe.freeze == "all" and recipe.head == "solve"
-    if is_solved:
-        reject_what_has_no_optimum(recipe)
-        network = starting_network(start, recipe, dataset, preprocess)
-        cache = feature_cache(network, preprocess, recipe, device)
-        _compute_together(cache, all_items(dataset, val, test), world)
-        looked = Survey(unreadable=cache.of(all_items(dataset, val, test)).failures)
-    else:
-        looked = look_at_all(recipe, dataset, val, test, preprocess, augment)
-    say_unreadable(looked)
-    splits = settle_splits(folder, recipe, dataset, val, test, looked, continues=continues, writes=world.is_main)
-    if not is_solved:
-        preprocess = fitted(preprocess, recipe, splits.train)
-        if preprocess != start.preprocess:
-            looked = look_at_all(recipe, dataset, val, test, preprocess, augment)
-        network = starting_network(start, recipe, dataset, preprocess)
-    recipe = recipe.changed(_settled(start.name, preprocess))
-    if not is_solved:
-        augment = with_window(augment, recipe, preprocess, splits.train)
-        recipe = recipe.changed({"epochs": whole_epochs(recipe, len(splits.train) // recipe.batch_size)})
-        reject_mixing_of_lengths(recipe, looked, preprocess)
-    if not is_solved and not continues:
-        sample = looked.largest(preprocess, splits.train.items[0])
-        recipe = _fitted(recipe, network.to(device), preprocess, sample, world)
-        recipe, compiles = decide_compile(recipe, network.spec, (recipe.batch_size, *sample.shape), device)
-        if compiles is not None:
-            note(f"{compiles.key}: {compiles.value} ({compiles.reason})")
-    if world.is_main:
-        write_text(folder / "recipe.yaml", _header(asked.verb, data) + recipe.to_yaml())
-    setting = Setting(
-        verb=asked.verb, folder=folder, recipe=recipe, splits=splits, preprocess=preprocess, network=network,
-        origin=start.origin, started=started,
-    )  # fmt: skip
-    if is_solved:
-        return Run(folder, _solved(setting, cache, augment) if world.is_main else {})
-    trainer = _trainer(setting, _placed(network, recipe, device), augment, looked, world)
-    if continues and trainer.resume(accept_changes=accept_changes):
+    result = _solve(job) if is_solved else _train(job, accept_changes=accept_changes)
+    return Run(folder, result)
+
+
+def _solve(job: _Job) -> dict[str, Any]:
+    """A head on a frozen network: what that says of each item, computed once, and a convex problem."""
+    reject_what_has_no_optimum(job.recipe)
+    preprocess = job.start.preprocess
+    network = starting_network(job.start, job.recipe, job.dataset, preprocess)
+    cache = feature_cache(network, preprocess, job.recipe, job.device)
+    _compute_together(cache, job.items(), job.world)
+    splits = job.split(Survey(unreadable=cache.of(job.items()).failures))
+    setting = job.setting(job.recipe.changed(_settled(job.start.name, preprocess)), splits, preprocess, network)
+    return _solved(setting, cache, job.augment) if job.world.is_main else {}
+
+
+def _train(job: _Job, *, accept_changes: bool) -> dict[str, Any]:
+    """A network trained step by step."""
+    preprocess, world = job.start.preprocess, job.world
+    looked = job.look(preprocess)
+    splits = job.split(looked)
+    preprocess = fitted(preprocess, job.recipe, splits.train)
+    if preprocess != job.start.preprocess:
+        looked = job.look(preprocess)
+    network = starting_network(job.start, job.recipe, job.dataset, preprocess)
+    recipe = _settled_for(job, network, preprocess, splits, looked)
+    augment = with_window(job.augment, recipe, preprocess, splits.train)
+    setting = job.setting(recipe, splits, preprocess, network)
+    trainer = _trainer(setting, _placed(network, recipe, job.device), augment, looked, world)
+    if job.continues and trainer.resume(accept_changes=accept_changes):
         note(f"resumed from step {trainer.resumed_from_step}")
     elif recipe.freeze == "auto" and recipe.head == "solve":
-        cache = feature_cache(network, preprocess, recipe, device)
-        _compute_together(cache, all_items(dataset, val, test), world)
+        cache = feature_cache(network, preprocess, recipe, job.device)
+        _compute_together(cache, job.items(), world)
         _begin_with(fit_head(cache, recipe, splits, augment) if world.is_main else None, trainer)
     with freed_memory_kept():
         finished = trainer.run()
-    return Run(folder, finish(setting, finished) if world.is_main else {})
+    return finish(setting, finished) if world.is_main else {}
+
+
+def _settled_for(job: _Job, network: ResNet, preprocess: Preprocess, splits: Splits, looked: Survey) -> Recipe:
+    """The recipe with what follows from network and items: input, epochs, and what memory and measurements decide."""
+    recipe = job.recipe.changed(_settled(job.start.name, preprocess))
+    reject_mixing_of_lengths(recipe, looked, preprocess)
+    recipe = recipe.changed({"epochs": whole_epochs(recipe, len(splits.train) // recipe.batch_size)})
+    if job.continues:
+        return recipe
+    sample = looked.largest(preprocess, splits.train.items[0])
+    recipe = _fitted(recipe, network.to(job.device), preprocess, sample, job.world)
+    recipe, compiles = decide_compile(recipe, network.spec, (recipe.batch_size, *sample.shape), job.device)
+    if compiles is not None:
+        note(f"{compiles.key}: {compiles.value} ({compiles.reason})")
+    return recipe
 
 
 def _settled(name: str | None, preprocess: Preprocess) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from restune.core.errors import UserError, did_you_mean
+from restune.data.preprocess.settings import averaged, per_channel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,16 +135,13 @@ class ImagePreprocess:
             changed = replace(changed, interpolation=interpolation)
         return replace(
             changed,
-            mean=_per_channel(mean, self.channels, "--mean") or changed.mean,
-            std=_per_channel(std, self.channels, "--std") or changed.std,
+            mean=changed.mean if mean is None else per_channel(mean, self.channels, "--mean"),
+            std=changed.std if std is None else per_channel(std, self.channels, "--std"),
         )
 
     def with_channels(self, channels: int) -> ImagePreprocess:
         """The same for another number of channels: their mean and std are the average over the present ones."""
-        if channels == self.channels:
-            return self
-        mean, std = (sum(values) / len(values) for values in (self.mean, self.std))
-        return replace(self, mean=(mean,) * channels, std=(std,) * channels)
+        return replace(self, mean=averaged(self.mean, channels), std=averaged(self.std, channels))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; `base.from_dict` is its inverse."""
@@ -154,16 +152,3 @@ class ImagePreprocess:
         how = "whole image" if self.resize is None else f"shorter side to {self.resize}, centre crop"
         mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
         return f"{size} ({how}, {self.interpolation}), mean {mean}, std {std}"
-
-
-def _per_channel(values: float | tuple[float, ...] | None, channels: int, option: str) -> tuple[float, ...] | None:
-    if values is None:
-        return None
-    values = (float(values),) if isinstance(values, int | float) else tuple(values)
-    if len(values) == 1:
-        return values * channels
-    if len(values) != channels:
-        raise UserError(
-            f"{len(values)} numbers for {channels} channels", where=option, fix="give one, or one a channel"
-        )
-    return values

@@ -34,6 +34,13 @@ def per_channel(values: float | tuple[float, ...], channels: int, option: str) -
     return numbers
 
 
+def averaged(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """As many numbers as channels: those there are, or else their average for each; none of none."""
+    if len(values) in (0, channels):
+        return values
+    return (sum(values) / len(values),) * channels
+
+
 def as_option(name: str) -> str:
     """A setting as the command line writes it."""
     return "--" + name.replace("_", "-")

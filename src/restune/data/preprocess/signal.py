@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from restune.core.errors import UserError, did_you_mean
-from restune.data.preprocess.settings import is_whole, named_changes, per_channel
+from restune.data.preprocess.settings import averaged, is_whole, named_changes, per_channel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -150,12 +150,7 @@ class SignalPreprocess:
 
     def with_channels(self, channels: int) -> SignalPreprocess:
         """The same for another number of channels: their mean and std are the average over the present ones."""
-        if channels == self.channels:
-            return self
-        if not self.mean:
-            return replace(self, channels=channels)
-        mean, std = (sum(values) / len(values) for values in (self.mean, self.std))
-        return replace(self, channels=channels, mean=(mean,) * channels, std=(std,) * channels)
+        return replace(self, channels=channels, mean=averaged(self.mean, channels), std=averaged(self.std, channels))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; `base.from_dict` is its inverse."""

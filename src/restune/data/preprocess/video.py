@@ -13,7 +13,7 @@ import numpy as np
 from restune.core.errors import UserError, did_you_mean
 from restune.core.machine import memory_bytes
 from restune.data.preprocess.image import INTERPOLATIONS
-from restune.data.preprocess.settings import is_whole, named_changes, per_channel
+from restune.data.preprocess.settings import averaged, is_whole, named_changes, per_channel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -190,10 +190,7 @@ class VideoPreprocess:
 
     def with_channels(self, channels: int) -> VideoPreprocess:
         """The same for another number of channels: their mean and std are the average over the present ones."""
-        if channels == self.channels:
-            return self
-        mean, std = (sum(values) / len(values) for values in (self.mean, self.std))
-        return replace(self, mean=(mean,) * channels, std=(std,) * channels)
+        return replace(self, mean=averaged(self.mean, channels), std=averaged(self.std, channels))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; `base.from_dict` is its inverse."""

@@ -75,14 +75,16 @@ def test_words_are_numbered():
     assert of().apply("nothing is known").tolist() == [1, 1, 1]
 
 
-def test_rare_words_are_known_by_their_shape():
+def test_rare_words_and_capitals_are_marked():
     texts = ["We met Ada and Bob in NATO", "we saw 1984 and Eve in UNESCO", "we ran 42"]
     vocabulary = build_vocabulary(texts, min_count=2)
-    assert vocabulary == ("we", "and", "in", "<9>", "<XX>", "<Xx>", "<x>")
+    assert vocabulary == ("<Xx>", "we", "<XX>", "and", "in", "<9>", "<x>")
     tokens = of(*vocabulary).apply("We and Grace saw 7up at NASA")
     named = [vocabulary[token - 2] for token in tokens.tolist()]
-    assert named == ["we", "and", "<Xx>", "<x>", "<9>", "<x>", "<XX>"]
-    assert of("we").apply("We Grace").tolist() == [2, 1], "a shape that was not seen is unknown"
+    assert named == ["<Xx>", "we", "and", "<Xx>", "<x>", "<x>", "<9>", "<x>", "<XX>", "<x>"]
+    assert of("we").apply("we grace").tolist() == [2, 1], "what is not in the vocabulary at all is unknown"
+    assert of("i", "<Xx>").apply("I").tolist() == [3, 2], "one letter is a capital, not capitals"
+    assert of("i").apply("I").tolist() == [2], "a mark that is not known is left out"
     assert words("< X x >") == ["<", "x", "x", ">"], "no text has these words"
 
 

@@ -41,19 +41,25 @@ def each_word(text: str) -> Iterator[str]:
     return (found.group() for found in _pattern().finditer(whole))
 
 
-def shape(word: str) -> str:
-    """What is to be seen of a word that is not known: its case, or that it holds digits. No text has these words."""
-    if any(mark.isdigit() for mark in word):
-        return "<9>"
-    if not word[:1].isupper():
-        return "<x>"
-    return "<XX>" if len(word) > 1 and word.isupper() else "<Xx>"
+CAPITAL, CAPITALS, NUMBER, RARE = "<Xx>", "<XX>", "<9>", "<x>"
+"""Words that no text has: marks of case before a word, and what stands for rare numbers and other rare words."""
+
+
+def pieces(text: str) -> Iterator[tuple[str, str]]:
+    """Each word in lower case, and what stands for it where it is not known; before one that is written with a capital
+    or in capitals its mark, for which nothing stands, as fastai's texts have them (Howard and Gugger 2020)."""
+    for written in each_word(text):
+        word = written.lower()
+        if written != word and written[0].isupper():
+            mark = CAPITALS if len(written) > 1 and written.isupper() else CAPITAL
+            yield mark, ""
+        yield word, NUMBER if any(sign.isdigit() for sign in word) else RARE
 
 
 def build_vocabulary(texts: Iterable[str], *, min_count: int = 1, most: int = 50_000) -> tuple[str, ...]:
     """The words of some texts, which must be those of the training split alone: the most frequent first, then by text.
 
-    Words that are too rare count as their `shape`, which are words of the vocabulary too where enough are so.
+    What stands for rare words and marks of case are words of it too, where training items have enough of them.
 
     Args:
         texts: what to count in.
@@ -61,18 +67,19 @@ def build_vocabulary(texts: Iterable[str], *, min_count: int = 1, most: int = 50
         most: how many words are kept.
     """
     counts: Counter[str] = Counter()
-    shapes: dict[str, Counter[str]] = {}
+    stands_for: dict[str, str] = {}
     for text in texts:
-        for written in each_word(text):
-            word = written.lower()
+        for word, rare in pieces(text):
             counts[word] += 1
-            shapes.setdefault(word, Counter())[shape(written)] += 1
+            stands_for[word] = rare
     frequent = sorted((-count, word) for word, count in counts.items() if count >= min_count and _is_whole(word))[:most]
     known = {word for _, word in frequent}
-    rare: Counter[str] = Counter()
+    rest: Counter[str] = Counter()
     for word in filter(_is_whole, counts.keys() - known):
-        rare.update(shapes[word])
-    return tuple(word for _, word in frequent) + tuple(sorted(name for name in rare if rare[name] >= min_count))
+        rest[stands_for[word]] += counts[word]
+    return tuple(word for _, word in frequent) + tuple(
+        sorted(name for name in rest if name and rest[name] >= min_count)
+    )
 
 
 def _is_whole(word: str) -> bool:

@@ -31,8 +31,8 @@ class TextPreprocess:
     Args:
         tokens: ``bytes``: the UTF-8 bytes, each 1 more than its value, so that any language needs no vocabulary;
             ``words``: see `tokens.words`.
-        vocabulary: the words, the first of which has the number 2; 1 is a word that is not among them, unless its
-            `tokens.shape` is.
+        vocabulary: the words, the first of which has the number 2; 1 is a word that is not among them, nor what
+            stands for it (`tokens.pieces`).
         length: most tokens of a text; of longer ones the beginning is kept.
         encoding: of text files; None finds each one's.
     """
@@ -78,22 +78,20 @@ class TextPreprocess:
     def _numbers(self) -> dict[str, int]:
         return {word: number for number, word in enumerate(self.vocabulary, _FIRST_WORD)}
 
-    def _number(self, word: str) -> int:
-        from restune.data.tokens import shape
-
-        known = self._numbers.get(word.lower())
-        return self._numbers.get(shape(word), UNKNOWN) if known is None else known
-
     def apply(self, content: str | bytes) -> Tensor:
         """int32 tokens ``[L]`` of a text, or of a text file's bytes; at least one. Raises DecodeError."""
         import torch
 
         from restune.data.decode import DecodeError
-        from restune.data.tokens import byte_tokens, each_word
+        from restune.data.tokens import byte_tokens, pieces
 
         text = self.text_of(content)
         if self.tokens == "words":
-            found = map(self._number, islice(each_word(text), self.length))
+            numbers = self._numbers
+            known = (
+                numbers.get(word, numbers.get(rare, UNKNOWN)) for word, rare in pieces(text) if word in numbers or rare
+            )
+            found = islice(known, self.length)
             tokens = np.fromiter(found, np.int32)
             return torch.from_numpy(tokens if len(tokens) else np.array([UNKNOWN], np.int32))
         try:

@@ -121,6 +121,7 @@ def _textresnet(name: str) -> ZooEntry:
         stages=(StageSpec(depth=1, width=128, dilation=2), StageSpec(depth=1, width=128, dilation=2)),
         pool="average+max",
         embedding_dropout=0.3,
+        zero_init_residual=True,  # begins as a bag of words, which few texts already fill
         dropout=0.5,
         num_classes=2,
     )

@@ -11,11 +11,11 @@ from restune.training.recipe import Recipe, all_keys, parse_assignment, parse_du
 
 SHIPPED = [
     *("cifar-fast", "cifar-paper", "default", "finetune", "finetune-series", "finetune-text", "finetune-video"),
-    *("imagenet-classic", "series", "text", "video"),
+    *("imagenet-classic", "series", "sounds", "text", "video"),
 ]
 
 
-def test_the_shipped_recipes_are_eleven_and_say_what_to_expect():
+def test_the_shipped_recipes_are_twelve_and_say_what_to_expect():
     assert shipped_recipes() == SHIPPED
     for name in shipped_recipes():
         recipe = read_recipe(name)

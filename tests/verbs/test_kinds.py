@@ -164,6 +164,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(trained, tmp_path, monkeypatch):
     resumed = restune.train(data, out=tmp_path / "run", test=0.2, resume=True, **options(kind, epochs=6))
     assert resumed.result["resumed_from_step"] > 0
     assert equal(tensors(run), tensors(resumed))
+    assert (run.out / "metrics.jsonl").read_bytes() == (resumed.out / "metrics.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize("freeze", ["all", 1, "auto", "none"])
@@ -189,6 +190,31 @@ def test_fine_tuning_and_what_is_frozen_stays(trained, tmp_path, freeze):
         )
         assert again.result["head"]["features_computed"] == 0
         assert equal(tensors(tuned), tensors(again))
+
+
+def test_a_fine_tuned_run_is_repeated_and_gone_on_with(trained, tmp_path, monkeypatch):
+    """Also of words, whose vocabulary is the weights' and in no recipe."""
+    kind, data, run = trained
+    settings = {"weights": run.out, "freeze": 1, "epochs": 3, "batch_size": 8, "precision": "fp32", "threads": 1}
+    settings["data_options"] = options(kind).get("data_options")
+    tuned = restune.finetune(data, out=tmp_path / "tuned", **settings)
+    again = restune.finetune(
+        data, out=tmp_path / "again", recipe=tuned.out / "recipe.yaml", data_options=settings["data_options"]
+    )
+    assert equal(tensors(tuned), tensors(again))
+    with monkeypatch.context() as patch:
+        original = Trainer._run_epoch
+
+        def stop(self):
+            if self.state.epoch == 2:
+                raise KeyboardInterrupt
+            original(self)
+
+        patch.setattr(Trainer, "_run_epoch", stop)
+        with pytest.raises(KeyboardInterrupt):
+            restune.finetune(data, out=tmp_path / "stopped", **settings)
+    resumed = restune.finetune(data, out=tmp_path / "stopped", resume=True, **settings)
+    assert (resumed.out / "metrics.jsonl").read_bytes() == (tuned.out / "metrics.jsonl").read_bytes()
 
 
 def test_embeddings(trained):

@@ -42,8 +42,9 @@ def change_values(batch: Tensor, augment: Augment, place: Place) -> Tensor:
             factors = 1 + augment.scaling * random.standard_normal((channels, 1))
             batch[row] *= torch.from_numpy(factors.astype(np.float32))
         if augment.jitter:
-            noise = augment.jitter * random.standard_normal((channels, length), np.float32)
-            batch[row] += torch.from_numpy(noise)
+            # Drawn along time, so that an item's noise does not depend on how far its batch is padded.
+            noise = augment.jitter * random.standard_normal((length, channels), np.float32)
+            batch[row] += torch.from_numpy(noise).T
     return batch
 
 

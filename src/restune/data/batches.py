@@ -156,11 +156,11 @@ class TrainingBatches:
 
     def _clips(self, items: Sequence[Item], preprocess: VideoPreprocess, place: Place) -> list[Tensor]:
         starts = place.draw("clip", 1)[:, 0]
-        with _reported(items[0]):
-            return [
-                cut_clip(preprocess, self.survey.kept.get(item.id), item.location.read, float(start))
-                for item, start in zip(items, starts, strict=True)
-            ]
+        clips = []
+        for item, start in zip(items, starts, strict=True):
+            with _reported(item):
+                clips.append(cut_clip(preprocess, self.survey.kept.get(item.id), item.location.read, float(start)))
+        return clips
 
     def _kept_or(self, read: Callable[[Item, Preprocess, int | None], Tensor], item: Item) -> Tensor:
         kept = self.survey.kept.get(item.id)

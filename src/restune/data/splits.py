@@ -156,7 +156,9 @@ def _draw_groups(pool: Sequence[Item], share: float, seed: int, side: str, sourc
     from sklearn.model_selection import StratifiedGroupKFold
 
     groups = [item.group if item.group is not None else f"item {item.id}" for item in pool]
-    if len(set(groups)) > _MANY_GROUPS:
+    sizes = Counter(groups)
+    alone = sum(size == 1 for size in sizes.values())
+    if len(sizes) > _MANY_GROUPS or alone > max(_ENOUGH_ALONE, 0.5 * len(pool)):
         return _draw_many_groups(pool, groups, share, generator(seed, f"split-{side}"))
     folds = max(2, round(1 / share))
     if len(set(groups)) < folds:
@@ -172,26 +174,33 @@ def _draw_groups(pool: Sequence[Item], share: float, seed: int, side: str, sourc
     return {pool[position].id for position in picked}
 
 
-_MANY_GROUPS = 1000
-"""Beyond which each group is so small a part that they may be taken one by one; the folds take seconds there."""
+_MANY_GROUPS, _ENOUGH_ALONE = 1000, 50
+"""With more groups, or more items alone in theirs and these the most, groups are small and may be taken one by one:
+as near to the share as one likes, where folds are fractions 1/2, 1/3, ..., and take seconds."""
 
 
 def _draw_many_groups(
     pool: Sequence[Item], groups: Sequence[str], share: float, random: np.random.Generator
 ) -> set[str]:
-    """Groups in a random order, large ones first, as long as no class gets more than its share."""
+    """Groups in a random order, large ones first, as long as no class gets more than its share; a class that got none
+    gives its smallest group."""
     members: dict[str, list[Item]] = defaultdict(list)
     for item, group in zip(pool, groups, strict=True):
         members[group].append(item)
-    left = {target: round(share * count) for target, count in Counter(item.target for item in pool).items()}
+    counts = Counter(item.target for item in pool)
+    left = {target: min(count - 1, max(1, round(share * count))) for target, count in counts.items()}
     order = [list(members)[position] for position in random.permutation(len(members))]
-    chosen: set[str] = set()
+    chosen: dict[str, None] = {}
     for group in sorted(order, key=lambda name: -len(members[name])):
         wanted = Counter(item.target for item in members[group])
         if len(members[group]) > 1 and random.random() > share:  # else all the large ones would be on this side
             continue
         if all(left[target] >= count for target, count in wanted.items()):
-            for target, count in wanted.items():
-                left[target] -= count
-            chosen.update(item.id for item in members[group])
-    return chosen
+            left = {target: count - wanted[target] for target, count in left.items()}
+            chosen[group] = None
+    covered = {item.target for group in chosen for item in members[group]}
+    for target in sorted(set(counts) - covered):
+        own = [group for group in order if {item.target for item in members[group]} == {target}]
+        if len(own) > 1:
+            chosen[min(own, key=lambda name: len(members[name]))] = None
+    return {item.id for group in chosen for item in members[group]}

@@ -32,7 +32,7 @@ from restune.data.preprocess import Preprocess
 from restune.data.preprocess.video import VideoPreprocess
 from restune.data.views import needs_wholes, training_views
 from restune.networks.fold import folded
-from restune.networks.layout import laid_out, weights_layout
+from restune.networks.layout import in_parts, laid_out, weights_layout
 from restune.networks.resnet import ResNet
 
 CODE_VERSION = 2
@@ -251,8 +251,9 @@ class FeatureCache:
             torch.inference_mode(),
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16),
         ):
-            x, mask = self.preprocess.inputs(samples.to(self.device))
-            return self.network.run_below(laid_out(x), self.cut, mask).float().cpu().contiguous()
+            parts = in_parts(*self.preprocess.inputs(samples.to(self.device)))
+            rows = [self.network.run_below(laid_out(x), self.cut, mask).float().cpu() for x, mask in parts]
+            return torch.cat(rows).contiguous()
 
 
 @dataclass(frozen=True)

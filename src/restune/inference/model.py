@@ -23,7 +23,7 @@ from restune.data.preprocess import Preprocess
 from restune.data.preprocess.video import VideoPreprocess
 from restune.data.sources.clips import ClipLocation
 from restune.inference.features import FeatureCache
-from restune.networks.layout import laid_out
+from restune.networks.layout import in_parts, laid_out
 from restune.networks.resnet import ResNet
 from restune.networks.spec import ResNetSpec
 from restune.weights.bundle import BundleInfo, write_bundle
@@ -183,8 +183,8 @@ class Model:
             clips = samples.shape[:2]
             samples = samples.flatten(0, 1)
         with torch.inference_mode():
-            x, mask = self.preprocess.inputs(samples.to(self.device))
-            outputs: Tensor = self.module(laid_out(x), mask).float().cpu()
+            parts = in_parts(*self.preprocess.inputs(samples.to(self.device)))
+            outputs = torch.cat([self.module(laid_out(x), mask).float().cpu() for x, mask in parts])
         if not bool(torch.isfinite(outputs).all()):
             raise UserError("the network answers with NaN or Inf", where=self.source, fix="check its weights and --std")
         return outputs if clips is None else outputs.reshape(*clips, -1)

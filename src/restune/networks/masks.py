@@ -22,6 +22,10 @@ class MaskedNorm1d(nn.BatchNorm1d):
         if not self.training:
             return blanked(super().forward(x), mask)
         rows = x.transpose(1, 2)  # [N, L, C]
+        if int(mask.sum()) < 2:  # one position has no spread of its own
+            return blanked(
+                F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps), mask
+            )
         normalised = super().forward(rows[mask])  # of [positions, C]
         filled = normalised.new_zeros(rows.shape)
         filled[mask] = normalised

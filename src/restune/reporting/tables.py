@@ -76,7 +76,7 @@ def bench_table(bench: Bench) -> Table:
         cells = [f"{row.train:.1f}", f"{row.train_share:.0%}", f"{row.predict:.1f}", f"{row.predict_share:.0%}"]
         if compiled:
             cells.append("-" if row.compiled is None else f"{row.compiled:.1f} ({row.compiled / row.train:.2f}x)")
-        table.add_row(row.name, str(row.size), str(row.batch), bench.precision, *cells)
+        table.add_row(row.name, str(row.size), str(row.batch), row.precision, *cells)
     return table
 
 

@@ -35,6 +35,7 @@ class BenchRow:
         train, predict: images a second, with batches ready in memory.
         train_share, predict_share: of the matrix peak in the precision used. A multiply and an add are two
             operations; a training step counts as three passes.
+        precision: that was used.
         compiled: as `train`, with the network compiled; None where that was not asked for, or cannot be done here.
     """
 
@@ -45,6 +46,7 @@ class BenchRow:
     predict: float
     train_share: float
     predict_share: float
+    precision: str = "fp32"
     compiled: float | None = None
 
 
@@ -92,7 +94,7 @@ def measure(
     reason = next((decision.reason for decision in decisions if decision.key == "precision"), "asked for")
     peaks = {"fp32": matrix_peak(torch.float32, device, seconds), "bf16": matrix_peak(torch.bfloat16, device, seconds)}
     rows = tuple(
-        _row(name, size, batch, recipe, device, peaks[recipe.precision], seconds, compiles=compiles)
+        _row(name, size, batch, *_settings(name, device, peaks), seconds, compiles=compiles)
         for name, size, batch in cases
     )
     return Bench(device=str(device), peaks=peaks, precision=recipe.precision, reason=reason, rows=rows)
@@ -126,6 +128,12 @@ def _timed(work: Callable[[], object], device: torch.device, seconds: float) -> 
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
+
+
+def _settings(name: str, device: torch.device, peaks: dict[str, float]) -> tuple[Recipe, torch.device, float]:
+    """What a network is trained with by default, where, and the matrix peak in that precision."""
+    recipe, _ = decide(Recipe(), device, zoo.find(name).spec.dims)
+    return recipe, device, peaks[recipe.precision]
 
 
 def _row(
@@ -181,6 +189,7 @@ def _row(
         predict=predicted,
         train_share=3 * operations * trained / peak,
         predict_share=operations * predicted / peak,
+        precision=recipe.precision,
         compiled=compiled,
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from restune.core.errors import UserError
 from restune.core.machine import cpu_count, has_fast_bf16, local_processes
 from restune.networks.spec import ResNetSpec
 from restune.training.recipe import Recipe
@@ -21,9 +22,20 @@ class Decision:
     reason: str
 
 
-def decide(recipe: Recipe, device: torch.device) -> tuple[Recipe, list[Decision]]:
-    """The recipe with every ``auto`` and every open number settled; what was settled, for the screen."""
+def decide(recipe: Recipe, device: torch.device, dims: int = 2) -> tuple[Recipe, list[Decision]]:
+    """The recipe with every ``auto`` and every open number settled; what was settled, for the screen.
+
+    Args:
+        dims: of the network. Raises UserError for bf16 on a processor in three dimensions.
+    """
     made: list[Decision] = []
+    broken = dims == 3 and device.type == "cpu"
+    if broken and recipe.precision == "bf16":
+        raise UserError(
+            "this processor's library multiplies bf16 wrongly in three dimensions",
+            where="--precision bf16",
+            fix="leave it out: float32 is taken",
+        )
 
     def settle(key: str, value: object, reason: str) -> None:
         made.append(Decision(key, value, reason))
@@ -33,8 +45,10 @@ def decide(recipe: Recipe, device: torch.device) -> tuple[Recipe, list[Decision]
         if device.type == "cuda":
             fast, where = torch.cuda.is_bf16_supported(including_emulation=False), "this GPU"
         else:
-            fast, where = has_fast_bf16(), "this processor"
+            fast, where = has_fast_bf16() and not broken, "this processor"
         reason = f"{where} multiplies bf16 {'in hardware' if fast else 'in emulation only, tens of times slower'}"
+        if broken:  # oneDNN's weight gradients of small maps read memory that nothing was written to
+            reason = "bf16 gradients of three-dimensional convolutions come out wrong on processors"
         settle("precision", "bf16" if fast else "fp32", reason)
     if recipe.memory_format == "auto":
         if device.type == "cuda":

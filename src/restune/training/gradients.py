@@ -13,7 +13,7 @@ from restune.core.console import warn
 from restune.core.errors import UserError
 from restune.core.streams import torch_seed
 from restune.data.batches import TrainingBatch
-from restune.data.preprocess import Preprocess
+from restune.data.preprocess import SAMPLE_NOUNS, Preprocess
 from restune.networks.layout import laid_out
 from restune.networks.resnet import ResNet
 from restune.training.distributed import World
@@ -142,8 +142,8 @@ class Gradients:
         if size <= 1:
             raise UserError(
                 "there is not enough memory for a single item",
-                where="--image-size",
-                fix="use smaller images or a smaller network",
+                where=f"{SAMPLE_NOUNS[self.preprocess.kind]} of this size",
+                fix="use smaller or shorter ones, or a smaller network",
             )
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -156,7 +156,8 @@ class Gradients:
     def _seed_torch(self, batch: TrainingBatch) -> None:
         """What torch draws itself (dropout, drop path) depends on the seed, the step and the process, not on the
         past."""
-        if self.network.spec.dropout or self.network.spec.drop_path:
+        spec = self.network.spec
+        if spec.dropout or spec.drop_path or spec.embedding_dropout:
             torch.manual_seed(torch_seed(self.recipe.seed, "dropout", batch.place.step, self.world.rank))
 
     def _autocast(self) -> AbstractContextManager[Any]:

@@ -10,6 +10,8 @@ from typing import Any
 from restune.core.console import note
 from restune.core.files import write_text
 
+_MANY = 60
+"""Epochs beyond which not each has a line on the screen, unless it is the best so far."""
 _NAMES = ("metrics.jsonl", "timings.jsonl")
 
 
@@ -44,9 +46,14 @@ class Journal:
 
     def say(self, record: Mapping[str, Any], timing: Mapping[str, Any], *, is_best: bool) -> None:
         """The epoch in a line on the screen."""
+        if self.epochs is not None and self.epochs > _MANY and not is_best:
+            every = -(-self.epochs // (_MANY // 2))
+            if record["epoch"] % every and record["epoch"] != self.epochs:
+                return
         of = "" if self.epochs is None else f"/{self.epochs}"
         text = f"epoch {record['epoch']}{of}  loss {record['train_loss']:.4f}"
+        what = "val accuracy" if self.noun != "clips" else "val accuracy of centre clips"
         if "val_accuracy" in record:
-            text += f"  val loss {record['val_loss']:.4f}  val accuracy {record['val_accuracy']:.2%}"
+            text += f"  val loss {record['val_loss']:.4f}  {what} {record['val_accuracy']:.2%}"
         text += f"  {timing['images_per_second']:.0f} {self.noun}/s  {timing['seconds']:.1f} s"
         note(text + ("  best" if is_best else ""))

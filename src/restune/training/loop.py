@@ -391,7 +391,8 @@ class Trainer:
             return False
         sign = 1.0 if self.recipe.monitor == "val_accuracy" else -1.0
         best = self.state.best_score
-        improved = best is None or sign * (score - best) > self.recipe.early_stopping.min_delta
+        finite = math.isfinite(score) and math.isfinite(record.get("val_loss", 0.0))
+        improved = finite and (best is None or sign * (score - best) > self.recipe.early_stopping.min_delta)
         if improved:
             self.state.best_score, self.state.best_epoch, self.state.stale_epochs = score, self.state.epoch - 1, 0
             self.state.best_step = self.state.step

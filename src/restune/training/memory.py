@@ -46,12 +46,14 @@ def kept_bytes_an_item(
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own and tensor.shape[:1] == (_ITEMS,):
+        flat = network.spec.dims == 1  # whose norms keep the positions of all items in a row
+        if storage.data_ptr() not in own and (flat or tensor.shape[:1] == (_ITEMS,)):
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     device = network.fc.weight.device
-    x, mask = preprocess.inputs(preprocess.stack([sample] * _ITEMS).to(device))
+    other = sample[..., :-1] if network.spec.dims == 1 and sample.shape[-1] > 1 else sample  # so that there is a mask
+    x, mask = preprocess.inputs(preprocess.stack([sample] * (_ITEMS - 1) + [other]).to(device))
     with (
         torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
         torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16),

@@ -12,7 +12,7 @@ from restune.data.dataset import Dataset, Item
 from restune.data.loader import read_batches
 from restune.data.preprocess import Preprocess
 from restune.data.survey import Survey
-from restune.networks.layout import laid_out
+from restune.networks.layout import in_parts, laid_out
 from restune.networks.resnet import ResNet
 from restune.training.cached import CachedBatches
 from restune.training.distributed import World
@@ -64,17 +64,19 @@ class Validation:
         ):
             known = cached if cached is not None and cached.val is not None else None
             for samples, targets in self._features(known) if known else self._batches():
-                x, mask = samples.to(self.device), None
-                if known is None:
-                    x, mask = self.preprocess.inputs(x)
-                x = laid_out(x, channels_last=channels_last)
-                logits = (network.run_above(x, known.cut) if known else network(x, mask)).float()
+                logits = self._logits(network, samples.to(self.device), known, channels_last)
                 targets = targets.to(self.device)
                 loss += float(F.cross_entropy(logits, targets, reduction="sum"))
                 correct += int((logits.argmax(1) == targets).sum())
                 count += len(targets)
         loss, right, total = self.world.sum([loss, correct, count])
         return {"val_loss": loss / max(1, total), "val_accuracy": right / max(1, total), "n": total}
+
+    def _logits(self, network: ResNet, samples: Tensor, known: CachedBatches | None, channels_last: bool) -> Tensor:
+        if known is not None:
+            return network.run_above(laid_out(samples, channels_last=channels_last), known.cut).float()
+        parts = in_parts(*self.preprocess.inputs(samples))
+        return torch.cat([network(laid_out(x, channels_last=channels_last), mask).float() for x, mask in parts])
 
     def _features(self, cached: CachedBatches) -> Iterator[tuple[Tensor, Tensor]]:
         size = self.recipe.micro_batch or max(64, self.recipe.batch_size)

@@ -10,6 +10,7 @@ from typing import Any
 from restune.core.console import note, warn
 from restune.core.errors import UserError, shorten
 from restune.data.dataset import SPLITS, DataOptions, Dataset
+from restune.data.preprocess import NOUNS
 from restune.data.sources import open_dataset
 from restune.evaluation.metrics import ClipCount, Counter, Evaluation
 from restune.inference.model import Model, together
@@ -50,6 +51,12 @@ def evaluate(
     started = time.perf_counter()
     dataset = open_dataset(data, data_options)
     loaded = load(model, weights=weights, device=device, **preprocess)
+    if dataset.kind != loaded.preprocess.kind:
+        raise UserError(
+            f"the model reads {NOUNS[loaded.preprocess.kind]}, the data is {NOUNS[dataset.kind]}",
+            where=dataset.source,
+            fix=f"name the kind with --kind {loaded.preprocess.kind} if the data was taken for something else",
+        )
     loaded, dataset = match_classes(loaded, dataset, class_order, allow_missing=allow_missing)
     dataset = _choose_split(dataset, split, loaded, allow_missing=allow_missing)
     counter = Counter(loaded.classes)

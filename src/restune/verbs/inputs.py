@@ -9,7 +9,7 @@ import numpy as np
 
 from restune.core.console import note
 from restune.core.errors import UserError
-from restune.data.dataset import Dataset
+from restune.data.dataset import Dataset, FileLocation
 from restune.data.preprocess import ImagePreprocess, Preprocess, preprocess_from_dict
 from restune.data.preprocess.signal import SignalPreprocess, channel_statistics
 from restune.data.preprocess.text import TextPreprocess
@@ -49,9 +49,12 @@ def zoo_preprocess(name: str | None, spec: ResNetSpec) -> Preprocess:
 
 def starting_preprocess(recipe: Recipe, name: str, origin: Weights | None, dataset: Dataset) -> Preprocess:
     """The recipe's where it is settled, else the weights' own, else the zoo's with what the recipe says."""
-    if recipe.preprocess is not None:
-        return preprocess_from_dict(recipe.preprocess)
     own = None if origin is None else origin.preprocess
+    if recipe.preprocess is not None:
+        kept = preprocess_from_dict(recipe.preprocess)
+        if isinstance(kept, TextPreprocess) and isinstance(own, TextPreprocess):  # whose words a recipe does not hold
+            return replace(kept, vocabulary=own.vocabulary)
+        return kept
     made: Preprocess
     if dataset.kind == "signal":
         made = _for_signals(recipe, own, dataset)
@@ -90,11 +93,16 @@ def settled_settings(preprocess: Preprocess) -> dict[str, Any]:
     return {key: value for key, value in preprocess.to_dict().items() if key != "vocabulary"}
 
 
+def has_sounds(dataset: Dataset) -> bool:
+    """Whether series are .wav files rather than arrays."""
+    return dataset.kind == "signal" and isinstance(dataset.items[0].location, FileLocation)
+
+
 def _for_signals(recipe: Recipe, own: Preprocess | None, dataset: Dataset) -> Preprocess:
     wanted = recipe.signal
-    first = dataset.items[0].location.read()
-    is_sound = not isinstance(first, np.ndarray)
-    channels = 1 if is_sound or first.ndim == 1 else first.shape[0]
+    is_sound = has_sounds(dataset)
+    first = None if is_sound else np.asarray(dataset.items[0].location.read())
+    channels = 1 if first is None or first.ndim == 1 else first.shape[0]
     if own is not None:
         if own.channels != channels:
             raise UserError(
@@ -102,6 +110,8 @@ def _for_signals(recipe: Recipe, own: Preprocess | None, dataset: Dataset) -> Pr
                 where=dataset.source,
                 fix="name weights of a network for such data, or train one",
             )
+        if wanted.rate is not None and not is_sound:
+            raise UserError("only sounds have a rate", where="--set signal.rate", fix="leave it out")
         return own.override(length=wanted.length, rate=wanted.rate)
     rate = wanted.rate or (SOUND_RATE if is_sound else None)
     if wanted.rate is not None and not is_sound:

@@ -50,7 +50,7 @@ from restune.training.pace import whole_epochs
 from restune.training.recipe import Recipe
 from restune.training.validation import Validation
 from restune.verbs.finishing import Setting, finish, versions
-from restune.verbs.inputs import fitted, settled_settings
+from restune.verbs.inputs import fitted, has_sounds, settled_settings
 from restune.verbs.load import load, pick_device
 from restune.verbs.settings import Asked, run_folder, stored_recipe
 from restune.verbs.sides import (
@@ -132,6 +132,7 @@ class _Job:
     device: torch.device
     world: World
     continues: bool
+    asked_batch: bool
     header: str
     started: float
 
@@ -175,12 +176,12 @@ def _perform(
         note(f"{folder} is finished; nothing to do")
         return Run(folder, json.loads((folder / "result.json").read_text()))
     dataset = open_dataset(data, data_options)
-    recipe = asked.settled(dataset.kind)
+    recipe = asked.settled(dataset.kind, sounds=has_sounds(dataset))
     val, test = open_others(dataset, recipe, data_options)
     if continues:
         recipe = stored_recipe(folder, recipe, accept_changes=accept_changes)
     device = pick_device(recipe.device)
-    recipe, decisions = decide(recipe, device)
+    recipe, decisions = decide(recipe, device, 3 if dataset.kind == "video" else 2)
     for decision in decisions:
         note(f"{decision.key}: {decision.value} ({decision.reason})")
     torch.set_num_threads(recipe.threads or 1)
@@ -196,6 +197,7 @@ def _perform(
         device=device,
         world=world,
         continues=continues,
+        asked_batch=asked.has("batch_size") or continues,
         header=_header(asked.verb, data),
         started=started,
     )
@@ -243,7 +245,11 @@ def _train(job: _Job, *, accept_changes: bool) -> dict[str, Any]:
 def _settled_for(job: _Job, network: ResNet, preprocess: Preprocess, splits: Splits, looked: Survey) -> Recipe:
     """The recipe with what follows from network and items: input, epochs, and what memory and measurements decide."""
     recipe = job.recipe.changed(_settled(job.start.name, preprocess))
-    reject_mixing_of_lengths(recipe, looked, preprocess)
+    reject_mixing_of_lengths(recipe, looked, preprocess, splits.train)
+    if not job.asked_batch and recipe.batch_size > len(splits.train):
+        size = max(1, len(splits.train) // 4)
+        note(f"batch_size: {size} (there are {len(splits.train)} training items)")
+        recipe = recipe.changed({"batch_size": size})
     recipe = recipe.changed({"epochs": whole_epochs(recipe, len(splits.train) // recipe.batch_size)})
     if job.continues:
         return recipe

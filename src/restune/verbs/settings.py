@@ -15,6 +15,7 @@ from restune.training.recipe import Recipe, parse_duration, read_recipe
 _SHORT = {"lr": "optimizer.lr"}
 """Options whose recipe key has another name."""
 
+_WEIGHTS_DECIDE = "the input is what the weights were trained with"
 _HEAD_IS_SOLVED = "the head is solved, not trained (head=sgd trains it)"
 
 _IDLE: tuple[tuple[str, Callable[[Recipe], bool], str], ...] = (
@@ -32,6 +33,12 @@ _IDLE: tuple[tuple[str, Callable[[Recipe], bool], str], ...] = (
     ("steps", lambda r: r.epochs is not None and r.steps is not None, "epochs are set"),
     ("schedule.warmup_epochs", lambda r: r.schedule.warmup_share is not None, "the warm-up is set as a share"),
     ("keep_statistics", lambda r: r.weights is None, "without weights there are no statistics to keep"),
+    ("text.min_count", lambda r: r.text.tokens == "bytes", "bytes have no vocabulary"),
+    ("text.vocabulary", lambda r: r.text.tokens == "bytes", "bytes have no vocabulary"),
+    ("text.tokens", lambda r: r.weights is not None, _WEIGHTS_DECIDE),
+    ("text.min_count", lambda r: r.weights is not None, _WEIGHTS_DECIDE),
+    ("text.vocabulary", lambda r: r.weights is not None, _WEIGHTS_DECIDE),
+    ("signal.normalization", lambda r: r.weights is not None, _WEIGHTS_DECIDE),
     ("views", lambda r: r.freeze == "none", "views are of frozen layers, and none are frozen"),
     ("cache", lambda r: r.freeze == "none", "what is kept is what frozen layers compute, and none are frozen"),
     ("head", lambda r: r.freeze not in ("all", "auto"), "the head is solved with --freeze all and auto"),
@@ -63,8 +70,14 @@ def _is_solved(recipe: Recipe) -> bool:
 
 
 USUAL_RECIPES = {
-    "train": {"image": "default", "signal": "series", "text": "text", "video": "video"},
-    "finetune": {"image": "finetune", "signal": "finetune-series", "text": "finetune-text", "video": "finetune-video"},
+    "train": {"image": "default", "signal": "series", "sound": "sounds", "text": "text", "video": "video"},
+    "finetune": {
+        "image": "finetune",
+        "signal": "finetune-series",
+        "sound": "finetune-series",
+        "text": "finetune-text",
+        "video": "finetune-video",
+    },
 }
 """The recipe of a verb where none is named, by the kind of data."""
 
@@ -93,9 +106,13 @@ class Asked:
             self._reject_idle(made)
         self.device = made.device
 
-    def settled(self, kind: str) -> Recipe:
+    def has(self, key: str) -> bool:
+        """Whether a setting was asked for."""
+        return self._asked(key) is not None
+
+    def settled(self, kind: str, *, sounds: bool = False) -> Recipe:
         """The recipe for this kind of data. Raises UserError for what has no effect on it."""
-        made = self._made(kind)
+        made = self._made("sound" if sounds else kind)
         self._reject_idle(made)
         self._reject_other_kinds(made, kind)
         return made
@@ -103,8 +120,11 @@ class Asked:
     def _made(self, kind: str) -> Recipe:
         read = read_recipe(self.recipe or USUAL_RECIPES[self.verb][kind])
         given = dict(self.given)
-        if given.get("image_size") not in (None, read.image_size):
-            given["preprocess"] = None  # a stored one is for the size it was stored with
+        sections = [f"{section}." for section in _SECTIONS]
+        if given.get("image_size") not in (None, read.image_size) or any(
+            key.startswith(tuple(sections)) for key in (*given, *self.changes)
+        ):
+            given["preprocess"] = None  # a stored one is for what it was stored with
         short = {"epochs": 1, "time": None} if given.get("smoke") else {}
         wanted = {**given, **self.changes, **short}
         for one, other in (("epochs", "steps"), ("steps", "epochs")):  # the one that is asked for decides
@@ -116,12 +136,16 @@ class Asked:
         for key, is_idle, why in _IDLE:
             asked = self._asked(key)
             if asked is not None and is_idle(made):
-                raise UserError(f"{asked} has no effect here: {why}", where=f"--set {asked}", fix="leave it out")
+                raise UserError(f"{asked} has no effect here: {why}", where=self._option(asked), fix="leave it out")
 
     def _asked(self, key: str) -> str | None:
         """The setting by which a key, or something in its section, was asked for."""
         asked = (*self.given, *self.changes)
         return next((name for name in asked if name == key or name.startswith(f"{key}.")), None)
+
+    def _option(self, key: str) -> str:
+        """How a setting was asked for."""
+        return f"--{key.replace('_', '-')}" if key in self.given and key not in self.changes else f"--set {key}"
 
     def _reject_other_kinds(self, made: Recipe, kind: str) -> None:
         """Raise UserError for settings that only other kinds of data know, whether asked for or in a recipe."""
@@ -134,7 +158,7 @@ class Asked:
             if _value(made, key) != _value(Recipe(), key):
                 raise UserError(
                     f"{key} has no effect here: the data is {NOUNS[kind]}",
-                    where=f"--set {key}" if self.recipe is None or self._asked(key) else f"--recipe {self.recipe}",
+                    where=self._option(key) if self.recipe is None or self._asked(key) else f"--recipe {self.recipe}",
                     fix="leave it out" if self._asked(key) else f"use --recipe {USUAL_RECIPES[self.verb][kind]}",
                 )
 

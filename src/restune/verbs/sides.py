@@ -73,11 +73,12 @@ def say_unreadable(looked: Survey) -> None:
         warn(f"{len(looked.unreadable)} items cannot be read and are left out: {names}; all are in split.csv")
 
 
-def reject_mixing_of_lengths(recipe: Recipe, looked: Survey, preprocess: Preprocess) -> None:
+def reject_mixing_of_lengths(recipe: Recipe, looked: Survey, preprocess: Preprocess, train: Dataset) -> None:
     """Raise UserError for mixup of series that are not equally long: there is nothing to mix their ends with."""
     if not recipe.mixup or preprocess.kind != "signal":
         return
-    lengths = {preprocess.view(whole).shape[-1] for whole in looked.kept.values()}
+    kept = [looked.kept[item.id] for item in train.items if item.id in looked.kept]
+    lengths = {preprocess.view(whole).shape[-1] for whole in kept}
     if len(lengths) > 1:
         raise UserError(
             f"series of {min(lengths)} to {max(lengths)} values cannot be mixed",
@@ -115,6 +116,13 @@ def settle_splits(
             f"the validation items have none of {shorten(map(repr, lacking))}",
             where=splits.val.source if splits.val else "--val",
             fix="add some, or let restune draw them: --val 0.2",
+        )
+    gone = [name for name, count in splits.train.class_counts().items() if not count]
+    if gone:
+        raise UserError(
+            f"no training items are left of {shorten(map(repr, gone))}: their groups are all held out",
+            where=splits.train.source,
+            fix="name the sides in a column (--split-column), or another --seed",
         )
     if writes:
         write_splits(path, splits)

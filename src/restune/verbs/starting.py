@@ -39,7 +39,7 @@ class Start:
 
 def starting_point(recipe: Recipe, dataset: Dataset, verb: str, encoding: str | None = None) -> Start:
     """The weights that a run starts from, and the input it wants. Raises UserError for weights of another kind."""
-    origin = read_weights(recipe.weights or _usual_weights(recipe.model)) if verb == "finetune" else None
+    origin = read_weights(recipe.weights or _usual_weights(recipe.model, dataset.kind)) if verb == "finetune" else None
     name = recipe.model or "resnet18"
     if origin is not None:
         own = origin.model if origin.info or origin.spec is not None else infer_model(origin)
@@ -84,6 +84,13 @@ def starting_network(start: Start, recipe: Recipe, dataset: Dataset, preprocess:
     reads: dict[str, Any] = {"in_channels": preprocess.channels}
     if isinstance(preprocess, TextPreprocess):
         reads = {"vocabulary": preprocess.vocabulary_size}
+    decided = [key for key in recipe.spec if key == "vocabulary" or (key in reads and dataset.kind == "signal")]
+    if decided:
+        raise UserError(
+            f"{decided[0]} follows from the data and cannot be set",
+            where=f"--set spec.{decided[0]}",
+            fix="leave it out",
+        )
     spec = spec.override(**{**reads, **recipe.spec, "num_classes": len(dataset.classes)})
     network = ResNet(spec)
     if origin is not None:
@@ -95,9 +102,13 @@ def starting_network(start: Start, recipe: Recipe, dataset: Dataset, preprocess:
     return network
 
 
-def _usual_weights(name: str | None) -> str:
+def _usual_weights(name: str | None, kind: str) -> str:
     """The published weights that a network is fine-tuned from where none are named."""
-    available = hub.available(name or "resnet18")
+    available = hub.available(name or {"image": "resnet18", "video": "r3d_18"}.get(kind, ""))
+    if not available and name is None:
+        raise UserError(
+            f"there are no published weights for {NOUNS[kind]}", where="--weights", fix="name a run of yours, or a file"
+        )
     if not available:
         raise UserError(
             f"there are no published weights for {name}", where="--weights", fix="name a file, a bundle or a run"

@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--epochs", type=int, default=None)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="")
     options = parser.parse_args()
@@ -49,13 +49,19 @@ def report(what: str, folder: Path, options: argparse.Namespace) -> None:
             seed=options.seed, set=changes,
         )  # fmt: skip
         found = restune.evaluate(run.out, folder, split="test")
+    opposite = {"n": "s", "ne": "sw", "e": "w", "se": "nw", "s": "n", "sw": "ne", "w": "e", "nw": "se"}
     moves = [place for place, name in enumerate(CLASSES) if name.startswith("move_")]
-    confusion = found.confusion[moves][:, :]
+    confusion = found.confusion[moves]
+    back = [CLASSES.index(f"move_{opposite[CLASSES[place].removeprefix('move_')]}") for place in moves]
+    forth = confusion[range(len(moves)), moves].sum()
+    turned = confusion[range(len(moves)), back].sum()
     direction = confusion[range(len(moves)), moves].sum() / confusion.sum()
     low, high = found.interval
     print(
         f"{what:14} all {len(CLASSES)} classes {found.accuracy:.2%} ({low:.2%} to {high:.2%}, n = {found.n}; chance "
         f"{1 / len(CLASSES):.1%}), the {len(moves)} directions {direction:.2%} (n = {confusion.sum()}); "
+        f"of those on the right line, the right way {forth / max(1, forth + turned):.2%} (n = {forth + turned}; chance "
+        "50%); "
         f"{run.result['seconds']:.0f} s",
         flush=True,
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 
 import pyarrow as pa
 import pytest
@@ -148,6 +150,38 @@ def test_encodings_are_found(tmp_path, encoding, form):
     assert rows(dataset)[:2] == list(zip("ab", texts, strict=True))
     if encoding != "utf-8-sig":
         assert rows(opened(tmp_path / form, content.encode(encoding), encoding=encoding)) == rows(dataset)
+
+
+def test_chinese_column_names(tmp_path, capsys):
+    content = "标签,文本\n" + f"好,{CHINESE}\n差,{WORSE}\n" * 2
+    for encoding in ("gb18030", "utf-8"):
+        assert rows(opened(tmp_path / "table.csv", content.encode(encoding)))[:2] == [("好", CHINESE), ("差", WORSE)]
+        assert ("table.csv is not UTF-8 and is read as gb18030" in capsys.readouterr().err) == (encoding == "gb18030")
+    with pytest.raises(restune.UserError, match="looks like paths or texts; the columns are '甲', '乙'"):
+        opened(tmp_path / "table.csv", "甲,乙\n人,好\n天,差\n天,好\n".encode("gb18030"))
+    series = "标签,0,1\n好,1,2\n差,3,4\n".encode("gb18030")
+    assert sorted(opened(tmp_path / "table.csv", series).classes) == sorted("好差")
+    images = "path,标签\na.jpg,好的\nb.jpg,差的\n".encode("gb18030")
+    assert opened(tmp_path / "table.csv", images).classes == ("好的", "差的")
+    assert capsys.readouterr().err.count("read as gb18030") == 3
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_table_left_unread_does_not_end_the_process(tmp_path, encoding):
+    """Arrow's thread that reads ahead must not be in Python when Python ends (exit code 134), nor wait for it."""
+    lines = (f"a text of number {number},{number % 2}\n" for number in range(200_000))
+    (tmp_path / "table.csv").write_text("text,label\n" + "".join(lines), encoding=encoding)
+    script = (
+        "import sys; from pathlib import Path; from restune.data.dataset import DataOptions\n"
+        "from restune.data.sources.readers import TextTable\n"
+        "table = TextTable(Path(sys.argv[1]), DataOptions(), sys.argv[2])\n"
+        "left = table.batches([0]); next(left)"
+    )
+    for _ in range(8):
+        done = subprocess.run(
+            [sys.executable, "-c", script, tmp_path / "table.csv", encoding], timeout=60, capture_output=True
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize("form", ["table.csv", "lines.txt"])

@@ -109,6 +109,7 @@ def test_files_in_several_encodings(encoding):
     ("preprocess", "content", "message"),
     [
         (BYTES, "half \ud83d a character", "lone surrogate"),
+        (of("a"), "a \ud83d", "lone surrogate"),
         (TextPreprocess(encoding="utf-8"), b"one\ntwo \xff", "0xff in line 2 is no utf-8"),
         (TextPreprocess(encoding="gb18030"), b"\xff", "no gb18030"),
         (BYTES, bytes(range(256)), "zero bytes"),
@@ -120,8 +121,17 @@ def test_broken_texts(preprocess, content, message):
         preprocess.apply(content)
 
 
-def test_half_a_character_is_an_unknown_word():
-    assert of("a").apply("a \ud83d").tolist() == [2, 1]
+def test_a_very_long_word_is_rare_and_no_word_of_a_vocabulary():
+    longest, longer = "a" * 64, "b" * 65
+    vocabulary = build_vocabulary([f"{longest} {longer} {longest} {longer}"], min_count=2)
+    assert vocabulary == (longest, "<x>")
+    assert of(*vocabulary).apply(f"{longer} {longest}").tolist() == [3, 2]
+
+
+def test_a_vocabulary_has_an_end():
+    assert of(*map(str, range(200_000))).vocabulary_size == 200_002
+    with pytest.raises(restune.UserError, match="at most 200,000 words"):
+        of(*map(str, range(200_001)))
 
 
 def test_long_texts_are_quick():

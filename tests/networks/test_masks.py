@@ -24,7 +24,7 @@ def tiny(name: str) -> ResNetSpec:
     """The entry, thin and shallow, with the same layers otherwise and no random ones."""
     entry = ZOO[name]
     changes = {"hidden": (7, 6)} if entry.spec.hidden else {}
-    changes |= {"in_channels": 2} if entry.kind == "signal" else {}
+    changes |= {"in_channels": 2} if entry.kind == "signal" else {"embedding_dropout": 0.0}
     depths = [min(2, stage.depth) for stage in entry.spec.stages]
     return entry.spec.override(width=8, depths=depths, num_classes=3, dropout=0.0, **changes)
 

@@ -245,7 +245,7 @@ def test_an_error_in_a_worker_is_the_runs(data, tmp_path, monkeypatch):
     def broken(*_arguments):
         raise ValueError("a worker's own fault")
 
-    monkeypatch.setattr(batches, "augment_pixels", broken)
+    monkeypatch.setattr(batches, "training_views", broken)
     with pytest.raises(ValueError, match="a worker's own fault"):
         restune.train(data, out=tmp_path / "run", workers=2, set=SETTINGS, **SMALL)
 

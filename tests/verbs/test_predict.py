@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import restune
+from restune.data.preprocess.text import TextPreprocess
+from restune.inference.model import Model
 from restune.weights.bundle import BundleInfo, write_bundle
 
 
@@ -130,3 +134,57 @@ def test_grey_and_many_channel_models(tmp_path):
         info = BundleInfo(spec=network.spec, classes=tuple("0123456789"), preprocess=preprocess)
         write_bundle(tmp_path / "model.safetensors", network.state_dict(), info)
         assert len(restune.load(tmp_path / "model.safetensors").predict(array)) == 1
+
+
+@pytest.fixture
+def reader(randomize):
+    network = randomize(restune.create_model("textresnet8", num_classes=2))
+    info = BundleInfo(spec=network.spec, classes=("neg", "pos"), preprocess=TextPreprocess())
+    return Model(module=network.eval(), info=info, source="test")
+
+
+def test_texts_in_arrays_and_series(reader):
+    texts = ["a", "他/她说得对"]
+    expected = [prediction.top for prediction in reader.predict(texts)]
+    for given in (np.array(texts), np.array(texts, object), tuple(texts)):
+        assert [prediction.top for prediction in reader.predict(given)] == expected
+        assert [prediction.top for prediction in restune.predict(reader, given)] == expected
+    for wrong in (np.zeros(3), [np.zeros(3)], [3], torch.zeros(3), Image.new("L", (4, 4))):
+        with pytest.raises(restune.UserError, match=r"cannot be a [\s\S]*a str, which is a text"):
+            reader.predict(wrong)
+
+
+def test_paths_in_arrays(model, image, tmp_path):
+    image.save(tmp_path / "image.png")
+    paths = np.array([str(tmp_path / "image.png")] * 2)
+    assert len(model.predict(paths)) == len(restune.predict(model, paths)) == 2
+    assert len(restune.predict(model, torch.from_numpy(np.array(image)))) == 1
+
+
+def test_a_text_is_neither_a_pattern_nor_a_home(reader, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one.txt").write_text("one")
+    (tmp_path / "texts").mkdir()
+    texts = ["**/*", "*", "~nobody hi", "~nobody", "[x", "and/or", "他/她", "a\0b", "x" * 5000, "see one.txt or go."]
+    found = restune.predict(reader, texts)
+    assert [prediction.input for prediction in found] == texts
+    assert [prediction.error for prediction in found] == [None] * len(found)
+    names = ["questoins.csv", "texts/gone", "gone.TXT", "~nobody/x.txt", Path("gone"), "\ud83d", "", "texts"]
+    found = restune.predict(reader, names)
+    assert [prediction.error is None for prediction in found] == [False] * len(names)
+    assert [prediction.error for prediction in found][:5] == [f"there is no such file: {name}" for name in names[:5]]
+
+
+def test_files_of_many_texts_are_their_rows(reader, tmp_path, capsys):
+    lines = "".join(f"{label} text {number}\n" for number in range(20) for label in ("pos", "neg"))
+    (tmp_path / "lines.all").write_text(lines)
+    found = restune.predict(reader, str(tmp_path / "lines.all"))
+    assert [prediction.top for prediction in found][:2] == [p.top for p in reader.predict(["text 0", "text 0"])]
+    assert len(found) == 40
+    assert found[2].input == f"{tmp_path / 'lines.all'} 03"
+    (tmp_path / "poem.txt").write_text("I go\nI come\nAnd see\nAnd leave\n" * 10)
+    assert len(restune.predict(reader, tmp_path / "poem.txt")) == 1
+    assert "poem.txt is one text of many lines" in capsys.readouterr().err
+    (tmp_path / "bad.csv").write_text("text,kind\na,b\n")
+    (bad,) = restune.predict(reader, [tmp_path / "bad.csv"])
+    assert "no column looks like the labels" in bad.error

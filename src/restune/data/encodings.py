@@ -10,6 +10,8 @@ from restune.core.console import note
 from restune.core.errors import UserError
 
 _CHUNK = 2**20
+WESTERN = ("cp1252", "latin-1")
+"""What is found where nothing else fits."""
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it starts with
@@ -76,9 +78,26 @@ def file_encoding(path: Path, named: str | None) -> str:
     found = find_encoding(_chunks(path))
     if found in _MARKS.values():  # of which only the mark has been seen
         _reject_undecodable(path, found)
+    note_encoding(path, found)
+    return "utf-8-sig" if found == "utf-8" else found
+
+
+def likely_encoding(path: Path, named: str | None) -> str:
+    """The encoding of a table: the one named, else the one that its first bytes are in, without a look at the rest."""
+    if path.suffix.lower() == ".parquet":
+        return "utf-8"
+    if named is not None:
+        return "utf-8-sig" if codecs.lookup(named).name == "utf-8" else named
+    with path.open("rb") as file:
+        head = file.read(_CHUNK)
+    found = head_encoding(head, len(head) == _CHUNK)
+    return "utf-8-sig" if found == "utf-8" else found
+
+
+def note_encoding(path: Path, found: str) -> None:
+    """Say in which encoding a file is read, unless it is UTF-8."""
     if found not in ("utf-8", "utf-8-sig"):
         note(f"{path.name} is not UTF-8 and is read as {found}; --encoding names another")
-    return "utf-8-sig" if found == "utf-8" else found
 
 
 def check_encoding(name: str) -> None:

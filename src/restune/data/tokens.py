@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 BYTE_VOCABULARY = 257
 """Tokens of a text as bytes: 0 is padding, and each byte is 1 more than its value."""
 
+MAX_WORD = 64
+"""Characters of the longest word of a vocabulary; a longer one is rare."""
+
 _IDEOGRAPHS = "\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
 _INVISIBLE = "\x00-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef"
 
@@ -64,7 +67,7 @@ def build_vocabulary(texts: Iterable[str], *, min_count: int = 1, most: int = 50
     Args:
         texts: what to count in.
         min_count: fewest times a word must stand there.
-        most: how many words are kept.
+        most: how many words are kept, besides what stands for rare ones; none has over `MAX_WORD` characters.
     """
     counts: Counter[str] = Counter()
     stands_for: dict[str, str] = {}
@@ -72,7 +75,7 @@ def build_vocabulary(texts: Iterable[str], *, min_count: int = 1, most: int = 50
         for word, rare in pieces(text):
             counts[word] += 1
             stands_for[word] = rare
-    frequent = sorted((-count, word) for word, count in counts.items() if count >= min_count and _is_whole(word))[:most]
+    frequent = sorted((-count, word) for word, count in counts.items() if count >= min_count and _is_kept(word))[:most]
     known = {word for _, word in frequent}
     rest: Counter[str] = Counter()
     for word in filter(_is_whole, counts.keys() - known):
@@ -80,6 +83,10 @@ def build_vocabulary(texts: Iterable[str], *, min_count: int = 1, most: int = 50
     return tuple(word for _, word in frequent) + tuple(
         sorted(name for name in rest if name and rest[name] >= min_count)
     )
+
+
+def _is_kept(word: str) -> bool:
+    return len(word) <= MAX_WORD and _is_whole(word)
 
 
 def _is_whole(word: str) -> bool:

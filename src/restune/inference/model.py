@@ -225,7 +225,7 @@ def as_items(inputs: Input | Iterable[Input], kind: str = "image") -> list[Item]
     """Inputs of any form as items without a target; an id is the path, or the position of given content."""
     one = _is_one(inputs, kind)
     if not one and not isinstance(inputs, Iterable):
-        raise _no_input(inputs)
+        raise _no_input(inputs, kind)
     listed = [inputs] if one else list(inputs)  # type: ignore[arg-type]
     return [_as_item(position, value, kind) for position, value in enumerate(listed)]
 
@@ -237,20 +237,22 @@ def _as_item(position: int, value: Any, kind: str) -> Item:
         path = user_path(value)
         location: Location = ClipLocation(path) if kind == "video" else FileLocation(path)
         return Item(id=str(value), location=location, target=-1)
-    return Item(id=f"input {position}", location=_location(value), target=-1)
+    return Item(id=f"input {position}", location=_location(value, kind), target=-1)
 
 
-def _location(value: Any) -> Location:
-    if isinstance(value, bytes | bytearray):
+def _location(value: Any, kind: str) -> Location:
+    if isinstance(value, bytes | bytearray) and kind != "video":
         return ContentLocation(bytes(value))
+    if kind in ("text", "video"):
+        raise _no_input(value, kind)
     if isinstance(value, Tensor):
         value = value.detach().cpu()
         value = (value.float() if value.is_floating_point() else value).numpy()
     if isinstance(value, np.ndarray):
         return ArrayLocation(value[None], 0)
-    if hasattr(value, "getbands"):
+    if kind == "image" and hasattr(value, "getbands"):
         return ContentLocation(_encoded(value))
-    raise _no_input(value)
+    raise _no_input(value, kind)
 
 
 _PLAIN = {"La": "LA", "RGBa": "RGBA"}
@@ -271,11 +273,21 @@ def _encoded(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _no_input(value: Any) -> UserError:
-    return UserError(f"an input cannot be a {type(value).__name__}", fix="give a path, bytes, an array, or a PIL image")
+_TAKEN = {
+    "image": "a path, bytes, an array, or a PIL image",
+    "signal": "an array, the path of a .wav file, or its bytes",
+    "text": "a str, which is a text, the Path of a file, or its bytes",
+    "video": "the path of a file or of a folder of frames",
+}
+
+
+def _no_input(value: Any, kind: str) -> UserError:
+    return UserError(f"an input cannot be a {type(value).__name__}", fix=f"give {_TAKEN[kind]}")
 
 
 def _is_one(inputs: Any, kind: str) -> bool:
+    if isinstance(inputs, np.ndarray) and inputs.ndim and inputs.dtype.kind in "UTSO":
+        return False  # of texts or paths
     if isinstance(inputs, np.ndarray | Tensor):
         return inputs.ndim <= (2 if kind == "signal" else 3)
     return isinstance(inputs, str | Path | bytes | bytearray) or hasattr(inputs, "getbands")

@@ -294,6 +294,8 @@ class ResNetSpec:
 
         Raises UserError for a name that is neither a field nor a shorthand.
         """
+        if not changes.get("residual", True):  # whose blocks cannot begin as identities
+            changes.setdefault("zero_init_residual", False)
         stages = self.stages
         if (depths := changes.pop("depths", None)) is not None:
             stages = _with_depths(stages, depths)

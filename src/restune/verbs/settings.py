@@ -31,7 +31,6 @@ _IDLE: tuple[tuple[str, Callable[[Recipe], bool], str], ...] = (
     ("epochs", lambda r: r.time is not None, "with --time the clock decides"),
     ("steps", lambda r: r.time is not None, "with --time the clock decides"),
     ("steps", lambda r: r.epochs is not None and r.steps is not None, "epochs are set"),
-    ("schedule.warmup_epochs", lambda r: r.schedule.warmup_share is not None, "the warm-up is set as a share"),
     ("keep_statistics", lambda r: r.weights is None, "without weights there are no statistics to keep"),
     ("text.min_count", lambda r: r.text.tokens == "bytes", "bytes have no vocabulary"),
     ("text.vocabulary", lambda r: r.text.tokens == "bytes", "bytes have no vocabulary"),
@@ -130,6 +129,8 @@ class Asked:
         for one, other in (("epochs", "steps"), ("steps", "epochs")):  # the one that is asked for decides
             if wanted.get(one) is not None and other not in wanted:
                 wanted[other] = None
+        if "schedule.warmup_epochs" in wanted:
+            wanted.setdefault("schedule.warmup_share", None)
         return read.changed(wanted)
 
     def _reject_idle(self, made: Recipe) -> None:

@@ -71,8 +71,8 @@ def _kind(origin: Weights | None, name: str) -> str:
         return origin.preprocess.kind
     if name in zoo.ZOO:
         return zoo.ZOO[name].kind
-    assert origin is not None
-    assert origin.spec is not None
+    if origin is None or origin.spec is None:
+        return zoo.find(name).kind  # which says what may have been meant
     return {1: "text" if origin.spec.vocabulary else "signal", 2: "image", 3: "video"}[origin.spec.dims]
 
 

@@ -20,7 +20,8 @@ TOKENS = ("bytes", "words")
 PADDING, UNKNOWN = 0, 1
 _FIRST_WORD = 2
 MAX_LENGTH = 1_000_000
-MAX_WORDS = 1_000_000
+MAX_WORDS = 200_000
+"""Words of the largest vocabulary, which must fit into the header of a model's file."""
 _SHOWN = 60
 
 
@@ -86,6 +87,10 @@ class TextPreprocess:
         from restune.data.tokens import byte_tokens, pieces
 
         text = self.text_of(content)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DecodeError("the text holds half a character (a lone surrogate)") from error
         if self.tokens == "words":
             numbers = self._numbers
             known = (
@@ -94,10 +99,7 @@ class TextPreprocess:
             found = islice(known, self.length)
             tokens = np.fromiter(found, np.int32)
             return torch.from_numpy(tokens if len(tokens) else np.array([UNKNOWN], np.int32))
-        try:
-            tokens = byte_tokens(text[: self.length] or " ")  # a character is a byte or more
-        except UnicodeEncodeError as error:
-            raise DecodeError("the text holds half a character (a lone surrogate)") from error
+        tokens = byte_tokens(text[: self.length] or " ")  # a character is a byte or more
         return torch.from_numpy(tokens[: self.length])
 
     def text_of(self, content: str | bytes) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restune.core.errors import UserError
+from restune.core.machine import memory_bytes
 from restune.data.dataset import DataOptions
 
 _PEEKED = 20
@@ -56,7 +59,6 @@ class TextTable:
 
         self._path = path
         self._read = csv.ReadOptions(
-            encoding="utf-8" if encoding == "utf-8-sig" else encoding,  # Arrow leaves out the mark by itself
             autogenerate_column_names=not options.header,
             block_size=_LONG_BLOCK if long_rows else None,
         )
@@ -65,8 +67,9 @@ class TextTable:
         self._parse = csv.ParseOptions(
             delimiter=delimiter, quote_char='"' if quoted else False, newlines_in_values=long_rows and quoted
         )
-        with self._path.open("rb") as file:
-            self._raw = csv.open_csv(file, read_options=self._read, parse_options=self._parse).schema.names
+        self._encoding = encoding
+        with csv.open_csv(self._source(), read_options=self._read, parse_options=self._parse) as reader:
+            self._raw = reader.schema.names
         self.names = self._raw if options.header else [str(position) for position in range(len(self._raw))]
 
     def peek(self) -> list[list[Any]]:
@@ -83,11 +86,32 @@ class TextTable:
         convert = csv.ConvertOptions(
             column_types=dict.fromkeys(self._raw, pa.string()), strings_can_be_null=False, include_columns=wanted
         )
-        with self._path.open("rb") as file:
-            for batch in csv.open_csv(
-                file, read_options=self._read, parse_options=self._parse, convert_options=convert
-            ):
+        with csv.open_csv(
+            self._source(), read_options=self._read, parse_options=self._parse, convert_options=convert
+        ) as reader:
+            for batch in reader:
                 yield dict(zip(columns, batch.columns, strict=True))
+
+    def _source(self) -> Any:
+        """The table's UTF-8 as Arrow reads it without Python: the thread that reads ahead may outlive the reader, and
+        would end the process were it in Python when Python ends. Of another encoding all of it is held in memory."""
+        import pyarrow as pa
+
+        if codecs.lookup(self._encoding).name in ("utf-8", "utf-8-sig"):  # Arrow leaves out the mark by itself
+            return pa.OSFile(os.fsencode(self._path))
+        if 4 * self._path.stat().st_size > memory_bytes():
+            raise UserError(
+                f"this table is too large to be read as {self._encoding}",
+                where=str(self._path),
+                fix="store it as UTF-8",
+            )
+        decoder = codecs.getincrementaldecoder(self._encoding)()
+        whole = pa.BufferOutputStream()
+        with self._path.open("rb") as file:
+            for chunk in iter(lambda: file.read(_HEAD_BYTES), b""):
+                whole.write(decoder.decode(chunk).encode())
+        whole.write(decoder.decode(b"", final=True).encode())
+        return pa.BufferReader(whole.getvalue())
 
 
 class ParquetTable:

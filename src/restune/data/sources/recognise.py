@@ -9,7 +9,7 @@ from pathlib import Path
 
 from restune.core.console import note
 from restune.data.dataset import DataOptions
-from restune.data.encodings import head_encoding
+from restune.data.encodings import likely_encoding
 from restune.data.sources import readers, table
 from restune.data.sources.clips import is_video_name
 from restune.data.sources.folder import is_image_name
@@ -19,7 +19,6 @@ from restune.data.sources.values import value_columns
 from restune.data.sources.walk import walk_files
 
 _LOOKED_AT = 1000
-_HEAD = 2**20
 _FEW = 20
 _SENTENCE = 20
 """Characters that make a value a text rather than a name."""
@@ -42,7 +41,7 @@ def table_kind(path: Path, options: DataOptions) -> tuple[str, DataOptions]:
     Completed are the column of texts, of recordings or of videos, and that a table of two columns has no header, where
     its first line has a label of later ones.
     """
-    rows = readers.first_rows(path, _encoding(path, options))
+    rows = readers.first_rows(path, likely_encoding(path, options.encoding))
     if not rows:
         return options.kind or "image", options
     if options.header and options.kind in (None, "text"):
@@ -74,16 +73,6 @@ def table_kind(path: Path, options: DataOptions) -> tuple[str, DataOptions]:
     taken = [label, options.split_column or _usual(names, table.SPLIT_NAMES), options.group_column]
     is_series = label and not has_path_name and len(value_columns(names, rows, taken)) > 1
     return ("signal" if is_series else "image"), options
-
-
-def _encoding(path: Path, options: DataOptions) -> str:
-    """The encoding named, or the one that a file's first bytes are in."""
-    if options.encoding is not None:
-        return options.encoding
-    with path.open("rb") as file:
-        head = file.read(_HEAD)
-    found = head_encoding(head, len(head) == _HEAD)
-    return "utf-8-sig" if found == "utf-8" else found
 
 
 def _without_header(path: Path, rows: Sequence[Sequence[str]], options: DataOptions) -> DataOptions:

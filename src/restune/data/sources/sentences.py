@@ -39,6 +39,10 @@ TEXT_NAMES = (
     "title",
     "query",
     "utterance",
+    "文本",
+    "内容",
+    "评论",
+    "句子",
 )
 MAX_LINE = 64 * 2**20
 """Characters of the longest line that is read as a text."""

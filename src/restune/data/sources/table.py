@@ -14,6 +14,7 @@ from restune.core.console import note
 from restune.core.errors import UserError, did_you_mean, shorten
 from restune.core.files import user_path
 from restune.data.dataset import SPLITS, DataOptions, Dataset, Rows
+from restune.data.encodings import WESTERN, likely_encoding, note_encoding
 from restune.data.sources.folder import SPLIT_FOLDERS, is_image_name
 from restune.data.sources.readers import Codes, ParquetTable, TextTable, as_text, open_reader, table_errors
 from restune.data.texts import Texts
@@ -30,7 +31,11 @@ PATH_NAMES = (
     "img",
     "image_id",
 )
-LABEL_NAMES = ("label", "class", "target", "category", "y", "class_name", "label_name", "species")
+LABEL_NAMES = ("label", "class", "target", "category", "y", "class_name", "label_name", "species") + (
+    "标签",
+    "类别",
+    "分类",
+)
 SPLIT_NAMES = ("split", "subset", "partition")
 
 MAX_LABELS = 1_000_000
@@ -46,7 +51,11 @@ def open_table(path: Path, options: DataOptions) -> Dataset:
     """
     with table_errors(path):
         reject_empty(path)
-        reader = open_reader(path, options, encoding=options.encoding or "utf-8")
+        encoding = likely_encoding(path, options.encoding)
+        if options.encoding is None and encoding in WESTERN:  # a guess that fits anything, and may name no files
+            encoding = "utf-8"
+        note_encoding(path, "utf-8" if options.encoding else encoding)
+        reader = open_reader(path, options, encoding=encoding)
         return _collect(reader, path, options)
 
 
@@ -194,8 +203,9 @@ def choose_column(
         if any(isinstance(value, str) and is_image_name(value) for value in values):
             return name
     if required:
+        wanted = "paths or texts" if role == "path" else f"the {role}s"
         raise UserError(
-            f"no column looks like the {role}s; the columns are {shorten(map(repr, names))}",
+            f"no column looks like {wanted}; the columns are {shorten(map(repr, names))}",
             where=str(path),
             fix=f"name it with --{role}-column" + (" (of texts with --text-column)" if role == "path" else ""),
         )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from restune.core.console import note
 from restune.core.errors import UserError, shorten
 from restune.data.dataset import SPLITS, DataOptions, Dataset, Item
+from restune.data.encodings import likely_encoding, note_encoding
 from restune.data.sources import table
 from restune.data.sources.readers import as_text, first_rows, open_reader, table_errors
 from restune.data.sources.series import SeriesList, class_order, without_padding
@@ -29,11 +30,12 @@ def open_value_table(path: Path, options: DataOptions) -> Dataset:
     """
     with table_errors(path):
         table.reject_empty(path)
-        encoding = options.encoding or "utf-8"
+        encoding = likely_encoding(path, options.encoding)
+        note_encoding(path, "utf-8" if options.encoding else encoding)
         reader = open_reader(path, options, encoding=encoding, long_rows=True)
         names = table.column_names(reader, path)
         chosen = table.mark_columns(names, path, options)
-        head = first_rows(path, "utf-8-sig" if encoding == "utf-8" else encoding)
+        head = first_rows(path, encoding)
         values = value_columns(names, head[1 if table.has_names(path, options) else 0 :], chosen.values())
         if not values:
             raise UserError("this table has no columns of numbers", where=str(path), fix="name its kind with --kind")

@@ -138,7 +138,7 @@ def test_grey_and_many_channel_models(tmp_path):
 
 @pytest.fixture
 def reader(randomize):
-    network = randomize(restune.create_model("textresnet8", num_classes=2))
+    network = randomize(restune.create_model("textresnet", num_classes=2))
     info = BundleInfo(spec=network.spec, classes=("neg", "pos"), preprocess=TextPreprocess())
     return Model(module=network.eval(), info=info, source="test")
 
@@ -165,11 +165,23 @@ def test_a_text_is_neither_a_pattern_nor_a_home(reader, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "one.txt").write_text("one")
     (tmp_path / "texts").mkdir()
-    texts = ["**/*", "*", "~nobody hi", "~nobody", "[x", "and/or", "他/她", "a\0b", "x" * 5000, "see one.txt or go."]
+    texts = [
+        "",
+        "**/*",
+        "*",
+        "~nobody hi",
+        "~nobody",
+        "[x",
+        "and/or",
+        "他/她",
+        "a\0b",
+        "x" * 5000,
+        "see one.txt or go.",
+    ]
     found = restune.predict(reader, texts)
     assert [prediction.input for prediction in found] == texts
     assert [prediction.error for prediction in found] == [None] * len(found)
-    names = ["questoins.csv", "texts/gone", "gone.TXT", "~nobody/x.txt", Path("gone"), "\ud83d", "", "texts"]
+    names = ["questoins.csv", "texts/gone", "gone.TXT", "~nobody/x.txt", Path("gone"), "\ud83d", "texts"]
     found = restune.predict(reader, names)
     assert [prediction.error is None for prediction in found] == [False] * len(names)
     assert [prediction.error for prediction in found][:5] == [f"there is no such file: {name}" for name in names[:5]]

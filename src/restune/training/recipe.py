@@ -118,7 +118,7 @@ class TextRecipe(_Section):
     """Tokens at most, the rest is cut; null: 128 words or 1,024 bytes."""
     min_count: int = Field(1, ge=1)
     """Words that the training items hold fewer times are unknown."""
-    vocabulary: int = Field(50_000, ge=1, le=1_000_000)
+    vocabulary: int = Field(50_000, ge=1, le=199_998)
     """Words at most, the most frequent ones."""
 
 

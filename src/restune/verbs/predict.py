@@ -69,7 +69,7 @@ class NothingThere:
 def _expand(inputs: Any, options: DataOptions, classes: Sequence[str]) -> list[Item]:
     one = isinstance(inputs, str | Path | bytes) or not isinstance(inputs, Iterable)
     if hasattr(inputs, "ndim"):
-        one = not (inputs.ndim and (options.kind == "text" or getattr(inputs.dtype, "kind", "") in "UTSO"))
+        one = not (inputs.ndim and (options.kind == "text" or getattr(inputs.dtype, "kind", None) in tuple("UTSO")))
     items: list[Item] = []
     for value in [inputs] if one else inputs:
         if isinstance(value, str | Path) and options.kind == "text":

@@ -31,11 +31,8 @@ PATH_NAMES = (
     "img",
     "image_id",
 )
-LABEL_NAMES = ("label", "class", "target", "category", "y", "class_name", "label_name", "species") + (
-    "标签",
-    "类别",
-    "分类",
-)
+_CHINESE_LABELS = ("标签", "类别", "分类")
+LABEL_NAMES = ("label", "class", "target", "category", "y", "class_name", "label_name", "species", *_CHINESE_LABELS)
 SPLIT_NAMES = ("split", "subset", "partition")
 
 MAX_LABELS = 1_000_000

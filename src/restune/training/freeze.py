@@ -26,14 +26,18 @@ class Phase:
     lr_scale: float = 1.0
 
 
+_FIRST = 0.25
+"""Share of a run in which stages thaw one after another."""
+
+
 def plan_phases(freeze: str | int, stages: int, *, head_is_solved: bool = True) -> list[Phase]:
     """The phases of a run. ``auto`` thaws stage after stage from the top, the stem with the last (Howard and Ruder
-    2018), once the head fits (why: Kumar et al. 2022). Half of the run is for all layers together. Raises UserError for
+    2018), once the head fits (why: Kumar et al. 2022). Most of the run is for all layers together. Raises UserError for
     a stage that is not there."""
     if freeze == "auto":
         cuts: list[str | int] = [*([] if head_is_solved else ["all"]), *range(stages - 1, 0, -1)]
-        first = [Phase(freeze=cut, share=0.5 / len(cuts), lr_scale=1.0 if cut == "all" else 0.3) for cut in cuts]
-        return [*first, Phase(freeze="none", share=1.0 if not cuts else 0.5)]
+        first = [Phase(freeze=cut, share=_FIRST / len(cuts), lr_scale=1.0 if cut == "all" else 0.3) for cut in cuts]
+        return [*first, Phase(freeze="none", share=1.0 if not cuts else 1 - _FIRST)]
     if isinstance(freeze, int) and not 0 <= freeze <= stages:
         raise UserError(
             f"this network has stages 1 to {stages}",

@@ -51,7 +51,7 @@ def tables(random: np.random.Generator) -> Iterator[Content]:
     yield "NUL bytes", "zeros.csv", bytes(5000), REFUSED
     yield "empty", "empty.csv", b"", REFUSED
     yield "empty", "empty.parquet", b"", REFUSED
-    yield "encoding", "utf-16.csv", good.encode("utf-16"), REFUSED
+    yield "encoding", "utf-16.csv", good.encode("utf-16"), USED
     yield "encoding", "latin-1.csv", good.replace("b\n", "é\n").encode("latin-1"), REFUSED
     yield "one long line", "long line.csv", b"file,label\n" + b"x" * 3_000_000, REFUSED
     columns = ",".join(f"c{number}" for number in range(20_000))

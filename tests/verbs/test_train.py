@@ -291,7 +291,7 @@ def test_other_data_for_validation_and_test(shapes, tmp_path):
     assert run.result["items"] == {"train": 40, "val": 40, "test": 40}
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 def test_cuda_trains_in_bf16(shapes, tmp_path):
     run = restune.train(shapes, out=tmp_path / "run", device="cuda", set=QUICK, **SMALL)
     assert run.result["val"]["accuracy"] == 1.0

@@ -317,7 +317,7 @@ def test_only_web_addresses_are_fetched(site: Site, destination: Path, address: 
 
 
 def test_a_full_disk_is_said_and_what_was_written_is_continued(site: Site, destination: Path) -> None:
-    resource = pytest.importorskip("resource")
+    resource = pytest.importorskip("resource", reason="a full disk is played by RLIMIT_FSIZE, which Windows lacks")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # fails in write(), as a full disk does
     try:

@@ -176,7 +176,7 @@ def test_every_reference_has_the_form_of_one() -> None:
 
 
 def test_the_timm_references_exist() -> None:
-    timm = pytest.importorskip("timm")
+    timm = pytest.importorskip("timm", reason="names are compared with timm's: pip install -e '.[dev]'")
     for model, tags in hub._TIMM.items():
         assert {f"{model}.{tag}" for tag in tags} <= set(timm.list_pretrained(f"{model}.*"))
 

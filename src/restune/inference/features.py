@@ -32,7 +32,7 @@ from restune.data.preprocess import Preprocess
 from restune.data.preprocess.video import VideoPreprocess
 from restune.data.views import needs_wholes, training_views
 from restune.networks.fold import folded
-from restune.networks.layout import in_parts, laid_out, weights_layout
+from restune.networks.layout import in_parts, joined, laid_out, weights_layout
 from restune.networks.resnet import ResNet
 
 CODE_VERSION = 2
@@ -253,7 +253,7 @@ class FeatureCache:
         ):
             parts = in_parts(*self.preprocess.inputs(samples.to(self.device)))
             rows = [self.network.run_below(laid_out(x), self.cut, mask).float().cpu() for x, mask in parts]
-            return torch.cat(rows).contiguous()
+            return joined(rows).contiguous()
 
 
 @dataclass(frozen=True)

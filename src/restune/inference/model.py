@@ -23,7 +23,7 @@ from restune.data.preprocess import Preprocess
 from restune.data.preprocess.video import VideoPreprocess
 from restune.data.sources.clips import ClipLocation
 from restune.inference.features import FeatureCache
-from restune.networks.layout import in_parts, laid_out
+from restune.networks.layout import in_parts, joined, laid_out
 from restune.networks.resnet import ResNet
 from restune.networks.spec import ResNetSpec
 from restune.weights.bundle import BundleInfo, write_bundle
@@ -184,7 +184,7 @@ class Model:
             samples = samples.flatten(0, 1)
         with torch.inference_mode():
             parts = in_parts(*self.preprocess.inputs(samples.to(self.device)))
-            outputs = torch.cat([self.module(laid_out(x), mask).float().cpu() for x, mask in parts])
+            outputs = joined([self.module(laid_out(x), mask).float().cpu() for x, mask in parts])
         if not bool(torch.isfinite(outputs).all()):
             raise UserError("the network answers with NaN or Inf", where=self.source, fix="check its weights and --std")
         return outputs if clips is None else outputs.reshape(*clips, -1)
@@ -196,29 +196,16 @@ def together(logits: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class ContentLocation:
-    """Content given by the caller rather than found somewhere."""
+class Given:
+    """An encoded file or a text given by the caller rather than found somewhere."""
 
-    content: bytes
+    content: bytes | str
 
-    def read(self) -> bytes:
+    def read(self) -> bytes | str:
         return self.content
 
     def signature(self) -> str:
         return str(len(self.content))
-
-
-@dataclass(frozen=True, slots=True)
-class TextGiven:
-    """A text given by the caller."""
-
-    text: str
-
-    def read(self) -> str:
-        return self.text
-
-    def signature(self) -> str:
-        return str(len(self.text))
 
 
 def as_items(inputs: Input | Iterable[Input], kind: str = "image") -> list[Item]:
@@ -232,7 +219,7 @@ def as_items(inputs: Input | Iterable[Input], kind: str = "image") -> list[Item]
 
 def _as_item(position: int, value: Any, kind: str) -> Item:
     if kind == "text" and isinstance(value, str):
-        return Item(id=f"input {position}", location=TextGiven(value), target=-1)
+        return Item(id=f"input {position}", location=Given(value), target=-1)
     if isinstance(value, str | Path):
         path = user_path(value)
         location: Location = ClipLocation(path) if kind == "video" else FileLocation(path)
@@ -242,7 +229,7 @@ def _as_item(position: int, value: Any, kind: str) -> Item:
 
 def _location(value: Any, kind: str) -> Location:
     if isinstance(value, bytes | bytearray) and kind != "video":
-        return ContentLocation(bytes(value))
+        return Given(bytes(value))
     if kind in ("text", "video"):
         raise _no_input(value, kind)
     if isinstance(value, Tensor):
@@ -251,7 +238,7 @@ def _location(value: Any, kind: str) -> Location:
     if isinstance(value, np.ndarray):
         return ArrayLocation(value[None], 0)
     if kind == "image" and hasattr(value, "getbands"):
-        return ContentLocation(_encoded(value))
+        return Given(_encoded(value))
     raise _no_input(value, kind)
 
 

@@ -35,6 +35,11 @@ def in_parts(x: Tensor, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor | 
         yield part, known
 
 
+def joined(parts: list[Tensor]) -> Tensor:
+    """What was made of the parts, as of one batch; the only part itself, which may be large, and not a copy."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
 def weights_layout(dims: int) -> torch.memory_format:
     """What `Module.to` takes to lay out a network of so many dimensions so that it reads `laid_out` input quickly."""
     return _CHANNELS_LAST.get(dims + 2, torch.preserve_format)

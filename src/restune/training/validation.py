@@ -12,7 +12,7 @@ from restune.data.dataset import Dataset, Item
 from restune.data.loader import read_batches
 from restune.data.preprocess import Preprocess
 from restune.data.survey import Survey
-from restune.networks.layout import in_parts, laid_out
+from restune.networks.layout import in_parts, joined, laid_out
 from restune.networks.resnet import ResNet
 from restune.training.cached import CachedBatches
 from restune.training.distributed import World
@@ -76,7 +76,7 @@ class Validation:
         if known is not None:
             return network.run_above(laid_out(samples, channels_last=channels_last), known.cut).float()
         parts = in_parts(*self.preprocess.inputs(samples))
-        return torch.cat([network(laid_out(x, channels_last=channels_last), mask).float() for x, mask in parts])
+        return joined([network(laid_out(x, channels_last=channels_last), mask).float() for x, mask in parts])
 
     def _features(self, cached: CachedBatches) -> Iterator[tuple[Tensor, Tensor]]:
         size = self.recipe.micro_batch or max(64, self.recipe.batch_size)

@@ -17,7 +17,7 @@ from restune.data.sources import open_dataset, sentences
 from restune.data.sources.clips import ClipLocation, clips_below
 from restune.data.sources.folder import walk_images
 from restune.data.sources.walk import walk_files
-from restune.inference.model import Model, Prediction, TextGiven, as_items
+from restune.inference.model import Given, Model, Prediction, as_items
 from restune.verbs.load import load
 
 
@@ -112,7 +112,7 @@ def _expand_text(given: str | Path, options: DataOptions, classes: Sequence[str]
         return _readable_items(path, options) if is_there(path) else _expand_path(path, options)
     if _is_name(text):
         return [_item(path, "text")]
-    return [Item(id=text, location=TextGiven(text), target=-1)]
+    return [Item(id=text, location=Given(text), target=-1)]
 
 
 def _readable_items(path: Path, options: DataOptions) -> list[Item]:

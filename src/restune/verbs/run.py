@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from restune.core.allocator import freed_memory_kept
-from restune.core.console import command_started, note, silent
+from restune.core.console import command_started, note, quiet, silent
 from restune.core.errors import UserError
 from restune.core.files import sole_user, user_path, write_text
 from restune.core.interrupt import Interrupted, Terminated
@@ -225,7 +225,8 @@ def _train(job: _Job, *, accept_changes: bool) -> dict[str, Any]:
     splits = job.split(looked)
     preprocess = fitted(preprocess, job.recipe, splits.train)
     if preprocess != job.start.preprocess:
-        looked = job.look(preprocess)
+        with quiet():  # the same items again, with the tokens or the scale that are known now
+            looked = job.look(preprocess)
     network = starting_network(job.start, job.recipe, job.dataset, preprocess)
     recipe = _settled_for(job, network, preprocess, splits, looked)
     augment = with_window(job.augment, recipe, preprocess, splits.train)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from restune.core.errors import UserError, did_you_mean
-from restune.data.preprocess.settings import averaged, per_channel
+from restune.data.preprocess.settings import averaged, framed, per_channel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,20 +123,14 @@ class ImagePreprocess:
                 the whole image is resized to the square.
             interpolation, mean, std: as the fields. One number stands for all channels.
         """
-        changed = self
-        if image_size is not None:
-            resize = None if self.resize is None else max(image_size, round(self.resize * image_size / self.crop))
-            changed = replace(changed, crop=image_size, resize=resize)
-        if crop is not None:
-            if not 0 <= crop <= 1:
-                raise UserError(f"the crop is a share from 0 to 1, not {crop}", where="--crop")
-            changed = replace(changed, resize=int(changed.crop / crop) if crop else None)
-        if interpolation is not None:
-            changed = replace(changed, interpolation=interpolation)
+        side, resize = framed(self.crop, self.resize, image_size, crop)
         return replace(
-            changed,
-            mean=changed.mean if mean is None else per_channel(mean, self.channels, "--mean"),
-            std=changed.std if std is None else per_channel(std, self.channels, "--std"),
+            self,
+            crop=side,
+            resize=resize,
+            interpolation=self.interpolation if interpolation is None else interpolation,
+            mean=self.mean if mean is None else per_channel(mean, self.channels, "--mean"),
+            std=self.std if std is None else per_channel(std, self.channels, "--std"),
         )
 
     def with_channels(self, channels: int) -> ImagePreprocess:

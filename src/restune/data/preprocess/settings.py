@@ -34,6 +34,23 @@ def per_channel(values: float | tuple[float, ...], channels: int, option: str) -
     return numbers
 
 
+def framed(crop: int, resize: int | None, image_size: int | None, share: float | None) -> tuple[int, int | None]:
+    """The side of the square that is seen, and what the shorter side is resized to before (None: all is the square).
+
+    Args:
+        image_size: another side; `resize` keeps its ratio to it.
+        share: of the resized shorter side that the square keeps; 0: no crop. Raises UserError.
+    """
+    if image_size is not None:
+        resize = None if resize is None else max(image_size, round(resize * image_size / crop))
+        crop = image_size
+    if share is not None:
+        if not 0 <= share <= 1:
+            raise UserError(f"the crop is a share from 0 to 1, not {share}", where="--crop")
+        resize = int(crop / share) if share else None
+    return crop, resize
+
+
 def averaged(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     """As many numbers as channels: those there are, or else their average for each; none of none."""
     if len(values) in (0, channels):

@@ -13,7 +13,7 @@ import numpy as np
 from restune.core.errors import UserError, did_you_mean
 from restune.core.machine import memory_bytes
 from restune.data.preprocess.image import INTERPOLATIONS
-from restune.data.preprocess.settings import averaged, is_whole, named_changes, per_channel
+from restune.data.preprocess.settings import averaged, framed, is_whole, named_changes, per_channel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -172,21 +172,13 @@ class VideoPreprocess:
         Raises UserError for a setting that videos do not have.
         """
         wanted = named_changes(changes, _SETTINGS, self.kind)
-        size, crop = wanted.pop("image_size", None), wanted.pop("crop", None)
-        changed = self
-        if size is not None:
-            resize = None if self.resize is None else max(size, round(self.resize * size / self.crop))
-            changed = replace(changed, crop=size, resize=resize)
-        if crop is not None:
-            if not 0 <= crop <= 1:
-                raise UserError(f"the crop is a share from 0 to 1, not {crop}", where="--crop")
-            changed = replace(changed, resize=int(changed.crop / crop) if crop else None)
+        crop, resize = framed(self.crop, self.resize, wanted.pop("image_size", None), wanted.pop("crop", None))
         for name in ("mean", "std"):
             if name in wanted:
                 wanted[name] = per_channel(wanted[name], self.channels, f"--{name}")
         if wanted.get("rate") == 0:
             wanted["rate"] = None
-        return replace(changed, **wanted)
+        return replace(self, crop=crop, resize=resize, **wanted)
 
     def with_channels(self, channels: int) -> VideoPreprocess:
         """The same for another number of channels: their mean and std are the average over the present ones."""

@@ -7,10 +7,13 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from restune.core.files import write_text
 from restune.evaluation.metrics import Evaluation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _WIDEST_CONFUSION = 40
 
@@ -34,7 +37,7 @@ def write_report(
         result=result,
         recipe=recipe,
         scores=scores,
-        curves=_strengths(result["head"]) if "head" in result else _curves(records) if records else None,
+        curves=_strengths(result["head"]) if "head" in result else _drawn(records, result["kind"]),
         confusions={
             side: _confusion(score) for side, score in scores.items() if len(score.classes) <= _WIDEST_CONFUSION
         },
@@ -45,28 +48,36 @@ def write_report(
     return path
 
 
-def _curves(records: list[dict[str, Any]]) -> str:
-    """Losses, validation accuracy and learning rate over epochs, as a data address."""
+def _drawn(records: list[dict[str, Any]], kind: str) -> str | None:
+    """The curves as a data address; None of a run without an epoch."""
+    return _as_address(curves(records, kind)) if records else None
+
+
+def curves(records: list[dict[str, Any]], kind: str) -> Figure:
+    """Losses, validation accuracy where there is one, and learning rate over epochs: a panel each."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     epochs = [record["epoch"] for record in records]
-    figure = Figure(figsize=(12, 3.4), layout="constrained")
-    loss, accuracy, rate = figure.subplots(1, 3)
+    marker = "." if len(epochs) < 30 else ""
+    measured = "val_accuracy" in records[0]
+    figure = Figure(figsize=(12 if measured else 8, 3.4), layout="constrained")
+    panels = figure.subplots(1, 3 if measured else 2)
     for name, label in (("train_loss", "training"), ("val_loss", "validation")):
         if name in records[0]:
-            loss.plot(epochs, [record[name] for record in records], label=label, marker="." if len(epochs) < 30 else "")
-    loss.set(title="loss", xlabel="epoch")
-    loss.legend()
-    if "val_accuracy" in records[0]:
-        accuracy.plot(
-            epochs, [100 * record["val_accuracy"] for record in records], marker="." if len(epochs) < 30 else ""
-        )
-    accuracy.set(title="validation accuracy, %", xlabel="epoch")
-    rate.plot(epochs, [record["lr"] for record in records])
-    rate.set(title="learning rate at the epoch's end", xlabel="epoch")
-    for axes in (loss, accuracy, rate):
+            panels[0].plot(epochs, [record[name] for record in records], label=label, marker=marker)
+    panels[0].set(title="loss")
+    panels[0].legend()
+    if measured:
+        panels[1].plot(epochs, [100 * record["val_accuracy"] for record in records], marker=marker)
+        panels[1].set(title="validation accuracy, %" + (", of centre clips" if kind == "video" else ""))
+    panels[-1].plot(epochs, [record["lr"] for record in records])
+    panels[-1].set(title="learning rate at the epoch's end")
+    for axes in panels:
+        axes.set(xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-    return _as_address(figure)
+    return figure
 
 
 def _strengths(head: Mapping[str, Any]) -> str:

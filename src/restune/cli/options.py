@@ -125,8 +125,8 @@ def on_training(
         str | None,
         typer.Option(
             help="default, series, sounds, text, video, finetune, finetune-series, finetune-text, finetune-video, "
-            "cifar-fast, cifar-paper, imagenet-classic, or a YAML file such as a run's recipe.yaml. By default the kind "
-            "of data decides."
+            "cifar-fast, cifar-paper, imagenet-classic, or a YAML file such as a run's recipe.yaml. By default the "
+            "kind of data decides."
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="How often each item is seen.", min=1)] = None,

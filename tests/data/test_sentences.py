@@ -58,7 +58,7 @@ def test_a_real_table_without_header_and_with_quotes_that_quote_nothing(real_dat
 
 
 def test_real_duplicates_stay_on_one_side(real_data):
-    dataset = open_dataset(real_data / "text" / "sms.tsv")
+    dataset = group_duplicates(open_dataset(real_data / "text" / "sms.tsv"))
     splits = split_dataset(dataset, val=0.2, test=None, unreadable={}, seed=0)
     train, val = ({item.location.read() for item in side.items} for side in (splits.train, splits.val))
     assert not train & val
@@ -252,7 +252,7 @@ def test_folders_of_texts(tmp_path):
     dataset = open_dataset(tmp_path)
     assert (dataset.kind, dataset.classes) == ("text", ("bad", "good"))
     assert dataset.splits() == {"train": 2, "test": 1}
-    groups = {item.id: item.group for item in dataset.items}
+    groups = {item.id: item.group for item in group_duplicates(dataset).items}
     assert groups["test/bad/1.txt"] == groups["train/bad/1.txt"] is not None
     assert groups["train/good/1.txt"] is None
     with pytest.raises(restune.UserError, match="no images"):
@@ -261,13 +261,13 @@ def test_folders_of_texts(tmp_path):
 
 def test_equal_texts_are_one_group_and_take_theirs_along(tmp_path, capsys):
     text = "text,label,writer\nSame  text,a,p\nsame TEXT ,b,q\nother,a,q\nalone,b,r\nother,a,s\n"
-    dataset = opened(tmp_path / "table.csv", text, group_column="writer")
+    dataset = group_duplicates(opened(tmp_path / "table.csv", text, group_column="writer"))
     groups = [item.group for item in dataset.items]
     assert groups[0] == groups[1] == groups[2] == groups[4]
     assert groups[3] == "r"
     assert "4 items have the text of another (2 texts)" in capsys.readouterr().err
     assert [item.group for item in group_duplicates(dataset).items] == groups
-    plain = opened(tmp_path / "table.csv", "text,label\none,a\ntwo,b\n")
+    plain = group_duplicates(opened(tmp_path / "table.csv", "text,label\none,a\ntwo,b\n"))
     assert [item.group for item in plain.items] == [None, None]
 
 

@@ -218,13 +218,13 @@ def test_folders_of_recordings(tmp_path):
 
 def test_the_kind_that_is_named_must_fit(tmp_path, photos):
     (tmp_path / "toy.tsv").write_text("1\t2\t3\t4\n2\t2\t3\t4\n")
-    with pytest.raises(restune.UserError, match="a file of series, not of image"):
+    with pytest.raises(restune.UserError, match="a file of series, not of images"):
         open_dataset(tmp_path / "toy.tsv", DataOptions(kind="image"))
     with pytest.raises(restune.UserError, match="no series here"):
         open_dataset(photos, DataOptions(kind="signal"))
     with pytest.raises(restune.UserError, match="Did you mean 'signal'"):
         open_dataset(tmp_path / "toy.tsv", DataOptions(kind="signals"))
-    with pytest.raises(restune.UserError, match="images, not signal"):
+    with pytest.raises(restune.UserError, match="images, not series"):
         open_dataset("digits", DataOptions(kind="signal"))
 
 

@@ -277,3 +277,22 @@ def test_a_vocabulary_knows_words_of_training_items_only(tmp_path):
         number = next(word for word in item.location.read().split() if word.isdigit())
         known[sides[item.id]].add(number in words)
     assert known == {"train": {True}, "val": {False}}
+
+
+def test_equal_texts_are_on_one_side_of_a_split_and_spoken_of_only_where_one_is_made(tmp_path, capsys):
+    data = write("words", tmp_path)
+    lines = data.read_text(encoding="utf-8").splitlines()
+    data.write_text("\n".join([*lines, *lines[1:13]]) + "\n", encoding="utf-8")
+    for seed in range(3):
+        run = restune.train(data, out=tmp_path / f"run{seed}", seed=seed, **options("words", epochs=1))
+        sides = {row["item"]: row["split"] for row in csv.DictReader((run.out / "split.csv").open())}
+        of_text = {}
+        for item in open_dataset(data).items:
+            of_text.setdefault(item.location.read(), set()).add(sides[item.id])
+        assert len(of_text) == 2 * COUNT
+        assert all(len(found) == 1 for found in of_text.values())
+        assert set(sides.values()) == {"train", "val"}
+    assert "a split keeps them on one side" in capsys.readouterr().err
+    restune.evaluate(run.out, data)
+    restune.predict(run.out, data)
+    assert "a split keeps them" not in capsys.readouterr().err

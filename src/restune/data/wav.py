@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,10 +79,10 @@ def _resampled(samples: NDArray[np.float32], recorded: int, rate: int | None) ->
 
 def _reject_cut(content: bytes) -> None:
     """Raise DecodeError where fewer bytes of samples are there than the file says."""
-    order = "big" if content[:4] == b"RIFX" else "little"
+    order: Literal["big", "little"] = "big" if content[:4] == b"RIFX" else "little"
     place = 12
     while place + 8 <= len(content):
-        size = int.from_bytes(content[place + 4 : place + 8], "big" if order == "big" else "little")
+        size = int.from_bytes(content[place + 4 : place + 8], order)
         if content[place : place + 4] == b"data":
             if size != _UNKNOWN_SIZE and place + 8 + size > len(content):
                 raise DecodeError("the file ends inside the recording")

@@ -26,6 +26,7 @@ from restune.data.preprocess import ImagePreprocess, Preprocess
 from restune.data.preprocess.video import VideoPreprocess
 from restune.data.resident import resident
 from restune.data.sources import open_dataset
+from restune.data.sources.sentences import group_duplicates
 from restune.data.splits import Splits
 from restune.data.survey import Survey
 from restune.inference.features import FeatureCache
@@ -175,7 +176,10 @@ def _perform(
     if continues and (folder / "result.json").exists():
         note(f"{folder} is finished; nothing to do")
         return Run(folder, json.loads((folder / "result.json").read_text()))
+    encoding = None if data_options is None else data_options.encoding
     dataset = open_dataset(data, data_options)
+    if dataset.kind == "text":
+        dataset = group_duplicates(dataset, encoding)
     recipe = asked.settled(dataset.kind, sounds=has_sounds(dataset))
     val, test = open_others(dataset, recipe, data_options)
     if continues:
@@ -192,7 +196,7 @@ def _perform(
         dataset=dataset,
         val=val,
         test=test,
-        start=starting_point(recipe, dataset, asked.verb, None if data_options is None else data_options.encoding),
+        start=starting_point(recipe, dataset, asked.verb, encoding),
         augment=settled_augment(recipe, dataset),
         device=device,
         world=world,

@@ -11,10 +11,10 @@ from restune.core.errors import UserError, did_you_mean, shorten
 from restune.core.files import is_there, user_path
 from restune.data.dataset import DataOptions, Dataset, FileLocation
 from restune.data.encodings import check_encoding
+from restune.data.preprocess import KINDS, NOUNS
 from restune.data.sources import arrays, clips, folder, named, recognise, sentences, series, shards, table, values, walk
 from restune.data.sources.readers import table_errors
 
-KINDS = ("image", "signal", "text", "video")
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 SERIES_SUFFIXES = (".ts", ".tsv", ".csv", ".txt")
 _KIND_FIX = "leave out --kind, or name the data's own kind"
@@ -84,7 +84,7 @@ def _read_folder(path: Path, options: DataOptions) -> Dataset:
     kind = kind or recognise.folder_kind(path)
     if kind == "signal":
         return series.open_sounds(path)
-    return sentences.open_text_folder(path, options) if kind == "text" else folder.open_folder(path)
+    return sentences.open_text_folder(path) if kind == "text" else folder.open_folder(path)
 
 
 def _read_file(path: Path, options: DataOptions) -> Dataset:
@@ -96,7 +96,7 @@ def _read_file(path: Path, options: DataOptions) -> Dataset:
         return shards.open_tar(path)
     if name.endswith(SERIES_SUFFIXES) and series.looks_like_series(path):
         if options.kind not in (None, "signal"):
-            raise UserError(f"this is a file of series, not of {options.kind}", where=str(path), fix=_KIND_FIX)
+            raise UserError(f"this is a file of series, not of {NOUNS[options.kind]}", where=str(path), fix=_KIND_FIX)
         if name.endswith(".ts") or not (options.path_column or options.label_column):
             return series.open_series(path)
     if name.endswith(TABLE_SUFFIXES):
@@ -135,7 +135,7 @@ def _as_clips(dataset: Dataset) -> Dataset:
 
 def _only_images(options: DataOptions, where: str) -> None:
     if options.kind not in (None, "image"):
-        raise UserError(f"this form of data holds images, not {options.kind}", where=where, fix=_KIND_FIX)
+        raise UserError(f"this form of data holds images, not {NOUNS[options.kind]}", where=where, fix=_KIND_FIX)
 
 
 def _neighbours(path: Path) -> list[str]:

@@ -18,7 +18,7 @@ from restune.data.sources import table
 from restune.data.sources.folder import from_named_files
 from restune.data.sources.readers import as_text, open_reader, table_errors
 from restune.data.sources.series import class_order
-from restune.data.sources.values import sides_and_groups
+from restune.data.sources.values import marked
 from restune.data.sources.walk import walk_files
 from restune.data.texts import Texts
 
@@ -123,7 +123,7 @@ def open_lines(path: Path, options: DataOptions) -> Dataset:
         for row, (number, label) in enumerate(zip(numbers, labels, strict=True))
     )
     _note_empty(texts, path)
-    return group_duplicates(Dataset(items=items, classes=classes, source=str(path), kind="text"))
+    return Dataset(items=items, classes=classes, source=str(path), kind="text")
 
 
 def looks_like_lines(path: Path, options: DataOptions) -> bool:
@@ -165,25 +165,11 @@ def open_text_table(path: Path, options: DataOptions) -> Dataset:
             by_role = {role: batch[position] for role, position in columns.items()}
             marks.extend(by_role)
             _extend(texts, as_text(by_role["text"]).fill_null(""), room)
-        sorted_classes, targets = marks.targets()
-    classes = class_order(sorted_classes)
-    rank = [classes.index(name) for name in sorted_classes]
-    rows = zip(targets.tolist(), *sides_and_groups(marks, len(targets)), strict=True)
-    items = tuple(
-        Item(
-            id=str(start + row),
-            location=TextLocation(texts, row),
-            target=rank[target],
-            split=split,
-            group=group,
-        )
-        for row, (target, split, group) in enumerate(rows)
-    )
     _note_empty(texts, path)
-    return group_duplicates(Dataset(items=items, classes=classes, source=str(path), kind="text"))
+    return marked(marks, [TextLocation(texts, row) for row in range(len(texts))], start, "text", str(path))
 
 
-def open_text_folder(folder: Path, options: DataOptions) -> Dataset:
+def open_text_folder(folder: Path) -> Dataset:
     """Items of ``folder/[split/]class/**/text.txt``. Raises UserError on other layouts."""
     files = [(path.relative_to(folder).as_posix(), FileLocation(path)) for path in walk_files(folder, is_text_name)]
     if not files:
@@ -192,9 +178,7 @@ def open_text_folder(folder: Path, options: DataOptions) -> Dataset:
             where=str(folder),
             fix="restune reads class folders of .txt files, such as DATA/good/1.txt and DATA/bad/2.txt",
         )
-    return group_duplicates(
-        replace(from_named_files(files, source=str(folder), noun="texts"), kind="text"), options.encoding
-    )
+    return replace(from_named_files(files, source=str(folder), noun="texts"), kind="text")
 
 
 def is_text_name(name: str) -> bool:

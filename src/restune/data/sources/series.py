@@ -23,7 +23,8 @@ MAX_LINE = 256 * 2**20
 """Characters of the longest line that is read, and so of the longest series."""
 _MAX_CHANNELS = 65_536
 _MAX_VALUES = 10_000_000
-_MISSING = frozenset({"", "?", "nan", "na", "n/a", "null", "none"})
+MISSING = frozenset({"", "?", "nan", "na", "n/a", "null", "none"})
+"""What stands for a value that was not measured, in lower case."""
 _ARCHIVE = re.compile(r"(.+)_(train|test)(\.ts|\.tsv|\.csv|\.txt)", re.IGNORECASE)
 _SUFFIXES = (".ts", ".tsv", ".csv", ".txt")
 """Of the files of one data set in several forms, the first is read."""
@@ -136,7 +137,7 @@ def looks_like_series(path: Path) -> bool:
     if len(lines) > 1 and len(head) == 2**20:
         lines.pop()
     rows = [_fields(line, _separator(line)) for line in lines[:5]]
-    return bool(rows) and all(len(row) > 3 and _is_number(row[0]) and all(map(_is_value, row)) for row in rows)
+    return bool(rows) and all(len(row) > 3 and _is_number(row[0]) and all(map(is_value, row)) for row in rows)
 
 
 def open_sounds(folder: Path) -> Dataset:
@@ -330,7 +331,7 @@ def _numbers(fields: Sequence[str], where: str) -> NDArray[np.float32]:
 
 def _value(field: str, where: str) -> float:
     text = field.strip()
-    if text.lower() in _MISSING:
+    if text.lower() in MISSING:
         return math.nan
     try:
         return float(text)
@@ -338,8 +339,9 @@ def _value(field: str, where: str) -> float:
         raise UserError(f"{text[:60]!r} is no number", where=where, fix="write '?' for a missing value") from None
 
 
-def _is_value(field: str) -> bool:
-    return field.strip().lower() in _MISSING or _is_number(field)
+def is_value(field: str) -> bool:
+    """Whether a field is a number, or says that there is none."""
+    return field.strip().lower() in MISSING or _is_number(field)
 
 
 def _is_number(field: str) -> bool:

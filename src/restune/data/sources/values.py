@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 
 from restune.core.console import note
 from restune.core.errors import UserError, shorten
-from restune.data.dataset import SPLITS, DataOptions, Dataset, Item
+from restune.data.dataset import SPLITS, DataOptions, Dataset, Item, Location
 from restune.data.encodings import likely_encoding, note_encoding
 from restune.data.sources import table
 from restune.data.sources.readers import as_text, first_rows, open_reader, table_errors
-from restune.data.sources.series import SeriesList, class_order, without_padding
+from restune.data.sources.series import MISSING, SeriesList, class_order, is_value, without_padding
 
 _NUMBERS = frozenset({"id", "index", "idx", "row", "unnamed: 0", ""})
 """Columns that count rows and are no values."""
-_MISSING = ("", "?", "nan", "na", "n/a", "null", "none")
 
 
 def open_value_table(path: Path, options: DataOptions) -> Dataset:
@@ -55,7 +54,7 @@ def value_columns(names: Sequence[str], rows: Sequence[Sequence[str]], taken: An
         if name in used or name.lower() in _NUMBERS:
             continue
         column = [row[position].strip() for row in rows if position < len(row)]
-        if any(value.lower() not in _MISSING for value in column) and all(map(_is_value, column)):
+        if any(value.lower() not in MISSING for value in column) and all(map(is_value, column)):
             found.append(name)
     return found
 
@@ -79,34 +78,32 @@ def _collect(
         marks.extend({role: batch[position] for role, position in columns.items()})
         for row in rows:
             collected.add(without_padding(row[None]))
-    sorted_classes, targets = marks.targets()
-    classes = class_order(sorted_classes)
-    rank = [classes.index(name) for name in sorted_classes]
-    return Dataset(
-        items=tuple(
-            Item(
-                id=str(start + row),
-                location=location,
-                target=rank[target],
-                split=split,
-                group=group,
-            )
-            for row, (location, target, split, group) in enumerate(
-                zip(collected.locations(), targets.tolist(), *sides_and_groups(marks, len(targets)), strict=True)
-            )
-        ),
-        classes=classes,
-        source=str(path),
-        kind="signal",
-    )
+    return marked(marks, collected.locations(), start, "signal", str(path))
 
 
-def sides_and_groups(marks: table.Marks, count: int) -> tuple[list[str | None], list[str | None]]:
-    """Each row's split and group, None where there is none."""
+def marked(marks: table.Marks, locations: Sequence[Location], start: int, kind: str, source: str) -> Dataset:
+    """A table's rows as items, each with its class, split and group; classes in the order of `class_order`.
+
+    Args:
+        locations: of each row's content.
+        start: the number of the first row.
+    """
+    names, targets = marks.targets()
+    classes = class_order(names)
+    rank = [classes.index(name) for name in names]
     splits, groups = marks.splits(), marks.groups()
-    sides = [None if place < 0 else SPLITS[place] for place in splits.tolist()] if splits is not None else None
-    named = [groups[row] for row in range(count)] if groups is not None else None
-    return sides or [None] * count, named or [None] * count  # type: ignore[return-value]
+    sides = None if splits is None else splits.tolist()
+    items = tuple(
+        Item(
+            id=str(start + row),
+            location=location,
+            target=rank[target],
+            split=None if sides is None or sides[row] < 0 else SPLITS[sides[row]],
+            group=None if groups is None else groups[row],
+        )
+        for row, (location, target) in enumerate(zip(locations, targets.tolist(), strict=True))
+    )
+    return Dataset(items=items, classes=classes, source=source, kind=kind)
 
 
 def _as_numbers(column: Any, where: str, row: int, name: str) -> NDArray[np.float32]:
@@ -116,13 +113,13 @@ def _as_numbers(column: Any, where: str, row: int, name: str) -> NDArray[np.floa
 
     if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
         texts = pc.utf8_trim_whitespace(as_text(column))
-        missing = pc.is_in(pc.utf8_lower(texts), value_set=pa.array(_MISSING))
+        missing = pc.is_in(pc.utf8_lower(texts), value_set=pa.array(sorted(MISSING)))
         texts = pc.if_else(missing, pa.scalar(None, pa.string()), texts)
         try:
             column = texts.cast(pa.float64())
         except pa.ArrowInvalid:
             for place, text in enumerate(texts.to_pylist()):
-                if text is not None and not _is_value(text):
+                if text is not None and not is_value(text):
                     raise UserError(
                         f"{text[:60]!r} is no number", where=f"{where}{row + place}, column {name!r}"
                     ) from None
@@ -130,11 +127,3 @@ def _as_numbers(column: Any, where: str, row: int, name: str) -> NDArray[np.floa
     with np.errstate(over="ignore"):
         numbers: NDArray[np.float32] = column.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float32)
     return numbers
-
-
-def _is_value(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return text.lower() in _MISSING
-    return True

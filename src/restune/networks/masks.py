@@ -22,11 +22,11 @@ class MaskedNorm1d(nn.BatchNorm1d):
         if not self.training:
             return blanked(super().forward(x), mask)
         rows = x.transpose(1, 2)  # [N, L, C]
-        if int(mask.sum()) < 2:  # one position has no spread of its own
-            return blanked(
-                F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps), mask
-            )
-        normalised = super().forward(rows[mask])  # of [positions, C]
+        there = rows[mask]  # [positions, C]
+        if len(there) < 2:  # one position has no spread of its own
+            kept = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+            return blanked(kept, mask)
+        normalised = super().forward(there)
         filled = normalised.new_zeros(rows.shape)
         filled[mask] = normalised
         return filled.transpose(1, 2)

@@ -26,8 +26,8 @@ import torch.nn.functional as F
 
 from restune.core.rowstore import RowStore, content_key
 from restune.inference.features import FeatureRows
+from restune.training.logistic import Problem, Solver, l2_grid, principal_axes, solve
 from restune.training.objective import balanced_weights
-from restune.training.probe import Problem, Solver, l2_grid, principal_axes, solve
 
 WIDTH, CLASSES = 512, 10
 STRENGTHS = 10
@@ -103,7 +103,7 @@ def from_disk(count: int, folder: Path) -> None:
 
 @contextmanager
 def anonymous_memory() -> Iterator[list[float]]:
-    """The most that was held within the block, and what was held before it, MiB; looked at 50 times a second."""
+    """The most that was held within the block, and what was held before it, MiB; preloaded at 50 times a second."""
     seen = [_anonymous_mib()] * 2
     over = threading.Event()
 

@@ -15,9 +15,9 @@ from torch.profiler import ProfilerActivity, profile
 
 import restune
 from restune.core.allocator import freed_memory_kept
-from restune.training.decide import decide
 from restune.training.optimizer import NamedOptimizer
 from restune.training.recipe import Recipe
+from restune.training.resolve_auto import resolve_auto
 
 KINDS = (
     ("convolutions", ("conv", "mkldnn")),
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--steps", type=int, default=5)
     options = parser.parse_args()
-    recipe, _ = decide(Recipe(), torch.device("cpu"))
+    recipe, _ = resolve_auto(Recipe(), torch.device("cpu"))
     torch.set_num_threads(recipe.threads or 1)
     network = restune.create_model(options.model, num_classes=1000).to(memory_format=torch.channels_last).train()
     images = torch.randn(options.batch, 3, options.size, options.size).contiguous(memory_format=torch.channels_last)

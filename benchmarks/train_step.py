@@ -30,12 +30,12 @@ from restune.core.machine import cpu_count
 from restune.data.augment import Augment
 from restune.data.batches import TrainingBatches
 from restune.data.decode import decode_image
+from restune.data.preload import preload
 from restune.data.preprocess import ImagePreprocess
 from restune.data.sources import open_dataset
-from restune.data.survey import survey
-from restune.training.decide import decide
 from restune.training.loop import Trainer
 from restune.training.recipe import Recipe
+from restune.training.resolve_auto import resolve_auto
 
 CASES = (("resnet20", 32, 128), ("resnet18", 224, 32), ("resnet50", 224, 16))
 
@@ -77,7 +77,7 @@ def plain(name: str, size: int, batch: int, items, classes: int) -> Iterator[Non
 
 
 def hand_set(name: str, size: int, batch: int, items, classes: int) -> Iterator[None]:
-    recipe, _ = decide(Recipe(), torch.device("cpu"))
+    recipe, _ = resolve_auto(Recipe(), torch.device("cpu"))
     network: nn.Module = restune.create_model(name, num_classes=classes).train().to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True)
     view = ImagePreprocess(crop=size)
@@ -97,12 +97,13 @@ def hand_set(name: str, size: int, batch: int, items, classes: int) -> Iterator[
 
 def ours(name: str, size: int, batch: int, items, classes: int, folder: Path) -> tuple[Iterator[None], Trainer]:
     """Steps of restune's loop, and the trainer that takes them."""
-    recipe, _ = decide(Recipe(model=name, batch_size=batch, epochs=1000), torch.device("cpu"))
+    recipe, _ = resolve_auto(Recipe(model=name, batch_size=batch, epochs=1000), torch.device("cpu"))
     preprocess = ImagePreprocess(crop=size, resize=None if size <= 64 else round(size * 256 / 224))
     augment = Augment(shift=4, flip=True) if size <= 64 else Augment(crop_scale=(0.08, 1.0), flip=True)
-    looked = survey(items, preprocess, store_size=None, as_seen=augment.crop_scale is None)
+    preloaded = preload(items, preprocess, store_size=None, as_seen=augment.crop_scale is None)
     batches = TrainingBatches(
-        items=items, classes=classes, preprocess=preprocess, augment=augment, batch_size=batch, seed=0, survey=looked,
+        items=items, classes=classes, preprocess=preprocess, augment=augment, batch_size=batch, seed=0,
+        preloaded=preloaded,
         workers=cpu_count(),
     )  # fmt: skip
     network = restune.create_model(name, num_classes=classes).to(memory_format=torch.channels_last)

@@ -12,9 +12,9 @@ import torch
 import restune
 import restune.cli
 from restune.networks import zoo
-from restune.training.decide import decide_compile
+from restune.training.compile_gains import known_compile_gain, record_compile_gain
 from restune.training.recipe import Recipe
-from restune.training.remembered import recall_compile, remember_compile
+from restune.training.resolve_auto import resolve_compile
 
 CPU = torch.device("cpu")
 
@@ -53,35 +53,35 @@ def test_bench_remembers_what_compiling_gains(run):
     (row,) = json.loads(done.stdout.splitlines()[-1])["networks"]
     assert row["compiled"] > 0
     recipe = Recipe(precision=json.loads(done.stdout.splitlines()[-1])["precision"])
-    gain = recall_compile(zoo.find("resnet8").spec, (4, 3, 32, 32), recipe.precision, CPU)
+    gain = known_compile_gain(zoo.find("resnet8").spec, (4, 3, 32, 32), recipe.precision, CPU)
     assert gain == pytest.approx(row["compiled"] / row["train"], abs=1e-3)
 
 
 def test_a_run_compiles_only_where_that_is_remembered_as_faster():
     spec, shape, recipe = zoo.find("resnet8").spec, (4, 3, 32, 32), Recipe(precision="fp32")
-    settled, decision = decide_compile(recipe, spec, shape, CPU)
+    settled, decision = resolve_compile(recipe, spec, shape, CPU)
     assert settled.compile == "no"
     assert "not measured" in decision.reason
-    remember_compile(spec, shape, "fp32", CPU, 1.4)
-    settled, decision = decide_compile(recipe, spec, shape, CPU)
+    record_compile_gain(spec, shape, "fp32", CPU, 1.4)
+    settled, decision = resolve_compile(recipe, spec, shape, CPU)
     assert settled.compile == "yes"
     assert "1.40 times" in decision.reason
-    assert decide_compile(recipe, spec.override(num_classes=77), shape, CPU)[0].compile == "yes"
-    assert decide_compile(recipe, spec, (8, 3, 32, 32), CPU)[0].compile == "no", "another batch, another time"
-    remember_compile(spec, shape, "fp32", CPU, 0.7)
-    assert decide_compile(recipe, spec, shape, CPU)[0].compile == "no"
-    assert decide_compile(Recipe(compile="yes"), spec, shape, CPU) == (Recipe(compile="yes"), None)
+    assert resolve_compile(recipe, spec.override(num_classes=77), shape, CPU)[0].compile == "yes"
+    assert resolve_compile(recipe, spec, (8, 3, 32, 32), CPU)[0].compile == "no", "another batch, another time"
+    record_compile_gain(spec, shape, "fp32", CPU, 0.7)
+    assert resolve_compile(recipe, spec, shape, CPU)[0].compile == "no"
+    assert resolve_compile(Recipe(compile="yes"), spec, shape, CPU) == (Recipe(compile="yes"), None)
 
 
 def test_damaged_memory_is_as_good_as_none():
     from restune.core.files import cache_folder
 
     spec, shape = zoo.find("resnet8").spec, (4, 3, 32, 32)
-    remember_compile(spec, shape, "fp32", CPU, 1.4)
+    record_compile_gain(spec, shape, "fp32", CPU, 1.4)
     (cache_folder() / "measured.json").write_text("[1, 2")
-    assert recall_compile(spec, shape, "fp32", CPU) is None
-    remember_compile(spec, shape, "fp32", CPU, 1.4)
-    assert recall_compile(spec, shape, "fp32", CPU) == 1.4
+    assert known_compile_gain(spec, shape, "fp32", CPU) is None
+    record_compile_gain(spec, shape, "fp32", CPU, 1.4)
+    assert known_compile_gain(spec, shape, "fp32", CPU) == 1.4
 
 
 def test_embed_and_cache(run, model, photos, tmp_path):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from restune.networks.resnet import ResNet
     from restune.networks.spec import ResNetSpec, StageSpec
     from restune.networks.zoo import list_models
+    from restune.runs.run import Run
     from restune.training.bench import Bench
     from restune.verbs.bench import bench
     from restune.verbs.create import create_model
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from restune.verbs.models import models
     from restune.verbs.predict import predict
     from restune.verbs.quickstart import quickstart
-    from restune.verbs.run import Run
     from restune.verbs.train import finetune, train
 
 __version__ = "0.1.0"
@@ -53,7 +53,7 @@ _HOME = {
     "models": "restune.verbs.models",
     "predict": "restune.verbs.predict",
     "quickstart": "restune.verbs.quickstart",
-    "Run": "restune.verbs.run",
+    "Run": "restune.runs.run",
     "finetune": "restune.verbs.train",
     "train": "restune.verbs.train",
 }

@@ -12,7 +12,7 @@ from restune.core.streams import generator
 from restune.data.augment import (
     OPERATIONS,
     Augment,
-    Place,
+    RandomKey,
     _crop_box,
     _trivial_strength,
     apply_operation,
@@ -42,7 +42,7 @@ NAMES = {
 
 
 def place(count, *, epoch=0, step=0, seed=1, first=0):
-    return Place(seed=seed, epoch=epoch, positions=tuple(range(first, first + count)), step=step)
+    return RandomKey(seed=seed, epoch=epoch, positions=tuple(range(first, first + count)), step=step)
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_erase_sets_rectangles_to_the_mean(images):
 
 def test_mixup_by_hand():
     images, targets = torch.randn(6, 3, 8, 8), torch.eye(6)
-    mixed, shares = mix(images, targets, mixup=0.4, cutmix=0.0, place=place(6))
+    mixed, shares = mix(images, targets, mixup=0.4, cutmix=0.0, key=place(6))
     keep = shares[0, 0]
     assert torch.allclose(shares.sum(1), torch.ones(6))
     assert torch.allclose(mixed, keep * images + (1 - keep) * images.roll(1, 0), atol=1e-6)
@@ -139,7 +139,7 @@ def test_mixup_by_hand():
 
 def test_cutmix_by_hand():
     images, targets = torch.randn(6, 3, 16, 16), torch.eye(6)
-    mixed, shares = mix(images, targets, mixup=0.0, cutmix=1.0, place=place(6, step=3))
+    mixed, shares = mix(images, targets, mixup=0.0, cutmix=1.0, key=place(6, step=3))
     pasted = (mixed == images.roll(1, 0)).all(1)[0]
     assert 1 - shares[0, 0].item() == pytest.approx(pasted.double().mean().item())
     assert torch.equal(mixed[0][:, ~pasted], images[0][:, ~pasted])
@@ -149,7 +149,7 @@ def test_with_both_on_a_batch_gets_one_of_the_two():
     images, targets = torch.randn(4, 3, 16, 16), torch.eye(4)
     kinds = set()
     for step in range(20):
-        mixed, _ = mix(images, targets, mixup=1.0, cutmix=1.0, place=place(4, step=step))
+        mixed, _ = mix(images, targets, mixup=1.0, cutmix=1.0, key=place(4, step=step))
         kinds.add(bool(((mixed == images) | (mixed == images.roll(1, 0))).all()))
     assert kinds == {True, False}
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from restune.data.augment import Augment, Place
+from restune.data.augment import Augment, RandomKey
 from restune.data.augment_series import UNKNOWN, change_time, change_values, drop_tokens
 
 
 def place(count, epoch=0, seed=0):
-    return Place(seed=seed, epoch=epoch, positions=tuple(range(count)), step=0)
+    return RandomKey(seed=seed, epoch=epoch, positions=tuple(range(count)), step=0)
 
 
 def ramps(count=50, length=40):
@@ -74,7 +74,7 @@ def test_what_is_drawn_depends_on_the_place_and_on_nothing_else(augment):
         return change_values(torch.stack(moved), augment, where)
 
     whole = changed(ramps(8), place(8))
-    alone = changed(ramps(8)[5:6], Place(seed=0, epoch=0, positions=(5,), step=3))
+    alone = changed(ramps(8)[5:6], RandomKey(seed=0, epoch=0, positions=(5,), step=3))
     assert torch.equal(whole[5:6], alone)
     assert not torch.equal(whole, changed(ramps(8), place(8, epoch=1)))
     assert not torch.equal(whole, changed(ramps(8), place(8, seed=1)))
@@ -83,6 +83,6 @@ def test_what_is_drawn_depends_on_the_place_and_on_nothing_else(augment):
 def test_noise_is_the_same_whatever_the_batch():
     texts = [torch.arange(2, 40, dtype=torch.int32) for _ in range(6)]
     whole = drop_tokens(texts, 0.3, place(6))
-    (alone,) = drop_tokens(texts[:1], 0.3, Place(seed=0, epoch=0, positions=(4,), step=9))
+    (alone,) = drop_tokens(texts[:1], 0.3, RandomKey(seed=0, epoch=0, positions=(4,), step=9))
     assert torch.equal(whole[4], alone)
     assert np.mean([float((one == UNKNOWN).float().mean()) for one in whole]) > 0

@@ -12,9 +12,9 @@ from PIL import Image
 import restune
 from restune.data.augment import Augment
 from restune.data.batches import TrainingBatches
+from restune.data.preload import preload
 from restune.data.preprocess import ImagePreprocess
 from restune.data.sources import open_dataset
-from restune.data.survey import survey
 
 AUGMENTS = {
     "crop": Augment(crop_scale=(0.3, 1.0), flip=True),
@@ -40,10 +40,10 @@ def dataset(tmp_path):
 
 def batches(dataset, augment, *, in_memory, workers=2, store_size=None, **more):
     settings = ImagePreprocess(crop=16, resize=18)
-    looked = survey(
+    preloaded = preload(
         dataset.items, settings, store_size=store_size, as_seen=augment.crop_scale is None, in_memory=in_memory
     )
-    assert bool(looked.kept) == in_memory
+    assert bool(preloaded.kept) == in_memory
     return TrainingBatches(
         items=dataset.items,
         classes=3,
@@ -52,7 +52,7 @@ def batches(dataset, augment, *, in_memory, workers=2, store_size=None, **more):
         batch_size=5,
         seed=3,
         store_size=store_size,
-        survey=looked,
+        preloaded=preloaded,
         workers=workers,
         **more,
     )
@@ -85,7 +85,7 @@ def test_workers_change_nothing(dataset, name):
 def test_an_epoch_can_be_taken_up_in_the_middle(dataset):
     made = batches(dataset, AUGMENTS["crop"], in_memory=True)
     rest = list(made.epoch(0, 0, start=2))
-    assert [batch.place.step for batch in rest] == [2, 3]
+    assert [batch.key.step for batch in rest] == [2, 3]
     whole = list(made.epoch(0, 0))
     assert torch.equal(rest[0].samples, whole[2].samples)
 
@@ -122,5 +122,5 @@ def test_a_batch_larger_than_the_data(dataset):
 
 def test_unreadable_items_are_listed(dataset):
     dataset.items[3].location.path.write_bytes(b"")
-    looked = survey(dataset.items, ImagePreprocess(crop=16), store_size=None, as_seen=True)
-    assert looked.unreadable == {dataset.items[3].id: "the file is empty (0 bytes)"}
+    preloaded = preload(dataset.items, ImagePreprocess(crop=16), store_size=None, as_seen=True)
+    assert preloaded.unreadable == {dataset.items[3].id: "the file is empty (0 bytes)"}

@@ -7,10 +7,10 @@ import torch
 
 from restune.data.augment import Augment
 from restune.data.batches import TrainingBatches
+from restune.data.preload import preload
 from restune.data.preprocess import ImagePreprocess
 from restune.data.resident import resident
 from restune.data.sources import open_dataset
-from restune.data.survey import survey
 
 CPU = torch.device("cpu")
 PREPROCESS = ImagePreprocess(crop=16)
@@ -23,10 +23,10 @@ def dataset(tmp_path, write_noise):
 
 @pytest.mark.parametrize("augment", [Augment(), Augment(shift=2, flip=True), Augment(flip=True, repeats=2)])
 def test_the_same_batches_as_from_memory(dataset, augment):
-    looked = survey(dataset.items, PREPROCESS, store_size=None, as_seen=True)
-    kept = resident(dataset.items, looked, PREPROCESS, augment, CPU, room=1e9)
+    preloaded = preload(dataset.items, PREPROCESS, store_size=None, as_seen=True)
+    kept = resident(dataset.items, preloaded, PREPROCESS, augment, CPU, room=1e9)
     assert kept.samples.shape == (18, 3, 16, 16)
-    alike = {"items": dataset.items, "classes": 2, "preprocess": PREPROCESS, "augment": augment, "survey": looked}
+    alike = {"items": dataset.items, "classes": 2, "preprocess": PREPROCESS, "augment": augment, "survey": preloaded}
     alike |= {"batch_size": 5, "seed": 3}
     plain = TrainingBatches(**alike)
     for one, other in zip(plain.epoch(1, 4), TrainingBatches(**alike, resident=kept).epoch(1, 4), strict=True):
@@ -35,11 +35,11 @@ def test_the_same_batches_as_from_memory(dataset, augment):
 
 
 def test_only_where_that_is_possible(dataset):
-    looked = survey(dataset.items, PREPROCESS, store_size=None, as_seen=True)
-    assert resident(dataset.items, looked, PREPROCESS, Augment(), CPU, room=18 * 3 * 256) is not None
-    assert resident(dataset.items, looked, PREPROCESS, Augment(), CPU, room=18 * 3 * 256 - 1) is None, "no room"
-    assert resident(dataset.items, looked, PREPROCESS, Augment(policy="trivial"), CPU, room=1e9) is None
-    assert resident(dataset.items, looked, PREPROCESS, Augment(crop_scale=(0.5, 1.0)), CPU, room=1e9) is None
-    assert resident(dataset.items, looked, PREPROCESS, Augment(), CPU) is None, "the processor needs no copy"
-    wholes = survey(dataset.items, PREPROCESS, store_size=None, as_seen=False)
+    preloaded = preload(dataset.items, PREPROCESS, store_size=None, as_seen=True)
+    assert resident(dataset.items, preloaded, PREPROCESS, Augment(), CPU, room=18 * 3 * 256) is not None
+    assert resident(dataset.items, preloaded, PREPROCESS, Augment(), CPU, room=18 * 3 * 256 - 1) is None, "no room"
+    assert resident(dataset.items, preloaded, PREPROCESS, Augment(policy="trivial"), CPU, room=1e9) is None
+    assert resident(dataset.items, preloaded, PREPROCESS, Augment(crop_scale=(0.5, 1.0)), CPU, room=1e9) is None
+    assert resident(dataset.items, preloaded, PREPROCESS, Augment(), CPU) is None, "the processor needs no copy"
+    wholes = preload(dataset.items, PREPROCESS, store_size=None, as_seen=False)
     assert resident(dataset.items, wholes, PREPROCESS, Augment(), CPU, room=1e9) is None

@@ -16,9 +16,9 @@ from PIL import Image
 import restune
 from restune.data.augment import Augment
 from restune.data.batches import TrainingBatches
+from restune.data.preload import preload
 from restune.data.preprocess import ImagePreprocess
 from restune.data.sources import open_dataset, shards
-from restune.data.survey import survey
 
 
 def jpeg(shade=0):
@@ -446,8 +446,8 @@ def test_batches_are_those_of_class_folders(pair, in_memory):
     preprocess, augment = ImagePreprocess(crop=16, resize=18), Augment(crop_scale=(0.3, 1.0), flip=True)
     made = []
     for dataset in pair:
-        looked = survey(dataset.items, preprocess, store_size=None, as_seen=False, in_memory=in_memory)
-        assert not looked.unreadable
+        preloaded = preload(dataset.items, preprocess, store_size=None, as_seen=False, in_memory=in_memory)
+        assert not preloaded.unreadable
         batches = TrainingBatches(
             items=dataset.items,
             classes=2,
@@ -455,7 +455,7 @@ def test_batches_are_those_of_class_folders(pair, in_memory):
             augment=augment,
             batch_size=3,
             seed=1,
-            survey=looked,
+            preloaded=preloaded,
             workers=2,
         )
         made.append([(batch.samples, batch.targets) for batch in batches.epoch(0, 0)])

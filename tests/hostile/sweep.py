@@ -18,9 +18,9 @@ import restune
 from restune.core.console import quiet
 from restune.core.errors import UserError
 from restune.data.dataset import Dataset, FileLocation, Item
+from restune.data.preload import preload
 from restune.data.preprocess import ImagePreprocess
 from restune.data.sources import open_dataset
-from restune.data.survey import survey
 from restune.training.recipe import read_recipe
 
 PREPROCESS = ImagePreprocess(crop=32, resize=36)
@@ -34,9 +34,9 @@ def peak() -> int:
 
 def read_image(path: Path) -> str | None:
     item = Item(id=str(path), location=FileLocation(path), target=0)
-    looked = survey([item], PREPROCESS, store_size=None, as_seen=True)
-    assert bool(looked.unreadable) != bool(looked.kept)
-    return looked.unreadable.get(item.id)
+    preloaded = preload([item], PREPROCESS, store_size=None, as_seen=True)
+    assert bool(preloaded.unreadable) != bool(preloaded.kept)
+    return preloaded.unreadable.get(item.id)
 
 
 def read_data(path: Path) -> str | None:
@@ -44,9 +44,9 @@ def read_data(path: Path) -> str | None:
     dataset = open_dataset(path)
     assert len(dataset.fingerprint()) == 16
     items = dataset.items[:50]
-    looked = survey(items, PREPROCESS, store_size=None, as_seen=True)
-    assert set(looked.unreadable) | set(looked.kept) == {item.id for item in items}
-    return None if looked.kept or path.name in NOTHING_THERE else next(iter(looked.unreadable.values()))
+    preloaded = preload(items, PREPROCESS, store_size=None, as_seen=True)
+    assert set(preloaded.unreadable) | set(preloaded.kept) == {item.id for item in items}
+    return None if preloaded.kept or path.name in NOTHING_THERE else next(iter(preloaded.unreadable.values()))
 
 
 NOTHING_THERE = ("odd paths.csv", "classes.csv")

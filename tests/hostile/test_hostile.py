@@ -24,11 +24,11 @@ from PIL import Image
 import restune
 from restune.data.dataset import DataOptions, Dataset, FileLocation, Item
 from restune.data.decode import MAX_PIXELS, DecodeError, decode_image
+from restune.data.preload import preload
 from restune.data.preprocess import ImagePreprocess
 from restune.data.sources import open_dataset
 from restune.data.splits import Splits, read_splits, write_splits
-from restune.data.survey import survey
-from restune.data.texts import Texts
+from restune.data.string_array import StringArray
 
 HERE = Path(__file__).parent
 GIB = 2**30
@@ -156,8 +156,8 @@ def test_permissions(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     item = Item(id="locked", location=FileLocation(path), target=0)
-    looked = survey([item], ImagePreprocess(crop=4), store_size=None, as_seen=True)
-    assert looked.unreadable == {"locked": "Permission denied"}
+    preloaded = preload([item], ImagePreprocess(crop=4), store_size=None, as_seen=True)
+    assert preloaded.unreadable == {"locked": "Permission denied"}
 
 
 def test_a_limit_that_is_none_is_one_message(monkeypatch):
@@ -269,7 +269,7 @@ def test_a_tables_rows_are_the_items_they_were(tmp_path):
 
 
 def test_texts():
-    texts = Texts()
+    texts = StringArray()
     texts.extend(pa.array(["skipped", "é", "", "🐝"]).slice(1))
     texts.extend(pa.array([], pa.string()))
     assert [texts[place] for place in range(len(texts))] == ["é", "", "🐝"]

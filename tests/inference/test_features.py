@@ -45,10 +45,10 @@ def test_a_folded_part_says_what_the_network_says(name, randomize):
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         for cut in (0, 1, len(network.spec.stages), "all"):
-            expected = network.run_below(images, cut)
-            given = folded(network, cut).run_below(images, cut)
+            expected = network.forward_until(images, cut)
+            given = folded(network, cut).forward_until(images, cut)
             assert torch.allclose(given, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
-            assert torch.allclose(network.run_above(expected, cut), network(images), atol=1e-5)
+            assert torch.allclose(network.forward_from(expected, cut), network(images), atol=1e-5)
 
 
 def test_features_are_the_networks_and_are_computed_once(network, photos):

@@ -202,12 +202,12 @@ def test_cuts_and_folded_copies_honour_masks(name, made):
     x, mask = padded(items_for(network.spec), 70)
     logits = network(x, mask)
     for cut in (*range(len(network.spec.stages) + 1), "all"):
-        below = folded(network, cut).run_below(x, cut, mask)
-        assert torch.allclose(network.run_above(below, cut, mask), logits, atol=1e-9), cut
+        below = folded(network, cut).forward_until(x, cut, mask)
+        assert torch.allclose(network.forward_from(below, cut, mask), logits, atol=1e-9), cut
         if cut != "all":
-            assert torch.allclose(network.run_above(below, cut, network.mask_at(mask, cut)), logits, atol=1e-9), cut
+            assert torch.allclose(network.forward_from(below, cut, network.mask_at(mask, cut)), logits, atol=1e-9), cut
             lengths = network.mask_at(mask, cut).sum(1).tolist()
-            alone = [network.run_below(item.unsqueeze(0), cut).shape[2] for item in items_for(network.spec)]
+            alone = [network.forward_until(item.unsqueeze(0), cut).shape[2] for item in items_for(network.spec)]
             assert lengths == alone
     assert torch.allclose(network.fc(folded(network).embed(x, mask)), logits, atol=1e-9)
 

@@ -104,7 +104,7 @@ def test_folded_copies_give_the_same(name, preact, randomize):
         logits = network(x)
         for cut in (0, 2, "all"):
             below = folded(network, cut)
-            assert close(network.run_above(below.run_below(x, cut), cut), logits), cut
+            assert close(network.forward_from(below.forward_until(x, cut), cut), logits), cut
             if not preact:
                 assert not any(isinstance(module, torch.nn.BatchNorm3d) for module in below.modules())
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import restune
-from restune.training.decide import decide
 from restune.training.recipe import Recipe
+from restune.training.resolve_auto import resolve_auto
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 
@@ -23,7 +23,7 @@ def data(tmp_path, write_noise):
 
 
 def test_decisions():
-    recipe, decisions = decide(Recipe(), torch.device("cuda"))
+    recipe, decisions = resolve_auto(Recipe(), torch.device("cuda"))
     assert recipe.memory_format == "channels-last"
     assert recipe.precision == ("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32")
     assert all(decision.reason for decision in decisions)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from sklearn.utils.class_weight import compute_class_weight
 
 import restune
-from restune.data.augment import Place
+from restune.data.augment import RandomKey
 from restune.training.ema import WeightAverage
 from restune.training.freeze import apply_freeze, frozen_modules, plan_phases, stage_of
 from restune.training.objective import Objective
@@ -206,7 +206,7 @@ def test_losses_by_hand():
 
 
 def test_mixing_reaches_the_loss():
-    place = Place(seed=0, epoch=0, positions=(0, 1, 2), step=0)
+    place = RandomKey(seed=0, epoch=0, positions=(0, 1, 2), step=0)
     objective = Objective(Recipe(mixup=1.0), [1, 1, 1], CPU)
     images, shares = objective.prepare(torch.randn(3, 3, 8, 8), torch.tensor([0, 1, 2]), place)
     assert shares.shape == (3, 3)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 
-from restune.training.probe import (
+from restune.training.logistic import (
     Problem,
     Solver,
     choose_by_folds,
@@ -81,7 +81,7 @@ def test_smoothing_and_weights_are_torchs():
 def test_rows_from_disk_give_the_same_head(monkeypatch):
     rows, targets = features(500, 16, 3)
     whole = solve(Problem(rows=rows, targets=targets, classes=3), 1e-3)
-    monkeypatch.setattr("restune.training.probe.CHUNK_BYTES", 16 * 4 * 64)
+    monkeypatch.setattr("restune.training.logistic.CHUNK_BYTES", 16 * 4 * 64)
     stored = OnDisk(rows)
     parts = solve(Problem(rows=stored, targets=targets, classes=3), 1e-3)
     assert stored.reads > 8

@@ -72,7 +72,7 @@ OF_KINDS: dict[str, frozenset[str]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class RandomKey:
     """Where in a run a batch stands; with the seed, all that its randomness depends on.
 
     Args:
@@ -94,9 +94,9 @@ class Place:
         return uniforms(self.seed, self.stream + purpose, self.positions, count, self.epoch)
 
 
-def random_crops(images: Sequence[Tensor], augment: Augment, size: int, interpolation: str, place: Place) -> Tensor:
+def random_crops(images: Sequence[Tensor], augment: Augment, size: int, interpolation: str, key: RandomKey) -> Tensor:
     """uint8 ``[N, ..., size, size]`` from images or clips of any sizes: one random resized crop of each."""
-    draws = place.draw("crop", CROP_DRAWS)
+    draws = key.draw("crop", CROP_DRAWS)
     return torch.stack(
         [
             _random_resized_crop(image, augment, size, interpolation, row)
@@ -105,25 +105,25 @@ def random_crops(images: Sequence[Tensor], augment: Augment, size: int, interpol
     )
 
 
-def augment_pixels(images: Tensor, augment: Augment, place: Place) -> Tensor:
+def augment_pixels(images: Tensor, augment: Augment, key: RandomKey) -> Tensor:
     """uint8 ``[N, C, H, W]``, or clips ``[N, T, C, H, W]``, to the same shape: shift, flip, policy."""
     if augment.shift:
         flat = images.flatten(1, -3)
-        images = _shift(flat, augment.shift, place.draw("shift", 2)).view(images.shape)
+        images = _shift(flat, augment.shift, key.draw("shift", 2)).view(images.shape)
     if augment.flip:
-        mirrored = torch.from_numpy(place.draw("flip", 1)[:, 0] < 0.5).to(images.device)
+        mirrored = torch.from_numpy(key.draw("flip", 1)[:, 0] < 0.5).to(images.device)
         images = torch.where(mirrored.view(-1, *[1] * (images.ndim - 1)), images.flip(-1), images)
     if augment.policy == "trivial":
-        images = _trivial_augment(images, place.draw("trivial", 3))
+        images = _trivial_augment(images, key.draw("trivial", 3))
     elif augment.policy == "rand":
-        images = _rand_augment(images, augment, place.draw("rand", 2 * augment.rand_ops))
+        images = _rand_augment(images, augment, key.draw("rand", 2 * augment.rand_ops))
     return images
 
 
-def erase(images: Tensor, share: float, place: Place) -> Tensor:
+def erase(images: Tensor, share: float, key: RandomKey) -> Tensor:
     """Normalised float ``[N, C, H, W]`` with rectangles of 2 to 33% of the area set to 0, the mean; in place."""
     height, width = images.shape[2:]
-    for row, draw in zip(images, place.draw("erase", 5), strict=True):
+    for row, draw in zip(images, key.draw("erase", 5), strict=True):
         if draw[0] >= share:
             continue
         area = height * width * (0.02 + draw[1] * (0.33 - 0.02))
@@ -135,7 +135,7 @@ def erase(images: Tensor, share: float, place: Place) -> Tensor:
     return images
 
 
-def mix(images: Tensor, targets: Tensor, *, mixup: float, cutmix: float, place: Place) -> tuple[Tensor, Tensor]:
+def mix(images: Tensor, targets: Tensor, *, mixup: float, cutmix: float, key: RandomKey) -> tuple[Tensor, Tensor]:
     """Each image with its neighbour in the batch: blended (Zhang et al. 2018) or pasted (Yun et al. 2019).
 
     Args:
@@ -143,7 +143,7 @@ def mix(images: Tensor, targets: Tensor, *, mixup: float, cutmix: float, place: 
         targets: probabilities ``[N, num_classes]``.
         mixup, cutmix: the Beta distribution's parameter, 0 for off; with both on, a batch gets one of the two.
     """
-    random = generator(place.seed, "mix", place.step)
+    random = generator(key.seed, "mix", key.step)
     use_cutmix = cutmix > 0 and (mixup <= 0 or random.random() < 0.5)
     alpha = cutmix if use_cutmix else mixup
     keep = float(random.beta(alpha, alpha))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from restune.core.streams import generator
-from restune.data.augment import Augment, Place
+from restune.data.augment import Augment, RandomKey
 
 UNKNOWN = 1
 """The token that stands for a dropped one: of words the unknown one, of bytes the byte 0, which texts do not hold."""
@@ -19,25 +19,25 @@ _KNOTS = 6
 """Points between which time runs at one speed when it is warped."""
 
 
-def change_time(series: Sequence[Tensor], augment: Augment, place: Place) -> list[Tensor]:
+def change_time(series: Sequence[Tensor], augment: Augment, key: RandomKey) -> list[Tensor]:
     """Raw series ``[C, L]``: a random window of each, in which time runs unevenly."""
     changed = list(series)
     if augment.window < 1:
-        draws = place.draw("window", 1)[:, 0]
+        draws = key.draw("window", 1)[:, 0]
         changed = [_window(one, augment.window, draw) for one, draw in zip(changed, draws, strict=True)]
     if augment.warp:
-        draws = place.draw("warp", _KNOTS)
+        draws = key.draw("warp", _KNOTS)
         changed = [_warped(one, augment.warp, row) for one, row in zip(changed, draws, strict=True)]
     return changed
 
 
-def change_values(batch: Tensor, augment: Augment, place: Place) -> Tensor:
+def change_values(batch: Tensor, augment: Augment, key: RandomKey) -> Tensor:
     """Normalised series ``[N, C, L]``: each channel scaled by a random factor, and noise added; NaN stays NaN."""
     if not augment.scaling and not augment.jitter:
         return batch
     channels, length = batch.shape[1:]
-    for row, position in enumerate(place.positions):
-        random = generator(place.seed, place.stream + "noise", place.epoch, position)
+    for row, position in enumerate(key.positions):
+        random = generator(key.seed, key.stream + "noise", key.epoch, position)
         if augment.scaling:
             factors = 1 + augment.scaling * random.standard_normal((channels, 1))
             batch[row] *= torch.from_numpy(factors.astype(np.float32))
@@ -48,13 +48,13 @@ def change_values(batch: Tensor, augment: Augment, place: Place) -> Tensor:
     return batch
 
 
-def drop_tokens(texts: Sequence[Tensor], share: float, place: Place) -> list[Tensor]:
+def drop_tokens(texts: Sequence[Tensor], share: float, key: RandomKey) -> list[Tensor]:
     """Tokens ``[L]`` of each text with a share of them made unknown."""
     if not share:
         return list(texts)
     dropped = []
-    for text, position in zip(texts, place.positions, strict=True):
-        random = generator(place.seed, place.stream + "tokens", place.epoch, position)
+    for text, position in zip(texts, key.positions, strict=True):
+        random = generator(key.seed, key.stream + "tokens", key.epoch, position)
         gone = torch.from_numpy(random.random(len(text), np.float32) < share)
         dropped.append(text.masked_fill(gone, UNKNOWN))
     return dropped

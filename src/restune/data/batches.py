@@ -15,13 +15,13 @@ from torch import Tensor
 from restune.core.errors import UserError
 from restune.core.streams import generator
 from restune.data.ahead import ahead
-from restune.data.augment import Augment, Place, augment_pixels
+from restune.data.augment import Augment, RandomKey, augment_pixels
 from restune.data.dataset import Item
 from restune.data.decode import DecodeError
+from restune.data.preload import Preloaded, read_as_seen, read_whole
 from restune.data.preprocess import Preprocess
 from restune.data.preprocess.video import VideoPreprocess
 from restune.data.resident import Resident
-from restune.data.survey import Survey, read_as_seen, read_whole
 from restune.data.views import cut_clip, needs_wholes, training_views
 
 
@@ -33,7 +33,7 @@ class TrainingBatch:
         samples: augmented, stacked by the preprocessing: of images uint8 ``[N, C, crop, crop]``.
         targets: class indices ``[N]``.
         items: where each came from.
-        place: what its randomness depended on.
+        key: what its randomness depended on.
         seconds: of processor time it took to make.
         lead: items at the front that are only there for the next one to be mixed with.
     """
@@ -41,7 +41,7 @@ class TrainingBatch:
     samples: Tensor
     targets: Tensor
     items: tuple[Item, ...]
-    place: Place
+    key: RandomKey
     seconds: float
     lead: int = 0
 
@@ -80,7 +80,7 @@ class TrainingBatches:
     seed: int
     balanced: bool = False
     store_size: int | None = None
-    survey: Survey
+    preloaded: Preloaded
     workers: int = 1
     limit: int | None = None
     part: Callable[[range], range] = _whole
@@ -126,14 +126,14 @@ class TrainingBatches:
         started = time.thread_time()
         positions, lead = self.positions(number)
         items = tuple(self.items[int(index)] for index in order[list(positions)])
-        place = Place(seed=self.seed, epoch=epoch, positions=positions, step=step)
+        key = RandomKey(seed=self.seed, epoch=epoch, positions=positions, step=step)
         if self.resident is not None:
-            samples = augment_pixels(self.resident.take(items), self.augment, place)
+            samples = augment_pixels(self.resident.take(items), self.augment, key)
         else:
-            samples = training_views(self._sources(items, place), self.preprocess, self.augment, place)
+            samples = training_views(self._sources(items, key), self.preprocess, self.augment, key)
             samples = samples.pin_memory() if self.pins else samples
         targets = torch.tensor([item.target for item in items])
-        return TrainingBatch(samples, targets, items, place, time.thread_time() - started, lead)
+        return TrainingBatch(samples, targets, items, key, time.thread_time() - started, lead)
 
     def positions(self, number: int) -> tuple[tuple[int, ...], int]:
         """Positions in the epoch's order of this process's part of a batch, and how many lead only."""
@@ -143,27 +143,27 @@ class TrainingBatches:
             return tuple(mine), 0
         return (mine.start - 1 if mine.start > whole.start else whole.stop - 1, *mine), 1
 
-    def _sources(self, items: Sequence[Item], place: Place) -> list[Tensor]:
+    def _sources(self, items: Sequence[Item], key: RandomKey) -> list[Tensor]:
         """What `training_views` makes its views of."""
         if isinstance(self.preprocess, VideoPreprocess):
-            return self._clips(items, self.preprocess, place)
+            return self._clips(items, self.preprocess, key)
         if needs_wholes(self.preprocess, self.augment):
             return [self._kept_or(read_whole, item) for item in items]
-        views = [self.survey.inference_view(item, self.preprocess) for item in items]
+        views = [self.preloaded.inference_view(item, self.preprocess) for item in items]
         return [
             self._kept_or(read_as_seen, item) if view is None else view for item, view in zip(items, views, strict=True)
         ]
 
-    def _clips(self, items: Sequence[Item], preprocess: VideoPreprocess, place: Place) -> list[Tensor]:
-        starts = place.draw("clip", 1)[:, 0]
+    def _clips(self, items: Sequence[Item], preprocess: VideoPreprocess, key: RandomKey) -> list[Tensor]:
+        starts = key.draw("clip", 1)[:, 0]
         clips = []
         for item, start in zip(items, starts, strict=True):
             with _reported(item):
-                clips.append(cut_clip(preprocess, self.survey.kept.get(item.id), item.location.read, float(start)))
+                clips.append(cut_clip(preprocess, self.preloaded.kept.get(item.id), item.location.read, float(start)))
         return clips
 
     def _kept_or(self, read: Callable[[Item, Preprocess, int | None], Tensor], item: Item) -> Tensor:
-        kept = self.survey.kept.get(item.id)
+        kept = self.preloaded.kept.get(item.id)
         if kept is not None:
             return kept
         with _reported(item):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from restune.core.errors import UserError, shorten
 from restune.core.files import is_there
-from restune.data.texts import Texts
+from restune.data.string_array import StringArray
 
 SPLITS = ("train", "val", "test")
 MAX_BYTES = 256 * 2**20
@@ -99,11 +99,11 @@ class Rows(Sequence[Item]):
         chosen: which files are items, in order; None for all.
     """
 
-    files: Texts
+    files: StringArray
     root: Path
     targets: NDArray[np.int32]
     splits: NDArray[np.int8] | None = None
-    groups: Texts | None = None
+    groups: StringArray | None = None
     chosen: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from restune.data.augment import Augment
 from restune.data.dataset import Item
+from restune.data.preload import Preloaded
 from restune.data.preprocess import Preprocess
-from restune.data.survey import Survey
 
 _SHARE = 0.3
 """Of a GPU's free memory, what the images may take."""
@@ -32,7 +32,7 @@ class Resident:
 
 def resident(
     items: Sequence[Item],
-    survey: Survey,
+    preloaded: Preloaded,
     preprocess: Preprocess,
     augment: Augment,
     device: torch.device,
@@ -46,9 +46,9 @@ def resident(
         room: bytes that they may take; by default a share of what is free on a GPU.
     """
     by_image = augment.crop_scale is not None or augment.policy != "none"
-    if preprocess.kind != "image" or not survey.as_seen or by_image:
+    if preprocess.kind != "image" or not preloaded.as_seen or by_image:
         return None
-    kept = [survey.kept.get(item.id) for item in items]
+    kept = [preloaded.kept.get(item.id) for item in items]
     samples = [sample for sample in kept if sample is not None]
     size = sum(sample.nbytes for sample in samples)
     if room is None:

@@ -25,7 +25,7 @@ from restune.core.files import cache_folder
 from restune.core.machine import cpu_count
 from restune.core.rowstore import RowStore, StoredRows, content_key
 from restune.data.ahead import ahead, ahead_in_groups
-from restune.data.augment import Augment, Place
+from restune.data.augment import Augment, RandomKey
 from restune.data.dataset import Item
 from restune.data.decode import DecodeError
 from restune.data.preprocess import Preprocess
@@ -252,7 +252,7 @@ class FeatureCache:
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16),
         ):
             parts = in_parts(*self.preprocess.inputs(samples.to(self.device)))
-            rows = [self.network.run_below(laid_out(x), self.cut, mask).float().cpu() for x, mask in parts]
+            rows = [self.network.forward_until(laid_out(x), self.cut, mask).float().cpu() for x, mask in parts]
             return joined(rows).contiguous()
 
 
@@ -284,10 +284,10 @@ def _batch_maker(preprocess: Preprocess, view: View | None) -> Callable[[Sequenc
     return make
 
 
-def _place(view: View, keys: Sequence[bytes]) -> Place:
+def _place(view: View, keys: Sequence[bytes]) -> RandomKey:
     """Streams of the view's own, with a row for each content."""
     rows = tuple(int.from_bytes(key[:6], "little") for key in keys)
-    return Place(seed=view.seed, epoch=view.number, positions=rows, step=0, stream="cached view ")
+    return RandomKey(seed=view.seed, epoch=view.number, positions=rows, step=0, stream="cached view ")
 
 
 def _decoded(item: Item, preprocess: Preprocess, view: View | None, key: bytes) -> Tensor | str:

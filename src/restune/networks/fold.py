@@ -12,7 +12,7 @@ from restune.networks.resnet import ResNet
 
 
 def folded(network: ResNet, cut: str | int = "all") -> ResNet:
-    """A copy in eval mode for `ResNet.run_below` at `cut`: without what lies above, with norms folded.
+    """A copy in eval mode for `ResNet.forward_until` at `cut`: without what lies above, with norms folded.
 
     In eval mode a batch norm after a convolution is the same as other weights and a bias of that convolution, up to
     rounding; memory is then read and written once instead of twice. Networks of series keep their norms, which also

@@ -57,21 +57,21 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits ``[N, num_classes]``."""
-        return self.run_above(self.embed(x, mask), "all")
+        return self.forward_from(self.embed(x, mask), "all")
 
     def embed(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """What the head reads: ``[N, num_features]``."""
-        return self.run_below(x, "all", mask)
+        return self.forward_until(x, "all", mask)
 
-    def run_below(self, x: Tensor, cut: str | int, mask: Tensor | None = None) -> Tensor:
+    def forward_until(self, x: Tensor, cut: str | int, mask: Tensor | None = None) -> Tensor:
         """The network up to a cut: after stage `cut` (0: the stem), or, for ``"all"``, what the head reads."""
         x, mask = self.stem(x, mask), self.mask_at(mask, 0)
         for stage in self.stages()[: None if cut == "all" else int(cut)]:
             x, mask = self._run_stage(stage, x, mask)
         return self.pool(x, mask) if cut == "all" else x
 
-    def run_above(self, x: Tensor, cut: str | int, mask: Tensor | None = None) -> Tensor:
-        """Logits from what `run_below` gave at the same cut; `mask` as given there, or `mask_at` the cut."""
+    def forward_from(self, x: Tensor, cut: str | int, mask: Tensor | None = None) -> Tensor:
+        """Logits from what `forward_until` gave at the same cut; `mask` as given there, or `mask_at` the cut."""
         if cut != "all":
             if mask is not None and mask.shape[1] != x.shape[2]:
                 mask = self.mask_at(mask, int(cut))
@@ -99,7 +99,7 @@ class ResNet(nn.Module):
         return mask
 
     def parts_below(self, cut: str | int) -> list[nn.Module]:
-        """The modules that `run_below` runs through, from the input on."""
+        """The modules that `forward_until` runs through, from the input on."""
         depth = len(self.spec.stages) if cut == "all" else int(cut)
         first = [] if self.embedding is None else [self.embedding, self.embedding_dropout]
         parts = [*first, self.conv1, self.bn1, self.maxpool, *self.stages()[:depth]]

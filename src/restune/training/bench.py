@@ -17,10 +17,10 @@ from restune.networks import zoo
 from restune.networks.describe import describe
 from restune.networks.layout import laid_out, weights_layout
 from restune.networks.resnet import ResNet
-from restune.training.decide import decide
+from restune.training.compile_gains import record_compile_gain
 from restune.training.optimizer import NamedOptimizer
 from restune.training.recipe import Recipe
-from restune.training.remembered import remember_compile
+from restune.training.resolve_auto import resolve_auto
 
 _SIDE = 2048
 """Of the matrices; a slow precision gets smaller ones."""
@@ -90,7 +90,7 @@ def measure(
         seconds: for each figure.
         compiles: also time compiled training, and remember what that gains for runs on this machine.
     """
-    recipe, decisions = decide(Recipe(), device)
+    recipe, decisions = resolve_auto(Recipe(), device)
     reason = next((decision.reason for decision in decisions if decision.key == "precision"), "asked for")
     peaks = {"fp32": matrix_peak(torch.float32, device, seconds), "bf16": matrix_peak(torch.bfloat16, device, seconds)}
     rows = tuple(
@@ -132,7 +132,7 @@ def _wait(device: torch.device) -> None:
 
 def _settings(name: str, device: torch.device, peaks: dict[str, float]) -> tuple[Recipe, torch.device, float]:
     """What a network is trained with by default, where, and the matrix peak in that precision."""
-    recipe, _ = decide(Recipe(), device, zoo.find(name).spec.dims)
+    recipe, _ = resolve_auto(Recipe(), device, zoo.find(name).spec.dims)
     return recipe, device, peaks[recipe.precision]
 
 
@@ -180,7 +180,7 @@ def _row(
             network.train()
             compiled = _compiled_rate(network, train, batch, device, seconds)
     if compiled is not None:
-        remember_compile(entry.spec, shape, recipe.precision, device, compiled / trained)
+        record_compile_gain(entry.spec, shape, recipe.precision, device, compiled / trained)
     return BenchRow(
         name=name,
         size=size,

@@ -30,7 +30,7 @@ class _Above(nn.Module):
         self.cut: str | int | None = None
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        logits: Tensor = self.network(x, mask) if self.cut is None else self.network.run_above(x, self.cut, mask)
+        logits: Tensor = self.network(x, mask) if self.cut is None else self.network.forward_from(x, self.cut, mask)
         return logits
 
 
@@ -129,7 +129,7 @@ class Gradients:
         if self.path.cut is not None:
             return self._laid_out(samples), None, targets
         x, mask = self.preprocess.inputs(samples)
-        x, targets = self.objective.prepare(x, targets, batch.place)
+        x, targets = self.objective.prepare(x, targets, batch.key)
         if batch.lead:
             x, targets = x[batch.lead :], targets[batch.lead :]
             mask = None if mask is None else mask[batch.lead :]
@@ -158,7 +158,7 @@ class Gradients:
         past."""
         spec = self.network.spec
         if spec.dropout or spec.drop_path or spec.embedding_dropout:
-            torch.manual_seed(torch_seed(self.recipe.seed, "dropout", batch.place.step, self.world.rank))
+            torch.manual_seed(torch_seed(self.recipe.seed, "dropout", batch.key.step, self.world.rank))
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.recipe.precision != "bf16":

@@ -21,29 +21,29 @@ from restune.data.batches import TrainingBatch, TrainingBatches
 from restune.data.preprocess import SAMPLE_NOUNS
 from restune.networks.resnet import ResNet
 from restune.training import checkpoint
-from restune.training.cached import CachedBatches
 from restune.training.checkpoint import TrainState
+from restune.training.checkpoint_writer import CheckpointWriter
 from restune.training.distributed import World
 from restune.training.ema import WeightAverage
+from restune.training.feature_batches import FeatureBatches
 from restune.training.freeze import Phase, apply_freeze, plan_phases
 from restune.training.gradients import Gradients
-from restune.training.journal import Journal
-from restune.training.keeper import Keeper
+from restune.training.metrics_log import MetricsLog
 from restune.training.objective import Objective
 from restune.training.optimizer import NamedOptimizer
-from restune.training.pace import Pace
+from restune.training.progress import Progress
 from restune.training.recipe import Recipe
 
 Scores = Mapping[str, float]
-Validate = Callable[[ResNet, CachedBatches | None], Scores]
+Validate = Callable[[ResNet, FeatureBatches | None], Scores]
 """Measure a network on the validation items: ``val_loss``, ``val_accuracy`` and their ``n``. It may leave it in eval
 mode."""
-MakeCached = Callable[[str | int, int], CachedBatches | None]
+MakeFeatureBatches = Callable[[str | int, int], FeatureBatches | None]
 """What is frozen, and for how many epochs, to batches above it; None where that gains nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finished:
+class Fitted:
     """What a run came to.
 
     Args:
@@ -80,7 +80,7 @@ class Trainer:
         deadline: `time.perf_counter()` at which a run with ``time`` must have ended.
         afterwards: seconds from the last step to the end of the command, given those an item takes to compute.
         facts: what the numbers depend on besides the recipe; noticed when it changes between stop and resume.
-        make_cached: see `MakeCached`.
+        make_feature_batches: see `MakeFeatureBatches`.
         world: the processes that train together.
     """
 
@@ -96,25 +96,25 @@ class Trainer:
         deadline: float | None = None,
         facts: Mapping[str, Any] | None = None,
         afterwards: Callable[[float], float] = lambda _seconds_an_item: 2.0,
-        make_cached: MakeCached = lambda _frozen, _epochs: None,
+        make_feature_batches: MakeFeatureBatches = lambda _frozen, _epochs: None,
         world: World = World(),  # noqa: B008  # a frozen value
     ) -> None:
         self.network, self.batches, self.recipe, self.folder = network, batches, recipe, folder
-        self.validate, self.make_cached, self.world = validate, make_cached, world
+        self.validate, self.make_feature_batches, self.world = validate, make_feature_batches, world
         objective = Objective(recipe, class_counts, network.fc.weight.device)
         self.gradients = Gradients(network, objective, batches.preprocess, recipe, world)
         self.phases = plan_phases(recipe.freeze, len(network.spec.stages), head_is_solved=recipe.head == "solve")
-        self.pace = Pace(recipe, self.phases, len(batches), deadline=deadline, afterwards=afterwards)
+        self.pace = Progress(recipe, self.phases, len(batches), deadline=deadline, afterwards=afterwards)
         self.facts = dict(facts or {})
         self.state = TrainState(tensors={}, facts=self.facts)
-        self.keeper = Keeper(folder / "checkpoints", recipe.checkpoint, is_writer=world.is_main)
-        self.journal = Journal(
+        self.keeper = CheckpointWriter(folder / "checkpoints", recipe.checkpoint, is_writer=world.is_main)
+        self.journal = MetricsLog(
             folder,
             is_writer=world.is_main,
             epochs=None if deadline else recipe.epochs,
             noun=SAMPLE_NOUNS[batches.preprocess.kind],
         )
-        self.cached: CachedBatches | None = None
+        self.cached: FeatureBatches | None = None
         self.cached_phase: int | None = None
         self.ema = WeightAverage(network, recipe.ema.decay) if recipe.ema.decay is not None else None
         self.gathered: list[TrainingBatch] = []
@@ -125,7 +125,7 @@ class Trainer:
         self.resumed_from_step: int | None = None
         self.optimizer = self._enter_phase(0)
 
-    def run(self) -> Finished:
+    def run(self) -> Fitted:
         """Train to the end, or to the clock's.
 
         Raises UserError when the loss or a weight is no longer a number, or a checkpoint cannot be written;
@@ -140,7 +140,7 @@ class Trainer:
                     console.warn("the time was over before the first step: the weights are those it began with")
         finally:
             self.keeper.close()
-        return Finished(
+        return Fitted(
             state_dict=weights,
             best_epoch=None if self.state.best_epoch is None else self.state.best_epoch + 1,
             epochs=self.state.epoch,
@@ -348,7 +348,7 @@ class Trainer:
         if self.cached_phase == self.state.phase:
             return
         started = time.perf_counter()
-        self.cached = self.make_cached(self.phase.freeze, self.pace.epochs_of(self.state.phase))
+        self.cached = self.make_feature_batches(self.phase.freeze, self.pace.epochs_of(self.state.phase))
         self.cached_phase = self.state.phase
         self.pace.set_aside(time.perf_counter() - started)
         views = 0 if self.cached is None else len(self.cached.views)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from restune.data.augment import Place, erase, mix
+from restune.data.augment import RandomKey, erase, mix
 from restune.training.recipe import Recipe
 
 
@@ -28,13 +28,13 @@ class Objective:
         if recipe.class_weights == "balanced":
             self.weights = balanced_weights(class_counts).to(device)
 
-    def prepare(self, images: Tensor, targets: Tensor, place: Place) -> tuple[Tensor, Tensor]:
+    def prepare(self, images: Tensor, targets: Tensor, key: RandomKey) -> tuple[Tensor, Tensor]:
         """Normalised images ``[N, C, H, W]`` and class indices ``[N]`` as the network and the loss will see them."""
         if self.recipe.augment.erase:
-            images = erase(images, self.recipe.augment.erase, place)
+            images = erase(images, self.recipe.augment.erase, key)
         if self.recipe.mixup or self.recipe.cutmix:
             shares = F.one_hot(targets, self.classes).float()
-            return mix(images, shares, mixup=self.recipe.mixup, cutmix=self.recipe.cutmix, place=place)
+            return mix(images, shares, mixup=self.recipe.mixup, cutmix=self.recipe.cutmix, key=key)
         return images, targets
 
     def mass(self, targets: Tensor) -> float:

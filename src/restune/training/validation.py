@@ -10,12 +10,12 @@ from torch import Tensor
 
 from restune.data.dataset import Dataset, Item
 from restune.data.loader import read_batches
+from restune.data.preload import Preloaded
 from restune.data.preprocess import Preprocess
-from restune.data.survey import Survey
 from restune.networks.layout import in_parts, joined, laid_out
 from restune.networks.resnet import ResNet
-from restune.training.cached import CachedBatches
 from restune.training.distributed import World
+from restune.training.feature_batches import FeatureBatches
 from restune.training.recipe import Recipe
 
 _MAX_BYTES = 2 * 2**30
@@ -37,18 +37,18 @@ class Validation:
         self,
         dataset: Dataset,
         preprocess: Preprocess,
-        survey: Survey,
+        preloaded: Preloaded,
         recipe: Recipe,
         device: torch.device,
         world: World,
     ) -> None:
-        self.preprocess, self.survey, self.world = preprocess, survey, world
+        self.preprocess, self.preloaded, self.world = preprocess, preloaded, world
         self.recipe, self.device = recipe, device
         self.mine = world.share(range(len(dataset)))
         self.items = dataset.items[self.mine.start : self.mine.stop]
         self.kept: list[tuple[Tensor, Tensor]] | None = []
 
-    def __call__(self, network: ResNet, cached: CachedBatches | None = None) -> dict[str, float]:
+    def __call__(self, network: ResNet, cached: FeatureBatches | None = None) -> dict[str, float]:
         """``val_loss`` (cross-entropy) and ``val_accuracy`` over the ``n`` items that can be read.
 
         Args:
@@ -72,13 +72,13 @@ class Validation:
         loss, right, total = self.world.sum([loss, correct, count])
         return {"val_loss": loss / max(1, total), "val_accuracy": right / max(1, total), "n": total}
 
-    def _logits(self, network: ResNet, samples: Tensor, known: CachedBatches | None, channels_last: bool) -> Tensor:
+    def _logits(self, network: ResNet, samples: Tensor, known: FeatureBatches | None, channels_last: bool) -> Tensor:
         if known is not None:
-            return network.run_above(laid_out(samples, channels_last=channels_last), known.cut).float()
+            return network.forward_from(laid_out(samples, channels_last=channels_last), known.cut).float()
         parts = in_parts(*self.preprocess.inputs(samples))
         return joined([network(laid_out(x, channels_last=channels_last), mask).float() for x, mask in parts])
 
-    def _features(self, cached: CachedBatches) -> Iterator[tuple[Tensor, Tensor]]:
+    def _features(self, cached: FeatureBatches) -> Iterator[tuple[Tensor, Tensor]]:
         size = self.recipe.micro_batch or max(64, self.recipe.batch_size)
         for start in range(0, len(self.items), size):
             assert cached.val is not None
@@ -100,10 +100,10 @@ class Validation:
     def _read(self) -> Iterator[tuple[Tensor, Tensor]]:
         items, size = self.items, self.recipe.micro_batch or max(64, self.recipe.batch_size)
         # Deployment knows no store_size, so neither does validation.
-        if self.recipe.store_size is None and all(item.id in self.survey.kept for item in items):
+        if self.recipe.store_size is None and all(item.id in self.preloaded.kept for item in items):
             for start in range(0, len(items), size):
                 part = items[start : start + size]
-                views = [self.survey.inference_view(item, self.preprocess) for item in part]
+                views = [self.preloaded.inference_view(item, self.preprocess) for item in part]
                 yield self.preprocess.stack([view for view in views if view is not None]), _targets(part)
             return
         batches = read_batches(items, self.preprocess, batch_size=size, workers=self.recipe.workers, spread=False)

@@ -16,7 +16,7 @@ from restune.networks import zoo
 from restune.networks.layout import weights_layout
 from restune.networks.resnet import ResNet
 from restune.networks.spec import ResNetSpec
-from restune.verbs.inputs import zoo_preprocess
+from restune.runs.preprocessing import zoo_preprocess
 from restune.weights import hub
 from restune.weights.bundle import BundleInfo
 from restune.weights.load import (

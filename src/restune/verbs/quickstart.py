@@ -13,8 +13,8 @@ from restune.core.console import note
 from restune.data.dataset import Dataset
 from restune.data.sources import open_dataset
 from restune.inference.model import Prediction
+from restune.runs.run import Run
 from restune.verbs.predict import predict
-from restune.verbs.run import Run
 from restune.verbs.train import finetune, train
 
 NETWORK: dict[str, Any] = {"model": "resnet8", "image_size": 16, "batch_size": 32}

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from restune.data.dataset import DataOptions, Dataset
-from restune.verbs.run import Run, perform
-from restune.verbs.settings import Asked
+from restune.runs.request import Request
+from restune.runs.run import Run, perform
 
 
 def train(
@@ -39,7 +39,7 @@ def train(
 
     Returns the run: its folder, its best model, its results. Raises UserError.
     """
-    asked = Asked("train", recipe, {"model": model, **options}, set or {})
+    asked = Request("train", recipe, {"model": model, **options}, set or {})
     return perform(data, asked, out, data_options, resume=resume, accept_changes=accept_changes)
 
 
@@ -71,5 +71,5 @@ def finetune(
     frozen layers see.
     """
     named = {"model": model, "weights": weights, "freeze": freeze, "time": time, **options}
-    asked = Asked("finetune", recipe, named, set or {})
+    asked = Request("finetune", recipe, named, set or {})
     return perform(data, asked, out, data_options, resume=resume, accept_changes=accept_changes)

@@ -309,7 +309,7 @@ def _read_published(reference: str) -> Weights:
 
 
 def _inflated(reference: str) -> Weights:
-    """A 2-D network's weights as those of its 3-D twin, see `convert.inflate`; what the picture looked like is left
+    """A 2-D network's weights as those of its 3-D twin, see `convert.inflate`; what the picture preloaded like is left
     open, since the input is another. Raises UserError for weights of a network that is not 2-D."""
     flat = read_weights(reference)
     spec = flat.spec

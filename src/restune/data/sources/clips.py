@@ -42,7 +42,7 @@ class ClipLocation:
 
 
 def is_video_name(name: str) -> bool:
-    """Whether a name ends like a video's. A ``.gif`` does: where images are looked for too, they come first."""
+    """Whether a name ends like a video's. A ``.gif`` does: where images are preloaded for too, they come first."""
     return PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES
 
 

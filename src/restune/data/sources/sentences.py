@@ -1,4 +1,4 @@
-"""Texts: lines of "label text", tables with a column of texts, folders of .txt files."""
+"""StringArray: lines of "label text", tables with a column of texts, folders of .txt files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from restune.data.sources.readers import as_text, open_reader, table_errors
 from restune.data.sources.series import class_order
 from restune.data.sources.values import marked
 from restune.data.sources.walk import walk_files
-from restune.data.texts import Texts
+from restune.data.string_array import StringArray
 
 TEXT_NAMES = (
     "text",
@@ -58,7 +58,7 @@ _ITEM_BYTES = 256
 class TextLocation:
     """A text among those of its file."""
 
-    texts: Texts
+    texts: StringArray
     index: int
 
     def read(self) -> str:
@@ -92,7 +92,7 @@ def open_lines(path: Path, options: DataOptions) -> Dataset:
 
     encoding = file_encoding(path, options.encoding)
     separator = _separator([line for line, _ in zip(_lines(path, encoding), range(_HEAD_LINES), strict=False)])
-    texts, labels, numbers, room = Texts(), [], [], _Room(str(path))
+    texts, labels, numbers, room = StringArray(), [], [], _Room(str(path))
     batch: list[str] = []
     for number, line in enumerate(_lines(path, encoding), 1):
         if not line.strip():
@@ -160,7 +160,7 @@ def open_text_table(path: Path, options: DataOptions) -> Dataset:
         table.say_columns(path, chosen)
         columns = {role: names.index(name) for role, name in chosen.items()}
         start = table.first_row(path, options)
-        marks, texts, room = table.Marks(path, chosen, start), Texts(), _Room(str(path))
+        marks, texts, room = table.Marks(path, chosen, start), StringArray(), _Room(str(path))
         for batch in reader.batches(sorted(set(columns.values()))):
             by_role = {role: batch[position] for role, position in columns.items()}
             marks.extend(by_role)
@@ -247,14 +247,14 @@ def _key(item: Item, encoding: str | None) -> bytes | None:
     return hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()[:8] if words else None
 
 
-def _extend(texts: Texts, array: Any, room: _Room) -> None:
+def _extend(texts: StringArray, array: Any, room: _Room) -> None:
     room.take(array)
     texts.extend(array)
     if len(array):
         len(texts)  # settles where texts end, before threads read them
 
 
-def _note_empty(texts: Texts, path: Path) -> None:
+def _note_empty(texts: StringArray, path: Path) -> None:
     empty = sum(not texts[row].strip() for row in range(len(texts)))
     if empty:
         note(f"{path.name}: {empty} texts are empty")

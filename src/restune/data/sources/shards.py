@@ -41,7 +41,7 @@ _Files = Iterable[tuple[str, ArchiveLocation]]
 def open_tar(path: Path, root: Path | None = None) -> Dataset:
     """Items of one tar: a shard where an image has a label beside it, a tar of class folders elsewhere.
 
-    Names of classes are looked for beside the tar, and in `root`. Raises UserError.
+    Names of classes are preloaded for beside the tar, and in `root`. Raises UserError.
     """
     files = list(members(path, _is_wanted))
     if not _holds_samples(files):

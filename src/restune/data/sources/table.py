@@ -17,7 +17,7 @@ from restune.data.dataset import SPLITS, DataOptions, Dataset, Rows
 from restune.data.encodings import WESTERN, likely_encoding, note_encoding
 from restune.data.sources.folder import SPLIT_FOLDERS, is_image_name
 from restune.data.sources.readers import Codes, ParquetTable, TextTable, as_text, open_reader, table_errors
-from restune.data.texts import Texts
+from restune.data.string_array import StringArray
 
 PATH_NAMES = (
     "path",
@@ -108,7 +108,7 @@ class Marks:
     def __init__(self, path: Path, columns: Mapping[str, str], row: int) -> None:
         self.row = row
         self._path, self._columns = path, columns
-        self._labels, self._splits, self._groups = Codes(), Codes(), Texts()
+        self._labels, self._splits, self._groups = Codes(), Codes(), StringArray()
 
     def extend(self, batch: Mapping[str, Any]) -> None:
         """Add the Arrow arrays of a batch, by role. Raises UserError for missing labels and unknown splits."""
@@ -144,7 +144,7 @@ class Marks:
         sides = [_split(value) for value in self._splits.values]
         return self._splits.numbered([-1 if side is None else SPLITS.index(side) for side in sides]).astype(np.int8)
 
-    def groups(self) -> Texts | None:
+    def groups(self) -> StringArray | None:
         """Each row's group; None where the table has no such column."""
         return self._groups if "group" in self._columns else None
 
@@ -155,7 +155,7 @@ def _collect(reader: TextTable | ParquetTable, path: Path, options: DataOptions)
     assert files_in is not None  # it is required
     chosen = {"path": files_in, **mark_columns(names, path, options)}
     say_columns(path, chosen)
-    files = Texts()
+    files = StringArray()
     marks = Marks(path, chosen, first_row(path, options))
     columns = {role: names.index(name) for role, name in chosen.items()}
     for batch in reader.batches(sorted(set(columns.values()))):

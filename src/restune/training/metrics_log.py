@@ -15,7 +15,7 @@ _MANY = 60
 _NAMES = ("metrics.jsonl", "timings.jsonl")
 
 
-class Journal:
+class MetricsLog:
     """The two files of a run.
 
     Args:

@@ -28,15 +28,15 @@ from restune.data.resident import resident
 from restune.data.sources import open_dataset
 from restune.data.sources.sentences import group_duplicates
 from restune.data.splits import Splits
-from restune.data.survey import Survey
+from restune.data.preload import Preloaded
 from restune.inference.features import FeatureCache
 from restune.inference.model import Model
 from restune.networks.layout import weights_layout
 from restune.networks.resnet import ResNet
-from restune.training.cached import CachedBatches, cached_batches
-from restune.training.decide import decide, decide_compile
+from restune.training.feature_batches import FeatureBatches, make_feature_batches
+from restune.training.resolve_auto import resolve_auto, resolve_compile
 from restune.training.distributed import World, is_lost_peer, join_world, leave_world
-from restune.training.headfit import (
+from restune.training.linear_probe import (
     Probe,
     describe_probe,
     feature_cache,
@@ -45,24 +45,24 @@ from restune.training.headfit import (
     reject_what_has_no_optimum,
     say_views,
 )
-from restune.training.loop import Finished, Trainer
+from restune.training.loop import Fitted, Trainer
 from restune.training.memory import fitting_items
-from restune.training.pace import whole_epochs
+from restune.training.progress import whole_epochs
 from restune.training.recipe import Recipe
 from restune.training.validation import Validation
-from restune.verbs.finishing import Setting, finish, versions
-from restune.verbs.inputs import fitted, has_sounds, settled_settings
+from restune.runs.results import Setting, finish, versions
+from restune.runs.preprocessing import fitted, has_sounds, settled_settings
 from restune.verbs.load import load, pick_device
-from restune.verbs.settings import Asked, run_folder, stored_recipe
-from restune.verbs.sides import (
+from restune.runs.request import Request, run_folder, stored_recipe
+from restune.runs.data import (
     all_items,
-    look_at_all,
+    preload_all,
     open_others,
     reject_mixing_of_lengths,
-    say_unreadable,
+    report_unreadable,
     settle_splits,
 )
-from restune.verbs.starting import Start, settled_augment, starting_network, starting_point, with_window
+from restune.runs.initial import Start, settled_augment, starting_network, starting_point, with_window
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Run:
 
 def perform(
     data: str | Path | Dataset,
-    asked: Asked,
+    asked: Request,
     out: str | Path | None,
     data_options: DataOptions | None,
     *,
@@ -138,18 +138,18 @@ class _Job:
     started: float
 
     def items(self) -> list[Item]:
-        """All that will be looked at."""
+        """All that will be preloaded at."""
         return all_items(self.dataset, self.val, self.test)
 
-    def look(self, preprocess: Preprocess) -> Survey:
+    def look(self, preprocess: Preprocess) -> Preloaded:
         """Every item, read once."""
-        return look_at_all(self.recipe, self.dataset, self.val, self.test, preprocess, self.augment)
+        return preload_all(self.recipe, self.dataset, self.val, self.test, preprocess, self.augment)
 
-    def split(self, looked: Survey) -> Splits:
+    def split(self, preloaded: Preloaded) -> Splits:
         """The sides, without what cannot be read."""
-        say_unreadable(looked)
+        report_unreadable(preloaded)
         return settle_splits(
-            self.folder, self.recipe, self.dataset, self.val, self.test, looked,
+            self.folder, self.recipe, self.dataset, self.val, self.test, preloaded,
             continues=self.continues, writes=self.world.is_main,
         )  # fmt: skip
 
@@ -165,7 +165,7 @@ class _Job:
 
 def _perform(
     data: str | Path | Dataset,
-    asked: Asked,
+    asked: Request,
     data_options: DataOptions | None,
     folder: Path,
     world: World,
@@ -185,7 +185,7 @@ def _perform(
     if continues:
         recipe = stored_recipe(folder, recipe, accept_changes=accept_changes)
     device = pick_device(recipe.device)
-    recipe, decisions = decide(recipe, device, 3 if dataset.kind == "video" else 2)
+    recipe, decisions = resolve_auto(recipe, device, 3 if dataset.kind == "video" else 2)
     for decision in decisions:
         note(f"{decision.key}: {decision.value} ({decision.reason})")
     torch.set_num_threads(recipe.threads or 1)
@@ -217,7 +217,7 @@ def _solve(job: _Job) -> dict[str, Any]:
     network = starting_network(job.start, job.recipe, job.dataset, preprocess)
     cache = feature_cache(network, preprocess, job.recipe, job.device)
     _compute_together(cache, job.items(), job.world)
-    splits = job.split(Survey(unreadable=cache.of(job.items()).failures))
+    splits = job.split(Preloaded(unreadable=cache.of(job.items()).failures))
     setting = job.setting(job.recipe.changed(_settled(job.start.name, preprocess)), splits, preprocess, network)
     return _solved(setting, cache, job.augment) if job.world.is_main else {}
 
@@ -225,17 +225,17 @@ def _solve(job: _Job) -> dict[str, Any]:
 def _train(job: _Job, *, accept_changes: bool) -> dict[str, Any]:
     """A network trained step by step."""
     preprocess, world = job.start.preprocess, job.world
-    looked = job.look(preprocess)
-    splits = job.split(looked)
+    preloaded = job.look(preprocess)
+    splits = job.split(preloaded)
     preprocess = fitted(preprocess, job.recipe, splits.train)
     if preprocess != job.start.preprocess:
         with quiet():  # the same items again, with the tokens or the scale that are known now
-            looked = job.look(preprocess)
+            preloaded = job.look(preprocess)
     network = starting_network(job.start, job.recipe, job.dataset, preprocess)
-    recipe = _settled_for(job, network, preprocess, splits, looked)
+    recipe = _settled_for(job, network, preprocess, splits, preloaded)
     augment = with_window(job.augment, recipe, preprocess, splits.train)
     setting = job.setting(recipe, splits, preprocess, network)
-    trainer = _trainer(setting, _placed(network, recipe, job.device), augment, looked, world)
+    trainer = _trainer(setting, _placed(network, recipe, job.device), augment, preloaded, world)
     if job.continues and trainer.resume(accept_changes=accept_changes):
         note(f"resumed from step {trainer.resumed_from_step}")
     elif recipe.freeze == "auto" and recipe.head == "solve":
@@ -247,10 +247,10 @@ def _train(job: _Job, *, accept_changes: bool) -> dict[str, Any]:
     return finish(setting, finished) if world.is_main else {}
 
 
-def _settled_for(job: _Job, network: ResNet, preprocess: Preprocess, splits: Splits, looked: Survey) -> Recipe:
+def _settled_for(job: _Job, network: ResNet, preprocess: Preprocess, splits: Splits, preloaded: Preloaded) -> Recipe:
     """The recipe with what follows from network and items: input, epochs, and what memory and measurements decide."""
     recipe = job.recipe.changed(_settled(job.start.name, preprocess))
-    reject_mixing_of_lengths(recipe, looked, preprocess, splits.train)
+    reject_mixing_of_lengths(recipe, preloaded, preprocess, splits.train)
     if not job.asked_batch and recipe.batch_size > len(splits.train):
         size = max(1, len(splits.train) // 4)
         note(f"batch_size: {size} (there are {len(splits.train)} training items)")
@@ -258,9 +258,9 @@ def _settled_for(job: _Job, network: ResNet, preprocess: Preprocess, splits: Spl
     recipe = recipe.changed({"epochs": whole_epochs(recipe, len(splits.train) // recipe.batch_size)})
     if job.continues:
         return recipe
-    sample = looked.largest(preprocess, splits.train.items[0])
+    sample = preloaded.largest(preprocess, splits.train.items[0])
     recipe = _fitted(recipe, network.to(job.device), preprocess, sample, job.world)
-    recipe, compiles = decide_compile(recipe, network.spec, (recipe.batch_size, *sample.shape), job.device)
+    recipe, compiles = resolve_compile(recipe, network.spec, (recipe.batch_size, *sample.shape), job.device)
     if compiles is not None:
         note(f"{compiles.key}: {compiles.value} ({compiles.reason})")
     return recipe
@@ -320,7 +320,7 @@ def _solved(setting: Setting, cache: FeatureCache, augment: Augment) -> dict[str
         record |= {"val_loss": probe.val_loss, "val_accuracy": val.accuracy}
     write_text(setting.folder / "metrics.jsonl", json.dumps(record | {"lr": 0.0}) + "\n")
     seconds = time.perf_counter() - setting.started
-    finished = Finished(
+    finished = Fitted(
         state_dict=setting.network.state_dict(),
         best_epoch=1,
         epochs=1,
@@ -385,7 +385,7 @@ def _placed(network: ResNet, recipe: Recipe, device: torch.device) -> ResNet:
     return network
 
 
-def _trainer(setting: Setting, network: ResNet, augment: Augment, looked: Survey, world: World) -> Trainer:
+def _trainer(setting: Setting, network: ResNet, augment: Augment, preloaded: Preloaded, world: World) -> Trainer:
     recipe, splits, preprocess = setting.recipe, setting.splits, setting.preprocess
     if recipe.batch_size < world.size:
         raise UserError(
@@ -394,7 +394,7 @@ def _trainer(setting: Setting, network: ResNet, augment: Augment, looked: Survey
             fix=f"use {world.size} or more, or fewer processes",
         )
     device = network.fc.weight.device
-    on_gpu = resident(splits.train.items, looked, preprocess, augment, device) if device.type == "cuda" else None
+    on_gpu = resident(splits.train.items, preloaded, preprocess, augment, device) if device.type == "cuda" else None
     if on_gpu is not None:
         note(f"the training images are kept on the GPU: {on_gpu.samples.nbytes / 2**20:.0f} MiB")
     batches = TrainingBatches(
@@ -406,7 +406,7 @@ def _trainer(setting: Setting, network: ResNet, augment: Augment, looked: Survey
         seed=recipe.seed,
         balanced=recipe.sampling == "balanced",
         store_size=recipe.store_size,
-        survey=looked,
+        preloaded=preloaded,
         workers=recipe.workers or 0,
         limit=2 if recipe.smoke else None,
         part=world.share,
@@ -415,20 +415,20 @@ def _trainer(setting: Setting, network: ResNet, augment: Augment, looked: Survey
         resident=on_gpu,
     )
 
-    def make_cached(frozen: str | int, epochs: int) -> CachedBatches | None:
+    def feature_batches_of(frozen: str | int, epochs: int) -> FeatureBatches | None:
         if world.size > 1:  # what each would gain, all would wait for
             return None
-        return cached_batches(network, preprocess, recipe, augment, batches, splits.val, frozen, epochs)
+        return make_feature_batches(network, preprocess, recipe, augment, batches, splits.val, frozen, epochs)
 
     return Trainer(
         network=network,
         batches=batches,
         recipe=recipe,
-        validate=None if splits.val is None else Validation(splits.val, preprocess, looked, recipe, device, world),
+        validate=None if splits.val is None else Validation(splits.val, preprocess, preloaded, recipe, device, world),
         folder=setting.folder,
         class_counts=list(splits.train.class_counts().values()),
         deadline=None if recipe.time is None else setting.started + recipe.time,
-        afterwards=_time_afterwards(splits, looked),
+        afterwards=_time_afterwards(splits, preloaded),
         facts={
             "data": splits.train.fingerprint(),
             "validation data": None if splits.val is None else splits.val.fingerprint(),
@@ -436,7 +436,7 @@ def _trainer(setting: Setting, network: ResNet, augment: Augment, looked: Survey
             "threads": recipe.threads,
             "instruction set": torch.backends.cpu.get_cpu_capability(),
         },
-        make_cached=make_cached,
+        make_feature_batches=feature_batches_of,
         world=world,
     )
 
@@ -445,12 +445,12 @@ _CLOSING_SECONDS = 4.0
 """For writing the model, loading the plotting library and drawing the report."""
 
 
-def _time_afterwards(splits: Splits, looked: Survey) -> Callable[[float], float]:
+def _time_afterwards(splits: Splits, preloaded: Preloaded) -> Callable[[float], float]:
     """How long the last validation, the final scores (read from disk again) and the report will take."""
     val, test = len(splits.val or ()), len(splits.test or ())
 
     def seconds(seconds_an_item: float) -> float:
-        return val * seconds_an_item + (val + test) * (seconds_an_item + looked.seconds_an_item) + _CLOSING_SECONDS
+        return val * seconds_an_item + (val + test) * (seconds_an_item + preloaded.seconds_an_item) + _CLOSING_SECONDS
 
     return seconds
 

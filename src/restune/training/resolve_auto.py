@@ -9,8 +9,8 @@ import torch
 from restune.core.errors import UserError
 from restune.core.machine import cpu_count, has_fast_bf16, local_processes
 from restune.networks.spec import ResNetSpec
+from restune.training.compile_gains import known_compile_gain
 from restune.training.recipe import Recipe
-from restune.training.remembered import recall_compile
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Decision:
     reason: str
 
 
-def decide(recipe: Recipe, device: torch.device, dims: int = 2) -> tuple[Recipe, list[Decision]]:
+def resolve_auto(recipe: Recipe, device: torch.device, dims: int = 2) -> tuple[Recipe, list[Decision]]:
     """The recipe with every ``auto`` and every open number settled; what was settled, for the screen.
 
     Args:
@@ -69,14 +69,14 @@ _COMPILING_PAYS = 1.05
 """How many times faster remembered steps must be."""
 
 
-def decide_compile(
+def resolve_compile(
     recipe: Recipe, spec: ResNetSpec, shape: tuple[int, ...], device: torch.device
 ) -> tuple[Recipe, Decision | None]:
     """The recipe with `compile` settled, once the network and its batches are known: yes only where steps were measured
     to be faster so, by ``restune bench --compile`` on this machine."""
     if recipe.compile != "auto":
         return recipe, None
-    gain = recall_compile(spec, shape, recipe.precision, device)
+    gain = known_compile_gain(spec, shape, recipe.precision, device)
     if gain is None:
         made = Decision("compile", "no", "not measured here; restune bench NAME --compile does that")
     else:

@@ -16,7 +16,7 @@ from restune.training.checkpoint import TrainState
 from restune.training.recipe import CheckpointRecipe
 
 
-class Keeper:
+class CheckpointWriter:
     """Writes checkpoints of one run.
 
     Args:

@@ -29,7 +29,7 @@ MEMORY_SHARE = 0.25
 
 
 @dataclass
-class Survey:
+class Preloaded:
     """What a look at all items showed.
 
     Args:
@@ -80,7 +80,7 @@ def _stored(pixels: Tensor, store_size: int) -> Tensor:
     return resize_and_crop(pixels, store_size, store_size, "bilinear")
 
 
-def survey(
+def preload(
     items: Sequence[Item],
     preprocess: Preprocess,
     *,
@@ -88,7 +88,7 @@ def survey(
     as_seen: bool,
     in_memory: bool = True,
     workers: int | None = None,
-) -> Survey:
+) -> Preloaded:
     """Decode every item, and keep what fits.
 
     Args:
@@ -99,7 +99,7 @@ def survey(
         in_memory: False keeps nothing, as when the data is too large.
         workers: threads.
     """
-    found = Survey(as_seen=as_seen)
+    found = Preloaded(as_seen=as_seen)
     started = time.perf_counter()
     room = _Room(memory_bytes() * MEMORY_SHARE / local_processes() if in_memory else 0)
 
@@ -137,7 +137,7 @@ def _look_at_video(item: Item, preprocess: VideoPreprocess, room: _Room) -> Tens
 
 
 class _Room:
-    """Bytes that samples may take. Asked before a result waits to be fetched, since many wait behind a slow one."""
+    """Bytes that samples may take. Request before a result waits to be fetched, since many wait behind a slow one."""
 
     def __init__(self, size: float) -> None:
         self.left = size

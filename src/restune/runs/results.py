@@ -20,7 +20,7 @@ from restune.data.splits import Splits
 from restune.evaluation.metrics import Evaluation
 from restune.networks.resnet import ResNet
 from restune.reporting.report import write_report
-from restune.training.loop import Finished
+from restune.training.loop import Fitted
 from restune.training.recipe import Recipe
 from restune.verbs.evaluate import evaluate
 from restune.verbs.load import load
@@ -47,7 +47,7 @@ class Setting:
     started: float
 
 
-def finish(setting: Setting, finished: Finished, scores: Mapping[str, Evaluation] | None = None) -> dict[str, Any]:
+def finish(setting: Setting, finished: Fitted, scores: Mapping[str, Evaluation] | None = None) -> dict[str, Any]:
     """Write the model, measure it once on each held-out side unless that is done, and write result and report."""
     recipe, splits, origin = setting.recipe, setting.splits, setting.origin
     path = setting.folder / "model.safetensors"

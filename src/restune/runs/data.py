@@ -1,4 +1,4 @@
-"""The data of a run: its items looked at once, and which of them train, validate and test."""
+"""The data of a run: its items preloaded at once, and which of them train, validate and test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from restune.data.dataset import DataOptions, Dataset, Item
 from restune.data.preprocess import NOUNS, Preprocess
 from restune.data.sources import open_dataset
 from restune.data.splits import Splits, read_splits, split_dataset, write_splits
-from restune.data.survey import Survey, survey
+from restune.data.preload import Preloaded, preload
 from restune.data.views import needs_wholes
 from restune.training.recipe import Recipe
 
@@ -42,16 +42,16 @@ def _renamed(dataset: Dataset, side: str) -> Dataset:
     return replace(dataset, items=tuple(replace(item, id=f"{side}:{item.id}", split=side) for item in dataset.items))
 
 
-def look_at_all(
+def preload_all(
     recipe: Recipe,
     dataset: Dataset,
     val: Dataset | None,
     test: Dataset | None,
     preprocess: Preprocess,
     augment: Augment,
-) -> Survey:
+) -> Preloaded:
     """Decode everything that will be trained and validated on once; keep it in memory where it fits."""
-    found = survey(
+    found = preload(
         all_items(dataset, val, test),
         preprocess,
         store_size=recipe.store_size,
@@ -67,17 +67,17 @@ def all_items(dataset: Dataset, val: Dataset | None, test: Dataset | None) -> li
     return [*dataset.items, *(val.items if val else ()), *(test.items if test else ())]
 
 
-def say_unreadable(looked: Survey) -> None:
-    if looked.unreadable:
-        names = shorten(f"{name} ({reason})" for name, reason in list(looked.unreadable.items())[:3])
-        warn(f"{len(looked.unreadable)} items cannot be read and are left out: {names}; all are in split.csv")
+def report_unreadable(preloaded: Preloaded) -> None:
+    if preloaded.unreadable:
+        names = shorten(f"{name} ({reason})" for name, reason in list(preloaded.unreadable.items())[:3])
+        warn(f"{len(preloaded.unreadable)} items cannot be read and are left out: {names}; all are in split.csv")
 
 
-def reject_mixing_of_lengths(recipe: Recipe, looked: Survey, preprocess: Preprocess, train: Dataset) -> None:
+def reject_mixing_of_lengths(recipe: Recipe, preloaded: Preloaded, preprocess: Preprocess, train: Dataset) -> None:
     """Raise UserError for mixup of series that are not equally long: there is nothing to mix their ends with."""
     if not recipe.mixup or preprocess.kind != "signal":
         return
-    kept = [looked.kept[item.id] for item in train.items if item.id in looked.kept]
+    kept = [preloaded.kept[item.id] for item in train.items if item.id in preloaded.kept]
     lengths = {preprocess.view(whole).shape[-1] for whole in kept}
     if len(lengths) > 1:
         raise UserError(
@@ -93,7 +93,7 @@ def settle_splits(
     dataset: Dataset,
     val: Dataset | None,
     test: Dataset | None,
-    looked: Survey,
+    preloaded: Preloaded,
     *,
     continues: bool,
     writes: bool,
@@ -106,7 +106,7 @@ def settle_splits(
         dataset,
         val=val if val is not None else _share(recipe.val),
         test=test if test is not None else _share(recipe.test),
-        unreadable=looked.unreadable,
+        unreadable=preloaded.unreadable,
         seed=recipe.seed,
         min_class_items=recipe.min_class_items,
     )

@@ -17,7 +17,7 @@ from restune.core.console import note
 from restune.core.errors import UserError
 from restune.core.files import cache_folder
 from restune.data.ahead import ahead
-from restune.data.augment import Augment, Place
+from restune.data.augment import Augment, RandomKey
 from restune.data.batches import TrainingBatch, TrainingBatches
 from restune.data.dataset import Dataset
 from restune.data.preprocess import Preprocess
@@ -32,13 +32,13 @@ _EPOCHS_A_VIEW = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class CachedBatches:
+class FeatureBatches:
     """The batches of a run with features in the place of images; an epoch takes the next view.
 
     Args:
         batches: whose items and order these are.
         views: rows of all its items, one table a view.
-        cut: where the features are from, see `ResNet.run_above`.
+        cut: where the features are from, see `ResNet.forward_from`.
         val: rows of the validation items.
     """
 
@@ -63,12 +63,12 @@ class CachedBatches:
         positions, _ = self.batches.positions(number)
         chosen = order[list(positions)]
         items = tuple(self.batches.items[int(index)] for index in chosen)
-        place = Place(seed=self.batches.seed, epoch=epoch, positions=positions, step=step)
+        key = RandomKey(seed=self.batches.seed, epoch=epoch, positions=positions, step=step)
         targets = torch.tensor([item.target for item in items])
-        return TrainingBatch(rows.take(chosen), targets, items, place, time.thread_time() - started)
+        return TrainingBatch(rows.take(chosen), targets, items, key, time.thread_time() - started)
 
 
-def cached_batches(
+def make_feature_batches(
     network: ResNet,
     preprocess: Preprocess,
     recipe: Recipe,
@@ -77,7 +77,7 @@ def cached_batches(
     val: Dataset | None,
     cut: str | int,
     epochs: int,
-) -> CachedBatches | None:
+) -> FeatureBatches | None:
     """Features of everything below `cut`; None where there are too few epochs or too little disk to gain by it.
 
     Args:
@@ -111,7 +111,7 @@ def cached_batches(
     computed = sum(table.computed for table in tables) + (held_out.computed if held_out else 0)
     looks = f"{len(tables)} augmented views" if augmented else "the inference view"
     note(f"the frozen part is computed once for {looks}: {computed} rows, {needed / 2**20:.0f} MiB")
-    return CachedBatches(
+    return FeatureBatches(
         batches=batches,
         views=[table.rows.loaded() for table in tables],
         cut=cut,
@@ -120,11 +120,11 @@ def cached_batches(
 
 
 def _bytes_an_item(network: ResNet, preprocess: Preprocess, sample: Tensor, cut: str | int) -> int:
-    """Of what `run_below` gives for one item; one pass says it."""
+    """Of what `forward_until` gives for one item; one pass says it."""
     training = network.training
     with torch.inference_mode():
         x, mask = preprocess.inputs(preprocess.stack([sample]).to(network.fc.weight.device))
-        found = 4 * network.eval().run_below(laid_out(x), cut, mask).numel()
+        found = 4 * network.eval().forward_until(laid_out(x), cut, mask).numel()
     network.train(training)
     return found
 

@@ -17,7 +17,7 @@ from restune.networks.spec import ResNetSpec
 _FILE = "measured.json"
 
 
-def remember_compile(
+def record_compile_gain(
     spec: ResNetSpec, shape: tuple[int, ...], precision: str, device: torch.device, gain: float
 ) -> None:
     """Note how many times faster compiled training steps were. Does nothing where the folder cannot be written."""
@@ -27,7 +27,7 @@ def remember_compile(
         write_text(cache_folder() / _FILE, json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
-def recall_compile(spec: ResNetSpec, shape: tuple[int, ...], precision: str, device: torch.device) -> float | None:
+def known_compile_gain(spec: ResNetSpec, shape: tuple[int, ...], precision: str, device: torch.device) -> float | None:
     """How many times faster compiled steps were for such batches on this machine; None where that is not known.
 
     Args:

@@ -81,7 +81,7 @@ USUAL_RECIPES = {
 """The recipe of a verb where none is named, by the kind of data."""
 
 
-class Asked:
+class Request:
     """What was asked for: a recipe or none, options, and single settings. Raises UserError for what cannot be.
 
     Args:

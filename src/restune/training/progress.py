@@ -22,7 +22,7 @@ def whole_epochs(recipe: Recipe, batches_an_epoch: int) -> int:
     return recipe.epochs or 1
 
 
-class Pace:
+class Progress:
     """The run's position, from its state.
 
     Args:

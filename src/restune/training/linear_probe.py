@@ -19,8 +19,8 @@ from restune.data.splits import Splits
 from restune.evaluation.metrics import Counter, Evaluation
 from restune.inference.features import FeatureCache, FeatureRows, Features, View
 from restune.networks.resnet import ResNet
+from restune.training.logistic import Choice, Problem, choose_by_folds, choose_on_validation, mean_loss
 from restune.training.objective import balanced_weights
-from restune.training.probe import Choice, Problem, choose_by_folds, choose_on_validation, mean_loss
 from restune.training.recipe import Recipe
 
 _ENOUGH = 20
@@ -100,7 +100,7 @@ def fit_head(cache: FeatureCache, recipe: Recipe, splits: Splits, augment: Augme
     """Solve the head on the training items' features and score it on the others'."""
     train = splits.train
     first = cache.of(train.items)
-    views = decide_views(recipe, augment, cache, train)
+    views = resolve_views(recipe, augment, cache, train)
     shown = [View(augment=augment, seed=recipe.seed, number=number) for number in range(1, views)]
     tables = [first, *(cache.of(train.items, view) for view in shown)]
     sides: dict[str, tuple[Dataset, FeatureRows, list[int]]] = {}
@@ -147,7 +147,7 @@ def _solved(
     return problem, _choose(problem, sides, groups, recipe.seed)
 
 
-def decide_views(recipe: Recipe, augment: Augment, cache: FeatureCache, train: Dataset) -> int:
+def resolve_views(recipe: Recipe, augment: Augment, cache: FeatureCache, train: Dataset) -> int:
     """How many views of each training item to try: as asked, else as many as a share of the time allows, else one."""
     changes = augment != Augment(repeats=augment.repeats)
     if recipe.views is not None:

@@ -17,7 +17,7 @@ from restune.data.preprocess.text import TextPreprocess
 from restune.networks import zoo
 from restune.networks.resnet import ResNet
 from restune.training.recipe import Recipe
-from restune.verbs.inputs import starting_preprocess
+from restune.runs.preprocessing import starting_preprocess
 from restune.weights import hub
 from restune.weights.load import Weights, infer_model, load_into, read_weights, reject_other_structure
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Texts:
+class StringArray:
     """A list of texts that grows at its end."""
 
     def __init__(self) -> None:

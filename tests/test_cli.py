@@ -237,9 +237,8 @@ def test_quickstart_json(run, tmp_path, monkeypatch):
     import restune.verbs.quickstart as quickstart
 
     monkeypatch.chdir(tmp_path)
-    for verb, fewer in (("train", {"epochs": 2}), ("finetune", {"views": 1})):
-        original = getattr(quickstart, verb)
-        monkeypatch.setattr(quickstart, verb, lambda *a, _f=original, _n=fewer, **k: _f(*a, **{**k, **_n}))
+    original, fewer = quickstart._run, {"train": {"epochs": 2}, "finetune": {"views": 1}}
+    monkeypatch.setattr(quickstart, "_run", lambda verb, *a, **k: original(verb, *a, **{**k, **fewer[verb]}))
     done = run("quickstart", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)

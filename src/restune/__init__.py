@@ -8,11 +8,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from restune.core.version import __version__
+
 if TYPE_CHECKING:
     from restune.core.errors import UserError
     from restune.data.dataset import DataOptions, Dataset
     from restune.data.preprocess import ImagePreprocess
-    from restune.evaluation.metrics import Evaluation
+    from restune.evaluation.evaluation import Evaluation
     from restune.inference.model import Model, Prediction
     from restune.networks.resnet import ResNet
     from restune.networks.spec import ResNetSpec, StageSpec
@@ -23,20 +25,19 @@ if TYPE_CHECKING:
     from restune.verbs.create import create_model
     from restune.verbs.embed import Embeddings, embed
     from restune.verbs.evaluate import evaluate
+    from restune.verbs.finetune import finetune
     from restune.verbs.load import load
     from restune.verbs.models import models
     from restune.verbs.predict import predict
     from restune.verbs.quickstart import quickstart
-    from restune.verbs.train import finetune, train
-
-__version__ = "0.1.0"
+    from restune.verbs.train import train
 
 _HOME = {
     "UserError": "restune.core.errors",
     "DataOptions": "restune.data.dataset",
     "Dataset": "restune.data.dataset",
     "ImagePreprocess": "restune.data.preprocess",
-    "Evaluation": "restune.evaluation.metrics",
+    "Evaluation": "restune.evaluation.evaluation",
     "Model": "restune.inference.model",
     "Prediction": "restune.inference.model",
     "ResNet": "restune.networks.resnet",
@@ -54,7 +55,7 @@ _HOME = {
     "predict": "restune.verbs.predict",
     "quickstart": "restune.verbs.quickstart",
     "Run": "restune.runs.run",
-    "finetune": "restune.verbs.train",
+    "finetune": "restune.verbs.finetune",
     "train": "restune.verbs.train",
 }
 

@@ -11,7 +11,8 @@ import sklearn.metrics
 import torch
 import torchmetrics.functional.classification as peers
 
-from restune.evaluation.metrics import Counter, wilson_interval
+from restune.evaluation.evaluation import EvaluationBuilder
+from restune.evaluation.metrics import wilson_interval
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 1), (1, 1), (8, 10), (81, 100), (8103, 10000), (10000, 10000)])
@@ -31,7 +32,7 @@ def scored():
     targets = torch.randint(0, 6, (300,), generator=generator)
     logits = torch.randn(300, 7, generator=generator) + 2 * torch.nn.functional.one_hot(targets, 7)
     logits[:, 5] = -100
-    counter = Counter(tuple("abcdefg"))
+    counter = EvaluationBuilder(tuple("abcdefg"))
     for part in (slice(0, 128), slice(128, 299), slice(299, 300)):
         ids = [str(i) for i in range(300)[part]]
         counter.add(ids, targets[part].tolist(), logits[part])
@@ -73,6 +74,6 @@ def test_items_are_kept_in_order(scored):
 
 
 def test_top5_says_nothing_with_five_classes():
-    counter = Counter(tuple("abcde"))
+    counter = EvaluationBuilder(tuple("abcde"))
     counter.add(["x"], [0], torch.zeros(1, 5))
     assert counter.evaluation().top5 is None

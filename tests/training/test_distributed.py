@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 import restune
 from restune.training.distributed import World
-from restune.verbs import run
+from restune.runs.folder import agreed_folder
 
 NETWORK = {"model": "resnet8", "image_size": 16, "epochs": 1, "batch_size": 8, "threads": 1}
 BASE = ["--image-size", "16", "--freeze", "none", "--val", "0.25", "--precision", "fp32", "--threads", "1",
@@ -81,7 +81,7 @@ def test_two_processes_learn_what_one_learns(start, tmp_path):
     alone(start, tmp_path / "one")
     said, errors = together(start, tmp_path / "two", 2)
     assert said.count("validation accuracy") == 1, "one process speaks"
-    assert errors.count("1 items cannot be read and are left out") == 1
+    assert errors.count("skipped 1 unreadable item") == 1
     one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
     assert len(one) == len(two) == 3
     for mine, theirs in zip(one, two, strict=True):
@@ -132,7 +132,7 @@ def newest(out):
 
 def test_several_processes_need_a_folder():
     with pytest.raises(restune.UserError, match="one folder"):
-        run._agreed_folder("train", None, World(1, 2), resume=False)
+        agreed_folder("train", None, World(1, 2), resume=False)
 
 
 def test_batch_norms_are_synchronised_on_gpus_only(start, tmp_path):

@@ -186,9 +186,9 @@ def test_changes_are_noticed(data, tmp_path, monkeypatch, change):
         first = next(line for line in (tmp_path / "run" / "split.csv").read_text().splitlines() if ",train" in line)
         Image.new("RGB", (30, 30)).save(data / first.split(",")[0])
     elif change == "versions":
-        from restune.verbs import run
+        from restune.runs import fit
 
-        monkeypatch.setattr(run, "versions", lambda: {"restune": "0.0.1"})
+        monkeypatch.setattr(fit, "versions", lambda: {"restune": "0.0.1"})
     else:
         settings["ema.decay"], named = 0.95, "ema was"
     with pytest.raises(restune.UserError, match=named):
@@ -240,12 +240,12 @@ def test_a_loader_that_stalls_says_so(monkeypatch, capsys):
 
 
 def test_an_error_in_a_worker_is_the_runs(data, tmp_path, monkeypatch):
-    from restune.data import batches
+    from restune.data.preprocess import ImagePreprocess
 
     def broken(*_arguments):
         raise ValueError("a worker's own fault")
 
-    monkeypatch.setattr(batches, "training_views", broken)
+    monkeypatch.setattr(ImagePreprocess, "training_views", broken)
     with pytest.raises(ValueError, match="a worker's own fault"):
         restune.train(data, out=tmp_path / "run", workers=2, set=SETTINGS, **SMALL)
 

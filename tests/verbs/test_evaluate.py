@@ -69,7 +69,7 @@ def test_weights_without_names_take_the_datas_and_must_agree_in_number(photos, t
     torch.save(restune.create_model("resnet8", num_classes=2).state_dict(), tmp_path / "weights.pth")
     result = restune.evaluate("resnet8", photos, weights=tmp_path / "weights.pth")
     assert result.classes == ("blue", "red")
-    assert "name no classes" in capsys.readouterr().err
+    assert "do not name their classes" in capsys.readouterr().err
     torch.save(restune.create_model("resnet8", num_classes=5).state_dict(), tmp_path / "weights.pth")
     with pytest.raises(restune.UserError, match="2 classes, the model 5"):
         restune.evaluate("resnet8", photos, weights=tmp_path / "weights.pth")

@@ -241,7 +241,7 @@ def test_weights_of_another_kind_are_refused(trained, tmp_path):
     other = write("image" if kind != "image" else "text", tmp_path)
     with pytest.raises(restune.UserError, match="the data is"):
         restune.finetune(other, weights=run.out, out=tmp_path / "run")
-    with pytest.raises(restune.UserError, match="reads"):
+    with pytest.raises(restune.UserError, match="takes"):
         restune.train(other, model=run.model.info.name, out=tmp_path / "run2")
 
 

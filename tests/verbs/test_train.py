@@ -49,7 +49,7 @@ def test_a_runs_folder(shapes, tmp_path):
     names = {path.name for path in run.out.iterdir()}
     assert names == {
         *("recipe.yaml", "split.csv", "metrics.jsonl", "timings.jsonl", "checkpoints"),
-        *("model.safetensors", "result.json", "report.html"),
+        *("model.safetensors", "result.json", "report.html", "evaluation"),
     }
     assert run.result == json.loads((run.out / "result.json").read_text())
     assert run.result["val"]["accuracy"] == 1.0
@@ -161,7 +161,7 @@ def test_finetune_replaces_the_head_and_freezes_what_it_should(shapes, tmp_path,
         options = {}
     run = restune.finetune(shapes, weights=pretrained, freeze=freeze, out=tmp_path / "tuned", **options)
     said = capsys.readouterr().err
-    assert "the head, made for 2 classes, is replaced by one for 3" in said
+    assert "new 3-class head (was 2)" in said
     assert run.model.classes == ("bright", "night", "zero")
     before, after = restune.load(pretrained).module.state_dict(), run.model.module.state_dict()
     frozen = {"all": ("conv1", "bn1", "layer"), 0: ("conv1", "bn1"), 1: ("conv1", "bn1", "layer1")}.get(freeze, ())
@@ -174,7 +174,7 @@ def test_finetune_replaces_the_head_and_freezes_what_it_should(shapes, tmp_path,
         scores = [json.loads(line) for line in (run.out / "metrics.jsonl").read_text().splitlines()]
         assert scores[0]["epoch"] == 0  # the solved head is the first to be beaten
         assert run.result["val"]["accuracy"] >= scores[0]["val_accuracy"]
-        assert "the solved head reaches" in said
+        assert "fitted head: validation accuracy" in said
     if freeze in ("none", 0, 1):
         assert not torch.equal(before["layer2.0.conv1.weight"], after["layer2.0.conv1.weight"])
 
@@ -274,7 +274,7 @@ def test_classes_that_are_too_small_or_lacking(shapes, tmp_path):
 
 
 def test_weights_of_another_network(shapes, tmp_path, pretrained):
-    with pytest.raises(restune.UserError, match="are resnet8's, not resnet20's"):
+    with pytest.raises(restune.UserError, match="belong to resnet8, not to resnet20"):
         restune.finetune(shapes, model="resnet20", weights=pretrained, out=tmp_path / "run")
 
 
@@ -334,7 +334,7 @@ def test_views_that_do_not_help_are_not_used(tmp_path, pretrained, write_noise, 
     named = {"weights": pretrained, "freeze": "all", "set": settings, "image_size": 16}
     run = restune.finetune(data, out=tmp_path / "timed", time="60s", **named)
     said = capsys.readouterr().err
-    assert (run.result["head"]["views"] == 1) == ("predict the validation items no better than one" in said)
+    assert (run.result["head"]["views"] == 1) == ("do not lower the validation loss" in said)
     losses = {}
     for views in (1, 8):
         fixed = restune.finetune(data, out=tmp_path / str(views), views=views, **named)
@@ -350,5 +350,5 @@ def test_what_a_solved_head_cannot_honour_is_refused(shapes, tmp_path, pretraine
 
 @pytest.mark.parametrize("option", [{"epochs": 3}, {"lr": 0.1}, {"set": {"schedule.name": "step"}}])
 def test_what_a_solved_head_does_not_use_is_refused(shapes, tmp_path, pretrained, option):
-    with pytest.raises(restune.UserError, match="no effect here: the head is solved"):
+    with pytest.raises(restune.UserError, match="no effect here: the head is fitted"):
         restune.finetune(shapes, weights=pretrained, freeze="all", out=tmp_path / "t", **option)

@@ -10,7 +10,7 @@ from restune.cli import options as opt
 from restune.cli.run import print_json, verb
 
 
-@opt.takes(opt.on_all_verbs)
+@opt.takes(opt.on_device, opt.on_all_verbs)
 def bench(
     models: Annotated[
         list[str] | None, typer.Argument(help="Networks to time; three by default.", metavar="[NAME]...")

@@ -11,7 +11,7 @@ from restune.cli import options as opt
 from restune.cli.run import print_json, verb
 
 
-@opt.takes(opt.on_inference, opt.on_data, opt.on_all_verbs)
+@opt.takes(opt.on_inference, opt.on_data, opt.on_device, opt.on_all_verbs)
 def embed(
     model: opt.ModelArgument,
     data: opt.DataArgument,

@@ -29,7 +29,7 @@ class Split(StrEnum):
     all = "all"
 
 
-@opt.takes(opt.on_inference, opt.on_data, opt.on_all_verbs)
+@opt.takes(opt.on_inference, opt.on_data, opt.on_views, opt.on_device, opt.on_all_verbs)
 def evaluate(
     model: opt.ModelArgument,
     data: opt.DataArgument,
@@ -63,6 +63,7 @@ def evaluate(
             on_corrupt=on_corrupt.value,
             class_order=class_order.value,
             allow_missing=allow_missing,
+            views=options.pop("views"),
             data_options=opt.data_options(options),
             **opt.inference_options(options),
         )

@@ -67,14 +67,20 @@ Weights = Annotated[
 
 
 def on_all_verbs(
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
-    seed: Annotated[int | None, typer.Option(help="For whatever is drawn at random.", min=0)] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object as the last line; all else on standard error.")
+        bool, typer.Option("--json", help="Print one JSON object as the last line; all else on standard error.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Only results and warnings.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only results and warnings.")] = False,
 ) -> None:
-    """What every verb accepts, whether it needs it or not."""
+    """How a verb prints."""
+
+
+def on_device(device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto) -> None:
+    """For verbs that compute."""
+
+
+def on_seed(seed: Annotated[int | None, typer.Option(help="Of everything drawn at random.", min=0)] = None) -> None:
+    """For verbs that draw at random."""
 
 
 def on_inference(
@@ -94,7 +100,19 @@ def on_inference(
     ] = None,
     std: Annotated[str | None, typer.Option(help="As --mean.")] = None,
 ) -> None:
-    """How a model is loaded and fed; the model's own preprocessing holds where nothing is named."""
+    """How a model is loaded and its input prepared; by default by the model's own preprocessing."""
+
+
+def on_views(
+    views: Annotated[
+        str | None,
+        typer.Option(
+            help="Views whose probabilities are averaged: of images flip or five-crop (test-time augmentation), of "
+            "videos spread (clips over the whole video, the default) or single (the centre clip)."
+        ),
+    ] = None,
+) -> None:
+    """Evaluation views."""
 
 
 def on_data(

@@ -14,7 +14,7 @@ from restune.cli.run import print_json, verb
 from restune.core.errors import UserError
 
 
-@opt.takes(opt.on_inference, opt.on_data, opt.on_all_verbs)
+@opt.takes(opt.on_inference, opt.on_data, opt.on_views, opt.on_device, opt.on_all_verbs)
 def predict(
     model: opt.ModelArgument,
     inputs: Annotated[
@@ -39,7 +39,14 @@ def predict(
         from restune.verbs.predict import predict as run
 
         reading = opt.data_options(options)
-        predictions = run(model, _listed(inputs), topk=topk, data_options=reading, **opt.inference_options(options))
+        predictions = run(
+            model,
+            _listed(inputs),
+            topk=topk,
+            views=options.pop("views"),
+            data_options=reading,
+            **opt.inference_options(options),
+        )
         if options["as_json"]:
             print_json({"predictions": [prediction.to_dict() for prediction in predictions]})
         elif csv_file:

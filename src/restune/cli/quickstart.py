@@ -11,7 +11,7 @@ from restune.cli import options as opt
 from restune.cli.run import print_json, verb
 
 
-@opt.takes(opt.on_all_verbs)
+@opt.takes(opt.on_device, opt.on_seed, opt.on_all_verbs)
 def quickstart(
     out: Annotated[Path | None, typer.Option(help="Folder for the runs; runs/quickstart-001 by default.")] = None,
     **options: Any,

@@ -12,7 +12,7 @@ from restune.cli.run import print_json, verb
 from restune.core import console
 
 
-@opt.takes(opt.on_training, opt.on_data, opt.on_all_verbs)
+@opt.takes(opt.on_training, opt.on_data, opt.on_device, opt.on_seed, opt.on_all_verbs)
 def train(data: opt.DataArgument, **options: Any) -> None:
     """Train a residual network from scratch; the run's folder gets the model, its scores and a report.
 
@@ -26,37 +26,37 @@ def train(data: opt.DataArgument, **options: Any) -> None:
         _show(finished, data, options)
 
 
-@opt.takes(opt.on_training, opt.on_data, opt.on_all_verbs)
+@opt.takes(opt.on_training, opt.on_data, opt.on_device, opt.on_seed, opt.on_all_verbs)
 def finetune(
     data: opt.DataArgument,
     weights: opt.Weights = None,
     freeze: Annotated[
         str | None,
         typer.Option(
-            help="auto: the head is solved, then stages thaw from the top while validation improves; all: only the "
-            "head; none: everything learns; or K: the stem and stages 1 to K stay as they are.",
+            help="auto: the head is fitted, then stages are unfrozen from the top while validation improves; all: only "
+            "the head is fitted; none: all layers train; or K: the stem and stages 1 to K stay frozen.",
             metavar="auto|all|none|K",
         ),
     ] = None,
     views: Annotated[
         int | None,
         typer.Option(
-            help="Looks of each training item that frozen layers see, augmented beyond the first. What they compute "
-            "is kept: more cost time once. Decided by --time where not named, else 1.",
+            help="Augmented copies per training image for frozen layers, the first one plain. Their activations are "
+            "cached: more copies cost time once. As --time allows where not named, else 1.",
             min=1,
         ),
     ] = None,
     **options: Any,
 ) -> None:
-    """Fine-tune a pretrained network on your data: its head is replaced, its layers frozen or thawed.
+    """Fine-tune a pretrained network on your data: replace its head, freeze or unfreeze its layers.
 
-    What frozen layers say of an image is computed once and kept for later runs (`restune cache`). With --freeze all
-    the head is then solved to its optimum, in a second; auto begins there.
+    Activations of frozen layers are computed once and cached for later runs (`restune cache`). With --freeze all the
+    head is then fitted by logistic regression, in a second; auto starts from there.
 
     Example: restune finetune photos/ --weights resnet50:v2 --freeze auto
     """
     with verb(options["quiet"]):
-        from restune.verbs.train import finetune as run
+        from restune.verbs.finetune import finetune as run
 
         reading = opt.data_options(options)
         layers = int(freeze) if freeze is not None and freeze.isdigit() else freeze
@@ -67,12 +67,14 @@ def finetune(
 
 
 def _show(finished: Any, data: str, options: dict[str, Any]) -> None:
-    """The scores, and the three commands one would want next."""
-    if not finished.result:  # of several processes the first one speaks
+    """The scores, and the three commands to run next."""
+    if not finished.result:  # of several processes the first one prints
         return
     if options["as_json"]:
         print_json(finished.result)
         return
+    from restune.data.kinds import kind_of
+
     for side, name in (("val", "validation"), ("test", "test")):
         score = finished.result[side]
         if score is not None:
@@ -83,11 +85,10 @@ def _show(finished: Any, data: str, options: dict[str, Any]) -> None:
                 clips = score["clips"]
                 print(f"{name} clip accuracy {clips['accuracy']:.2%} ({clips['n']} clips, each scored alone)")
     seconds, share = finished.result["seconds"], finished.result["loader_share"]
-    spent = f"; making batches took {share:.1%} of the epochs' time in processor time" if share else ""
-    console.note(f"{seconds:.0f} s in all{spent}")
+    spent = f"; data loading: {share:.1%} of training time" if share else ""
+    console.note(f"{seconds:.0f} s in total{spent}")
     out = shlex.quote(str(finished.out))
     print(f"\nthe run is in {finished.out}; next:")
     print(f"  open {shlex.quote(str(finished.out / 'report.html'))}")
     print(f"  restune evaluate {out} {shlex.quote(data)}")
-    nouns = {"signal": "YOUR_SERIES", "text": '"A TEXT OF YOURS"', "video": "YOUR_VIDEOS"}
-    print(f"  restune predict {out} {nouns.get(finished.result['kind'], 'YOUR_IMAGES')}")
+    print(f"  restune predict {out} YOUR_{kind_of(finished.result['kind']).noun.upper()}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -62,25 +62,16 @@ class Augment:
     drop_tokens: float = 0.0
 
 
-OF_KINDS: dict[str, frozenset[str]] = {
-    "image": frozenset("crop_scale crop_ratio shift flip policy rand_ops rand_magnitude erase repeats".split()),  # noqa: SIM905
-    "video": frozenset("crop_scale crop_ratio shift flip policy rand_ops rand_magnitude repeats".split()),  # noqa: SIM905
-    "signal": frozenset(("jitter", "scaling", "warp", "window", "repeats")),
-    "text": frozenset(("drop_tokens", "repeats")),
-}
-"""Which changes each kind of data knows."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class RandomKey:
-    """Where in a run a batch stands; with the seed, all that its randomness depends on.
+    """All that the randomness of a batch depends on: the run's seed and the batch's position in the run.
 
     Args:
         seed: of the run.
         epoch: from 0.
         positions: of the batch's items in the epoch's order.
         step: of the whole run, from 0.
-        stream: tells draws of one kind of place from those of another at the same numbers.
+        stream: a prefix of every draw's purpose, so that other uses of the same numbers draw differently.
     """
 
     seed: int
@@ -88,6 +79,10 @@ class RandomKey:
     positions: tuple[int, ...]
     step: int
     stream: str = ""
+
+    def of(self, row: int) -> RandomKey:
+        """The key of one item of the batch, whose draws are the batch's draws for it."""
+        return replace(self, positions=self.positions[row : row + 1])
 
     def draw(self, purpose: str, count: int) -> NDArray[np.float64]:
         """``[batch, count]`` numbers in [0, 1)."""

@@ -20,9 +20,7 @@ from restune.data.dataset import Item
 from restune.data.decode import DecodeError
 from restune.data.preload import Preloaded, read_as_seen, read_whole
 from restune.data.preprocess import Preprocess
-from restune.data.preprocess.video import VideoPreprocess
 from restune.data.resident import Resident
-from restune.data.views import cut_clip, needs_wholes, training_views
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ class TrainingBatches:
         if self.resident is not None:
             samples = augment_pixels(self.resident.take(items), self.augment, key)
         else:
-            samples = training_views(self._sources(items, key), self.preprocess, self.augment, key)
+            samples = self.preprocess.training_views(self._sources(items, key), self.augment, key)
             samples = samples.pin_memory() if self.pins else samples
         targets = torch.tensor([item.target for item in items])
         return TrainingBatch(samples, targets, items, key, time.thread_time() - started, lead)
@@ -144,30 +142,17 @@ class TrainingBatches:
         return (mine.start - 1 if mine.start > whole.start else whole.stop - 1, *mine), 1
 
     def _sources(self, items: Sequence[Item], key: RandomKey) -> list[Tensor]:
-        """What `training_views` makes its views of."""
-        if isinstance(self.preprocess, VideoPreprocess):
-            return self._clips(items, self.preprocess, key)
-        if needs_wholes(self.preprocess, self.augment):
-            return [self._kept_or(read_whole, item) for item in items]
-        views = [self.preloaded.inference_view(item, self.preprocess) for item in items]
-        return [
-            self._kept_or(read_as_seen, item) if view is None else view for item, view in zip(items, views, strict=True)
-        ]
+        """The tensors that `Preprocess.training_views` starts from."""
+        wholes = self.preprocess.needs_wholes(self.augment)
+        return [self._source(item, wholes, key.of(row)) for row, item in enumerate(items)]
 
-    def _clips(self, items: Sequence[Item], preprocess: VideoPreprocess, key: RandomKey) -> list[Tensor]:
-        starts = key.draw("clip", 1)[:, 0]
-        clips = []
-        for item, start in zip(items, starts, strict=True):
-            with _reported(item):
-                clips.append(cut_clip(preprocess, self.preloaded.kept.get(item.id), item.location.read, float(start)))
-        return clips
-
-    def _kept_or(self, read: Callable[[Item, Preprocess, int | None], Tensor], item: Item) -> Tensor:
-        kept = self.preloaded.kept.get(item.id)
-        if kept is not None:
-            return kept
+    def _source(self, item: Item, whole: bool, key: RandomKey) -> Tensor:
+        read = read_whole if whole else read_as_seen
+        kept = self.preloaded.kept.get(item.id) if whole else self.preloaded.inference_view(item, self.preprocess)
         with _reported(item):
-            return read(item, self.preprocess, self.store_size)
+            return self.preprocess.training_source(
+                kept, lambda: read(item, self.preprocess, self.store_size), item.location.read, key
+            )
 
 
 @contextmanager

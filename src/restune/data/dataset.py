@@ -159,12 +159,21 @@ class Rows(Sequence[Item]):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Items, the classes in order, and where they came from. Nothing after this knows what a CSV was."""
+    """Items, the classes in order, and where they came from. Nothing after this knows what a CSV was.
+
+    Args:
+        items: in order.
+        classes: names; an item's target is an index into them.
+        source: for messages.
+        kind: the name of its `Kind`.
+        form: a form of the kind with a recipe of its own, such as ``sound``.
+    """
 
     items: Sequence[Item]
     classes: tuple[str, ...]
     source: str
     kind: str = "image"
+    form: str | None = None
 
     def __len__(self) -> int:
         return len(self.items)

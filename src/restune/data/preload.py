@@ -16,7 +16,6 @@ from restune.data.ahead import ahead_in_groups
 from restune.data.dataset import Item
 from restune.data.decode import DecodeError, decode_image
 from restune.data.preprocess import Preprocess
-from restune.data.preprocess.video import VideoPreprocess
 from restune.data.resize import resize_and_crop
 
 Result = TypeVar("Result")
@@ -105,8 +104,9 @@ def preload(
 
     def look(item: Item) -> Tensor | str | None:
         try:
-            if isinstance(preprocess, VideoPreprocess):
-                return _look_at_video(item, preprocess, room)
+            if not as_seen and store_size is None:
+                whole = preprocess.whole_if(item.location.read(), room.take)
+                return None if whole is None else whole.contiguous()
             read = read_as_seen if as_seen else read_whole
             sample = read(item, preprocess, store_size)
         except (DecodeError, OSError, ValueError, MemoryError) as error:
@@ -125,15 +125,6 @@ def preload(
             advance(1)
     found.seconds_an_item = (time.perf_counter() - started) / max(1, len(items))
     return found
-
-
-def _look_at_video(item: Item, preprocess: VideoPreprocess, room: _Room) -> Tensor | None:
-    """All frames where they fit, small as they are used; of a long video one clip, to see that it can be read."""
-    content = item.location.read()
-    if room.take(preprocess.whole_bytes(content)):
-        return preprocess.whole(content).contiguous()
-    preprocess.apply(content)
-    return None
 
 
 class _Room:

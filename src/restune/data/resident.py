@@ -46,7 +46,7 @@ def resident(
         room: bytes that they may take; by default a share of what is free on a GPU.
     """
     by_image = augment.crop_scale is not None or augment.policy != "none"
-    if preprocess.kind != "image" or not preloaded.as_seen or by_image:
+    if not preprocess.has_fixed_shape or not preloaded.as_seen or by_image:
         return None
     kept = [preloaded.kept.get(item.id) for item in items]
     samples = [sample for sample in kept if sample is not None]

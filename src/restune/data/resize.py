@@ -25,16 +25,22 @@ def resize_and_crop(pixels: Tensor, resize: int | None, crop: int, interpolation
     """uint8 ``[C, H, W] -> [C, crop, crop]``: shorter side to `resize`, then the centre; see `ImagePreprocess`."""
     if resize is None:
         return resize_to(pixels, crop, crop, interpolation)
+    resized = resize_shorter_side(pixels, resize, interpolation)
+    height, width = resized.shape[1:]
+    # torchvision's rounding; Python rounds halves to even, and so does it.
+    top = round((height - crop) / 2.0)
+    left = round((width - crop) / 2.0)
+    return resized[:, top : top + crop, left : left + crop]
+
+
+def resize_shorter_side(pixels: Tensor, resize: int, interpolation: str) -> Tensor:
+    """uint8 ``[C, H, W]`` with its shorter side at `resize` and the other in proportion, as torchvision rounds it."""
     pixels = centre_of_strip(pixels, max(2, min(_MAX_ASPECT, _MOST_RESIZED // resize**2)))
     height, width = pixels.shape[1:]
     short = min(height, width)
     target_height = resize if height == short else int(resize * height / short)
     target_width = resize if width == short else int(resize * width / short)
-    resized = resize_to(pixels, target_height, target_width, interpolation)
-    # torchvision's rounding; Python rounds halves to even, and so does it.
-    top = round((target_height - crop) / 2.0)
-    left = round((target_width - crop) / 2.0)
-    return resized[:, top : top + crop, left : left + crop]
+    return resize_to(pixels, target_height, target_width, interpolation)
 
 
 def resize_to(pixels: Tensor, height: int, width: int, interpolation: str) -> Tensor:

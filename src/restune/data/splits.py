@@ -120,6 +120,14 @@ def read_splits(path: Path, dataset: Dataset, val: Dataset | None, test: Dataset
     return Splits(train=train, val=made["val"], test=made["test"], left_out=left_out)
 
 
+def read_left_out(path: Path) -> dict[str, str]:
+    """The items that a ``split.csv`` lists as left out, with the reason; none where there is no such file."""
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return {row["item"]: row["reason"] for row in csv.DictReader(file) if row["split"] == "left out"}
+
+
 def _reject_small_classes(pool: Dataset, least: int) -> None:
     small = {name: count for name, count in pool.class_counts().items() if count < least}
     if small:

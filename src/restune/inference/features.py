@@ -18,21 +18,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from restune import __version__
 from restune.core.allocator import freed_memory_kept
 from restune.core.console import progress
 from restune.core.files import cache_folder
 from restune.core.machine import cpu_count
 from restune.core.rowstore import RowStore, StoredRows, content_key
+from restune.core.version import __version__
 from restune.data.ahead import ahead, ahead_in_groups
 from restune.data.augment import Augment, RandomKey
 from restune.data.dataset import Item
 from restune.data.decode import DecodeError
 from restune.data.preprocess import Preprocess
-from restune.data.preprocess.video import VideoPreprocess
-from restune.data.views import needs_wholes, training_views
+from restune.inference.forward import forward
 from restune.networks.fold import folded
-from restune.networks.layout import in_parts, joined, laid_out, weights_layout
+from restune.networks.layout import weights_layout
 from restune.networks.resnet import ResNet
 
 CODE_VERSION = 2
@@ -251,9 +250,12 @@ class FeatureCache:
             torch.inference_mode(),
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16),
         ):
-            parts = in_parts(*self.preprocess.inputs(samples.to(self.device)))
-            rows = [self.network.forward_until(laid_out(x), self.cut, mask).float().cpu() for x, mask in parts]
-            return joined(rows).contiguous()
+            rows = forward(
+                lambda x, mask: self.network.forward_until(x, self.cut, mask),
+                self.preprocess,
+                samples.to(self.device),
+            )
+            return rows.cpu().contiguous()
 
 
 @dataclass(frozen=True)
@@ -279,12 +281,12 @@ def _batch_maker(preprocess: Preprocess, view: View | None) -> Callable[[Sequenc
             return _Made(keys, None, broken)
         if view is None:
             return _Made(keys, preprocess.stack(samples), broken)
-        return _Made(keys, training_views(samples, preprocess, view.augment, _place(view, keys)), broken)
+        return _Made(keys, preprocess.training_views(samples, view.augment, _random_key(view, keys)), broken)
 
     return make
 
 
-def _place(view: View, keys: Sequence[bytes]) -> RandomKey:
+def _random_key(view: View, keys: Sequence[bytes]) -> RandomKey:
     """Streams of the view's own, with a row for each content."""
     rows = tuple(int.from_bytes(key[:6], "little") for key in keys)
     return RandomKey(seed=view.seed, epoch=view.number, positions=rows, step=0, stream="cached view ")
@@ -294,11 +296,11 @@ def _decoded(item: Item, preprocess: Preprocess, view: View | None, key: bytes) 
     """A sample: as inference sees it at once, unless the view needs more; many wholes are more than memory may hold."""
     try:
         content = item.location.read()
-        if view is None or not needs_wholes(preprocess, view.augment):
+        if view is None or not preprocess.needs_wholes(view.augment):
             return preprocess.apply(content)
-        if isinstance(preprocess, VideoPreprocess):
-            return preprocess.clip_of(content, float(_place(view, [key]).draw("clip", 1)[0, 0]))
-        return preprocess.whole(content)
+        return preprocess.training_source(
+            None, lambda: preprocess.whole(content), lambda: content, _random_key(view, [key])
+        )
     except (DecodeError, OSError, MemoryError, ValueError) as error:
         return _reason(error)
 

@@ -2,44 +2,38 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from restune.core.allocator import freed_memory_kept
-from restune.core.console import progress
 from restune.core.errors import UserError
-from restune.core.files import user_path
-from restune.data.dataset import ArrayLocation, FileLocation, Item, Location
-from restune.data.loader import Batch, read_batches
+from restune.data.dataset import Item
+from restune.data.inputs import as_items
+from restune.data.kinds import Kind, kind_of
 from restune.data.preprocess import Preprocess
-from restune.data.preprocess.video import VideoPreprocess
-from restune.data.sources.clips import ClipLocation
 from restune.inference.features import FeatureCache
-from restune.networks.layout import in_parts, joined, laid_out
+from restune.inference.forward import forward_views, mean_of_views
+from restune.inference.predictor import Predictor, predict_batches
 from restune.networks.resnet import ResNet
 from restune.networks.spec import ResNetSpec
 from restune.weights.bundle import BundleInfo, write_bundle
 
 if TYPE_CHECKING:
-    from PIL import Image
-
-    Input = str | Path | bytes | NDArray[Any] | Image.Image
+    from restune.data.inputs import Input
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What the model says about one input.
+    """A model's answer to one input.
 
     Args:
-        input: its path, or ``input 3`` for one given as content.
+        input: its path, or ``input 3`` for one passed as content.
         label: the most probable class; None when the input could not be read.
         probability: of that class.
         top: the most probable classes with their probabilities, in falling order.
@@ -89,18 +83,25 @@ class Model:
         return self.info.preprocess
 
     @property
+    def kind(self) -> Kind:
+        """The kind of data it takes."""
+        return kind_of(self.preprocess.kind)
+
+    @property
     def spec(self) -> ResNetSpec:
         """The network's structure."""
         return self.module.spec
 
-    def with_classes(self, classes: Sequence[str]) -> Model:
+    def with_classes(self, classes: Sequence[str]) -> Self:
         """The same model with its classes named, in the order of the logits. Raises UserError unless they fit."""
         if len(set(classes)) != self.spec.num_classes or len(classes) != self.spec.num_classes:
             raise UserError(f"{self.spec.num_classes} different class names are needed, not {len(classes)}")
         return replace(self, info=replace(self.info, classes=tuple(classes)), classes_known=True)
 
-    def predict(self, inputs: Input | Iterable[Input], topk: int = 5, *, batch_size: int = 64) -> list[Prediction]:
-        """Labels and probabilities, one prediction an input, in order.
+    def predict(
+        self, inputs: Input | Iterable[Input], topk: int = 5, *, batch_size: int = 64, views: str | None = None
+    ) -> list[Prediction]:
+        """Labels and probabilities, one prediction per input, in order.
 
         Args:
             inputs: one or many. For images paths, encoded images, arrays (``[H, W]`` or ``[H, W, C]``), or PIL images;
@@ -108,64 +109,46 @@ class Model:
                 ``Path`` a file; for videos paths of files or of folders of frames.
             topk: how many classes `Prediction.top` lists.
             batch_size: inputs computed at a time.
+            views: evaluation views whose probabilities are averaged: of images ``flip`` or ``five-crop``.
 
         Raises UserError for an input that cannot be read; `restune.predict` reports it in its place instead.
-        """
-        items = as_items(inputs, self.preprocess.kind)
-        return [_raise_error(prediction) for prediction in self.predict_items(items, topk, batch_size=batch_size)]
 
-    def predict_items(
-        self, items: Sequence[Item], topk: int = 5, *, batch_size: int = 64, workers: int | None = None
-    ) -> Iterator[Prediction]:
-        """Predictions of data-set items as they are made, unreadable ones with their `error`."""
-        topk = max(1, min(topk, len(self.classes)))
-        for batch, logits in self.logits_of(items, batch_size=batch_size, workers=workers):
-            probabilities, indices = logits.softmax(dim=1).topk(topk, dim=1)
-            rows = zip(probabilities.tolist(), indices.tolist(), strict=True)
-            for position, item in enumerate(batch.items):
-                if position in batch.failures:
-                    yield Prediction(input=item.id, error=batch.failures[position])
-                    continue
-                values, places = next(rows)
-                top = tuple((self.classes[place], value) for place, value in zip(places, values, strict=True))
-                yield Prediction(input=item.id, label=top[0][0], probability=top[0][1], top=top)
+        >>> import restune
+        >>> model = restune.load(run_folder)
+        >>> model.predict(photo)[0].label in model.classes
+        True
+        """
+        items = as_items(inputs, self.kind)
+        predictions = predict_items(self, items, topk, batch_size=batch_size, views=views)
+        return [_raise_error(prediction) for prediction in predictions]
 
     def embed(self, inputs: Input | Iterable[Input], *, batch_size: int = 64) -> NDArray[np.float32]:
-        """What the head reads: float32 ``[N, num_features]``, from the cache as far as it is known.
+        """Embeddings (inputs of the last layer), float32 ``[N, num_features]``, from the feature cache where possible.
 
         Raises UserError for an unreadable input.
         """
-        found = self.features(batch_size=batch_size).of(as_items(inputs, self.preprocess.kind))
+        found = self.features(batch_size=batch_size).of(as_items(inputs, self.kind))
         for name, reason in found.failures.items():
             raise _cannot_read(name, reason)
         return found.rows[0 : len(found.rows)].numpy().reshape(-1, self.spec.num_features)
 
     def features(self, *, batch_size: int = 64, workers: int | None = None) -> FeatureCache:
-        """The cache of what this model's head reads."""
+        """The cache of this model's embeddings."""
         return FeatureCache(self.module, self.preprocess, device=self.device, batch_size=batch_size, workers=workers)
 
-    def logits_of(
-        self, items: Sequence[Item], *, batch_size: int = 64, workers: int | None = None, description: str = "predict"
-    ) -> Iterator[tuple[Batch, Tensor]]:
-        """Batches with their logits ``[N, num_classes]`` on the CPU; N counts the items that could be read.
+    def logits(self, samples: Tensor) -> Tensor:
+        """Evaluation views ``[N, V, *sample]`` to float32 logits ``[N, V, C]`` on the CPU.
 
-        A video's are the logarithms of its clips' mean probabilities.
+        Safe to call from several threads at once; starts none, and changes no global setting. Raises UserError where
+        the network's outputs are not finite.
         """
-        for batch, logits in self.clip_logits_of(
-            items, batch_size=batch_size, workers=workers, description=description
-        ):
-            yield batch, together(logits)
-
-    def clip_logits_of(
-        self, items: Sequence[Item], *, batch_size: int = 64, workers: int | None = None, description: str = "predict"
-    ) -> Iterator[tuple[Batch, Tensor]]:
-        """As `logits_of`, but of a video's clips each its own: ``[N, clips, num_classes]``."""
-        if isinstance(self.preprocess, VideoPreprocess):  # each item is as many inputs as it has clips
-            batch_size = max(1, batch_size // (4 * self.preprocess.clips))
-        with freed_memory_kept(), progress(description, len(items)) as advance:
-            for batch in read_batches(items, self.preprocess, batch_size=batch_size, workers=workers):
-                yield batch, self._run(batch)
-                advance(len(batch.items))
+        with torch.inference_mode():
+            logits = forward_views(self.module, self.preprocess, samples.to(self.device)).cpu()
+        if not bool(torch.isfinite(logits).all()):
+            raise UserError(
+                "the network's outputs are NaN or Inf", where=self.source, fix="check its weights and --std"
+            )
+        return logits
 
     def save(self, path: str | Path) -> Path:
         """Write the model as one .safetensors file that `restune.load` reads with nothing else. Raises UserError."""
@@ -175,109 +158,34 @@ class Model:
         write_bundle(path, self.module.state_dict(), self.info)
         return path
 
-    def _run(self, batch: Batch) -> Tensor:
-        if batch.samples is None:
-            return torch.zeros(0, self.spec.num_classes)
-        samples, clips = batch.samples, None
-        if samples.ndim == 6:  # clips of videos
-            clips = samples.shape[:2]
-            samples = samples.flatten(0, 1)
-        with torch.inference_mode():
-            parts = in_parts(*self.preprocess.inputs(samples.to(self.device)))
-            outputs = joined([self.module(laid_out(x), mask).float().cpu() for x, mask in parts])
-        if not bool(torch.isfinite(outputs).all()):
-            raise UserError("the network answers with NaN or Inf", where=self.source, fix="check its weights and --std")
-        return outputs if clips is None else outputs.reshape(*clips, -1)
 
+def predict_items(
+    predictor: Predictor,
+    items: Sequence[Item],
+    topk: int = 5,
+    *,
+    batch_size: int = 64,
+    workers: int | None = None,
+    views: str | None = None,
+) -> Iterator[Prediction]:
+    """Predictions of items as they are made; those of unreadable items have an `error`.
 
-def together(logits: Tensor) -> Tensor:
-    """Logits ``[N, classes]`` as they are; of clips ``[N, clips, classes]`` the logarithm of their mean probability."""
-    return logits if logits.ndim == 2 else logits.softmax(dim=2).mean(dim=1).log()
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """An encoded file or a text given by the caller rather than found somewhere."""
-
-    content: bytes | str
-
-    def read(self) -> bytes | str:
-        return self.content
-
-    def signature(self) -> str:
-        return str(len(self.content))
-
-
-def as_items(inputs: Input | Iterable[Input], kind: str = "image") -> list[Item]:
-    """Inputs of any form as items without a target; an id is the path, or the position of given content."""
-    one = _is_one(inputs, kind)
-    if not one and not isinstance(inputs, Iterable):
-        raise _no_input(inputs, kind)
-    listed = [inputs] if one else list(inputs)  # type: ignore[arg-type]
-    return [_as_item(position, value, kind) for position, value in enumerate(listed)]
-
-
-def _as_item(position: int, value: Any, kind: str) -> Item:
-    if kind == "text" and isinstance(value, str):
-        return Item(id=f"input {position}", location=Given(value), target=-1)
-    if isinstance(value, str | Path):
-        path = user_path(value)
-        location: Location = ClipLocation(path) if kind == "video" else FileLocation(path)
-        return Item(id=str(value), location=location, target=-1)
-    return Item(id=f"input {position}", location=_location(value, kind), target=-1)
-
-
-def _location(value: Any, kind: str) -> Location:
-    if isinstance(value, bytes | bytearray) and kind != "video":
-        return Given(bytes(value))
-    if kind in ("text", "video"):
-        raise _no_input(value, kind)
-    if isinstance(value, Tensor):
-        value = value.detach().cpu()
-        value = (value.float() if value.is_floating_point() else value).numpy()
-    if isinstance(value, np.ndarray):
-        return ArrayLocation(value[None], 0)
-    if kind == "image" and hasattr(value, "getbands"):
-        return Given(_encoded(value))
-    raise _no_input(value, kind)
-
-
-_PLAIN = {"La": "LA", "RGBa": "RGBA"}
-"""Pillow's modes of premultiplied transparency, which convert to no other."""
-
-
-def _encoded(image: Image.Image) -> bytes:
-    """A PIL image as a lossless file: the decoder knows what to do with every mode, orientation and transparency."""
-    keeps = image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I", "F", "CMYK")
-    form = "TIFF" if image.mode in ("I", "F", "CMYK") else "PNG"
-    buffer = io.BytesIO()
-    try:
-        (image if keeps else image.convert(_PLAIN.get(image.mode, "RGB"))).save(
-            buffer, format=form, compress_level=0, exif=image.getexif()
-        )
-    except (OSError, ValueError) as error:
-        raise UserError(f"this image cannot be read: {error}", where="a PIL image") from error
-    return buffer.getvalue()
-
-
-_TAKEN = {
-    "image": "a path, bytes, an array, or a PIL image",
-    "signal": "an array, the path of a .wav file, or its bytes",
-    "text": "a str, which is a text, the Path of a file, or its bytes",
-    "video": "the path of a file or of a folder of frames",
-}
-
-
-def _no_input(value: Any, kind: str) -> UserError:
-    return UserError(f"an input cannot be a {type(value).__name__}", fix=f"give {_TAKEN[kind]}")
-
-
-def _is_one(inputs: Any, kind: str) -> bool:
-    if isinstance(inputs, np.ndarray) and inputs.ndim and inputs.dtype.kind in "UTSO":
-        return False  # of texts or paths
-    if isinstance(inputs, np.ndarray | Tensor):
-        return inputs.ndim <= (2 if kind == "signal" else 3)
-    return isinstance(inputs, str | Path | bytes | bytearray) or hasattr(inputs, "getbands")
+    Args:
+        topk: how many classes `Prediction.top` lists.
+        batch_size, workers, views: as `predict_batches`.
+    """
+    classes = predictor.classes
+    topk = max(1, min(topk, len(classes)))
+    for batch, logits in predict_batches(predictor, items, batch_size=batch_size, workers=workers, views=views):
+        probabilities, indices = mean_of_views(logits).softmax(dim=1).topk(topk, dim=1)
+        rows = zip(probabilities.tolist(), indices.tolist(), strict=True)
+        for position, item in enumerate(batch.items):
+            if position in batch.failures:
+                yield Prediction(input=item.id, error=batch.failures[position])
+                continue
+            values, places = next(rows)
+            top = tuple((classes[place], value) for place, value in zip(places, values, strict=True))
+            yield Prediction(input=item.id, label=top[0][0], probability=top[0][1], top=top)
 
 
 def _raise_error(prediction: Prediction) -> Prediction:

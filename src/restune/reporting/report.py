@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from restune.core.errors import UserError
 from restune.core.files import write_text
-from restune.evaluation.metrics import Evaluation
+from restune.data.kinds import kind_of
+from restune.data.splits import read_left_out
+from restune.evaluation.evaluation import Evaluation, load_evaluation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,34 +21,52 @@ if TYPE_CHECKING:
 _WIDEST_CONFUSION = 40
 
 
-def write_report(
-    folder: Path,
-    result: Mapping[str, Any],
-    recipe: str,
-    scores: Mapping[str, Evaluation],
-    left_out: Mapping[str, str],
-) -> Path:
-    """Write ``report.html`` into a run's folder from what the run measured. Returns its path."""
+def write_report(folder: Path) -> Path:
+    """Write ``report.html`` into a finished run's folder, from the files there. Returns its path.
+
+    Reads result.json, recipe.yaml, metrics.jsonl, split.csv and evaluation/. Raises UserError where one is damaged.
+    """
     import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("restune", "reporting/templates"), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    metrics = folder / "metrics.jsonl"
-    records = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
+    result, records = _result(folder), _records(folder / "metrics.jsonl")
+    saved = {split: folder / "evaluation" / f"{split}.npz" for split in ("val", "test")}
+    scores = {split: load_evaluation(path) for split, path in saved.items() if path.exists()}
     page = environment.get_template("run.html").render(
         result=result,
-        recipe=recipe,
+        recipe=_settings(folder / "recipe.yaml"),
         scores=scores,
         curves=_strengths(result["head"]) if "head" in result else _drawn(records, result["kind"]),
         confusions={
-            side: _confusion(score) for side, score in scores.items() if len(score.classes) <= _WIDEST_CONFUSION
+            split: _confusion(score) for split, score in scores.items() if len(score.classes) <= _WIDEST_CONFUSION
         },
-        left_out=left_out,
+        left_out=read_left_out(folder / "split.csv"),
     )
     path = folder / "report.html"
     write_text(path, page)
     return path
+
+
+def _result(folder: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            "this folder does not hold a finished run", where=str(folder), fix="name a run's folder"
+        ) from error
+    return content
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def _settings(path: Path) -> str:
+    """The recipe without its first line, which is a comment."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return text.partition("\n")[2] if text.startswith("#") else text
 
 
 def _drawn(records: list[dict[str, Any]], kind: str) -> str | None:
@@ -70,7 +91,8 @@ def curves(records: list[dict[str, Any]], kind: str) -> Figure:
     panels[0].legend()
     if measured:
         panels[1].plot(epochs, [100 * record["val_accuracy"] for record in records], marker=marker)
-        panels[1].set(title="validation accuracy, %" + (", of centre clips" if kind == "video" else ""))
+        views = kind_of(kind).validates
+        panels[1].set(title="validation accuracy, %" + (f", of {views}" if views else ""))
     panels[-1].plot(epochs, [record["lr"] for record in records])
     panels[-1].set(title="learning rate at the epoch's end")
     for axes in panels:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from restune.core.rowstore import StoreInfo
-from restune.evaluation.metrics import Evaluation
+from restune.evaluation.evaluation import Evaluation
 from restune.inference.model import Prediction
 from restune.networks.describe import ModelInfo
 from restune.training.bench import Bench

@@ -1,81 +1,122 @@
-"""The data of a run: its items preloaded at once, and which of them train, validate and test."""
+"""The data of a run: opened, read once, and split."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from restune.core.console import note, warn
 from restune.core.errors import UserError, shorten
 from restune.data.augment import Augment
 from restune.data.dataset import DataOptions, Dataset, Item
-from restune.data.preprocess import NOUNS, Preprocess
-from restune.data.sources import open_dataset
-from restune.data.splits import Splits, read_splits, split_dataset, write_splits
+from restune.data.kinds import Kind, kind_of
 from restune.data.preload import Preloaded, preload
-from restune.data.views import needs_wholes
+from restune.data.preprocess import Preprocess
+from restune.data.sources import open_dataset
+from restune.data.sources.sentences import group_duplicates
+from restune.data.splits import Splits, read_splits, split_dataset, write_splits
 from restune.training.recipe import Recipe
 
 
-def open_others(dataset: Dataset, recipe: Recipe, options: DataOptions | None) -> tuple[Dataset | None, Dataset | None]:
-    """The validation and test data where they are other data."""
-    sides: list[Dataset | None] = []
-    for name in ("val", "test"):
-        value = getattr(recipe, name)
+@dataclass(frozen=True, kw_only=True)
+class RunData:
+    """The data sets of a run.
+
+    Args:
+        train: the items to train on, and to hold out where `val` or `test` are None.
+        val, test: other data sets named for validation and test.
+    """
+
+    train: Dataset
+    val: Dataset | None = None
+    test: Dataset | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """What the items are."""
+        return kind_of(self.train.kind)
+
+    def items(self) -> list[Item]:
+        """All items of all data sets."""
+        return [item for data in (self.train, self.val, self.test) if data is not None for item in data.items]
+
+
+def open_train(data: str | Path | Dataset, options: DataOptions | None) -> Dataset:
+    """The training data; texts with equal content get one group, so that they stay on one side of a split."""
+    dataset = open_dataset(data, options)
+    if kind_of(dataset.kind).groups_duplicates:
+        return group_duplicates(dataset, None if options is None else options.encoding)
+    return dataset
+
+
+def open_held_out(train: Dataset, recipe: Recipe, options: DataOptions | None) -> RunData:
+    """With the validation and test data that the recipe names. Raises UserError where their classes differ."""
+    opened: dict[str, Dataset] = {}
+    for split in ("val", "test"):
+        value = getattr(recipe, split)
         if not isinstance(value, str):
-            sides.append(None)
             continue
-        other = open_dataset(value, replace(options or DataOptions(), kind=dataset.kind))
+        other = open_dataset(value, replace(options or DataOptions(), kind=train.kind))
         try:
-            sides.append(_renamed(other.with_classes(dataset.classes), name))
+            opened[split] = _with_prefix(other.with_classes(train.classes), split)
         except UserError as error:
             raise UserError(
-                error.what.replace("the model", "the training data").replace("the data has", f"the {name} data has"),
+                error.what.replace("the model", "the training data").replace("the data has", f"the {split} data has"),
                 where=other.source,
-                fix=f"training and {name} data need the same class names",
+                fix=f"training and {split} data need the same class names",
             ) from None
-    return sides[0], sides[1]
+    return RunData(train=train, **opened)
 
 
-def _renamed(dataset: Dataset, side: str) -> Dataset:
-    """Items of another source under ids that cannot be taken for the training data's."""
-    return replace(dataset, items=tuple(replace(item, id=f"{side}:{item.id}", split=side) for item in dataset.items))
-
-
-def preload_all(
-    recipe: Recipe,
-    dataset: Dataset,
-    val: Dataset | None,
-    test: Dataset | None,
-    preprocess: Preprocess,
-    augment: Augment,
-) -> Preloaded:
-    """Decode everything that will be trained and validated on once; keep it in memory where it fits."""
-    found = preload(
-        all_items(dataset, val, test),
+def preload_all(data: RunData, recipe: Recipe, preprocess: Preprocess, augment: Augment) -> Preloaded:
+    """Decode every item once; keep all in memory where they fit."""
+    preloaded = preload(
+        data.items(),
         preprocess,
         store_size=recipe.store_size,
-        as_seen=not needs_wholes(preprocess, augment),
+        as_seen=not preprocess.needs_wholes(augment),
         workers=recipe.workers or None,
     )
-    noun = NOUNS[dataset.kind]
-    note(f"all {noun} are kept in memory" if found.kept else f"{noun} are read from disk as they are needed")
-    return found
+    noun = data.kind.noun
+    note(f"all {noun} are kept in memory" if preloaded.kept else f"{noun} are read from disk as they are needed")
+    return preloaded
 
 
-def all_items(dataset: Dataset, val: Dataset | None, test: Dataset | None) -> list[Item]:
-    return [*dataset.items, *(val.items if val else ()), *(test.items if test else ())]
+def split_data(
+    data: RunData, unreadable: Mapping[str, str], recipe: Recipe, folder: Path, *, continues: bool, writes: bool
+) -> Splits:
+    """The splits of the run, without unreadable items: those on disk when it continues, else drawn now and written.
+
+    Raises UserError where a class has no training or no validation item.
+    """
+    if unreadable:
+        names = shorten(f"{name} ({reason})" for name, reason in list(unreadable.items())[:3])
+        count = f"{len(unreadable)} unreadable item" + "s" * (len(unreadable) > 1)
+        warn(f"skipped {count}: {names}; all are in split.csv")
+    path = folder / "split.csv"
+    if continues and path.exists():
+        return read_splits(path, data.train, data.val, data.test)
+    splits = split_dataset(
+        data.train,
+        val=data.val if data.val is not None else _share(recipe.val),
+        test=data.test if data.test is not None else _share(recipe.test),
+        unreadable=unreadable,
+        seed=recipe.seed,
+        min_class_items=recipe.min_class_items,
+    )
+    _reject_empty_classes(splits)
+    if writes:
+        write_splits(path, splits)
+    counts = ", ".join(f"{name} {count}" for name, count in splits.counts().items())
+    skipped = f"; skipped {len(splits.left_out)}" if splits.left_out else ""
+    note(f"{len(data.train.classes)} classes; {counts}{skipped}")
+    return splits
 
 
-def report_unreadable(preloaded: Preloaded) -> None:
-    if preloaded.unreadable:
-        names = shorten(f"{name} ({reason})" for name, reason in list(preloaded.unreadable.items())[:3])
-        warn(f"{len(preloaded.unreadable)} items cannot be read and are left out: {names}; all are in split.csv")
-
-
-def reject_mixing_of_lengths(recipe: Recipe, preloaded: Preloaded, preprocess: Preprocess, train: Dataset) -> None:
-    """Raise UserError for mixup of series that are not equally long: there is nothing to mix their ends with."""
-    if not recipe.mixup or preprocess.kind != "signal":
+def reject_mixup_of_lengths(recipe: Recipe, preloaded: Preloaded, preprocess: Preprocess, train: Dataset) -> None:
+    """Raise UserError for mixup of series of different lengths."""
+    if not recipe.mixup or preprocess.has_fixed_shape:
         return
     kept = [preloaded.kept[item.id] for item in train.items if item.id in preloaded.kept]
     lengths = {preprocess.view(whole).shape[-1] for whole in kept}
@@ -87,50 +128,26 @@ def reject_mixing_of_lengths(recipe: Recipe, preloaded: Preloaded, preprocess: P
         )
 
 
-def settle_splits(
-    folder: Path,
-    recipe: Recipe,
-    dataset: Dataset,
-    val: Dataset | None,
-    test: Dataset | None,
-    preloaded: Preloaded,
-    *,
-    continues: bool,
-    writes: bool,
-) -> Splits:
-    """The splits of the run: those on disk when it goes on, else drawn now and written."""
-    path = folder / "split.csv"
-    if continues and path.exists():
-        return read_splits(path, dataset, val, test)
-    splits = split_dataset(
-        dataset,
-        val=val if val is not None else _share(recipe.val),
-        test=test if test is not None else _share(recipe.test),
-        unreadable=preloaded.unreadable,
-        seed=recipe.seed,
-        min_class_items=recipe.min_class_items,
-    )
-    lacking = [] if splits.val is None else [name for name, count in splits.val.class_counts().items() if not count]
-    if lacking:
+def _reject_empty_classes(splits: Splits) -> None:
+    without = [] if splits.val is None else [name for name, count in splits.val.class_counts().items() if not count]
+    if without:
         raise UserError(
-            f"the validation items have none of {shorten(map(repr, lacking))}",
+            f"the validation items have none of {shorten(map(repr, without))}",
             where=splits.val.source if splits.val else "--val",
             fix="add some, or let restune draw them: --val 0.2",
         )
-    gone = [name for name, count in splits.train.class_counts().items() if not count]
-    if gone:
+    without = [name for name, count in splits.train.class_counts().items() if not count]
+    if without:
         raise UserError(
-            f"no training items are left of {shorten(map(repr, gone))}: their groups are all held out",
+            f"no training items are left of {shorten(map(repr, without))}: their groups are all held out",
             where=splits.train.source,
-            fix="name the sides in a column (--split-column), or another --seed",
+            fix="name the splits in a column (--split-column), or use another --seed",
         )
-    if writes:
-        write_splits(path, splits)
-    counts = ", ".join(f"{name} {count}" for name, count in splits.counts().items())
-    note(
-        f"{len(dataset.classes)} classes; {counts}" + (f"; left out {len(splits.left_out)}" if splits.left_out else "")
-    )
-    return splits
+
+
+def _with_prefix(dataset: Dataset, split: str) -> Dataset:
+    """Ids that cannot be mistaken for the training data's."""
+    return replace(dataset, items=tuple(replace(item, id=f"{split}:{item.id}", split=split) for item in dataset.items))
 
 
 def _share(value: float | str | None) -> float | None:

@@ -1,8 +1,8 @@
-"""The network that a run starts from, what its input is, and how training changes it."""
+"""The network that a run starts from: its weights, its input, its structure, and what augments the data."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,135 +12,156 @@ from restune.core.errors import UserError, shorten
 from restune.core.streams import torch_seed
 from restune.data.augment import Augment
 from restune.data.dataset import Dataset
-from restune.data.preprocess import NOUNS, Preprocess
-from restune.data.preprocess.text import TextPreprocess
+from restune.data.kinds import Kind, kind_of, kind_of_network
+from restune.data.preprocess import InputSettings, Preprocess, preprocess_from_dict
+from restune.inference.load import zoo_preprocess
 from restune.networks import zoo
 from restune.networks.resnet import ResNet
 from restune.training.recipe import Recipe
-from restune.runs.preprocessing import starting_preprocess
 from restune.weights import hub
 from restune.weights.load import Weights, infer_model, load_into, read_weights, reject_other_structure
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
-    """What a run starts from.
+class Initial:
+    """The initial state of a run.
 
     Args:
         name: the zoo's name for its network; None for a home-made one.
-        origin: its weights; None from scratch.
-        preprocess: what its input is, as far as that does not depend on which items train.
+        weights: None for training from scratch.
+        preprocess: the network's input, as far as it does not depend on which items train.
+        settings: the recipe's settings of the input.
     """
 
     name: str | None
-    origin: Weights | None
+    weights: Weights | None
     preprocess: Preprocess
+    settings: InputSettings
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of data that its network takes."""
+        return kind_of(self.preprocess.kind)
 
 
-def starting_point(recipe: Recipe, dataset: Dataset, verb: str, encoding: str | None = None) -> Start:
-    """The weights that a run starts from, and the input it wants. Raises UserError for weights of another kind."""
-    origin = read_weights(recipe.weights or _usual_weights(recipe.model, dataset.kind)) if verb == "finetune" else None
+def initial_state(recipe: Recipe, dataset: Dataset, verb: str, encoding: str | None = None) -> Initial:
+    """Read the weights that the run starts from, and settle its input. Raises UserError for weights of another kind."""
+    kind = kind_of(dataset.kind)
+    weights = None
+    if verb == "finetune":
+        weights = read_weights(recipe.weights or _published_weights(recipe.model, kind))
     name = recipe.model or "resnet18"
-    if origin is not None:
-        own = origin.model if origin.info or origin.spec is not None else infer_model(origin)
-        if recipe.model not in (None, own):
-            raise UserError(
-                f"these weights are {own or 'a home-made network'}'s, not {recipe.model}'s",
-                where=origin.source,
-                fix="leave --model out, or name other weights",
-            )
-        name = own or ""
-    reads = _kind(origin, name)
-    if reads != dataset.kind:
+    if weights is not None:
+        name = _network_name(weights, recipe.model)
+    takes = _kind_of_weights(weights, name)
+    if takes is not kind:
         raise UserError(
-            f"{name or 'this network'} reads {NOUNS[reads]}, the data is {NOUNS[dataset.kind]}",
-            where=dataset.source if origin is None else origin.source,
+            f"{name or 'this network'} takes {takes.noun}, the data is {kind.noun}",
+            where=dataset.source if weights is None else weights.source,
             fix="name a network for this data with --model; `restune models` lists them"
-            if origin is None
+            if weights is None
             else "name weights of a network for such data",
         )
-    preprocess = starting_preprocess(recipe, name, origin, dataset)
-    if encoding is not None and preprocess.kind == "text":
-        preprocess = preprocess.override(encoding=encoding)
-    return Start(name=name or None, origin=origin, preprocess=preprocess)
+    settings = InputSettings(
+        image_size=recipe.image_size,
+        in_channels=recipe.spec.get("in_channels"),
+        weights_channels=None if weights is None else weights.in_channels,
+        section=getattr(recipe, kind.section).model_dump() if kind.section else {},
+        encoding=encoding,
+        from_weights=recipe.weights is not None,
+    )
+    preprocess = _initial_preprocess(recipe, name, weights, dataset, settings)
+    return Initial(name=name or None, weights=weights, preprocess=preprocess, settings=settings)
 
 
-def _kind(origin: Weights | None, name: str) -> str:
-    """What a network reads: as its weights say, else as the zoo does, else by its dimensions."""
-    if origin is not None and origin.preprocess is not None:
-        return origin.preprocess.kind
-    if name in zoo.ZOO:
-        return zoo.ZOO[name].kind
-    if origin is None or origin.spec is None:
-        return zoo.find(name).kind  # which says what may have been meant
-    return {1: "text" if origin.spec.vocabulary else "signal", 2: "image", 3: "video"}[origin.spec.dims]
+def build_network(initial: Initial, recipe: Recipe, classes: tuple[str, ...], preprocess: Preprocess) -> ResNet:
+    """Build the network with its initial weights and a new head, the only new layer where it was trained before.
 
-
-def starting_network(start: Start, recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> ResNet:
-    """The network that a run starts from, with a fresh head, in one that was trained before the only new layer."""
+    Raises UserError for spec settings that follow from the data, and for weights of another structure.
+    """
     torch.manual_seed(torch_seed(recipe.seed, "initial weights"))
-    origin = start.origin
-    spec = origin.spec if origin is not None and origin.spec is not None else zoo.find(start.name or "").spec
-    reads: dict[str, Any] = {"in_channels": preprocess.channels}
-    if isinstance(preprocess, TextPreprocess):
-        reads = {"vocabulary": preprocess.vocabulary_size}
-    decided = [key for key in recipe.spec if key == "vocabulary" or (key in reads and dataset.kind == "signal")]
-    if decided:
+    weights = initial.weights
+    spec = weights.spec if weights is not None and weights.spec is not None else zoo.find(initial.name or "").spec
+    follows = [key for key in recipe.spec if key in ("vocabulary", *kind_of(preprocess.kind).spec_fields)]
+    if follows:
         raise UserError(
-            f"{decided[0]} follows from the data and cannot be set",
-            where=f"--set spec.{decided[0]}",
+            f"{follows[0]} follows from the data and cannot be set",
+            where=f"--set spec.{follows[0]}",
             fix="leave it out",
         )
-    spec = spec.override(**{**reads, **recipe.spec, "num_classes": len(dataset.classes)})
+    spec = spec.override(**{**preprocess.spec_fields(), **recipe.spec, "num_classes": len(classes)})
     network = ResNet(spec)
-    if origin is not None:
-        reject_other_structure(origin, spec)
-        note(f"{start.name or 'network'} from {origin.source}: {load_into(network, origin)}")
-        network.reset_head(len(dataset.classes))
-        known = f"{origin.num_classes} classes" if origin.num_classes else "no classes"
-        note(f"the head, made for {known}, is replaced by one for {len(dataset.classes)}: {shorten(dataset.classes)}")
+    if weights is not None:
+        reject_other_structure(weights, spec)
+        note(f"{initial.name or 'network'} from {weights.source}: {load_into(network, weights)}")
+        network.reset_head(len(classes))
+        before = f"was {weights.num_classes}" if weights.num_classes else "the weights had none"
+        note(f"new {len(classes)}-class head ({before}): {shorten(classes)}")
     return network
 
 
-def _usual_weights(name: str | None, kind: str) -> str:
-    """The published weights that a network is fine-tuned from where none are named."""
-    available = hub.available(name or {"image": "resnet18", "video": "r3d_18"}.get(kind, ""))
-    if not available and name is None:
-        raise UserError(
-            f"there are no published weights for {NOUNS[kind]}", where="--weights", fix="name a run of yours, or a file"
-        )
-    if not available:
-        raise UserError(
-            f"there are no published weights for {name}", where="--weights", fix="name a file, a bundle or a run"
-        )
-    return available[0]
-
-
-_WINDOW, _LEAST_WINDOW = 256, 0.5
-_SAMPLED = 200
-
-
-def with_window(augment: Augment, recipe: Recipe, preprocess: Preprocess, train: Dataset) -> Augment:
-    """The window that random views of series keep, where the recipe leaves it to their usual length."""
-    if preprocess.kind != "signal" or recipe.augment.window is not None:
-        return augment
-    lengths = [preprocess.whole(item.location.read()).shape[1] for item in train.items[:_SAMPLED]]
-    usual = sorted(lengths)[len(lengths) // 2]
-    window = min(1.0, max(_LEAST_WINDOW, _WINDOW / usual))
-    if window < 1:
-        note(f"augment.window: {window:.2f} (series of {usual} values)")
-    return replace(augment, window=window)
-
-
-def settled_augment(recipe: Recipe, dataset: Dataset) -> Augment:
-    """The recipe's augmentation, with mirroring decided: never for digits and letters, nor for motion."""
+def resolve_augment(recipe: Recipe, dataset: Dataset) -> Augment:
+    """The recipe's augmentation with mirroring resolved: never for digits and letters, nor for motion."""
     settings = recipe.augment.model_dump()
     settings["window"] = settings["window"] or 1.0
-    if dataset.kind != "image":
-        settings["flip"] = bool(settings["flip"])  # left and right may be what classes of motion differ by
     if settings["flip"] is None:
+        mirrors = kind_of(dataset.kind).mirrors
         characters = all(len(name) == 1 for name in dataset.classes)
-        settings["flip"] = not characters
-        if characters:
-            note("classes are single characters: images are not mirrored (augment.flip=true to do so)")
+        settings["flip"] = mirrors and not characters
+        if mirrors and characters:
+            note("classes are single characters: images are not mirrored (augment.flip=true mirrors them)")
     return Augment(**settings)
+
+
+def preprocess_settings(preprocess: Preprocess) -> dict[str, Any]:
+    """The part of a preprocessing that a recipe holds; a vocabulary follows from the training items again."""
+    return {key: value for key, value in preprocess.to_dict().items() if key != "vocabulary"}
+
+
+def _initial_preprocess(
+    recipe: Recipe, name: str, weights: Weights | None, dataset: Dataset, settings: InputSettings
+) -> Preprocess:
+    """The recipe's where it holds one, else the weights' own, else the zoo's with the recipe's settings."""
+    own = None if weights is None else weights.preprocess
+    if recipe.preprocess is not None:
+        return preprocess_from_dict(recipe.preprocess).completed(own)
+    kind = kind_of(dataset.kind)
+    if own is None and kind.default_from_network:
+        spec = weights.spec if weights is not None and weights.spec is not None else zoo.find(name).spec
+        own = zoo_preprocess(name, spec)
+    return kind.initial_preprocess(own, dataset, settings)
+
+
+def _network_name(weights: Weights, requested: str | None) -> str:
+    """The zoo's name for the weights' network, empty for a home-made one. Raises UserError where another was named."""
+    own = weights.model if weights.info or weights.spec is not None else infer_model(weights)
+    if requested not in (None, own):
+        raise UserError(
+            f"these weights belong to {own or 'a home-made network'}, not to {requested}",
+            where=weights.source,
+            fix="leave --model out, or name other weights",
+        )
+    return own or ""
+
+
+def _kind_of_weights(weights: Weights | None, name: str) -> Kind:
+    """The kind that a network takes: as its weights say, else as the zoo does, else by its structure."""
+    if weights is not None and weights.preprocess is not None:
+        return kind_of(weights.preprocess.kind)
+    if name in zoo.ZOO:
+        return kind_of(zoo.ZOO[name].kind)
+    if weights is None or weights.spec is None:
+        return kind_of(zoo.find(name).kind)  # raises, naming what may have been meant
+    return kind_of_network(weights.spec)
+
+
+def _published_weights(name: str | None, kind: Kind) -> str:
+    """The published weights that a network is fine-tuned from where none are named."""
+    available = hub.available(name or kind.pretrained or "")
+    if not available:
+        raise UserError(
+            f"there are no published weights for {name or kind.noun}",
+            where="--weights",
+            fix="name a file, a bundle or a run",
+        )
+    return available[0]

@@ -1,110 +1,159 @@
-"""What a run leaves behind: the model, measured once on each held-out side, the result and the report."""
+"""The results of a fit: the model's file, its scores on held-out splits, result.json and the report."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from restune import __version__
 from restune.core.console import quiet
 from restune.core.files import write_text
 from restune.core.machine import describe_machine
-from restune.data.preprocess import Preprocess
-from restune.data.splits import Splits
-from restune.evaluation.metrics import Evaluation
-from restune.networks.resnet import ResNet
+from restune.evaluation.evaluation import Evaluation
+from restune.evaluation.score import score
+from restune.inference.load import load_model
 from restune.reporting.report import write_report
+from restune.runs.prepare import Prepared
+from restune.runs.versions import versions
+from restune.training.linear_probe import score_embeddings
+from restune.training.logistic import Head
 from restune.training.loop import Fitted
 from restune.training.recipe import Recipe
-from restune.verbs.evaluate import evaluate
-from restune.verbs.load import load
 from restune.weights.bundle import BundleInfo, write_bundle
-from restune.weights.load import Weights
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What a run has to do with from its first step to its report.
+class RunResult:
+    """The result of a run; ``result.json`` is its projection.
 
     Args:
-        origin: the weights it started from; None from scratch.
-        started: `time.perf_counter()` when the command began.
+        verb: ``train`` or ``finetune``.
+        model: the zoo's name for the network, or ``home-made``.
+        kind: of the data.
+        scores: evaluations of the held-out splits, ``val`` and ``test``.
+        seconds: from the command's start.
+        training_seconds: training and validating.
+        epochs, best_epoch, steps, images: how much was trained; `images` counts items of any kind.
+        loader_share: processor time spent making batches over the time of the epochs.
+        classes: names in the order of the logits.
+        items: in each split.
+        left_out: items that could not be read.
+        resumed_from_step: None for a run that was not resumed.
+        machine, versions: where the numbers come from.
+        more: facts of some runs only, such as the fitted head's.
     """
 
     verb: str
-    folder: Path
-    recipe: Recipe
-    splits: Splits
-    preprocess: Preprocess
-    network: ResNet
-    origin: Weights | None
-    started: float
+    model: str
+    kind: str
+    scores: Mapping[str, Evaluation] = field(repr=False)
+    seconds: float
+    training_seconds: float
+    epochs: int
+    best_epoch: int | None
+    steps: int
+    images: int
+    loader_share: float
+    classes: tuple[str, ...]
+    items: Mapping[str, int]
+    left_out: int
+    resumed_from_step: int | None
+    machine: Mapping[str, object] = field(repr=False)
+    versions: Mapping[str, str] = field(repr=False)
+    more: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object in ``result.json``."""
+        splits = {split: _summary(self.scores[split]) if split in self.scores else None for split in ("val", "test")}
+        rest = asdict(replace(self, scores={}, more={}))
+        return {
+            "verb": rest.pop("verb"),
+            "model": rest.pop("model"),
+            "kind": rest.pop("kind"),
+            **splits,
+            **{key: value for key, value in rest.items() if key not in ("scores", "more")},
+            "classes": list(self.classes),
+            **self.more,
+        }
 
 
-def finish(setting: Setting, finished: Fitted, scores: Mapping[str, Evaluation] | None = None) -> dict[str, Any]:
-    """Write the model, measure it once on each held-out side unless that is done, and write result and report."""
-    recipe, splits, origin = setting.recipe, setting.splits, setting.origin
-    path = setting.folder / "model.safetensors"
-    training = {"verb": setting.verb, "recipe": recipe.model_dump(mode="json"), "epochs": finished.epochs}
-    if origin is not None:
-        training["weights"] = origin.source
-    info = BundleInfo(
-        spec=setting.network.spec,
-        name=recipe.model,
+def save_results(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) -> RunResult:
+    """Write the model, score it once on each held-out split, and write evaluations, result and report."""
+    splits, folder = prepared.splits, prepared.workspace.folder
+    path = folder / "model.safetensors"
+    info = _bundle_info(verb, prepared, recipe, fitted)
+    write_bundle(path, fitted.state_dict, info)
+    scores = _held_out_scores(path, prepared, recipe, fitted)
+    summaries = tuple({"side": split, **_summary(evaluation)} for split, evaluation in scores.items())
+    write_bundle(path, fitted.state_dict, replace(info, scores=summaries))
+    (folder / "evaluation").mkdir(exist_ok=True)
+    for split, evaluation in scores.items():
+        evaluation.save(folder / "evaluation" / f"{split}.npz")
+    result = RunResult(
+        verb=verb,
+        model=recipe.model or "home-made",
+        kind=prepared.preprocess.kind,
+        scores=scores,
+        seconds=round(time.perf_counter() - prepared.workspace.started, 3),
+        training_seconds=round(fitted.seconds, 3),
+        epochs=fitted.epochs,
+        best_epoch=fitted.best_epoch,
+        steps=fitted.steps,
+        images=fitted.images,
+        loader_share=round(fitted.loader_share, 4),
         classes=splits.train.classes,
-        preprocess=setting.preprocess,
-        training=training,
-        licence=None if origin is None else origin.licence,
+        items=splits.counts(),
+        left_out=len(splits.left_out),
+        resumed_from_step=fitted.resumed_from_step,
+        machine=describe_machine(),
+        versions=versions(),
+        more=fitted.more,
     )
-    if scores is None:
-        write_bundle(path, finished.state_dict, info)
-        scores = _measure(path, recipe, splits)
-    info = replace(info, scores=tuple({"side": side, **_score(score)} for side, score in scores.items()))
-    write_bundle(path, finished.state_dict, info)
-    result = {
-        "verb": setting.verb,
-        "model": recipe.model or "home-made",
-        "kind": setting.preprocess.kind,
-        "val": _score(scores["val"]) if "val" in scores else None,
-        "test": _score(scores["test"]) if "test" in scores else None,
-        "seconds": round(time.perf_counter() - setting.started, 3),
-        "training_seconds": round(finished.seconds, 3),
-        "epochs": finished.epochs,
-        "best_epoch": finished.best_epoch,
-        "steps": finished.steps,
-        "images": finished.images,
-        "loader_share": round(finished.loader_share, 4),
-        "classes": list(splits.train.classes),
-        "items": splits.counts(),
-        "left_out": len(splits.left_out),
-        "resumed_from_step": finished.resumed_from_step,
-        "machine": describe_machine(),
-        "versions": versions(),
-        **finished.more,
-    }
-    write_report(setting.folder, result, recipe.to_yaml(), scores, splits.left_out)
-    write_text(setting.folder / "result.json", json.dumps(result, ensure_ascii=False, indent=1) + "\n")
+    write_text(folder / "result.json", json.dumps(result.to_dict(), ensure_ascii=False, indent=1) + "\n")
+    write_report(folder)
     return result
 
 
-def _measure(path: Path, recipe: Recipe, splits: Splits) -> dict[str, Evaluation]:
-    """The written model's scores on the held-out sides, from the files again."""
+def _bundle_info(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) -> BundleInfo:
+    weights = prepared.initial.weights
+    training = {"verb": verb, "recipe": recipe.model_dump(mode="json"), "epochs": fitted.epochs}
+    if weights is not None:
+        training["weights"] = weights.source
+    return BundleInfo(
+        spec=prepared.network.spec,
+        name=recipe.model,
+        classes=prepared.splits.train.classes,
+        preprocess=prepared.preprocess,
+        training=training,
+        licence=None if weights is None else weights.licence,
+    )
+
+
+def _held_out_scores(path: Path, prepared: Prepared, recipe: Recipe, fitted: Fitted) -> dict[str, Evaluation]:
+    """Scores of the held-out splits: of a fitted head on the embeddings that the cache has, else of the written model.
+
+    Embeddings are of single views; where evaluation sees several, as of videos, the written model is scored.
+    """
+    held_out = {"val": prepared.splits.val, "test": prepared.splits.test}
+    data = {split: items for split, items in held_out.items() if items is not None}
+    cache = prepared.embeddings
+    if cache is not None and prepared.initial.kind.view_modes[0] == "single":
+        fc = prepared.network.fc
+        head = Head(weight=fc.weight.detach(), bias=fc.bias.detach(), l2=0.0, loss=0.0, iterations=0)
+        return {split: score_embeddings(head, cache, items, str(path)) for split, items in data.items()}
     with quiet():
-        model = load(path, device=recipe.device)
-    return {
-        side: evaluate(model, items, split="all", allow_missing=True, on_corrupt="skip", batch_size=recipe.batch_size)
-        for side, items in (("val", splits.val), ("test", splits.test))
-        if items is not None
-    }
+        model = load_model(path, device=recipe.device)
+        return {
+            split: score(model, items, on_corrupt="skip", batch_size=recipe.batch_size)
+            for split, items in data.items()
+        }
 
 
-def _score(evaluation: Evaluation) -> dict[str, Any]:
+def _summary(evaluation: Evaluation) -> dict[str, Any]:
+    """A split's part of the result."""
     return {
         "accuracy": evaluation.accuracy,
         "n": evaluation.n,
@@ -113,10 +162,3 @@ def _score(evaluation: Evaluation) -> dict[str, Any]:
         "fingerprint": evaluation.fingerprint,
         **({} if evaluation.clips is None else {"clips": evaluation.clips.to_dict()}),
     }
-
-
-def versions() -> dict[str, str]:
-    """What numbers depend on besides the recipe."""
-    import torchvision
-
-    return {"restune": __version__, "torch": torch.__version__, "torchvision": torchvision.__version__}

@@ -91,7 +91,7 @@ def make_feature_batches(
     changes_pixels |= augment.repeats > 1  # whose copies would all be one view
     if not recipe.cache or cut == "none" or epochs <= views or changes_pixels or device.type != "cpu":
         return None
-    if cut != "all" and preprocess.kind in ("signal", "text"):  # whose maps may be of any length
+    if cut != "all" and not preprocess.has_fixed_shape:  # whose maps may be of any length
         return None
     sample = preprocess.apply(batches.items[0].location.read())
     needed = _bytes_an_item(network, preprocess, sample, cut) * (len(batches.items) * views + len(val or ()))

@@ -13,7 +13,8 @@ from restune.core.console import warn
 from restune.core.errors import UserError
 from restune.core.streams import torch_seed
 from restune.data.batches import TrainingBatch
-from restune.data.preprocess import SAMPLE_NOUNS, Preprocess
+from restune.data.kinds import kind_of
+from restune.data.preprocess import Preprocess
 from restune.networks.layout import laid_out
 from restune.networks.resnet import ResNet
 from restune.training.distributed import World
@@ -142,7 +143,7 @@ class Gradients:
         if size <= 1:
             raise UserError(
                 "there is not enough memory for a single item",
-                where=f"{SAMPLE_NOUNS[self.preprocess.kind]} of this size",
+                where=f"{kind_of(self.preprocess.kind).sample_noun} of this size",
                 fix="use smaller or shorter ones, or a smaller network",
             )
         if self.device.type == "cuda":

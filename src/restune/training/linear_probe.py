@@ -1,7 +1,8 @@
-"""The head of a frozen network, from items to solved weights and scores: features once, then a convex problem."""
+"""A linear probe: the head of a frozen network fitted by logistic regression to embeddings computed once."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,43 +17,51 @@ from restune.data.augment import Augment
 from restune.data.dataset import Dataset
 from restune.data.preprocess import Preprocess
 from restune.data.splits import Splits
-from restune.evaluation.metrics import Counter, Evaluation
+from restune.evaluation.evaluation import Evaluation, EvaluationBuilder
 from restune.inference.features import FeatureCache, FeatureRows, Features, View
 from restune.networks.resnet import ResNet
-from restune.training.logistic import Choice, Problem, choose_by_folds, choose_on_validation, mean_loss
+from restune.training.logistic import Choice, Head, Problem, choose_by_folds, choose_on_validation, mean_loss
 from restune.training.objective import balanced_weights
 from restune.training.recipe import Recipe
 
 _ENOUGH = 20
 """Validation items that each class needs for the strength to be chosen on them rather than by cross-validation."""
 _MOST_VIEWS = 8
+_ROWS = 4096
+"""Rows that are scored at a time."""
 _SHARE_OF_TIME = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probe:
-    """A solved head and what it scores.
+class LinearProbe:
+    """A fitted head.
 
     Args:
         choice: the head, and how its L2 strength was chosen.
-        train_loss: mean cross-entropy on what it was fitted to.
-        val_loss: on the validation items; None without them.
-        scores: by side, ``val`` and ``test``, as far as there are items.
+        train_loss: mean cross-entropy on the training items.
+        val_scores: ``val_loss`` and ``val_accuracy``; empty without validation items.
         views: of each training item.
-        computed, reused: rows that the cache lacked, and had.
+        computed, reused: rows computed now, and rows the cache had.
     """
 
     choice: Choice
     train_loss: float
-    val_loss: float | None
-    scores: dict[str, Evaluation]
+    val_scores: dict[str, float]
     views: int
     computed: int
     reused: int
 
 
+@dataclass(frozen=True)
+class _HeldOut:
+    """The validation items that can be read: embeddings ``[N, D]`` and class indices ``[N]``."""
+
+    rows: FeatureRows
+    targets: Tensor
+
+
 def feature_cache(network: ResNet, preprocess: Preprocess, recipe: Recipe, device: torch.device) -> FeatureCache:
-    """The cache of what this network's head reads, as the recipe has it."""
+    """The cache of this network's embeddings, with the recipe's precision, workers and storage."""
     return FeatureCache(
         network,
         preprocess,
@@ -63,8 +72,8 @@ def feature_cache(network: ResNet, preprocess: Preprocess, recipe: Recipe, devic
     )
 
 
-def head_facts(probe: Probe) -> dict[str, Any]:
-    """What the result says of a solved head."""
+def probe_facts(probe: LinearProbe) -> dict[str, Any]:
+    """The fitted head's part of a result."""
     head = probe.choice.head
     return {
         "l2": head.l2,
@@ -78,8 +87,8 @@ def head_facts(probe: Probe) -> dict[str, Any]:
     }
 
 
-def reject_what_has_no_optimum(recipe: Recipe) -> None:
-    """Raises UserError for settings that a solved head cannot honour."""
+def reject_settings_without_optimum(recipe: Recipe) -> None:
+    """Raise UserError for settings that make fitting the head no convex problem."""
     refused = {
         "mixup": recipe.mixup > 0,
         "cutmix": recipe.cutmix > 0,
@@ -90,49 +99,80 @@ def reject_what_has_no_optimum(recipe: Recipe) -> None:
     for key, is_set in refused.items():
         if is_set:
             raise UserError(
-                f"the head is solved, which {key} does not allow",
+                f"the head is fitted by logistic regression, which {key} does not allow",
                 where=f"--set {key}",
                 fix="leave it out, or train the head step by step: --set head=sgd",
             )
 
 
-def fit_head(cache: FeatureCache, recipe: Recipe, splits: Splits, augment: Augment) -> Probe:
-    """Solve the head on the training items' features and score it on the others'."""
+def fit_head(cache: FeatureCache, recipe: Recipe, splits: Splits, augment: Augment) -> LinearProbe:
+    """Fit the head to the training items' embeddings; the validation items choose its strength and the views."""
     train = splits.train
     first = cache.of(train.items)
     views = resolve_views(recipe, augment, cache, train)
     shown = [View(augment=augment, seed=recipe.seed, number=number) for number in range(1, views)]
     tables = [first, *(cache.of(train.items, view) for view in shown)]
-    sides: dict[str, tuple[Dataset, FeatureRows, list[int]]] = {}
-    for side, data in (("val", splits.val), ("test", splits.test)):
-        if data is not None:
-            found = cache.of(data.items)
-            sides[side] = (data, found.rows.loaded(), [int(index) for index in found.readable])
-    problem, choice = _solved(tables, train, recipe, sides)
+    val = None if splits.val is None else _held_out(cache, splits.val)
+    problem, choice = _fitted(tables, train, recipe, val)
     if recipe.views is None and views > 1 and choice.how == "validation":
-        plain_problem, plain = _solved(tables[:1], train, recipe, sides)
+        plain_problem, plain = _fitted(tables[:1], train, recipe, val)
         if plain.least_loss <= choice.least_loss:
             problem, choice, views = plain_problem, plain, 1
-            note(f"{len(tables)} views of each item predict the validation items no better than one: one it is")
-    scores = {side: _score(choice, *content) for side, content in sides.items()}
-    total = sum(len(table.readable) for table in tables) + sum(len(content[2]) for content in sides.values())
-    return Probe(
+            note(f"{len(tables)} views per item do not lower the validation loss: one is used")
+    total = sum(len(table.readable) for table in tables) + (0 if val is None else len(val.targets))
+    return LinearProbe(
         choice=choice,
         train_loss=mean_loss(choice.head, problem.rows, problem.targets),
-        val_loss=mean_loss(choice.head, sides["val"][1], _targets(*sides["val"][::2])) if "val" in sides else None,
-        scores=scores,
+        val_scores={} if val is None else _val_scores(choice.head, val),
         views=views,
         computed=cache.computed,
         reused=max(0, total - cache.computed),
     )
 
 
-def _solved(
-    tables: Sequence[Features],
-    train: Dataset,
-    recipe: Recipe,
-    sides: dict[str, tuple[Dataset, FeatureRows, list[int]]],
-) -> tuple[Problem, Choice]:
+def score_embeddings(head: Head, cache: FeatureCache, dataset: Dataset, source: str) -> Evaluation:
+    """Score a fitted head on a data set's cached embeddings.
+
+    Args:
+        source: of the model, for the evaluation.
+    """
+    started = time.perf_counter()
+    found = cache.of(dataset.items)
+    builder = EvaluationBuilder(dataset.classes)
+    rows = found.rows.loaded()
+    for start in range(0, len(found.readable), _ROWS):
+        items = [dataset.items[index] for index in found.readable[start : start + _ROWS]]
+        logits = head.logits(rows[start : start + _ROWS])
+        builder.add([item.id for item in items], [item.target for item in items], logits)
+    return builder.evaluation(
+        skipped=tuple(found.failures.items()),
+        model=source,
+        data=dataset.source,
+        fingerprint=dataset.fingerprint(),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _held_out(cache: FeatureCache, data: Dataset) -> _HeldOut:
+    found = cache.of(data.items)
+    targets = torch.tensor([data.items[index].target for index in found.readable])
+    return _HeldOut(found.rows.loaded(), targets)
+
+
+def _val_scores(head: Head, val: _HeldOut) -> dict[str, float]:
+    correct = 0
+    for start in range(0, len(val.targets), _ROWS):
+        predicted = head.logits(val.rows[start : start + _ROWS]).softmax(dim=1).argmax(dim=1)
+        correct += int((predicted == val.targets[start : start + _ROWS]).sum())
+    return {
+        "val_loss": mean_loss(head, val.rows, val.targets),
+        "val_accuracy": correct / max(1, len(val.targets)),
+    }
+
+
+def _fitted(
+    tables: Sequence[Features], train: Dataset, recipe: Recipe, val: _HeldOut | None
+) -> tuple[Problem, Choice]:  # fmt: skip
     """The problem that views of the training items pose, and its head."""
     balance = (recipe.class_weights == "balanced") + (recipe.sampling == "balanced")
     counts = list(train.class_counts().values())
@@ -144,7 +184,10 @@ def _solved(
         smoothing=recipe.label_smoothing,
     )
     groups = np.concatenate([table.readable for table in tables])
-    return problem, _choose(problem, sides, groups, recipe.seed)
+    enough = val is not None and int(torch.bincount(val.targets, minlength=problem.classes).min()) >= _ENOUGH
+    if val is not None and enough:
+        return problem, choose_on_validation(problem, val.rows.plain(), val.targets)
+    return problem, choose_by_folds(problem, groups, recipe.seed)
 
 
 def resolve_views(recipe: Recipe, augment: Augment, cache: FeatureCache, train: Dataset) -> int:
@@ -160,42 +203,17 @@ def resolve_views(recipe: Recipe, augment: Augment, cache: FeatureCache, train: 
     return max(1, min(_MOST_VIEWS, int(_SHARE_OF_TIME * recipe.time / max(1e-9, seconds_a_view))))
 
 
-def describe_probe(probe: Probe) -> str:
-    """What was done, in a line for the screen."""
+def describe_probe(probe: LinearProbe) -> str:
+    """One line for the screen."""
     head = probe.choice.head
-    kept = f"{probe.computed} features computed, {probe.reused} from the cache"
     return (
-        f"{kept}; the head is solved: L2 {head.l2:.3g} chosen by {probe.choice.how} among {len(probe.choice.tried)}, "
+        f"{probe.computed} embeddings computed, {probe.reused} from the cache; head fitted (logistic regression): "
+        f"L2 {head.l2:.3g} chosen by {probe.choice.how} among {len(probe.choice.tried)}, "
         f"{head.iterations} iterations, training loss {probe.train_loss:.4f}"
     )
 
 
-def _choose(
-    problem: Problem, sides: dict[str, tuple[Dataset, FeatureRows, list[int]]], groups: np.ndarray, seed: int
-) -> Choice:  # fmt: skip
-    if "val" in sides:
-        data, rows, readable = sides["val"]
-        targets = _targets(data, readable)
-        if int(torch.bincount(targets, minlength=problem.classes).min()) >= _ENOUGH:
-            return choose_on_validation(problem, rows.plain(), targets)
-    return choose_by_folds(problem, groups, seed)
-
-
-def _score(choice: Choice, data: Dataset, rows: FeatureRows, readable: Sequence[int]) -> Evaluation:
-    counter = Counter(data.classes)
-    size = 4096
-    for start in range(0, len(readable), size):
-        part = [data.items[index] for index in readable[start : start + size]]
-        logits = choice.head.logits(rows[start : start + size])
-        counter.add([item.id for item in part], [item.target for item in part], logits)
-    return counter.evaluation(data=data.source, fingerprint=data.fingerprint())
-
-
-def _targets(data: Dataset, readable: Sequence[int]) -> Tensor:
-    return torch.tensor([data.items[index].target for index in readable])
-
-
-def say_views(probe: Probe, augment: Augment) -> None:
-    """That no augmentation was used, where the recipe has some."""
+def note_single_view(probe: LinearProbe, augment: Augment) -> None:
+    """Note that no augmentation was used, where the recipe has some."""
     if probe.views == 1 and augment != Augment(repeats=augment.repeats):
-        note("the head saw each image as it is; --views 4 adds three augmented views of each")
+        note("the head was fitted without augmentation; --views 4 adds three augmented views per item")

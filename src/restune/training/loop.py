@@ -18,7 +18,7 @@ from restune.core.errors import UserError
 from restune.core.interrupt import Interrupted, noted
 from restune.core.machine import memory_mib
 from restune.data.batches import TrainingBatch, TrainingBatches
-from restune.data.preprocess import SAMPLE_NOUNS
+from restune.data.kinds import kind_of
 from restune.networks.resnet import ResNet
 from restune.training import checkpoint
 from restune.training.checkpoint import TrainState
@@ -35,6 +35,8 @@ from restune.training.progress import Progress
 from restune.training.recipe import Recipe
 
 Scores = Mapping[str, float]
+OnEpoch = Callable[[Mapping[str, Any]], None]
+"""Called after each epoch with its record."""
 Validate = Callable[[ResNet, FeatureBatches | None], Scores]
 """Measure a network on the validation items: ``val_loss``, ``val_accuracy`` and their ``n``. It may leave it in eval
 mode."""
@@ -112,7 +114,7 @@ class Trainer:
             folder,
             is_writer=world.is_main,
             epochs=None if deadline else recipe.epochs,
-            noun=SAMPLE_NOUNS[batches.preprocess.kind],
+            noun=kind_of(batches.preprocess.kind).sample_noun,
         )
         self.cached: FeatureBatches | None = None
         self.cached_phase: int | None = None

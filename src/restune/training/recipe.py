@@ -235,6 +235,11 @@ class Recipe(_Section):
             raise ValueError("epochs, steps or time must be set")
         return self
 
+    @property
+    def fits_head(self) -> bool:
+        """Whether logistic regression fits the head on a frozen network, and nothing is trained step by step."""
+        return self.freeze == "all" and self.head == "solve"
+
     def to_yaml(self) -> str:
         """All settings, defaults included; `read_recipe` is its inverse."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

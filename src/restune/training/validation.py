@@ -12,7 +12,8 @@ from restune.data.dataset import Dataset, Item
 from restune.data.loader import read_batches
 from restune.data.preload import Preloaded
 from restune.data.preprocess import Preprocess
-from restune.networks.layout import in_parts, joined, laid_out
+from restune.inference.forward import forward
+from restune.networks.layout import laid_out
 from restune.networks.resnet import ResNet
 from restune.training.distributed import World
 from restune.training.feature_batches import FeatureBatches
@@ -75,8 +76,7 @@ class Validation:
     def _logits(self, network: ResNet, samples: Tensor, known: FeatureBatches | None, channels_last: bool) -> Tensor:
         if known is not None:
             return network.forward_from(laid_out(samples, channels_last=channels_last), known.cut).float()
-        parts = in_parts(*self.preprocess.inputs(samples))
-        return joined([network(laid_out(x, channels_last=channels_last), mask).float() for x, mask in parts])
+        return forward(network, self.preprocess, samples, channels_last=channels_last)
 
     def _features(self, cached: FeatureBatches) -> Iterator[tuple[Tensor, Tensor]]:
         size = self.recipe.micro_batch or max(64, self.recipe.batch_size)
@@ -106,10 +106,9 @@ class Validation:
                 views = [self.preloaded.inference_view(item, self.preprocess) for item in part]
                 yield self.preprocess.stack([view for view in views if view is not None]), _targets(part)
             return
-        batches = read_batches(items, self.preprocess, batch_size=size, workers=self.recipe.workers, spread=False)
-        for batch in batches:
+        for batch in read_batches(items, self.preprocess, batch_size=size, workers=self.recipe.workers):
             if batch.samples is not None:
-                yield batch.samples, _targets(batch.readable())
+                yield batch.samples[:, 0], _targets(batch.readable())
 
 
 def _targets(items: Sequence[Item]) -> Tensor:

@@ -8,9 +8,9 @@ import torch
 
 from restune.core.errors import UserError
 from restune.core.machine import cpu_count
+from restune.inference.load import pick_device
 from restune.networks import zoo
 from restune.training.bench import Bench, measure
-from restune.verbs.load import pick_device
 
 DEFAULT = ("resnet20", "resnet18", "resnet50")
 
@@ -45,7 +45,7 @@ def bench(
     for name in models:
         entry = zoo.find(name)
         size = image_size or entry.crop or entry.length
-        small = entry.kind == "text" or (entry.kind != "video" and size <= 128)
-        usual = 256 if chosen.type == "cuda" else 128 if small else 4 if entry.kind == "video" else 16
+        small = bool(entry.spec.vocabulary) or (entry.spec.dims < 3 and size <= 128)
+        usual = 256 if chosen.type == "cuda" else 128 if small else 4 if entry.spec.dims == 3 else 16
         cases.append((entry.name, size, batch_size or usual))
     return measure(cases, chosen, seconds, compiles=compile)

@@ -14,8 +14,8 @@ from restune.core.errors import UserError, shorten
 from restune.core.files import user_path, written_whole
 from restune.data.dataset import DataOptions, Dataset
 from restune.data.sources import open_dataset
+from restune.inference.load import load_model
 from restune.inference.model import Model
-from restune.verbs.load import load
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ def embed(
     Raises UserError when nothing could be read.
     """
     dataset = open_dataset(data, data_options)
-    loaded = load(model, weights=weights, device=device, **preprocess)
+    loaded = load_model(model, weights=weights, device=device, **preprocess)
     found = loaded.features(batch_size=batch_size, workers=workers).of(dataset.items)
     if not len(found.readable):
         raise UserError("no item of this data could be read", where=dataset.source)

@@ -1,4 +1,4 @@
-"""evaluate: what a model scores on data it has not seen."""
+"""evaluate: score a model on labelled data."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from restune.core.console import note, warn
-from restune.core.errors import UserError, shorten
+from restune.core.console import note
+from restune.core.errors import UserError
 from restune.data.dataset import SPLITS, DataOptions, Dataset
-from restune.data.preprocess import NOUNS
+from restune.data.kinds import kind_of
 from restune.data.sources import open_dataset
-from restune.evaluation.metrics import ClipCount, Counter, Evaluation
-from restune.inference.model import Model, together
-from restune.verbs.load import load
+from restune.evaluation.evaluation import Evaluation
+from restune.evaluation.score import match_classes, score
+from restune.inference.load import load_model
+from restune.inference.model import Model
 
 
 def evaluate(
@@ -28,11 +29,12 @@ def evaluate(
     allow_missing: bool = False,
     batch_size: int = 64,
     workers: int | None = None,
+    views: str | None = None,
     device: str = "auto",
     data_options: DataOptions | None = None,
     **preprocess: Any,
 ) -> Evaluation:
-    """Accuracy with its interval, top-5, per-class scores and the confusion matrix.
+    """Measure accuracy with its interval, top-5, per-class scores and the confusion matrix.
 
     Args:
         model, weights, device, **preprocess: as `restune.load`.
@@ -43,71 +45,29 @@ def evaluate(
             classes to be the model's, in its order, whatever their names (such as ImageNet's folders n01440764).
         allow_missing: score even if some of the model's classes have no items.
         batch_size, workers: how much is computed at a time, and how many threads decode.
+        views: evaluation views whose probabilities are averaged: of images ``flip`` or ``five-crop`` (test-time
+            augmentation), of videos ``spread`` (the default) or ``single`` (the centre clip).
 
     Raises UserError for data and classes that do not fit the model.
+
+    >>> restune.evaluate(run_folder, photos, split="all").accuracy
+    1.0
     """
     if on_corrupt not in ("error", "skip"):
-        raise UserError(f"unknown way {on_corrupt!r}", where="--on-corrupt", fix="use error or skip")
+        raise UserError(f"unknown value {on_corrupt!r}", where="--on-corrupt", fix="use error or skip")
     started = time.perf_counter()
     dataset = open_dataset(data, data_options)
-    loaded = load(model, weights=weights, device=device, **preprocess)
+    loaded = load_model(model, weights=weights, device=device, **preprocess)
     if dataset.kind != loaded.preprocess.kind:
         raise UserError(
-            f"the model reads {NOUNS[loaded.preprocess.kind]}, the data is {NOUNS[dataset.kind]}",
+            f"the model takes {loaded.kind.noun}, the data is {kind_of(dataset.kind).noun}",
             where=dataset.source,
             fix=f"name the kind with --kind {loaded.preprocess.kind} if the data was taken for something else",
         )
     loaded, dataset = match_classes(loaded, dataset, class_order, allow_missing=allow_missing)
     dataset = _choose_split(dataset, split, loaded, allow_missing=allow_missing)
-    counter = Counter(loaded.classes)
-    skipped: list[tuple[str, str]] = []
-    of_clips: ClipCount | None = None
-    for batch, logits in loaded.clip_logits_of(
-        dataset.items, batch_size=batch_size, workers=workers, description="evaluate"
-    ):
-        for position, reason in batch.failures.items():
-            item = batch.items[position]
-            if on_corrupt == "error":
-                raise UserError(
-                    f"this item cannot be read: {reason}",
-                    where=item.id,
-                    fix="mend or remove it, or pass --on-corrupt skip to leave such items out and list them",
-                )
-            skipped.append((item.id, reason))
-        readable = batch.readable()
-        targets = [item.target for item in readable]
-        if logits.ndim == 3:
-            of_clips = (of_clips or ClipCount()).plus(logits, targets)
-        counter.add([item.id for item in readable], targets, together(logits))
-    if len(skipped) == len(dataset):
-        raise UserError("no item of this data could be read", where=dataset.source, fix=f"the first: {skipped[0][1]}")
-    return counter.evaluation(
-        skipped=tuple(skipped),
-        model=loaded.source,
-        data=dataset.source,
-        fingerprint=dataset.fingerprint(),
-        seconds=time.perf_counter() - started,
-        clips=of_clips,
-    )
-
-
-def match_classes(
-    model: Model, dataset: Dataset, class_order: str = "names", *, allow_missing: bool = False
-) -> tuple[Model, Dataset]:
-    """Model and data with one class list between them, the model's order kept. Raises UserError when they differ."""
-    if class_order not in ("names", "data"):
-        raise UserError(f"unknown order {class_order!r}", where="--class-order", fix="use names or data")
-    if model.classes_known and class_order == "names":
-        return model, dataset.with_classes(model.classes, allow_missing=allow_missing)
-    if len(dataset.classes) != len(model.classes):
-        raise UserError(
-            f"the data has {len(dataset.classes)} classes, the model {len(model.classes)}",
-            where=dataset.source,
-            fix=f"the data's classes are {shorten(dataset.classes)}; use data with the model's classes",
-        )
-    if not model.classes_known:
-        warn(f"the weights name no classes; the data's are used, in sorted order: {shorten(dataset.classes, 12)}")
-    return model.with_classes(dataset.classes), dataset
+    scored = score(loaded, dataset, on_corrupt=on_corrupt, batch_size=batch_size, workers=workers, views=views)
+    return replace(scored, seconds=time.perf_counter() - started)
 
 
 def _choose_split(dataset: Dataset, split: str | None, model: Model, *, allow_missing: bool) -> Dataset:

@@ -13,9 +13,8 @@ from restune.core.console import note
 from restune.data.dataset import Dataset
 from restune.data.sources import open_dataset
 from restune.inference.model import Prediction
-from restune.runs.run import Run
-from restune.verbs.predict import predict
-from restune.verbs.train import finetune, train
+from restune.runs.request import Request
+from restune.runs.run import Run, run
 
 NETWORK: dict[str, Any] = {"model": "resnet8", "image_size": 16, "batch_size": 32}
 """8x8 digits are enlarged to 16: a CIFAR network of eight layers learns them in seconds."""
@@ -67,20 +66,23 @@ def quickstart(out: str | Path | None = None, *, seed: int = 0, device: str | No
     note("1 of 4: train on the digits 0 to 4")
     # Twice as wide, mixed, and no label smoothing: more features, and ones that carry over (Kornblith et al. 2021).
     wide = {**SETTINGS, "spec.width": 32, "mixup": 0.5, "label_smoothing": 0.0}
-    few = train(_only(digits, "01234"), out=folder / "train-0-4", epochs=12, set=wide, **NETWORK, **more)
+    few = _run("train", _only(digits, "01234"), folder / "train-0-4", wide, epochs=12, **NETWORK, **more)
     note("\n2 of 4: fine-tune its head to the digits 5 to 9, with a frozen backbone")
     head = {key: value for key, value in SETTINGS.items() if key.startswith("augment.")}
-    tuned = finetune(
-        _only(digits, "56789"), weights=few.out, freeze="all", views=8, out=folder / "finetune-5-9", set=head, **more
-    )
+    frozen = {"weights": few.out, "freeze": "all", "views": 8}
+    tuned = _run("finetune", _only(digits, "56789"), folder / "finetune-5-9", head, **frozen, **more)
     note("\n3 of 4: train on all ten digits")
-    complete = train(digits, out=folder / "train-all", epochs=25, set=SETTINGS, **NETWORK, **more)
+    complete = _run("train", digits, folder / "train-all", SETTINGS, epochs=25, **NETWORK, **more)
     note("\n4 of 4: predict one image of the test items")
     image = folder / "digit.png"
     item = digits.select("test").items[0]
     Image.fromarray(np.asarray(item.location.read())).save(image)
-    (prediction,) = predict(complete.model, image)
+    (prediction,) = complete.model.predict(image)
     return Quickstart(few, tuned, complete, image, prediction)
+
+
+def _run(verb: str, data: Dataset, out: Path, settings: dict[str, Any], **options: Any) -> Run:
+    return run(data, Request(verb, None, options, settings), out, None)
 
 
 def _only(dataset: Dataset, names: str) -> Dataset:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from restune.core.errors import UserError
 from restune.core.files import written_whole
-from restune.data.preprocess import KINDS, Preprocess, preprocess_from_dict
+from restune.data.kinds import KINDS
+from restune.data.preprocess import Preprocess, preprocess_from_dict
 from restune.networks.spec import ResNetSpec
 
 SCHEMA_VERSION = 1

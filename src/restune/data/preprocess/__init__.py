@@ -1,18 +1,16 @@
-"""What turns an item's content into the network's input, and travels inside the model's file; a module a kind."""
+"""From an item's content to the network's input, as stored in a model's file; one module per kind of data."""
 
 from __future__ import annotations
 
-from restune.data.preprocess.base import KINDS, NOUNS, SAMPLE_NOUNS, Preprocess, from_dict
+from restune.data.preprocess.base import InputSettings, Preprocess, from_dict
 from restune.data.preprocess.image import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATIONS, ImagePreprocess
 
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "INTERPOLATIONS",
-    "KINDS",
-    "NOUNS",
-    "SAMPLE_NOUNS",
     "ImagePreprocess",
+    "InputSettings",
     "Preprocess",
     "preprocess_from_dict",
 ]

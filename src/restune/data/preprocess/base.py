@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from restune.core.errors import UserError
+from restune.data.kinds import KINDS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_CLASSES = {
-    "image": "restune.data.preprocess.image:ImagePreprocess",
-    "signal": "restune.data.preprocess.signal:SignalPreprocess",
-    "text": "restune.data.preprocess.text:TextPreprocess",
-    "video": "restune.data.preprocess.video:VideoPreprocess",
-}
-"""The union's tags, and what they stand for."""
+    from restune.data.augment import Augment, RandomKey
+    from restune.data.dataset import Item
 
 
-KINDS = tuple(_CLASSES)
-NOUNS = {"image": "images", "signal": "series", "text": "texts", "video": "videos"}
-"""What messages call items of each kind."""
-SAMPLE_NOUNS = {**NOUNS, "video": "clips"}
-"""What a step sees of them."""
+@dataclass(frozen=True, kw_only=True)
+class InputSettings:
+    """A recipe's settings of the network's input.
+
+    Args:
+        image_size: side of the square of images and frames, pixels; None: the default.
+        in_channels: of the network, where the recipe sets them; None: as the data or the weights have.
+        weights_channels: input channels of the weights that the network starts from.
+        section: the kind's own section of the recipe.
+        encoding: of text files; None: each file's own.
+        from_weights: whether the network starts from weights, whose preprocessing then holds.
+    """
+
+    image_size: int | None = None
+    in_channels: int | None = None
+    weights_channels: int | None = None
+    section: Mapping[str, Any] = field(default_factory=dict)
+    encoding: str | None = None
+    from_weights: bool = False
 
 
 class Preprocess(Protocol):
@@ -45,16 +55,87 @@ class Preprocess(Protocol):
         """Channels of the network's input; of a text 1."""
         ...
 
+    @property
+    def image_size(self) -> int | None:
+        """Side of the square that the network sees, pixels; None of series and texts."""
+        ...
+
+    @property
+    def has_fixed_shape(self) -> bool:
+        """Whether all samples have the same shape."""
+        ...
+
     def apply(self, content: Any) -> Tensor:
         """The sample that the network sees at inference. Raises `DecodeError`."""
+        ...
+
+    def views(self, content: Any, mode: str) -> Tensor:
+        """Evaluation views ``[V, *sample]`` of an item; ``single`` is one, `apply`'s. Raises `DecodeError`.
+
+        Args:
+            mode: one of the kind's `view_modes`.
+        """
+        ...
+
+    def cost(self, mode: str) -> int:
+        """How many times the memory of a single image an item takes in a forward pass over its views, roughly."""
         ...
 
     def whole(self, content: Any) -> Tensor:
         """All that training views are cut from. Raises `DecodeError`."""
         ...
 
+    def whole_if(self, content: Any, fits: Callable[[int], bool]) -> Tensor | None:
+        """The whole where so many bytes fit; else None, once it is clear that the content can be read.
+
+        Raises `DecodeError`.
+        """
+        ...
+
     def view(self, whole: Tensor) -> Tensor:
         """The inference sample of a whole."""
+        ...
+
+    def needs_wholes(self, augment: Augment) -> bool:
+        """Whether training views are cut from wholes, rather than made of inference samples."""
+        ...
+
+    def training_source(
+        self, kept: Tensor | None, read: Callable[[], Tensor], content: Callable[[], Any], key: RandomKey
+    ) -> Tensor:
+        """The tensor of one item that `training_views` starts from: a whole, an inference sample, or a clip.
+
+        Args:
+            kept: the item in memory; None where it is not.
+            read: reads it, as a whole or as an inference sample.
+            content: reads its content, not decoded.
+            key: of this item alone. Raises `DecodeError`, OSError.
+        """
+        ...
+
+    def training_views(self, sources: Sequence[Tensor], augment: Augment, key: RandomKey) -> Tensor:
+        """A batch of samples, augmented at random: a pure function of content and key.
+
+        Args:
+            sources: one per item, from `training_source`.
+            key: of the batch.
+        """
+        ...
+
+    def training_window(self, items: Sequence[Item]) -> float:
+        """The share of a series that random windows keep, where the recipe leaves it open; 1 of other kinds."""
+        ...
+
+    def fit(self, items: Sequence[Item], settings: InputSettings) -> Preprocess:
+        """The same with what only training items may tell: a vocabulary, the mean and spread of channels."""
+        ...
+
+    def completed(self, own: Preprocess | None) -> Preprocess:
+        """A recipe's preprocessing with what recipes do not hold (a vocabulary) from the weights' own."""
+        ...
+
+    def spec_fields(self) -> dict[str, Any]:
+        """Fields of the network's spec that follow from this input."""
         ...
 
     def stack(self, samples: Sequence[Tensor]) -> Tensor:
@@ -84,13 +165,12 @@ class Preprocess(Protocol):
 def from_dict(content: Mapping[str, Any]) -> Preprocess:
     """The preprocessing a model's file describes. Raises UserError for a kind this version does not know."""
     kind = content.get("kind")
-    if kind not in _CLASSES:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise UserError(
             f"this model reads {kind!r}, which this version of restune does not know",
             fix="upgrade restune",
         )
-    module, name = _CLASSES[kind].split(":")
-    cls = getattr(importlib.import_module(module), name)
+    cls = KINDS[kind].preprocess_class
     unknown = sorted(set(content) - set(cls.__dataclass_fields__))
     if unknown:
         raise UserError(f"unknown preprocessing setting {unknown[0]!r}", where="preprocess", fix="upgrade restune")

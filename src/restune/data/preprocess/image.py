@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
+
+    from restune.data.augment import Augment, RandomKey
+    from restune.data.dataset import Dataset, Item
+    from restune.data.preprocess.base import InputSettings, Preprocess
+    from restune.networks.spec import ResNetSpec
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -65,6 +70,16 @@ class ImagePreprocess:
         """Channels of the network's input."""
         return len(self.mean)
 
+    @property
+    def image_size(self) -> int:
+        """Side of the square that the network sees, pixels."""
+        return self.crop
+
+    @property
+    def has_fixed_shape(self) -> bool:
+        """All samples are squares of one size."""
+        return True
+
     def apply(self, content: bytes | NDArray[np.generic]) -> Tensor:
         """uint8 ``[C, crop, crop]`` from an encoded image or an array. Raises `decode.DecodeError`."""
         from restune.data.decode import decode_image
@@ -75,17 +90,98 @@ class ImagePreprocess:
 
         return decode_image(content, self.channels, then=fewer)
 
+    def views(self, content: bytes | NDArray[np.generic], mode: str) -> Tensor:
+        """uint8 ``[V, C, crop, crop]``. Raises `decode.DecodeError`.
+
+        Args:
+            mode: ``single``; ``flip``: that and its mirror image; ``five-crop``: corners and centre of the resized
+                image (Krizhevsky et al. 2012), which is resized to 8/7 of the crop where there is no margin.
+        """
+        import torch
+
+        from restune.data.decode import decode_image
+
+        if mode == "five-crop":
+            return decode_image(content, self.channels, then=self._five_crops)
+        single = self.apply(content)
+        return torch.stack([single, single.flip(-1)]) if mode == "flip" else single.unsqueeze(0)
+
+    def cost(self, mode: str) -> int:
+        """One image per view."""
+        return {"single": 1, "flip": 2, "five-crop": 5}[mode]
+
     def whole(self, content: bytes | NDArray[np.generic]) -> Tensor:
         """uint8 ``[C, H, W]``: the whole image. Raises `decode.DecodeError`."""
         from restune.data.decode import decode_image
 
         return decode_image(content, self.channels)
 
+    def whole_if(self, content: Any, fits: Callable[[int], bool]) -> Tensor | None:
+        """`whole` where so many bytes fit; else None. Raises DecodeError."""
+        whole = self.whole(content)
+        return whole if fits(whole.nbytes) else None
+
     def view(self, whole: Tensor) -> Tensor:
         """``[C, H, W]`` to ``[C, crop, crop]``."""
         from restune.data.resize import resize_and_crop
 
         return resize_and_crop(whole, self.resize, self.crop, self.interpolation)
+
+    def needs_wholes(self, augment: Augment) -> bool:
+        """Random resized crops are cut from whole images, everything else is done on the inference crop."""
+        return augment.crop_scale is not None
+
+    def training_source(
+        self,
+        kept: Tensor | None,
+        read: Callable[[], Tensor],
+        content: Callable[[], Any],  # noqa: ARG002
+        key: RandomKey,  # noqa: ARG002
+    ) -> Tensor:
+        """The image, from memory or read."""
+        return read() if kept is None else kept
+
+    def training_views(self, sources: Sequence[Tensor], augment: Augment, key: RandomKey) -> Tensor:
+        """uint8 ``[N, C, crop, crop]``, augmented."""
+        from restune.data.augment import augment_pixels, random_crops
+
+        if augment.crop_scale is not None:
+            images = random_crops(sources, augment, self.crop, self.interpolation, key)
+        else:
+            images = self.stack(sources)
+        return augment_pixels(images, augment, key)
+
+    def training_window(self, items: Sequence[Item]) -> float:  # noqa: ARG002
+        """Images have no time."""
+        return 1.0
+
+    def fit(self, items: Sequence[Item], settings: InputSettings) -> ImagePreprocess:  # noqa: ARG002
+        """The same: mean and std are the weights', or ImageNet's."""
+        return self
+
+    def completed(self, own: Preprocess | None) -> ImagePreprocess:  # noqa: ARG002
+        """The same: recipes hold all of it."""
+        return self
+
+    def spec_fields(self) -> dict[str, Any]:
+        """The network's input channels."""
+        return {"in_channels": self.channels}
+
+    def _five_crops(self, pixels: Tensor) -> Tensor:
+        import torch
+
+        from restune.data.resize import resize_shorter_side, resize_to
+
+        size = self.crop
+        margin = self.resize or max(size, round(size * 8 / 7))
+        if self.resize is None:
+            resized = resize_to(pixels, margin, margin, self.interpolation)
+        else:
+            resized = resize_shorter_side(pixels, margin, self.interpolation)
+        height, width = resized.shape[-2:]
+        top, left = round((height - size) / 2.0), round((width - size) / 2.0)
+        corners = [(0, 0), (0, width - size), (height - size, 0), (height - size, width - size), (top, left)]
+        return torch.stack([resized[:, y : y + size, x : x + size] for y, x in corners])
 
     def stack(self, samples: Sequence[Tensor]) -> Tensor:
         """uint8 ``[N, C, crop, crop]``."""
@@ -146,3 +242,30 @@ class ImagePreprocess:
         how = "whole image" if self.resize is None else f"shorter side to {self.resize}, centre crop"
         mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
         return f"{size} ({how}, {self.interpolation}), mean {mean}, std {std}"
+
+
+PREPROCESS = ImagePreprocess
+
+
+def default_preprocess(spec: ResNetSpec, crop: int | None, resize: int | None) -> ImagePreprocess:
+    """The zoo entry's crop, else 224 of 256 pixels; ImageNet's mean and std."""
+    crop, resize = (crop, resize) if crop else (224, 256)
+    return ImagePreprocess(crop=crop, resize=resize).with_channels(spec.in_channels)
+
+
+def initial_preprocess(base: Preprocess | None, dataset: Dataset, settings: InputSettings) -> Preprocess:
+    """The weights' or the zoo's, for the data's channels and the recipe's size."""
+    assert base is not None
+    channels = settings.in_channels or array_channels(dataset) or settings.weights_channels or base.channels
+    return base.with_channels(channels).override(image_size=settings.image_size)
+
+
+def array_channels(dataset: Dataset) -> int | None:
+    """Channels of a source whose items are arrays with more than colours; None where files are decoded to RGB."""
+    from restune.data.dataset import ArrayLocation
+
+    location = dataset.items[0].location
+    if not isinstance(location, ArrayLocation):
+        return None
+    first = location.read()
+    return None if first.ndim == 2 or first.shape[2] in (1, 3, 4) else int(first.shape[2])

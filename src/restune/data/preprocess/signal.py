@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from restune.core.console import note
 from restune.core.errors import UserError, did_you_mean
 from restune.data.preprocess.settings import averaged, is_whole, named_changes, per_channel
 
@@ -16,12 +17,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from restune.data.augment import Augment, RandomKey
+    from restune.data.dataset import Dataset, Item
+    from restune.data.preprocess.base import InputSettings, Preprocess
+    from restune.networks.spec import ResNetSpec
+
 NORMALIZATIONS = ("series", "channel", "none")
 MAX_CHANNELS = 65_536
 _LEAST_RATE, _MOST_RATE = 100, 384_000
 _LONGEST = 10_000_000
 _CONSTANT = 1e-7
 """A deviation below this share of the largest value is what rounding to float32 leaves of a constant series."""
+_SOUND_RATE = 16_000
+_WINDOW, _LEAST_WINDOW, _SAMPLED = 256, 0.5, 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +80,19 @@ class SignalPreprocess:
         """float32 ``[C, L]``, normalised, from an array ``[C, L]`` or ``[L]`` or a .wav file. Raises DecodeError."""
         return self.view(self.whole(content))
 
+    def views(self, content: bytes | NDArray[Any], mode: str) -> Tensor:  # noqa: ARG002
+        """float32 ``[1, C, L]``: the one view there is. Raises DecodeError."""
+        return self.apply(content).unsqueeze(0)
+
+    def cost(self, mode: str) -> int:  # noqa: ARG002
+        """One view per series."""
+        return 1
+
+    def whole_if(self, content: Any, fits: Callable[[int], bool]) -> Tensor | None:
+        """`whole` where so many bytes fit; else None. Raises DecodeError."""
+        whole = self.whole(content)
+        return whole if fits(whole.nbytes) else None
+
     def whole(self, content: bytes | NDArray[Any]) -> Tensor:
         """float32 ``[C, L]``: all of a series as it was measured, with what is missing filled. Raises DecodeError."""
         import torch
@@ -112,6 +133,61 @@ class SignalPreprocess:
         std, mean = torch.std_mean(values, dim=1, correction=0, keepdim=True)
         varies = std > _CONSTANT * values.abs().amax(dim=1, keepdim=True)
         return torch.where(varies, (values - mean) / torch.where(varies, std, 1.0), 0.0).float()
+
+    @property
+    def image_size(self) -> None:
+        """Series have no image size."""
+        return None
+
+    @property
+    def has_fixed_shape(self) -> bool:
+        """Series may have different lengths."""
+        return False
+
+    def needs_wholes(self, augment: Augment) -> bool:  # noqa: ARG002
+        """Always: random windows and warped time are taken from the measured series."""
+        return True
+
+    def training_source(
+        self,
+        kept: Tensor | None,
+        read: Callable[[], Tensor],
+        content: Callable[[], Any],  # noqa: ARG002
+        key: RandomKey,  # noqa: ARG002
+    ) -> Tensor:
+        """The series, from memory or read."""
+        return read() if kept is None else kept
+
+    def training_views(self, sources: Sequence[Tensor], augment: Augment, key: RandomKey) -> Tensor:
+        """float32 ``[N, C, L]``, augmented and normalised."""
+        from restune.data.augment_series import change_time, change_values
+
+        series = [self.view(one) for one in change_time(sources, augment, key)]
+        return change_values(self.stack(series), augment, key)
+
+    def training_window(self, items: Sequence[Item]) -> float:
+        """What keeps 256 values of a series of median length, at least half of it."""
+        lengths = [self.whole(item.location.read()).shape[1] for item in items[:_SAMPLED]]
+        usual = sorted(lengths)[len(lengths) // 2]
+        window = min(1.0, max(_LEAST_WINDOW, _WINDOW / usual))
+        if window < 1:
+            note(f"augment.window: {window:.2f} (median length {usual} values)")
+        return window
+
+    def fit(self, items: Sequence[Item], settings: InputSettings) -> SignalPreprocess:
+        """With the training items' mean and spread of each channel, where the recipe normalises by them."""
+        if settings.section.get("normalization") != "channel" or settings.from_weights or self.mean:
+            return self
+        mean, std = channel_statistics(self.whole(item.location.read()) for item in items)
+        return replace(self, normalization="channel", mean=mean, std=std)
+
+    def completed(self, own: Preprocess | None) -> SignalPreprocess:  # noqa: ARG002
+        """The same: recipes hold all of it."""
+        return self
+
+    def spec_fields(self) -> dict[str, Any]:
+        """The network's input channels."""
+        return {"in_channels": self.channels}
 
     def stack(self, samples: Sequence[Tensor]) -> Tensor:
         """float32 ``[N, C, L]``: shorter series end in NaN."""
@@ -207,3 +283,36 @@ def _filled(values: NDArray[np.float32]) -> NDArray[np.float32]:
         if gaps.any():
             row[gaps] = np.interp(steps[gaps], steps[~gaps], row[~gaps])
     return values
+
+
+PREPROCESS = SignalPreprocess
+
+
+def default_preprocess(spec: ResNetSpec, crop: int | None, resize: int | None) -> SignalPreprocess:  # noqa: ARG001
+    """Each series normalised, whole."""
+    return SignalPreprocess(channels=spec.in_channels)
+
+
+def initial_preprocess(base: Preprocess | None, dataset: Dataset, settings: InputSettings) -> Preprocess:
+    """The weights', else what recipe and data say. Raises UserError for data of other channels than the weights'."""
+    is_sound = dataset.form == "sound"
+    rate, length = settings.section.get("rate"), settings.section.get("length")
+    if rate is not None and not is_sound:
+        raise UserError("only sounds have a rate", where="--set signal.rate", fix="leave it out")
+    first = None if is_sound else np.asarray(dataset.items[0].location.read())
+    channels = 1 if first is None or first.ndim == 1 else first.shape[0]
+    if base is None:
+        normalization = settings.section.get("normalization", "series")
+        return SignalPreprocess(
+            channels=channels,
+            normalization="none" if normalization == "channel" else normalization,  # until `fit` measures them
+            rate=rate or (_SOUND_RATE if is_sound else None),
+            length=length,
+        )
+    if base.channels != channels:
+        raise UserError(
+            f"the network takes {base.channels} channels, the data has {channels}",
+            where=dataset.source,
+            fix="name weights of a network for such data, or train one",
+        )
+    return base.override(length=length, rate=rate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -10,11 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from restune.core.console import note
 from restune.core.errors import UserError, did_you_mean
 from restune.data.preprocess.settings import is_whole, named_changes
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from restune.data.augment import Augment, RandomKey
+    from restune.data.dataset import Dataset, Item
+    from restune.data.preprocess.base import InputSettings, Preprocess
+    from restune.networks.spec import ResNetSpec
 
 TOKENS = ("bytes", "words")
 PADDING, UNKNOWN = 0, 1
@@ -23,6 +29,7 @@ MAX_LENGTH = 1_000_000
 MAX_WORDS = 200_000
 """Words of the largest vocabulary, which must fit into the header of a model's file."""
 _SHOWN = 60
+_LENGTHS = {"words": 128, "bytes": 1024}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +113,19 @@ class TextPreprocess:
         """The text itself, of a file's bytes decoded. Raises DecodeError."""
         return content if isinstance(content, str) else self._decoded(content)
 
+    def views(self, content: str | bytes, mode: str) -> Tensor:  # noqa: ARG002
+        """int32 ``[1, L]``: the one view there is. Raises DecodeError."""
+        return self.apply(content).unsqueeze(0)
+
+    def cost(self, mode: str) -> int:  # noqa: ARG002
+        """One view per text."""
+        return 1
+
+    def whole_if(self, content: Any, fits: Callable[[int], bool]) -> Tensor | None:
+        """`whole` where so many bytes fit; else None. Raises DecodeError."""
+        whole = self.whole(content)
+        return whole if fits(whole.nbytes) else None
+
     def whole(self, content: str | bytes) -> Tensor:
         """The same: views of a text are made of what the network sees. Raises DecodeError."""
         return self.apply(content)
@@ -113,6 +133,59 @@ class TextPreprocess:
     def view(self, whole: Tensor) -> Tensor:
         """The tokens, cut to the length."""
         return whole[: self.length]
+
+    @property
+    def image_size(self) -> None:
+        """Texts have no image size."""
+        return None
+
+    @property
+    def has_fixed_shape(self) -> bool:
+        """Texts have different lengths."""
+        return False
+
+    def needs_wholes(self, augment: Augment) -> bool:  # noqa: ARG002
+        """Never: views of a text are made of its tokens."""
+        return False
+
+    def training_source(
+        self,
+        kept: Tensor | None,
+        read: Callable[[], Tensor],
+        content: Callable[[], Any],  # noqa: ARG002
+        key: RandomKey,  # noqa: ARG002
+    ) -> Tensor:
+        """The tokens, from memory or read."""
+        return read() if kept is None else kept
+
+    def training_views(self, sources: Sequence[Tensor], augment: Augment, key: RandomKey) -> Tensor:
+        """int32 ``[N, L]`` with some tokens made unknown."""
+        from restune.data.augment_series import drop_tokens
+
+        return self.stack(drop_tokens(sources, augment.drop_tokens, key))
+
+    def training_window(self, items: Sequence[Item]) -> float:  # noqa: ARG002
+        """Texts are read from their beginning."""
+        return 1.0
+
+    def fit(self, items: Sequence[Item], settings: InputSettings) -> TextPreprocess:
+        """With a vocabulary from the training items, where tokens are words and there is none."""
+        from restune.data.tokens import build_vocabulary
+
+        if self.tokens != "words" or self.vocabulary:
+            return self
+        texts = (self.text_of(item.location.read()) for item in items)
+        words = build_vocabulary(texts, min_count=settings.section["min_count"], most=settings.section["vocabulary"])
+        note(f"vocabulary: {len(words):,} words of the training items; others become the unknown token")
+        return replace(self, vocabulary=words)
+
+    def completed(self, own: Preprocess | None) -> TextPreprocess:
+        """With the weights' vocabulary, which a recipe does not hold."""
+        return replace(self, vocabulary=own.vocabulary) if isinstance(own, TextPreprocess) else self
+
+    def spec_fields(self) -> dict[str, Any]:
+        """The rows of the network's embedding."""
+        return {"vocabulary": self.vocabulary_size}
 
     def stack(self, samples: Sequence[Tensor]) -> Tensor:
         """int32 ``[N, L]``: shorter texts end in 0."""
@@ -178,3 +251,25 @@ class TextPreprocess:
         if "\0" in text:
             raise DecodeError("not a text (it holds zero bytes)")
         return text
+
+
+PREPROCESS = TextPreprocess
+
+
+def default_preprocess(spec: ResNetSpec, crop: int | None, resize: int | None) -> TextPreprocess:  # noqa: ARG001
+    """Bytes. Raises UserError for a network with another vocabulary, whose words nobody knows."""
+    made = TextPreprocess(tokens="bytes")
+    if spec.vocabulary != made.vocabulary_size:
+        raise UserError(
+            "these weights do not include the vocabulary (which token stands for which word)",
+            where="MODEL",
+            fix="use the model that restune saved: it holds its vocabulary",
+        )
+    return made
+
+
+def initial_preprocess(base: Preprocess | None, dataset: Dataset, settings: InputSettings) -> Preprocess:  # noqa: ARG001
+    """The weights', else the recipe's tokens and length."""
+    length, tokens = settings.section.get("length"), settings.section.get("tokens", "bytes")
+    made = base.override(length=length) if base else TextPreprocess(tokens=tokens, length=length or _LENGTHS[tokens])
+    return made if settings.encoding is None else made.override(encoding=settings.encoding)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,14 +12,18 @@ import numpy as np
 
 from restune.core.errors import UserError, did_you_mean
 from restune.core.machine import memory_bytes
-from restune.data.preprocess.image import INTERPOLATIONS
+from restune.data.preprocess.image import INTERPOLATIONS, array_channels
 from restune.data.preprocess.settings import averaged, framed, is_whole, named_changes, per_channel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from restune.data.augment import Augment, RandomKey
+    from restune.data.dataset import Dataset, Item
     from restune.data.frames import Timeline
+    from restune.data.preprocess.base import InputSettings, Preprocess
+    from restune.networks.spec import ResNetSpec
 
 KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
 KINETICS_STD = (0.22803, 0.22145, 0.216989)
@@ -73,6 +77,16 @@ class VideoPreprocess:
         """Channels of the network's input."""
         return len(self.mean)
 
+    @property
+    def image_size(self) -> int:
+        """Side of the square that the network sees, pixels."""
+        return self.crop
+
+    @property
+    def has_fixed_shape(self) -> bool:
+        """All clips have one shape."""
+        return True
+
     def apply(self, content: str | Path) -> Tensor:
         """uint8 ``[C, T, crop, crop]``: the clip in the middle of a video file or folder of images.
 
@@ -81,6 +95,17 @@ class VideoPreprocess:
         path, timeline = _probed(content)
         start = (self._starts(self._count(timeline)) - 1) // 2
         return self._render(path, timeline, self._clip(start, self._count(timeline)), cropped=True)
+
+    def views(self, content: str | Path, mode: str) -> Tensor:
+        """uint8 ``[V, C, T, crop, crop]``: ``spread`` is `clips` of them, ``single`` the clip in the middle.
+
+        Raises `decode.DecodeError`.
+        """
+        return self.spread(content) if mode == "spread" else self.apply(content).unsqueeze(0)
+
+    def cost(self, mode: str) -> int:
+        """A clip counts for four images."""
+        return 4 * (self.clips if mode == "spread" else 1)
 
     def whole_bytes(self, content: str | Path) -> int:
         """Bytes that `whole` would take. Raises `decode.DecodeError`."""
@@ -98,6 +123,16 @@ class VideoPreprocess:
         if size > memory_bytes() // 2:
             raise _too_large(size)
         return self._render(path, timeline, np.arange(self._count(timeline)), cropped=False)
+
+    def whole_if(self, content: str | Path, fits: Callable[[int], bool]) -> Tensor | None:
+        """All frames where so many bytes fit, small as they are used; else None, once one clip could be read.
+
+        Raises `decode.DecodeError`.
+        """
+        if fits(self.whole_bytes(content)):
+            return self.whole(content)
+        self.apply(content)
+        return None
 
     def view(self, whole: Tensor) -> Tensor:
         """``[C, T, h, w]`` to ``[C, T, crop, crop]``: the clip that `apply` gives."""
@@ -132,6 +167,48 @@ class VideoPreprocess:
         starts = [last // 2] if self.clips == 1 else [last * n // (self.clips - 1) for n in range(self.clips)]
         places = np.stack([self._clip(start, count) for start in starts])
         return self._render(path, timeline, places, cropped=True).transpose(0, 1)
+
+    def needs_wholes(self, augment: Augment) -> bool:  # noqa: ARG002
+        """Always: training clips start anywhere in a video."""
+        return True
+
+    def training_source(
+        self,
+        kept: Tensor | None,
+        read: Callable[[], Tensor],  # noqa: ARG002
+        content: Callable[[], Any],
+        key: RandomKey,
+    ) -> Tensor:
+        """uint8 ``[C, T, h, w]``: one clip at random, from memory where the video is there, else from its file."""
+        share = float(key.draw("clip", 1)[0, 0])
+        return self.clip_of(content(), share) if kept is None else self.window(kept, share)
+
+    def training_views(self, sources: Sequence[Tensor], augment: Augment, key: RandomKey) -> Tensor:
+        """uint8 ``[N, C, T, crop, crop]``, augmented; all frames of a clip change alike."""
+        from restune.data.augment import augment_pixels, random_crops
+
+        if augment.crop_scale is not None:
+            frames = [clip.transpose(0, 1) for clip in sources]  # [T, C, h, w]
+            images = random_crops(frames, augment, self.crop, self.interpolation, key)
+        else:
+            images = self.stack([self.center(clip).transpose(0, 1) for clip in sources])
+        return augment_pixels(images, augment, key).transpose(1, 2).contiguous()
+
+    def training_window(self, items: Sequence[Item]) -> float:  # noqa: ARG002
+        """Of a video a clip is taken instead."""
+        return 1.0
+
+    def fit(self, items: Sequence[Item], settings: InputSettings) -> VideoPreprocess:  # noqa: ARG002
+        """The same: mean and std are the weights', or those of Kinetics."""
+        return self
+
+    def completed(self, own: Preprocess | None) -> VideoPreprocess:  # noqa: ARG002
+        """The same: recipes hold all of it."""
+        return self
+
+    def spec_fields(self) -> dict[str, Any]:
+        """The network's input channels."""
+        return {"in_channels": self.channels}
 
     def center(self, clip: Tensor) -> Tensor:
         """``[C, T, h, w]`` to ``[C, T, crop, crop]``."""
@@ -317,3 +394,20 @@ def _check_pixels(settings: VideoPreprocess) -> None:
             where="--frames, --image-size",
             fix="take fewer or smaller frames",
         )
+
+
+PREPROCESS = VideoPreprocess
+
+
+def default_preprocess(spec: ResNetSpec, crop: int | None, resize: int | None) -> VideoPreprocess:
+    """The zoo entry's crop, else 112 of 128 pixels; mean and std of Kinetics."""
+    crop, resize = (crop, resize) if crop else (112, 128)
+    return VideoPreprocess(crop=crop, resize=resize).with_channels(spec.in_channels)
+
+
+def initial_preprocess(base: Preprocess | None, dataset: Dataset, settings: InputSettings) -> Preprocess:
+    """The weights' or the zoo's, with the recipe's size and sampling in time."""
+    assert base is not None
+    channels = settings.in_channels or array_channels(dataset) or settings.weights_channels or base.channels
+    made = base.with_channels(channels).override(image_size=settings.image_size)
+    return made.override(**settings.section)

@@ -11,7 +11,7 @@ from restune.core.errors import UserError, did_you_mean, shorten
 from restune.core.files import is_there, user_path
 from restune.data.dataset import DataOptions, Dataset, FileLocation
 from restune.data.encodings import check_encoding
-from restune.data.preprocess import KINDS, NOUNS
+from restune.data.kinds import KINDS, kind_of
 from restune.data.sources import arrays, clips, folder, named, recognise, sentences, series, shards, table, values, walk
 from restune.data.sources.readers import table_errors
 
@@ -47,9 +47,8 @@ def open_dataset(data: str | Path | Dataset, options: DataOptions | None = None)
 
 def _read(data: str | Path, options: DataOptions) -> Dataset:
     path = user_path(data)
-    if options.kind is not None and options.kind not in KINDS:
-        hint = did_you_mean(options.kind, KINDS) or f"use one of {', '.join(KINDS)}"
-        raise UserError(f"there is no kind of data called {options.kind!r}", where="--kind", fix=hint)
+    if options.kind is not None:
+        kind_of(options.kind)
     if options.encoding is not None:
         check_encoding(options.encoding)
     if str(data).lower() in named.NAMES and not is_there(path):
@@ -96,7 +95,9 @@ def _read_file(path: Path, options: DataOptions) -> Dataset:
         return shards.open_tar(path)
     if name.endswith(SERIES_SUFFIXES) and series.looks_like_series(path):
         if options.kind not in (None, "signal"):
-            raise UserError(f"this is a file of series, not of {NOUNS[options.kind]}", where=str(path), fix=_KIND_FIX)
+            raise UserError(
+                f"this is a file of series, not of {KINDS[options.kind].noun}", where=str(path), fix=_KIND_FIX
+            )
         if name.endswith(".ts") or not (options.path_column or options.label_column):
             return series.open_series(path)
     if name.endswith(TABLE_SUFFIXES):
@@ -121,7 +122,7 @@ def _read_table(path: Path, options: DataOptions) -> Dataset:
     if kind == "signal":
         if completed.path_column is None:
             return values.open_value_table(path, options)
-        return replace(table.open_table(path, completed), kind="signal")
+        return replace(table.open_table(path, completed), kind="signal", form="sound")
     dataset = table.open_table(path, completed)
     return _as_clips(dataset) if kind == "video" else dataset
 
@@ -135,7 +136,7 @@ def _as_clips(dataset: Dataset) -> Dataset:
 
 def _only_images(options: DataOptions, where: str) -> None:
     if options.kind not in (None, "image"):
-        raise UserError(f"this form of data holds images, not {NOUNS[options.kind]}", where=where, fix=_KIND_FIX)
+        raise UserError(f"this form of data holds images, not {KINDS[options.kind].noun}", where=where, fix=_KIND_FIX)
 
 
 def _neighbours(path: Path) -> list[str]:

@@ -149,7 +149,7 @@ def open_sounds(folder: Path) -> Dataset:
             where=str(folder),
             fix="restune reads class folders of .wav files, NAME_TRAIN and NAME_TEST files as .ts or .tsv, and tables",
         )
-    return replace(from_named_files(files, source=str(folder), noun="sounds"), kind="signal")
+    return replace(from_named_files(files, source=str(folder), noun="sounds"), kind="signal", form="sound")
 
 
 def is_sound_name(name: str) -> bool:

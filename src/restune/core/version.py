@@ -1,0 +1,3 @@
+"""The version of restune."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,233 @@
+"""What a person may hand to predict, embed and serve, as items: paths, folders, patterns, tables, content."""
+
+from __future__ import annotations
+
+import glob
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from restune.core.console import note
+from restune.core.errors import UserError
+from restune.core.files import is_there, user_path
+from restune.data.dataset import ArrayLocation, DataOptions, Item, Location
+from restune.data.kinds import Kind, kind_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    Input = str | Path | bytes | NDArray[Any] | Image.Image
+
+
+@dataclass(frozen=True, slots=True)
+class ContentLocation:
+    """An encoded file or a text that the caller passed as such."""
+
+    content: bytes | str
+
+    def read(self) -> bytes | str:
+        return self.content
+
+    def signature(self) -> str:
+        return str(len(self.content))
+
+
+@dataclass(frozen=True, slots=True)
+class MissingLocation:
+    """Stands for a folder or a pattern without files."""
+
+    reason: str
+
+    def read(self) -> bytes:
+        raise FileNotFoundError(self.reason)
+
+    def signature(self) -> str:
+        return ""
+
+
+def as_items(inputs: Input | Iterable[Input], kind: Kind) -> list[Item]:
+    """Inputs of any type as items without a target; an id is the path, or the position of content.
+
+    Args:
+        inputs: one or many; see `Kind.accepted`. Raises UserError for other types.
+    """
+    one = _is_one(inputs, kind)
+    if not one and not isinstance(inputs, Iterable):
+        raise _not_accepted(inputs, kind)
+    listed = [inputs] if one else list(inputs)  # type: ignore[arg-type]
+    return [_as_item(position, value, kind) for position, value in enumerate(listed)]
+
+
+def expand(inputs: Any, options: DataOptions, classes: Sequence[str]) -> list[Item]:
+    """As `as_items`, and a folder stands for its files, a pattern for its matches, a table for its rows.
+
+    Args:
+        inputs: one or many.
+        options: how to read tables; its `kind` is the model's.
+        classes: the model's: lines that begin with one of them are "label text" lines.
+
+    An input that stands for no file is one unreadable item. Raises UserError for types that are not accepted.
+    """
+    kind = kind_of(options.kind or "image")
+    one = isinstance(inputs, str | Path | bytes) or not isinstance(inputs, Iterable)
+    if hasattr(inputs, "ndim"):
+        one = not (inputs.ndim and ("text" in kind.accepts or getattr(inputs.dtype, "kind", None) in tuple("UTSO")))
+    items: list[Item] = []
+    for value in [inputs] if one else inputs:
+        if not isinstance(value, str | Path):
+            items.extend(as_items([value], kind))
+        elif "text" in kind.accepts:
+            items.extend(_expand_text(value, kind, options, classes))
+        else:
+            items.extend(_expand_path(value, kind, options))
+    return items
+
+
+def _is_one(inputs: Any, kind: Kind) -> bool:
+    if isinstance(inputs, np.ndarray) and inputs.ndim and inputs.dtype.kind in "UTSO":
+        return False  # of texts or paths
+    if hasattr(inputs, "ndim") and hasattr(inputs, "dtype"):  # an array or a tensor
+        return bool(inputs.ndim <= (kind.array_dims or 3))
+    return isinstance(inputs, str | Path | bytes | bytearray) or hasattr(inputs, "getbands")
+
+
+def _as_item(position: int, value: Any, kind: Kind) -> Item:
+    if isinstance(value, str) and "text" in kind.accepts:
+        return Item(id=f"input {position}", location=ContentLocation(value), target=-1)
+    if isinstance(value, str | Path):
+        return Item(id=str(value), location=kind.location(user_path(value)), target=-1)
+    return Item(id=f"input {position}", location=_content(value, kind), target=-1)
+
+
+def _content(value: Any, kind: Kind) -> Location:
+    if isinstance(value, bytes | bytearray) and "bytes" in kind.accepts:
+        return ContentLocation(bytes(value))
+    if "array" in kind.accepts:
+        if hasattr(value, "detach"):  # a tensor
+            value = value.detach().cpu()
+            value = (value.float() if value.is_floating_point() else value).numpy()
+        if isinstance(value, np.ndarray):
+            return ArrayLocation(value[None], 0)
+    if "pil" in kind.accepts and hasattr(value, "getbands"):
+        return ContentLocation(_encoded(value))
+    raise _not_accepted(value, kind)
+
+
+_PLAIN = {"La": "LA", "RGBa": "RGBA"}
+"""Pillow's modes of premultiplied transparency, which convert to no other."""
+
+
+def _encoded(image: Image.Image) -> bytes:
+    """A PIL image as a lossless file: the decoder handles every mode, orientation and transparency."""
+    keeps = image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I", "F", "CMYK")
+    form = "TIFF" if image.mode in ("I", "F", "CMYK") else "PNG"
+    buffer = io.BytesIO()
+    try:
+        (image if keeps else image.convert(_PLAIN.get(image.mode, "RGB"))).save(
+            buffer, format=form, compress_level=0, exif=image.getexif()
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"this image cannot be read: {error}", where="a PIL image") from error
+    return buffer.getvalue()
+
+
+def _not_accepted(value: Any, kind: Kind) -> UserError:
+    return UserError(f"an input cannot be a {type(value).__name__}", fix=f"pass {kind.accepted}")
+
+
+def _expand_path(value: str | Path, kind: Kind, options: DataOptions) -> list[Item]:
+    """The items that a path, a folder or a pattern stands for; one unreadable item where there is none."""
+    text = str(value)
+    if not text:
+        return [_missing(text, "an empty name")]
+    path = user_path(text)
+    if is_there(path):
+        found = list(kind.files_below(path)) if path.is_dir() else [path]
+        reason = f"there are no {kind.noun} in this folder"
+    elif glob.has_magic(text):
+        matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 (Path.glob takes no absolute pattern)
+        found = [file for file in map(Path, matches) if kind.holds_folders or not file.is_dir()]
+        reason = "no file matches this pattern"
+    else:
+        return [_file_item(path, kind)]
+    return [item for file in found for item in _items_of(file, kind, options)] or [_missing(text, reason)]
+
+
+def _expand_text(value: str | Path, kind: Kind, options: DataOptions, classes: Sequence[str]) -> list[Item]:
+    """The items of a file or a folder of texts where there is one, else the text itself.
+
+    Raises nothing: a table that cannot be read, and the name of a file that is not there, is one unreadable item.
+    """
+    text, path = str(value), Path(value)
+    if isinstance(value, Path) or (text and is_there(path)):
+        if path.is_file():
+            return _labelled_lines(path, kind, options, classes) or _readable_items(path, kind, options)
+        return _readable_items(path, kind, options) if is_there(path) else _expand_path(path, kind, options)
+    if _looks_like_file_name(text):
+        return [_file_item(path, kind)]
+    return [Item(id=text, location=ContentLocation(text), target=-1)]
+
+
+def _readable_items(path: Path, kind: Kind, options: DataOptions) -> list[Item]:
+    try:
+        return _expand_path(path, kind, options)
+    except UserError as error:
+        return [_missing(str(path), f"{error.what} ({error.fix})" if error.fix else error.what)]
+
+
+_TEXT_SUFFIXES = (".txt", ".text", ".csv", ".tsv", ".parquet", ".all", ".data", ".json", ".jsonl", ".md")
+_MANY_LINES = 20
+_HEAD = 2**20
+
+
+def _looks_like_file_name(text: str) -> bool:
+    """Whether a text has no white space, and a suffix of text files or an existing folder before its last part."""
+    if not text or any(map(str.isspace, text)):
+        return False
+    path = Path(text)
+    return path.suffix.lower() in _TEXT_SUFFIXES or ("/" in text and is_there(path.parent) and len(path.parts) > 1)
+
+
+def _labelled_lines(path: Path, kind: Kind, options: DataOptions, classes: Sequence[str]) -> list[Item]:
+    """The texts of a file of "label text" lines, none of another file.
+
+    The labels must be the network's: lines of a poem begin with words that repeat, too.
+    """
+    from restune.data.sources import sentences
+
+    if path.name.lower().endswith(kind.row_suffixes):
+        return []
+    try:
+        if sentences.looks_like_lines(path, options):
+            found = sentences.open_lines(path, options)
+            if set(found.classes) & set(classes):
+                return [replace(item, id=f"{path} {item.id}", target=-1) for item in found.items]
+        with path.open("rb") as file:
+            lines = file.read(_HEAD).count(b"\n")
+    except (OSError, UserError):  # read as one text, it reports why it cannot be
+        return []
+    if lines >= _MANY_LINES:
+        note(f"{path.name} is one text of many lines; one text per line needs 'label text' lines or a table")
+    return []
+
+
+def _items_of(file: Path, kind: Kind, options: DataOptions) -> list[Item]:
+    """A file as one item, or its rows."""
+    from restune.data.sources import open_dataset
+
+    if not kind.row_suffixes or not file.name.lower().endswith(kind.row_suffixes):
+        return [_file_item(file, kind)]
+    return [replace(item, id=f"{file} {item.id}", target=-1) for item in open_dataset(file, options).items]
+
+
+def _file_item(path: Path, kind: Kind) -> Item:
+    return Item(id=str(path), location=kind.location(path), target=-1)
+
+
+def _missing(name: str, reason: str) -> Item:
+    return Item(id=name, location=MissingLocation(reason), target=-1)

@@ -1,0 +1,228 @@
+"""The kinds of data, one `Kind` each: all that differs between images, series, texts and videos outside tensors."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from restune.core.errors import UserError, did_you_mean
+from restune.data.dataset import FileLocation, Location
+
+if TYPE_CHECKING:
+    from restune.data.dataset import Dataset
+    from restune.data.preprocess.base import InputSettings, Preprocess
+    from restune.networks.spec import ResNetSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One kind of data.
+
+    Args:
+        name: its tag in model files, tables and ``--kind``.
+        one: one item, with its article.
+        noun: several items.
+        sample_noun: several samples of a training step.
+        dims: dimensions of its networks' convolutions.
+        module: of its preprocessing: the class `Preprocess`, and the functions `default_preprocess` and
+            `initial_preprocess`.
+        recipes: the default recipe by verb, and by ``verb:form`` for a form of the kind such as sound.
+        default_from_network: whether the network's entry in the zoo decides the input where weights do not.
+        pretrained: the network that is fine-tuned where neither network nor weights are named.
+        augment_fields: fields of `Augment` that apply.
+        recipe_fields: other recipe settings that apply to some kinds only.
+        section: the section of a recipe that only this kind has.
+        spec_fields: fields of the network's spec that follow from the data and cannot be set.
+        view_modes: names of its evaluation views; the first is the default, ``single`` is `Preprocess.apply`.
+        view_noun: evaluation views that are scored on their own, too.
+        validates: the views that validation during training sees, where they are not the default ones.
+        mirrors: whether mirroring left and right is on unless classes are single characters.
+        groups_duplicates: whether items of equal content stay on one side of a split.
+        holds_folders: whether a folder may be one item, such as a video's frames.
+        file_suffixes: of the files that a folder of inputs stands for; empty for images and videos, which have lists of
+            their own.
+        row_suffixes: of files that hold many items.
+        accepts: types of one input from Python: ``str``, ``path``, ``bytes``, ``array``, ``pil``.
+        array_dims: most dimensions of one item that is an array.
+        accepted: the same in words.
+    """
+
+    name: str
+    one: str
+    noun: str
+    sample_noun: str
+    dims: int
+    module: str
+    recipes: Mapping[str, str]
+    pretrained: str | None
+    default_from_network: bool = False
+    augment_fields: frozenset[str]
+    recipe_fields: frozenset[str] = frozenset()
+    section: str | None = None
+    spec_fields: tuple[str, ...] = ()
+    view_modes: tuple[str, ...] = ("single",)
+    view_noun: str | None = None
+    validates: str | None = None
+    mirrors: bool = False
+    groups_duplicates: bool = False
+    holds_folders: bool = False
+    file_suffixes: tuple[str, ...] = ()
+    row_suffixes: tuple[str, ...] = ()
+    accepts: frozenset[str] = field(default_factory=frozenset)
+    array_dims: int = 0
+    accepted: str = ""
+
+    def recipe(self, verb: str, form: str | None = None) -> str:
+        """The default recipe of ``train`` or ``finetune``."""
+        return self.recipes.get(f"{verb}:{form}", self.recipes[verb])
+
+    def view_mode(self, name: str | None) -> str:
+        """The evaluation views of that name; the default ones for None. Raises UserError."""
+        if name is None:
+            return self.view_modes[0]
+        if name not in self.view_modes:
+            known = ", ".join(self.view_modes)
+            raise UserError(f"unknown views {name!r} of {self.noun}", where="--views", fix=f"use one of {known}")
+        return name
+
+    @property
+    def preprocess_class(self) -> type[Any]:
+        """The class of its preprocessing."""
+        found: type[Any] = self._module().PREPROCESS
+        return found
+
+    def default_preprocess(self, spec: ResNetSpec, crop: int | None, resize: int | None) -> Preprocess:
+        """The input of a network whose weights do not describe it.
+
+        Args:
+            crop, resize: the zoo entry's, pixels. Raises UserError where there is no default.
+        """
+        made: Preprocess = self._module().default_preprocess(spec, crop, resize)
+        return made
+
+    def initial_preprocess(self, base: Preprocess | None, dataset: Dataset, settings: InputSettings) -> Preprocess:
+        """The input of a run's network before anything was fitted to training items.
+
+        Args:
+            base: the weights' preprocessing, or the zoo's default; None where there is neither.
+        """
+        made: Preprocess = self._module().initial_preprocess(base, dataset, settings)
+        return made
+
+    def location(self, path: Path) -> Location:
+        """Where the content of one file, or of a folder that is one item, is."""
+        from restune.data.sources.clips import ClipLocation
+
+        return ClipLocation(path) if self.holds_folders else FileLocation(path)
+
+    def files_below(self, path: Path) -> Iterator[Path]:
+        """The items of this kind in a folder and its subfolders."""
+        from restune.data.sources.clips import clips_below
+        from restune.data.sources.folder import walk_images
+        from restune.data.sources.walk import walk_files
+
+        if self.file_suffixes:
+            return walk_files(path, lambda name: name.lower().endswith(self.file_suffixes))
+        return clips_below(path) if self.holds_folders else iter(walk_images(path))
+
+    def _module(self) -> ModuleType:
+        return importlib.import_module(self.module)
+
+
+_PIXELS = frozenset(("crop_scale", "crop_ratio", "shift", "flip", "policy", "rand_ops", "rand_magnitude", "repeats"))
+
+IMAGE = Kind(
+    name="image",
+    one="an image",
+    noun="images",
+    sample_noun="images",
+    dims=2,
+    module="restune.data.preprocess.image",
+    recipes={"train": "default", "finetune": "finetune"},
+    pretrained="resnet18",
+    default_from_network=True,
+    augment_fields=_PIXELS | {"erase"},
+    recipe_fields=frozenset(("image_size", "store_size", "mixup", "cutmix")),
+    view_modes=("single", "flip", "five-crop"),
+    mirrors=True,
+    accepts=frozenset(("str", "path", "bytes", "array", "pil")),
+    array_dims=3,
+    accepted="a path, bytes, an array, or a PIL image",
+)
+SIGNAL = Kind(
+    name="signal",
+    one="a series",
+    noun="series",
+    sample_noun="series",
+    dims=1,
+    module="restune.data.preprocess.signal",
+    recipes={"train": "series", "train:sound": "sounds", "finetune": "finetune-series"},
+    pretrained=None,
+    augment_fields=frozenset(("jitter", "scaling", "warp", "window", "repeats")),
+    recipe_fields=frozenset(("mixup",)),
+    section="signal",
+    spec_fields=("in_channels",),
+    file_suffixes=(".wav", ".ts", ".tsv"),
+    row_suffixes=(".ts", ".tsv", ".csv", ".parquet", ".npz", ".txt"),
+    accepts=frozenset(("str", "path", "bytes", "array")),
+    array_dims=2,
+    accepted="an array, the path of a .wav file, or its bytes",
+)
+TEXT = Kind(
+    name="text",
+    one="a text",
+    noun="texts",
+    sample_noun="texts",
+    dims=1,
+    module="restune.data.preprocess.text",
+    recipes={"train": "text", "finetune": "finetune-text"},
+    pretrained=None,
+    augment_fields=frozenset(("drop_tokens", "repeats")),
+    section="text",
+    spec_fields=("vocabulary",),
+    groups_duplicates=True,
+    file_suffixes=(".txt",),
+    row_suffixes=(".tsv", ".csv", ".parquet"),
+    accepts=frozenset(("text", "path", "bytes")),
+    accepted="a str, which is a text, the Path of a file, or its bytes",
+)
+VIDEO = Kind(
+    name="video",
+    one="a video",
+    noun="videos",
+    sample_noun="clips",
+    dims=3,
+    module="restune.data.preprocess.video",
+    recipes={"train": "video", "finetune": "finetune-video"},
+    pretrained="r3d_18",
+    default_from_network=True,
+    augment_fields=_PIXELS,
+    recipe_fields=frozenset(("image_size", "mixup")),
+    section="video",
+    view_modes=("spread", "single"),
+    view_noun="clips",
+    validates="centre clips",
+    holds_folders=True,
+    accepts=frozenset(("str", "path")),
+    accepted="the path of a file or of a folder of frames",
+)
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (IMAGE, SIGNAL, TEXT, VIDEO)}
+
+
+def kind_of(name: str) -> Kind:
+    """The kind of that name. Raises UserError for one that does not exist."""
+    if name not in KINDS:
+        hint = did_you_mean(name, tuple(KINDS)) or f"use one of {', '.join(KINDS)}"
+        raise UserError(f"unknown kind of data {name!r}", where="--kind", fix=hint)
+    return KINDS[name]
+
+
+def kind_of_network(spec: ResNetSpec) -> Kind:
+    """The kind of data that a network takes, from its dimensions and vocabulary."""
+    if spec.vocabulary:
+        return TEXT
+    return next(kind for kind in (IMAGE, SIGNAL, VIDEO) if kind.dims == spec.dims)

@@ -1,0 +1,263 @@
+"""What a model scored on some data: logits and targets of every item, and the scores that follow from them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from restune.core.errors import UserError
+from restune.core.files import user_path
+from restune.evaluation.logits import LogitsBuffer, chunks, read_array, write_arrays
+from restune.evaluation.metrics import (
+    ClassScores,
+    ClipCount,
+    class_scores,
+    confused_pairs,
+    confusion_matrix,
+    wilson_interval,
+)
+
+_LARGEST_MATRIX = 2_000
+"""Classes up to which the confusion matrix is written out; beyond, only its entries that are not zero."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluation:
+    """What a model scored on some data.
+
+    Args:
+        classes: names, in the order of the logits.
+        ids: of the items, in order.
+        targets: class indices ``[N]``.
+        logits: float32 ``[N, C]``, of several views the logarithm of their mean probability; a memory map where they
+            are many.
+        predicted: the most probable class of each item ``[N]``.
+        probabilities: of that class ``[N]``.
+        top5_correct: items whose class is among the five most probable; None with five classes or fewer, where
+            it would always be all.
+        skipped: items that could not be read, with the reason.
+        model, data: what was evaluated on what.
+        fingerprint: of the data.
+        seconds: it took, reading included.
+        clips: of videos, the score of single clips; every other figure counts videos.
+
+    >>> evaluation = restune.evaluate(run_folder, photos, split="all")
+    >>> evaluation.n, evaluation.logits.shape == (evaluation.n, len(evaluation.classes))
+    (20, True)
+    """
+
+    classes: tuple[str, ...]
+    ids: tuple[str, ...] = field(repr=False)
+    targets: NDArray[np.int64] = field(repr=False)
+    logits: NDArray[np.float32] = field(repr=False)
+    predicted: NDArray[np.int64] = field(repr=False)
+    probabilities: NDArray[np.float32] = field(repr=False)
+    top5_correct: int | None
+    skipped: tuple[tuple[str, str], ...] = ()
+    model: str = ""
+    data: str = ""
+    fingerprint: str = ""
+    seconds: float = 0.0
+    clips: ClipCount | None = None
+
+    @property
+    def n(self) -> int:
+        """Items scored."""
+        return len(self.targets)
+
+    @property
+    def correct(self) -> int:
+        """Items whose most probable class is theirs."""
+        return int((self.targets == self.predicted).sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of items that are right."""
+        return self.correct / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The accuracy's 95% Wilson interval."""
+        return wilson_interval(self.correct, self.n)
+
+    @property
+    def top5(self) -> float | None:
+        """Share of items whose class is among the five most probable."""
+        return None if self.top5_correct is None else self.top5_correct / self.n
+
+    @property
+    def top5_interval(self) -> tuple[float, float] | None:
+        """Top-5's 95% Wilson interval."""
+        return None if self.top5_correct is None else wilson_interval(self.top5_correct, self.n)
+
+    @cached_property
+    def confusion(self) -> NDArray[np.int64]:
+        """Counts ``[true, predicted]``; with very many classes ask `confused_pairs` instead."""
+        return confusion_matrix(self.targets, self.predicted, len(self.classes))
+
+    @property
+    def confused_pairs(self) -> list[tuple[int, int, int]]:
+        """The confusion matrix's entries that are not zero: true class, predicted class, count."""
+        return confused_pairs(self.targets, self.predicted)
+
+    @property
+    def per_class(self) -> dict[str, ClassScores]:
+        """Scores of each class by name."""
+        count = len(self.classes)
+        hits = np.bincount(self.targets[self.targets == self.predicted], minlength=count)
+        actual, predicted = (np.bincount(values, minlength=count) for values in (self.targets, self.predicted))
+        return {
+            name: class_scores(int(hits[i]), int(actual[i]), int(predicted[i])) for i, name in enumerate(self.classes)
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object that ``restune evaluate --json`` prints."""
+        is_small = len(self.classes) <= _LARGEST_MATRIX
+        return {
+            "accuracy": self.accuracy,
+            "n": self.n,
+            "interval": list(self.interval),
+            "top5": self.top5,
+            "top5_interval": None if self.top5_interval is None else list(self.top5_interval),
+            "classes": list(self.classes),
+            "per_class": {name: scores.to_dict() for name, scores in self.per_class.items()},
+            **({"confusion": self.confusion.tolist()} if is_small else {"confused_pairs": self.confused_pairs}),
+            "skipped": [{"item": item, "reason": reason} for item, reason in self.skipped],
+            "model": self.model,
+            "data": self.data,
+            "fingerprint": self.fingerprint,
+            "seconds": round(self.seconds, 3),
+            **({} if self.clips is None else {"clips": self.clips.to_dict()}),
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write ids, targets, logits and class names as an .npz without pickled objects; `load_evaluation` reads it.
+
+        Raises UserError for another suffix, and where the file cannot be written.
+        """
+        path = user_path(path)
+        if path.suffix != ".npz":
+            raise UserError("an evaluation is saved as .npz", where=str(path), fix=f"name it {path.stem}.npz")
+        about = {
+            "skipped": [list(pair) for pair in self.skipped],
+            "model": self.model,
+            "data": self.data,
+            "fingerprint": self.fingerprint,
+            "seconds": self.seconds,
+            "clips": None if self.clips is None else [self.clips.n, self.clips.correct],
+        }
+        write_arrays(
+            path,
+            {
+                "ids": _strings(self.ids),
+                "targets": self.targets.astype(np.int64),
+                "logits": self.logits,
+                "classes": _strings(self.classes),
+                "about": np.frombuffer(json.dumps(about).encode(), np.uint8),
+            },
+        )
+        return path
+
+
+def load_evaluation(path: str | Path) -> Evaluation:
+    """Read an evaluation that `Evaluation.save` wrote; its logits stay on disk. Raises UserError.
+
+    >>> saved = restune.evaluate(run_folder, photos, split="all").save(folder / "scores.npz")
+    >>> load_evaluation(saved).n
+    20
+    """
+    path = user_path(path)
+    try:
+        logits = read_array(path, "logits")
+        targets = np.array(read_array(path, "targets"))
+        about = json.loads(read_array(path, "about").tobytes())
+        ids, classes = (tuple(read_array(path, name).tolist()) for name in ("ids", "classes"))
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"this is not a saved evaluation: {error}", where=str(path)) from error
+    if logits.shape != (len(targets), len(classes)) or len(ids) != len(targets):
+        raise UserError("the arrays of this evaluation do not fit together", where=str(path))
+    builder = _Predictions(len(classes))
+    rows = 0
+    for part in chunks(logits):
+        builder.add(torch.from_numpy(np.array(part)), torch.from_numpy(targets[rows : rows + len(part)]))
+        rows += len(part)
+    clips = about.pop("clips")
+    return Evaluation(
+        classes=classes,
+        ids=ids,
+        targets=targets,
+        logits=logits,
+        **builder.fields(),
+        **{**about, "skipped": tuple((item, reason) for item, reason in about["skipped"])},
+        clips=None if clips is None else ClipCount(*clips),
+    )
+
+
+class EvaluationBuilder:
+    """Collects an `Evaluation` batch by batch, in bounded memory.
+
+    Args:
+        classes: names, in the order of the logits.
+    """
+
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        self.classes = classes
+        self._ids: list[str] = []
+        self._targets: list[Tensor] = []
+        self._logits = LogitsBuffer(len(classes))
+        self._predictions = _Predictions(len(classes))
+
+    def add(self, ids: list[str], targets: list[int], logits: Tensor) -> None:
+        """Add items: their ids, class indices, and logits ``[N, C]``."""
+        target = torch.tensor(targets, dtype=torch.int64)
+        self._ids.extend(ids)
+        self._targets.append(target)
+        self._logits.add(logits)
+        self._predictions.add(logits, target)
+
+    def evaluation(self, **about: Any) -> Evaluation:
+        """The evaluation so far; `about` fills the fields that say what was evaluated on what."""
+        return Evaluation(
+            classes=self.classes,
+            ids=tuple(self._ids),
+            targets=torch.cat([torch.zeros(0, dtype=torch.int64), *self._targets]).numpy(),
+            logits=self._logits.rows(),
+            **self._predictions.fields(),
+            **about,
+        )
+
+
+class _Predictions:
+    """The most probable class of each item, its probability, and top-5 hits."""
+
+    def __init__(self, classes: int) -> None:
+        self.classes, self.top5 = classes, 0
+        self.predicted = [torch.zeros(0, dtype=torch.int64)]
+        self.probabilities = [torch.zeros(0)]
+
+    def add(self, logits: Tensor, targets: Tensor) -> None:
+        probability, predicted = logits.softmax(dim=1).max(dim=1)
+        self.predicted.append(predicted)
+        self.probabilities.append(probability)
+        if self.classes > 5:
+            self.top5 += int((logits.topk(5, dim=1).indices == targets[:, None]).sum())
+
+    def fields(self) -> dict[str, Any]:
+        return {
+            "predicted": torch.cat(self.predicted).numpy(),
+            "probabilities": torch.cat(self.probabilities).numpy(),
+            "top5_correct": self.top5 if self.classes > 5 else None,
+        }
+
+
+def _strings(values: tuple[str, ...]) -> NDArray[np.str_]:
+    """Names as an array; bytes that are not UTF-8 are escaped, since NumPy refuses halves of characters."""
+    return np.array([value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for value in values])

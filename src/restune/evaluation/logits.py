@@ -1,0 +1,102 @@
+"""Rows of logits, in memory while they are few and in a temporary file beyond, and arrays in an .npz read in place."""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from restune.core.files import written_whole
+
+_IN_MEMORY = 64 * 2**20
+"""Bytes of logits that are held in memory."""
+_CHUNK = 16 * 2**20
+
+
+class LogitsBuffer:
+    """Grows by batches of float32 rows ``[N, C]``; its memory is bounded.
+
+    Args:
+        classes: C.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.classes, self._rows = classes, 0
+        self._parts: list[NDArray[np.float32]] = []
+        self._bytes = 0
+        self._file: IO[bytes] | None = None
+
+    def add(self, logits: Tensor) -> None:
+        """Append rows."""
+        part = logits.detach().float().cpu().numpy()
+        self._parts.append(part)
+        self._rows += len(part)
+        self._bytes += part.nbytes
+        if self._bytes > _IN_MEMORY:
+            self._flush()
+
+    def rows(self) -> NDArray[np.float32]:
+        """All rows so far ``[N, C]``; a read-only memory map where they are many."""
+        if self._file is None:
+            empty = np.zeros((0, self.classes), np.float32)
+            return np.concatenate([empty, *self._parts])
+        self._flush()
+        self._file.flush()
+        return np.memmap(self._file, np.float32, mode="r", shape=(self._rows, self.classes))
+
+    def _flush(self) -> None:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="restune-logits-")  # noqa: SIM115 (lives as long as this)
+        for part in self._parts:
+            self._file.write(np.ascontiguousarray(part).tobytes())
+        self._parts, self._bytes = [], 0
+
+
+def chunks(rows: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    """Parts of the rows, each small enough to be copied."""
+    size = max(1, _CHUNK // (4 * max(1, rows.shape[1])))
+    for start in range(0, len(rows), size):
+        yield np.asarray(rows[start : start + size])
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write an uncompressed .npz without pickled objects, atomically and in bounded memory."""
+    with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+
+
+def read_array(path: Path, name: str) -> NDArray[Any]:
+    """One array of an .npz; of an uncompressed one a read-only memory map. Raises KeyError, OSError, ValueError."""
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(f"{name}.npy")
+        with archive.open(info) as member:
+            version = np.lib.format.read_magic(member)
+            read_header = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }[version]
+            shape, fortran, dtype = read_header(member)
+            header = member.tell()
+            if dtype.hasobject:
+                raise ValueError("an array of Python objects is not read")
+            if info.compress_type != zipfile.ZIP_STORED or not np.prod(shape) or dtype.kind in "US":
+                content = member.read(dtype.itemsize * int(np.prod(shape)))
+                return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
+    offset = _content_offset(path, info) + header
+    return np.memmap(path, dtype, mode="r", offset=offset, shape=shape, order="F" if fortran else "C")
+
+
+def _content_offset(path: Path, info: zipfile.ZipInfo) -> int:
+    """Where a stored member's bytes begin: its local header has lengths of its own."""
+    with path.open("rb") as file:
+        file.seek(info.header_offset + 26)
+        name, extra = (int.from_bytes(file.read(2), "little") for _ in range(2))
+    return info.header_offset + 30 + name + extra

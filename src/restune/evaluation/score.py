@@ -1,0 +1,89 @@
+"""Score a model on a data set: decode, compute, collect logits."""
+
+from __future__ import annotations
+
+import time
+from typing import TypeVar
+
+from restune.core.console import warn
+from restune.core.errors import UserError, shorten
+from restune.data.dataset import Dataset
+from restune.data.kinds import kind_of
+from restune.evaluation.evaluation import Evaluation, EvaluationBuilder
+from restune.evaluation.metrics import ClipCount
+from restune.inference.forward import mean_of_views
+from restune.inference.predictor import Predictor, predict_batches
+
+P = TypeVar("P", bound=Predictor)
+
+
+def score(
+    predictor: Predictor,
+    dataset: Dataset,
+    *,
+    on_corrupt: str = "error",
+    batch_size: int = 64,
+    workers: int | None = None,
+    views: str | None = None,
+) -> Evaluation:
+    """Logits of all items and the scores that follow from them.
+
+    Args:
+        predictor: a model; its classes are the data set's, in its order.
+        dataset: what to score.
+        on_corrupt: ``error`` raises at the first item that cannot be read, ``skip`` lists such items.
+        batch_size, workers, views: see `predict_batches`.
+
+    Raises UserError, also where no item could be read.
+    """
+    started = time.perf_counter()
+    kind = kind_of(predictor.preprocess.kind)
+    builder = EvaluationBuilder(predictor.classes)
+    skipped: list[tuple[str, str]] = []
+    clips: ClipCount | None = None
+    for batch, logits in predict_batches(
+        predictor, dataset.items, batch_size=batch_size, workers=workers, views=views, description="evaluate"
+    ):
+        for position, reason in batch.failures.items():
+            item = batch.items[position]
+            if on_corrupt == "error":
+                raise UserError(
+                    f"this item cannot be read: {reason}",
+                    where=item.id,
+                    fix="repair or remove it, or pass --on-corrupt skip to leave such items out and list them",
+                )
+            skipped.append((item.id, reason))
+        readable = batch.readable()
+        targets = [item.target for item in readable]
+        if kind.view_noun is not None and readable:
+            clips = (clips or ClipCount()).plus(logits, targets)
+        builder.add([item.id for item in readable], targets, mean_of_views(logits))
+    if len(skipped) == len(dataset):
+        raise UserError("no item of this data could be read", where=dataset.source, fix=f"the first: {skipped[0][1]}")
+    return builder.evaluation(
+        skipped=tuple(skipped),
+        model=predictor.source,
+        data=dataset.source,
+        fingerprint=dataset.fingerprint(),
+        seconds=time.perf_counter() - started,
+        clips=clips,
+    )
+
+
+def match_classes(
+    model: P, dataset: Dataset, class_order: str = "names", *, allow_missing: bool = False
+) -> tuple[P, Dataset]:
+    """Model and data with one list of classes, in the model's order. Raises UserError when they differ."""
+    if class_order not in ("names", "data"):
+        raise UserError(f"unknown order {class_order!r}", where="--class-order", fix="use names or data")
+    if model.classes_known and class_order == "names":
+        return model, dataset.with_classes(model.classes, allow_missing=allow_missing)
+    if len(dataset.classes) != len(model.classes):
+        raise UserError(
+            f"the data has {len(dataset.classes)} classes, the model {len(model.classes)}",
+            where=dataset.source,
+            fix=f"the data's classes are {shorten(dataset.classes)}; use data with the model's classes",
+        )
+    if not model.classes_known:
+        warn(f"the weights do not name their classes; using the data's in sorted order: {shorten(dataset.classes, 12)}")
+    return model.with_classes(dataset.classes), dataset

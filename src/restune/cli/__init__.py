@@ -66,7 +66,7 @@ def root(
 ) -> None:
     """Residual networks you can trust and ship."""
     if version:
-        from restune import __version__
+        from restune.core.version import __version__
 
         print(f"restune {__version__}")
         raise typer.Exit

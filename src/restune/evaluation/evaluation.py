@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -180,7 +181,7 @@ def load_evaluation(path: str | Path) -> Evaluation:
         targets = np.array(read_array(path, "targets"))
         about = json.loads(read_array(path, "about").tobytes())
         ids, classes = (tuple(read_array(path, name).tolist()) for name in ("ids", "classes"))
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f"this is not a saved evaluation: {error}", where=str(path)) from error
     if logits.shape != (len(targets), len(classes)) or len(ids) != len(targets):
         raise UserError("the arrays of this evaluation do not fit together", where=str(path))

@@ -16,8 +16,8 @@ import pytest
 from safetensors.numpy import load_file
 
 import restune
+from restune.runs import run
 from restune.training.distributed import World
-from restune.verbs import run
 
 NETWORK = {"model": "resnet8", "image_size": 16, "epochs": 1, "batch_size": 8, "threads": 1}
 BASE = ["--image-size", "16", "--freeze", "none", "--val", "0.25", "--precision", "fp32", "--threads", "1",

@@ -11,11 +11,12 @@ from sklearn.utils.class_weight import compute_class_weight
 import restune
 from restune.data.augment import RandomKey
 from restune.training.ema import WeightAverage
-from restune.training.freeze import apply_freeze, frozen_modules, plan_phases, stage_of
+from restune.training.freeze import apply_freeze, frozen_modules, stage_of
 from restune.training.objective import Objective
 from restune.training.optimizer import NamedOptimizer
 from restune.training.recipe import OptimizerRecipe, Recipe, ScheduleRecipe
 from restune.training.schedule import multiplier
+from restune.training.thawing import plan_phases
 
 CPU = torch.device("cpu")
 

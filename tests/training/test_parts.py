@@ -182,7 +182,7 @@ def test_frozen_layers_stay_bit_identical(freeze):
 
 def test_phases():
     assert [phase.freeze for phase in plan_phases("auto", 4)] == [3, 2, 1, "none"]
-    assert [phase.freeze for phase in plan_phases("auto", 3, head_is_solved=False)] == ["all", 2, 1, "none"]
+    assert [phase.freeze for phase in plan_phases("auto", 3, head_is_fitted=False)] == ["all", 2, 1, "none"]
     assert sum(phase.share for phase in plan_phases("auto", 4)) == pytest.approx(1)
     with pytest.raises(restune.UserError, match="stages 1 to 3"):
         plan_phases(4, 3)

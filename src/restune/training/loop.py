@@ -105,7 +105,7 @@ class Trainer:
         self.network, self.batches, self.recipe, self.folder, self.world = network, batches, recipe, folder, world
         self.validate, self.make_feature_batches, self.on_epoch = validate, make_feature_batches, on_epoch
         self.facts = dict(facts or {})
-        plan = thawing.plan_phases(recipe.freeze, len(network.spec.stages), head_is_solved=recipe.head == "solve")
+        plan = thawing.plan_phases(recipe.freeze, len(network.spec.stages), head_is_fitted=recipe.head == "solve")
         self.phases = thawing.Phases(plan, None if deadline is not None else whole_epochs(recipe, len(batches)))
         self.progress = Progress(recipe, self.phases, len(batches), deadline=deadline, afterwards=afterwards)
         self.optimizer = thawing.enter_phase(network, self.phases[0], recipe)

@@ -35,7 +35,7 @@ class Phase:
     lr_scale: float = 1.0
 
 
-def plan_phases(freeze: str | int, stages: int, *, head_is_solved: bool = True) -> list[Phase]:
+def plan_phases(freeze: str | int, stages: int, *, head_is_fitted: bool = True) -> list[Phase]:
     """Plan the phases of a run.
 
     ``auto`` unfreezes stage after stage from the top, the stem with the last (Howard and Ruder 2018), once the head is
@@ -44,13 +44,13 @@ def plan_phases(freeze: str | int, stages: int, *, head_is_solved: bool = True) 
     Args:
         freeze: the recipe's policy.
         stages: of the network.
-        head_is_solved: whether the head is fitted before the first phase; if not, the first phase trains the head only.
+        head_is_fitted: whether the head is fitted before the first phase; if not, the first phase trains the head only.
 
     Raises:
         UserError: for a stage that the network does not have.
     """
     if freeze == "auto":
-        cuts: list[str | int] = [*([] if head_is_solved else ["all"]), *range(stages - 1, 0, -1)]
+        cuts: list[str | int] = [*([] if head_is_fitted else ["all"]), *range(stages - 1, 0, -1)]
         scales = [1.0 if cut == "all" else 0.3 for cut in cuts]
         first = [
             Phase(freeze=cut, share=_GRADUAL_SHARE / len(cuts), lr_scale=scale)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from restune.training.checkpoint import TrainState
 from restune.training.selection import improves, is_stale
 
 
@@ -43,3 +44,15 @@ def test_an_epoch_with_a_loss_that_is_not_finite_is_never_the_best(bad):
 def test_patience_counts_epochs_without_improvement():
     assert [is_stale(epochs, 2) for epochs in range(4)] == [False, False, True, True]
     assert not is_stale(10**6, None)
+
+
+def test_the_state_remembers_the_best_epoch_and_counts_those_since():
+    """Epochs from 0: the second of four is the best."""
+    state = TrainState(tensors={})
+    for score, is_best in ((0.5, True), (0.75, True), (0.5, False), (0.625, False)):
+        state.step, state.batches, state.epoch_loss = state.step + 6, 6, 9.0
+        state.end_epoch()
+        assert (state.batches, state.epoch_loss) == (0, 0.0)
+        state.select(score, is_best=is_best)
+    assert (state.epoch, state.best_epoch, state.best_step, state.best_score) == (4, 1, 12, 0.75)
+    assert state.stale_epochs == 2

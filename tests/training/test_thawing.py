@@ -59,6 +59,16 @@ def test_a_phase_without_scores_or_steps_is_not_judged(state, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_a_phase_is_judged_by_the_scores_at_its_beginning():
+    """Not by those of the phase before: the validation loss fell there, and rises here."""
+    state = TrainState(tensors={}, step=6, best_score=0.5, val_loss=1.0, phase_score=0.25, phase_loss=2.0, views=2)
+    state.begin_phase(1)
+    assert (state.phase, state.views) == (1, None)
+    assert is_worth_unfreezing(state, Phase(freeze=2), "val_accuracy", has_time_limit=False), "no step yet"
+    state.step, state.val_loss = 12, 1.5
+    assert not is_worth_unfreezing(state, Phase(freeze=2), "val_accuracy", has_time_limit=False)
+
+
 @pytest.mark.parametrize(
     ("freeze", "words"),
     [("none", "all layers trainable"), (2, "head and stages above 2 trainable"), ("all", "head trainable")],

@@ -74,7 +74,19 @@ def test_every_verb_twice(photos, tmp_path):
 
 
 ROOMS = (
-    *("core", "networks", "data", "weights", "inference", "evaluation", "training", "reporting", "runs", "verbs", "cli"),
+    *(
+        "core",
+        "networks",
+        "data",
+        "weights",
+        "inference",
+        "evaluation",
+        "training",
+        "reporting",
+        "runs",
+        "verbs",
+        "cli",
+    ),
 )
 """From the bottom to the top (docs/architecture.md)."""
 

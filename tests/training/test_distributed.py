@@ -16,8 +16,8 @@ import pytest
 from safetensors.numpy import load_file
 
 import restune
-from restune.training.distributed import World
 from restune.runs.folder import agreed_folder
+from restune.training.distributed import World
 
 NETWORK = {"model": "resnet8", "image_size": 16, "epochs": 1, "batch_size": 8, "threads": 1}
 BASE = ["--image-size", "16", "--freeze", "none", "--val", "0.25", "--precision", "fp32", "--threads", "1",
@@ -43,11 +43,12 @@ def start(tmp_path_factory, write_noise):
     return folder
 
 
-def together(start, out, processes, *more, nodes=1, node=0, port=None, restarts=0, wait=True):
+def together(start, out, processes, *more, nodes=1, node=0, port=None, restarts=0, wait=True,
+             program=("-m", "restune")):  # fmt: skip
     """A run of so many processes on this machine, as torchrun starts them."""
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}",
                f"--nnodes={nodes}", f"--max-restarts={restarts}", f"--node-rank={node}", "--master-addr=localhost",
-               f"--master-port={port or free_port()}", "-m", "restune", "finetune", str(start / "data"),
+               f"--master-port={port or free_port()}", *program, "finetune", str(start / "data"),
                "--weights", str(start / "start" / "model.safetensors"), "--out", str(out), *BASE, *more]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
@@ -124,6 +125,23 @@ def test_two_processes_thaw_from_one_solved_head(start, tmp_path):
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["val"]["accuracy"] >= records[0]["val_accuracy"]
     assert records[-1]["step"] > 0
+
+
+def test_only_the_main_process_calls_on_epoch(start, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os\n"
+        "from restune.cli import main\n"
+        "from restune.training.loop import Trainer\n"
+        "original = Trainer.__init__\n"
+        "def on_epoch(record):\n"
+        "    print(f'epoch {record.epoch} in process', os.environ['RANK'], flush=True)\n"
+        "Trainer.__init__ = lambda self, **more: original(self, **more, on_epoch=on_epoch)\n"
+        "main()\n"
+    )
+    output, _errors = together(start, tmp_path / "run", 2, program=(str(script),))
+    calls = [line for line in output.splitlines() if " in process " in line]
+    assert calls == [f"epoch {epoch} in process 0" for epoch in (1, 2, 3)]
 
 
 def newest(out):

@@ -11,11 +11,12 @@ from sklearn.utils.class_weight import compute_class_weight
 import restune
 from restune.data.augment import RandomKey
 from restune.training.ema import WeightAverage
-from restune.training.freeze import apply_freeze, frozen_modules, plan_phases, stage_of
+from restune.training.freeze import apply_freeze, frozen_modules, stage_of
 from restune.training.objective import Objective
 from restune.training.optimizer import NamedOptimizer
 from restune.training.recipe import OptimizerRecipe, Recipe, ScheduleRecipe
 from restune.training.schedule import multiplier
+from restune.training.thawing import plan_phases
 
 CPU = torch.device("cpu")
 
@@ -181,7 +182,7 @@ def test_frozen_layers_stay_bit_identical(freeze):
 
 def test_phases():
     assert [phase.freeze for phase in plan_phases("auto", 4)] == [3, 2, 1, "none"]
-    assert [phase.freeze for phase in plan_phases("auto", 3, head_is_solved=False)] == ["all", 2, 1, "none"]
+    assert [phase.freeze for phase in plan_phases("auto", 3, head_is_fitted=False)] == ["all", 2, 1, "none"]
     assert sum(phase.share for phase in plan_phases("auto", 4)) == pytest.approx(1)
     with pytest.raises(restune.UserError, match="stages 1 to 3"):
         plan_phases(4, 3)

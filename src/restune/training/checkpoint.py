@@ -1,4 +1,4 @@
-"""The state of a run on disk: written whole, checked by hashes, found again, pruned."""
+"""Checkpoints: a run's state on disk, written atomically, verified by SHA-256, pruned to the newest and the best."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import safetensors.torch
 from torch import Tensor
 
 from restune.core.console import warn
+from restune.core.errors import UserError
 from restune.core.files import cannot_write, sync, write_text
 
 _KEEP = 2
@@ -23,29 +24,29 @@ _FILES = {"tensors.safetensors", "state.json"}
 
 @dataclass(kw_only=True)
 class TrainState:
-    """Everything that a run must remember to go on as if it had never stopped.
+    """The state from which a run resumes as if it had never stopped.
 
     Args:
         tensors: by section: ``network``, ``ema``, ``optimizer``.
         step: optimiser steps taken.
-        epoch: the epoch being trained, from 0.
-        batches: of that epoch that training has consumed.
+        epoch: completed epochs; equally, the index of the epoch being trained.
+        batches: of that epoch, trained on so far.
         phase: index into the run's phases.
-        phase_score: the best score when this phase began.
-        phase_loss: the validation loss then.
-        phase_step: the steps taken then.
+        phase_score, phase_loss: best score and validation loss at the beginning of this phase.
+        phase_step: optimiser steps at the beginning of this phase.
         rate: the last learning rate.
-        views: of each item whose features under the frozen layers are kept, in this phase; 0 for none.
-        val_loss: the last one.
-        best_score: of the monitored metric, None before the first validation.
-        best_epoch, best_step: when it was reached.
-        stale_epochs: since the best.
-        seconds: trained so far.
-        aside: of these, what was no epoch.
-        images: seen so far.
-        epoch_loss: sum of losses in the epoch so far.
-        micro_batch: items computed at a time, where a whole batch did not fit in memory.
-        facts: threads, versions and machine that the numbers depend on.
+        views: number of augmented copies per training image whose frozen features are cached in this phase; 0: no
+            cache; None: not decided yet.
+        val_loss: of the last validation.
+        best_score: of the monitored metric; None before the first validation.
+        best_epoch, best_step: epoch index and optimiser steps of the best score.
+        stale_epochs: epochs since the best score.
+        seconds: training time so far.
+        aside: seconds of it outside the epochs.
+        images: training images seen so far.
+        epoch_loss: sum of the batches' losses in this epoch so far.
+        micro_batch: items per forward pass, where a whole batch does not fit in memory.
+        facts: data, versions, threads and machine that the results depend on.
     """
 
     tensors: dict[str, dict[str, Tensor]]
@@ -70,50 +71,77 @@ class TrainState:
     micro_batch: int | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    def begin_phase(self, index: int) -> None:
+        """Move on to a phase, and note the scores and the step at its beginning."""
+        self.phase, self.views = index, None
+        self.phase_score, self.phase_loss, self.phase_step = self.best_score, self.val_loss, self.step
+
+    def end_epoch(self) -> None:
+        """Count the epoch as completed."""
+        self.epoch += 1
+        self.batches, self.epoch_loss = 0, 0.0
+
+    def select(self, score: float, *, is_best: bool) -> None:
+        """Note the score of the epoch just completed, as the new best or as one more without improvement."""
+        if is_best:
+            self.best_score, self.best_epoch, self.best_step = score, self.epoch - 1, self.step
+        self.stale_epochs = 0 if is_best else self.stale_epochs + 1
+
+
+def reject_changes(state: TrainState, facts: Mapping[str, Any], folder: Path) -> None:
+    """Raise UserError where `facts` are not those of the run that wrote the state."""
+    changed = [key for key, value in facts.items() if state.facts.get(key) != value]
+    if changed:
+        raise UserError(
+            f"changed since this run stopped: {', '.join(changed)}",
+            where=str(folder),
+            fix="undo the change, or resume with --accept-changes",
+        )
+
 
 def write_checkpoint(folder: Path, state: TrainState) -> Path:
-    """Write the state into a new folder below `folder`: aside first, synced, then renamed. Returns the folder."""
+    """Write the state to a new folder below `folder`, atomically: temporary folder, sync, rename. Returns its path."""
     name = name_of(state.epoch, state.step)
-    aside = folder / f".{name}.tmp"
+    temporary = folder / f".{name}.tmp"
     final = folder / name
     try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
         flat = {
             f"{section}:{key}": value for section, tensors in state.tensors.items() for key, value in tensors.items()
         }
         flat = {key: value.detach().cpu().contiguous() for key, value in flat.items()}
-        safetensors.torch.save_file(flat, aside / "tensors.safetensors")
-        write_text(aside / "state.json", json.dumps(asdict_without_tensors(state), sort_keys=True))
-        sums = {file.name: _sha256(file) for file in sorted(aside.iterdir())}
-        write_text(aside / "manifest.json", json.dumps(sums, sort_keys=True))
-        for file in aside.iterdir():
+        safetensors.torch.save_file(flat, temporary / "tensors.safetensors")
+        write_text(temporary / "state.json", json.dumps(asdict_without_tensors(state), sort_keys=True))
+        sums = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
+        write_text(temporary / "manifest.json", json.dumps(sums, sort_keys=True))
+        for file in temporary.iterdir():
             sync(file)
         shutil.rmtree(final, ignore_errors=True)
-        aside.rename(final)
+        temporary.rename(final)
         sync(folder)
     except (OSError, safetensors.SafetensorError) as error:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         raise cannot_write(final, error) from error
     return final
 
 
 def name_of(epoch: int, step: int) -> str:
-    """The folder of the checkpoint after so many whole epochs and steps; names sort by age."""
+    """The folder name of the checkpoint after `epoch` completed epochs and `step` steps; names sort by age."""
     return f"epoch-{epoch:05d}-step-{step:08d}"
 
 
 def read_checkpoint(folder: Path) -> TrainState | None:
-    """The newest valid checkpoint below `folder`; damaged ones are skipped with a warning. None when there is none."""
+    """Read the newest valid checkpoint below `folder`; skip damaged ones with a warning. Returns None without any."""
     for path in reversed(checkpoints(folder)):
         if is_valid(path):
             return read(path)
-        warn(f"the checkpoint {path.name} is damaged and is not used")
+        warn(f"the checkpoint {path.name} is damaged and is skipped")
     return None
 
 
 def read(path: Path) -> TrainState:
-    """One checkpoint that `is_valid`."""
+    """Read one checkpoint that `is_valid`."""
     flat = safetensors.torch.load_file(path / "tensors.safetensors")
     tensors: dict[str, dict[str, Tensor]] = {}
     for key, value in flat.items():
@@ -123,7 +151,7 @@ def read(path: Path) -> TrainState:
 
 
 def is_valid(path: Path) -> bool:
-    """Whether every file of a checkpoint is what its manifest says."""
+    """Whether every file of a checkpoint matches its hash in the manifest."""
     try:
         sums = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
         return set(sums) == _FILES and all(_sha256(path / name) == digest for name, digest in sums.items())
@@ -137,7 +165,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def prune(folder: Path, best: str | None) -> None:
-    """Keep the last two and the one named best; what a killed process left unfinished goes too."""
+    """Delete all checkpoints but the newest two and the best, and the unfinished ones of a killed process."""
     for path in checkpoints(folder)[:-_KEEP]:
         if path.name != best:
             shutil.rmtree(path, ignore_errors=True)
@@ -146,7 +174,7 @@ def prune(folder: Path, best: str | None) -> None:
 
 
 def asdict_without_tensors(state: TrainState) -> dict[str, Any]:
-    """The state's numbers."""
+    """The state without its tensors, for JSON."""
     shallow = TrainState(**{**state.__dict__, "tensors": {}})
     content = asdict(shallow)
     del content["tensors"]

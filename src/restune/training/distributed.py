@@ -1,12 +1,13 @@
 """Several processes that train one network: PyTorch's process group and DistributedDataParallel, started by torchrun.
 
-Every process holds the same weights and takes its part of the same global batch, so a run's order and augmentation do
-not depend on how many there are. The first one writes; the others say nothing.
+Every process holds the same weights and computes its part of the same global batch, so a run's order and augmentation
+do not depend on the number of processes. Only the first (main) process writes files and messages.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,17 +21,17 @@ from torch.distributed.rendezvous import TCPStore  # type: ignore[attr-defined]
 from restune.core.errors import UserError
 
 _PATIENCE = timedelta(minutes=30)
-"""How long a process waits for the others' work; one that has died is noticed at once."""
+"""Longest wait for the other processes in a collective operation; one that has died is noticed at once."""
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among those of the run.
+    """The rank of this process and the number of processes in the run.
 
     Args:
-        rank: its number, from 0.
-        size: how many there are.
-        local_rank: its number on its machine, and so of its GPU.
+        rank: from 0.
+        size: number of processes.
+        local_rank: rank on this machine; also the index of the GPU.
     """
 
     rank: int = 0
@@ -39,16 +40,16 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes and speaks."""
+        """Whether this process writes files and messages."""
         return self.rank == 0
 
     def share(self, whole: range) -> range:
-        """The part of consecutive numbers that is this process's: sizes differ by one at most."""
+        """This process's part of a range; the sizes of parts differ by at most one."""
         count = len(whole)
         return whole[count * self.rank // self.size : count * (self.rank + 1) // self.size]
 
     def sum(self, values: Sequence[float]) -> list[float]:
-        """Each number summed over all processes, in float64; the numbers themselves where there is one."""
+        """All-reduce: each value summed over all processes, in float64. With one process, the values unchanged."""
         if self.size == 1:
             return list(values)
         numbers = torch.tensor(values, dtype=torch.float64)
@@ -57,14 +58,14 @@ class World:
 
     @torch.no_grad()
     def from_main(self, tensors: Sequence[Tensor]) -> None:
-        """Give all processes the first one's tensors."""
+        """Broadcast the main process's tensors, in place."""
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
 
     @torch.no_grad()
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its mean over all processes; one exchange."""
+        """Replace each tensor by its mean over all processes, with a single all-reduce."""
         if self.size == 1 or not tensors:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -74,23 +75,28 @@ class World:
             tensor.copy_(mean.view_as(tensor))
 
     def wrapped(self, module: nn.Module) -> nn.Module:
-        """A module whose gradients are averaged over all processes. Buffers are left to `average`: DDP's own way
-        would overwrite each process's batch-norm statistics by the first one's."""
+        """The module under DistributedDataParallel, or unchanged with one process.
+
+        Buffers are averaged by `average_statistics`: DDP would overwrite batch-norm statistics by the main process's.
+        """
         if self.size == 1:
             return module
         return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
 
     def wait(self) -> None:
-        """Until all processes have come here."""
+        """Barrier: return when all processes have called this."""
         if self.size > 1:
             dist.barrier()
 
 
 def join_world(device: str) -> World:
-    """The process group that torchrun's environment names; a world of one without it. Raises UserError.
+    """Join the process group that torchrun's environment describes; without one, return a world of one process.
 
     Args:
-        device: ``auto``, ``cpu`` or ``cuda``; GPUs exchange by nccl, everything else by gloo.
+        device: ``auto``, ``cpu`` or ``cuda``; GPUs communicate by nccl, everything else by gloo.
+
+    Raises:
+        UserError: where this machine has fewer GPUs than processes.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -99,9 +105,9 @@ def join_world(device: str) -> World:
     on_gpu = device != "cpu" and torch.cuda.is_available()
     if on_gpu and torch.cuda.device_count() <= world.local_rank:
         raise UserError(
-            f"this machine has {torch.cuda.device_count()} GPUs, and process {world.local_rank} wants one of its own",
+            f"this machine has {torch.cuda.device_count()} GPUs, too few for process {world.local_rank}",
             where="torchrun --nproc-per-node",
-            fix="start as many processes as there are GPUs, or use --device cpu",
+            fix="start one process per GPU, or use --device cpu",
         )
     if on_gpu:
         torch.cuda.set_device(world.local_rank)
@@ -116,9 +122,9 @@ def join_world(device: str) -> World:
 
 
 def _store_of_this_start() -> Store | None:
-    """torchrun's store, under a name of this start's own; None where it is left to torch to find one.
+    """torchrun's store with a key prefix per restart; None where torch's default store works.
 
-    When torchrun starts the processes of one machine again, the store is the same, and torch 2.15 looks for the new
+    When torchrun restarts the processes of a single machine, it reuses the store, and torch 2.15 looks for the new
     processes at the addresses that the old ones left in it.
     """
     here = os.environ
@@ -129,16 +135,42 @@ def _store_of_this_start() -> Store | None:
 
 
 def leave_world(world: World) -> None:
-    """End this process's part in the group."""
+    """Leave the process group."""
     if world.size > 1 and dist.is_initialized():
         dist.destroy_process_group()
 
 
 def is_lost_peer(error: BaseException) -> bool:
-    """Whether an error says that another process is gone."""
+    """Whether an error means that another process has died."""
     if not isinstance(error, RuntimeError) or not dist.is_initialized():
         return False
     text = str(error).lower()
     return isinstance(error, dist.DistError) or any(
         sign in text for sign in ("gloo", "connection closed", "connection reset", "nccl", "timed out")
     )
+
+
+def average_statistics(network: nn.Module, world: World) -> None:
+    """Average the running statistics of all batch norms in training mode over the processes."""
+    world.average(
+        [
+            value
+            for module in network.modules()
+            if module.training
+            for value in module.buffers(recurse=False)
+            if value.is_floating_point()
+        ]
+    )
+
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def signal_flags(number: int | None) -> list[float]:
+    """The signal that a process received, one-hot, so that `World.sum` can add it over processes."""
+    return [float(number == known) for known in _STOP_SIGNALS]
+
+
+def received_signal(flags: Sequence[float]) -> int | None:
+    """The signal that any process received, from the sum of their `signal_flags`; None without one."""
+    return max((int(known) for known, count in zip(_STOP_SIGNALS, flags, strict=True) if count), default=None)

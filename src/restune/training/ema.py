@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -9,11 +12,11 @@ from restune.training.freeze import frozen_modules
 
 
 class WeightAverage:
-    """Averages of everything that changes; what is frozen is left as it is, to the bit.
+    """Averages of weights and statistics; those of frozen layers stay bit-identical.
 
     Args:
-        network: whose weights are averaged.
-        decay: a step's share of the old average.
+        network: the averages start at its weights.
+        decay: share of the old average in each step.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -22,7 +25,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int, freeze: str | int) -> None:
-        """Move the averages toward the weights after optimiser step `step`, counted from 1."""
+        """Move the averages toward the network's weights after optimiser step `step`, counted from 1."""
         decay = min(self.decay, (1 + step) / (10 + step))  # early weights are forgotten sooner
         frozen = _frozen_names(network, freeze)
         averages: list[Tensor] = []
@@ -36,6 +39,21 @@ class WeightAverage:
             else:
                 self.average[name].copy_(value)
         torch._foreach_lerp_(averages, values, 1 - decay)
+
+    def load(self, average: Mapping[str, Tensor]) -> None:
+        """Copy the averages of a checkpoint."""
+        for name, value in average.items():
+            self.average[name].copy_(value)
+
+    @contextmanager
+    def applied_to(self, network: nn.Module) -> Iterator[None]:
+        """Within this block the network has the averaged weights; afterwards its own again."""
+        own = {name: value.clone() for name, value in network.state_dict().items()}
+        network.load_state_dict(self.average)
+        try:
+            yield
+        finally:
+            network.load_state_dict(own)
 
 
 def _frozen_names(network: nn.Module, freeze: str | int) -> set[str]:

@@ -1,9 +1,10 @@
-"""From a batch to gradients: forward and back, in parts where memory does not suffice, with other processes' parts."""
+"""Gradients of a batch: forward and backward pass, in micro-batches where memory requires it, over all processes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,28 +22,51 @@ from restune.training.distributed import World
 from restune.training.objective import Objective
 from restune.training.recipe import Recipe
 
+Cut = str | int | None
+"""Where a forward pass begins: above the frozen layers up to here, or at the network's input (None)."""
 
-class _Above(nn.Module):
-    """The part of a network above a cut; without one, all of it."""
+
+class _ForwardFrom(nn.Module):
+    """A network whose forward pass may begin at a cut, as one module for DistributedDataParallel."""
 
     def __init__(self, network: ResNet) -> None:
         super().__init__()
         self.network = network
-        self.cut: str | int | None = None
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        logits: Tensor = self.network(x, mask) if self.cut is None else self.network.forward_from(x, self.cut, mask)
+    def forward(self, x: Tensor, mask: Tensor | None, cut: Cut) -> Tensor:
+        logits: Tensor = self.network(x, mask) if cut is None else self.network.forward_from(x, cut, mask)
         return logits
 
 
+@dataclass(frozen=True)
+class _Inputs:
+    """A batch, or a part of one, on the device.
+
+    Args:
+        x: the network's input, or features at the cut, ``[N, ...]``.
+        mask: of its valid positions.
+        targets: class indices ``[N]`` or class shares ``[N, classes]``.
+    """
+
+    x: Tensor
+    mask: Tensor | None
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, part: slice) -> _Inputs:
+        return _Inputs(self.x[part], None if self.mask is None else self.mask[part], self.targets[part])
+
+
 class Gradients:
-    """Adds gradients of batches to a network's parameters.
+    """Accumulates gradients of batches in a network's parameters.
 
     Args:
         network: on its device, in its memory format.
-        objective: what is to become smaller.
-        preprocess: the network's input.
-        recipe: precision, memory format, accumulation and seed.
+        objective: the training loss.
+        preprocess: makes the network's input.
+        recipe: precision, memory format, micro-batch and seed.
         world: the processes that train together, each with its part of a batch.
     """
 
@@ -52,94 +76,99 @@ class Gradients:
         self.network, self.objective, self.preprocess = network, objective, preprocess
         self.recipe, self.world = recipe, world
         self.device = network.fc.weight.device
-        part = len(world.share(range(recipe.batch_size)))
-        small = recipe.micro_batch is not None and recipe.micro_batch < part
-        self.micro_batch: int | None = recipe.micro_batch if small else None
-        self.path = _Above(network)
-        self.group = 1
-        self.renew()
+        self.micro_batch: int | None = None
+        if recipe.micro_batch is not None and recipe.micro_batch < len(world.share(range(recipe.batch_size))):
+            self.micro_batch = recipe.micro_batch
+        self.module = _ForwardFrom(network)
+        self.rewrap()
 
-    def renew(self) -> None:
-        """Take notice of other layers that learn."""
-        self.engine = self.world.wrapped(self.path)
+    def rewrap(self) -> None:
+        """Wrap the network anew; DistributedDataParallel needs it whenever the trainable parameters change."""
+        self.wrapped = self.world.wrapped(self.module)
 
-    def add(
-        self, batch: TrainingBatch, earlier: Sequence[TrainingBatch], cut: str | int | None, *, group: int, last: bool
-    ) -> float:
-        """Add a batch's gradients. Returns this process's share of the batch's mean loss.
+    def limit_micro_batch(self, size: int | None) -> None:
+        """Compute at most `size` items per forward pass; None changes nothing."""
+        sizes = [limit for limit in (size, self.micro_batch) if limit is not None]
+        self.micro_batch = min(sizes, default=None)
 
-        Where memory does not suffice, the batch, and the earlier ones whose gradients it would join, are computed
-        again in parts, as all others are from then on.
+    def add(self, batch: TrainingBatch, earlier: Sequence[TrainingBatch], cut: Cut, *, group: int, last: bool) -> float:
+        """Add the gradients of a batch.
+
+        When memory runs out, this batch and the earlier ones are computed again in micro-batches of half the size, as
+        are all later batches.
 
         Args:
-            earlier: batches since the last step of the optimiser.
-            cut: where the frozen layers end whose features the batch holds in the place of images.
-            group: batches that are averaged for a step.
-            last: whether the optimiser steps next, and processes exchange what they gathered.
+            batch: to add.
+            earlier: batches accumulated since the last optimiser step.
+            cut: where the cached features come from that the batch holds in place of images.
+            group: number of batches whose gradients are averaged for one optimiser step.
+            last: whether an optimiser step follows; processes then exchange their gradients.
+
+        Returns:
+            This process's share of the batch's mean loss.
+
+        Raises:
+            UserError: where a single item, or a process's part of a batch, does not fit in memory.
         """
-        self.path.cut, self.group = cut, group
         while True:
             try:
-                return self._forward_and_back(batch, exchange=last)
+                return self._forward_backward(batch, cut, group, exchange=last)
             except (RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
+                size = self.micro_batch or len(batch.items)
                 if self.world.size > 1:
-                    size = max(1, (self.micro_batch or len(batch.items)) // 2)
-                    raise UserError(
-                        "a process's part of a batch does not fit in memory",
-                        where="--batch-size",
-                        fix=f"compute it in parts with --set micro_batch={size}, or use a smaller batch",
-                    ) from error
-            self._halve(self.micro_batch or len(batch.items))
-            for parameter in self.network.parameters():
-                parameter.grad = None
+                    raise _part_does_not_fit(size) from error
+            self._halve(size)
+            self.network.zero_grad(set_to_none=True)
             for other in earlier:
-                self._forward_and_back(other, exchange=False)
+                self._forward_backward(other, cut, group, exchange=False)
 
-    def _forward_and_back(self, batch: TrainingBatch, *, exchange: bool) -> float:
+    def _forward_backward(self, batch: TrainingBatch, cut: Cut, group: int, *, exchange: bool) -> float:
+        """Add the gradients of a batch, micro-batch by micro-batch. Returns its loss."""
         self._seed_torch(batch)
-        x, mask, targets = self._on_device(batch)
+        inputs = self._on_device(batch, cut)
         if self.micro_batch is None and self.world.size == 1:
-            return self._part(x, mask, targets, 1.0, exchange=exchange)
-        whole = self.world.sum([self.objective.mass(targets)])[0]
-        size = self.micro_batch or len(x)
+            return self._backward(inputs, 1.0, cut, group, exchange=exchange)
+        total_weight = self.world.sum([self.objective.total_weight(inputs.targets)])[0]
+        size = self.micro_batch or len(inputs)
         loss = 0.0
-        for start in range(0, len(x), size):
-            part = slice(start, start + size)
-            share = self.objective.mass(targets[part]) / whole
-            known = None if mask is None else mask[part]
-            loss += self._part(x[part], known, targets[part], share, exchange=exchange and start + size >= len(x))
+        for start in range(0, len(inputs), size):
+            part = inputs[start : start + size]
+            share = self.objective.total_weight(part.targets) / total_weight
+            is_last = start + size >= len(inputs)
+            loss += self._backward(part, share, cut, group, exchange=exchange and is_last)
         return loss
 
-    def _part(self, x: Tensor, mask: Tensor | None, targets: Tensor, share: float, *, exchange: bool) -> float:
-        """Add the gradients of some items, which count for a share of the batch; their part of its loss."""
-        silent = nullcontext() if exchange or self.world.size == 1 else self.engine.no_sync()  # type: ignore[operator]
-        with silent:
+    def _backward(self, inputs: _Inputs, share: float, cut: Cut, group: int, *, exchange: bool) -> float:
+        """Forward and backward pass of items that count for a share of their batch. Returns their part of its loss."""
+        local = nullcontext() if exchange or self.world.size == 1 else self.wrapped.no_sync()  # type: ignore[operator]
+        with local:
             with self._autocast():
-                logits = self.engine(x, mask)
-            loss = self.objective.loss(logits, targets) * share
-            # DistributedDataParallel averages gradients where the batch's loss is a sum over processes.
-            torch.autograd.backward(loss * self.world.size / self.group)
+                logits = self.wrapped(inputs.x, inputs.mask, cut)
+            loss = self.objective.loss(logits, inputs.targets) * share
+            # DistributedDataParallel averages gradients, but the batch's loss is the sum over processes.
+            torch.autograd.backward(loss * self.world.size / group)
         return float(loss.detach())
 
-    def _on_device(self, batch: TrainingBatch) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Input, or what the frozen layers said of it, its mask, and targets, as the network will see them."""
+    def _on_device(self, batch: TrainingBatch, cut: Cut) -> _Inputs:
+        """Move a batch to the device, and normalise, erase and mix its images; features are used as they are."""
         samples = batch.samples.to(self.device, non_blocking=True)
         targets = batch.targets.to(self.device, non_blocking=True)
-        if self.path.cut is not None:
-            return self._laid_out(samples), None, targets
+        if cut is not None:
+            return _Inputs(self._laid_out(samples), None, targets)
         x, mask = self.preprocess.inputs(samples)
         x, targets = self.objective.prepare(x, targets, batch.key)
         if batch.lead:
             x, targets = x[batch.lead :], targets[batch.lead :]
             mask = None if mask is None else mask[batch.lead :]
-        return self._laid_out(x), mask, targets
+        return _Inputs(self._laid_out(x), mask, targets)
 
     def _laid_out(self, x: Tensor) -> Tensor:
         return laid_out(x, channels_last=self.recipe.memory_format == "channels-last")
 
     def _halve(self, size: int) -> None:
+        """Use micro-batches of half the size from now on, with a warning."""
         if size <= 1:
             raise UserError(
                 "there is not enough memory for a single item",
@@ -150,13 +179,12 @@ class Gradients:
             torch.cuda.empty_cache()
         self.micro_batch = -(-size // 2)
         warn(
-            f"a batch does not fit in memory: it is computed in parts of {self.micro_batch} from now on; a step still "
-            "sees the whole batch, but each batch norm only one part at a time"
+            f"a batch does not fit in memory: computing it in parts of {self.micro_batch} from now on. An optimiser "
+            "step still averages the whole batch, but each batch norm normalises one part at a time"
         )
 
     def _seed_torch(self, batch: TrainingBatch) -> None:
-        """What torch draws itself (dropout, drop path) depends on the seed, the step and the process, not on the
-        past."""
+        """Seed torch's own draws (dropout, drop path), so that they depend on seed, step and process only."""
         spec = self.network.spec
         if spec.dropout or spec.drop_path or spec.embedding_dropout:
             torch.manual_seed(torch_seed(self.recipe.seed, "dropout", batch.key.step, self.world.rank))
@@ -165,6 +193,26 @@ class Gradients:
         if self.recipe.precision != "bf16":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+
+def not_finite(loss: float, batches: Sequence[TrainingBatch], step: int, epoch: int) -> UserError:
+    """The error for a loss that is NaN or infinite, with the items of the batches since the last optimiser step."""
+    items = [item for batch in batches for item in batch.items]
+    names = ", ".join(item.id for item in items[:5])
+    return UserError(
+        f"the loss became {loss} at step {step}, epoch {epoch}",
+        where=f"items {names}, ... ({len(items)} in the batch)",
+        fix="lower the learning rate (--lr), clip gradients (--set optimizer.clip_norm=1), or use --precision fp32; "
+        "the last good checkpoint remains",
+    )
+
+
+def _part_does_not_fit(size: int) -> UserError:
+    return UserError(
+        "a process's part of a batch does not fit in memory",
+        where="--batch-size",
+        fix=f"compute it in micro-batches with --set micro_batch={max(1, size // 2)}, or use a smaller batch",
+    )
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

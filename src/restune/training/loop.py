@@ -1,61 +1,58 @@
-"""The training loop: epochs of steps, a validation after each, the best kept, the state always on disk."""
+"""The training loop: for each epoch train, validate, select the best, log and write a checkpoint."""
 
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from restune.core import console
-from restune.core.errors import UserError
 from restune.core.interrupt import Interrupted, noted
-from restune.core.machine import memory_mib
 from restune.data.batches import TrainingBatch, TrainingBatches
 from restune.data.kinds import kind_of
 from restune.networks.resnet import ResNet
-from restune.training import checkpoint
+from restune.training import checkpoint, thawing
 from restune.training.checkpoint import TrainState
 from restune.training.checkpoint_writer import CheckpointWriter
-from restune.training.distributed import World
+from restune.training.distributed import World, average_statistics, received_signal, signal_flags
 from restune.training.ema import WeightAverage
 from restune.training.feature_batches import FeatureBatches
-from restune.training.freeze import Phase, apply_freeze, plan_phases
-from restune.training.gradients import Gradients
-from restune.training.metrics_log import MetricsLog
+from restune.training.freeze import apply_freeze
+from restune.training.gradients import Gradients, not_finite
+from restune.training.metrics_log import Counters, EpochRecord, EpochTiming, MetricsLog
 from restune.training.objective import Objective
-from restune.training.optimizer import NamedOptimizer
-from restune.training.progress import Progress
+from restune.training.progress import Progress, whole_epochs
 from restune.training.recipe import Recipe
+from restune.training.selection import improves, is_stale
 
 Scores = Mapping[str, float]
-OnEpoch = Callable[[Mapping[str, Any]], None]
-"""Called after each epoch with its record."""
 Validate = Callable[[ResNet, FeatureBatches | None], Scores]
 """Measure a network on the validation items: ``val_loss``, ``val_accuracy`` and their ``n``. It may leave it in eval
 mode."""
 MakeFeatureBatches = Callable[[str | int, int], FeatureBatches | None]
-"""What is frozen, and for how many epochs, to batches above it; None where that gains nothing."""
+"""From the freezing policy and the number of epochs, batches of the frozen layers' features; None where caching them
+does not save time."""
+OnEpoch = Callable[[EpochRecord], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """What a run came to.
+    """The result of a training run.
 
     Args:
-        state_dict: the best weights by the monitored metric, or the last where nothing is monitored.
+        state_dict: the best weights by the monitored metric; the last where nothing is monitored.
         best_epoch: from 1; None where nothing is monitored.
-        epochs, steps, images: how much was trained.
-        seconds: training and validating.
+        epochs, steps, images: epochs, optimiser steps and training images.
+        seconds: of training and validation.
         resumed_from_step: None for a run that was not resumed.
-        loader_share: processor time spent making batches over the time of the epochs.
-        more: what else belongs in the result.
+        loader_share: processor time spent making batches, over training time.
+        more: further entries of result.json.
     """
 
     state_dict: dict[str, Tensor]
@@ -70,19 +67,22 @@ class Fitted:
 
 
 class Trainer:
-    """One run of one recipe.
+    """Trains a network by a recipe.
 
     Args:
         network: on its device, in its memory format.
-        batches: the training items as batches.
-        recipe: settled: no ``auto`` left.
-        validate: None where there are no validation items.
-        folder: the run's; metrics, timings and checkpoints go there.
-        class_counts: training items a class.
+        batches: of the training items.
+        recipe: without ``auto``.
+        validate: None without validation items.
+        folder: of the run, for metrics, timings and checkpoints.
+        class_counts: training items per class.
         deadline: `time.perf_counter()` at which a run with ``time`` must have ended.
-        afterwards: seconds from the last step to the end of the command, given those an item takes to compute.
-        facts: what the numbers depend on besides the recipe; noticed when it changes between stop and resume.
+        facts: data, versions and machine that the results depend on; `resume` refuses to continue where they changed.
+        afterwards: seconds from the last step to the end of the command, from the seconds of a forward pass per item.
         make_feature_batches: see `MakeFeatureBatches`.
+        on_epoch: called in the main process after each epoch, once its checkpoint is handed over for writing. It may
+            raise to stop the run: `run` raises the same exception once the checkpoint is written, and the run can be
+            resumed. Not called for a fitted head before the first epoch.
         world: the processes that train together.
     """
 
@@ -98,380 +98,262 @@ class Trainer:
         deadline: float | None = None,
         facts: Mapping[str, Any] | None = None,
         afterwards: Callable[[float], float] = lambda _seconds_an_item: 2.0,
-        make_feature_batches: MakeFeatureBatches = lambda _frozen, _epochs: None,
+        make_feature_batches: MakeFeatureBatches = lambda _freeze, _epochs: None,
+        on_epoch: OnEpoch | None = None,
         world: World = World(),  # noqa: B008  # a frozen value
     ) -> None:
-        self.network, self.batches, self.recipe, self.folder = network, batches, recipe, folder
-        self.validate, self.make_feature_batches, self.world = validate, make_feature_batches, world
+        self.network, self.batches, self.recipe, self.folder, self.world = network, batches, recipe, folder, world
+        self.validate, self.make_feature_batches, self.on_epoch = validate, make_feature_batches, on_epoch
+        self.facts = dict(facts or {})
+        plan = thawing.plan_phases(recipe.freeze, len(network.spec.stages), head_is_fitted=recipe.head == "solve")
+        self.phases = thawing.Phases(plan, None if deadline is not None else whole_epochs(recipe, len(batches)))
+        self.progress = Progress(recipe, self.phases, len(batches), deadline=deadline, afterwards=afterwards)
+        self.optimizer = thawing.enter_phase(network, self.phases[0], recipe)
         objective = Objective(recipe, class_counts, network.fc.weight.device)
         self.gradients = Gradients(network, objective, batches.preprocess, recipe, world)
-        self.phases = plan_phases(recipe.freeze, len(network.spec.stages), head_is_solved=recipe.head == "solve")
-        self.pace = Progress(recipe, self.phases, len(batches), deadline=deadline, afterwards=afterwards)
-        self.facts = dict(facts or {})
+        self.ema = None if recipe.ema.decay is None else WeightAverage(network, recipe.ema.decay)
+        self.writer = CheckpointWriter(folder / "checkpoints", recipe.checkpoint, is_writer=world.is_main)
+        epochs, kind = None if deadline else recipe.epochs, kind_of(batches.preprocess.kind)
+        self.log = MetricsLog(folder, is_writer=world.is_main, epochs=epochs, kind=kind)
         self.state = TrainState(tensors={}, facts=self.facts)
-        self.keeper = CheckpointWriter(folder / "checkpoints", recipe.checkpoint, is_writer=world.is_main)
-        self.journal = MetricsLog(
-            folder,
-            is_writer=world.is_main,
-            epochs=None if deadline else recipe.epochs,
-            noun=kind_of(batches.preprocess.kind).sample_noun,
-        )
-        self.cached: FeatureBatches | None = None
-        self.cached_phase: int | None = None
-        self.ema = WeightAverage(network, recipe.ema.decay) if recipe.ema.decay is not None else None
-        self.gathered: list[TrainingBatch] = []
-        self.progress = 0.0
+        self.features: FeatureBatches | None = None
+        self.features_phase: int | None = None
+        self.accumulated: list[TrainingBatch] = []
+        self.run_progress = self.loader_seconds = self.training_seconds = 0.0
+        self.resumed_from_step: int | None = None
         self.accept_changes = False
         self.should_stop: Callable[[], int | None] = lambda: None
-        self.loader_seconds = self.epoch_seconds = 0.0
-        self.resumed_from_step: int | None = None
-        self.optimizer = self._enter_phase(0)
 
     def run(self) -> Fitted:
-        """Train to the end, or to the clock's.
+        """Train until the last epoch, the time limit or early stopping.
 
-        Raises UserError when the loss or a weight is no longer a number, or a checkpoint cannot be written;
-        Interrupted when a signal asked to stop, once the state is written.
+        Raises:
+            UserError: where the loss or a weight is NaN or infinite, or a checkpoint cannot be written.
+            Interrupted: after SIGINT or SIGTERM, once a checkpoint is written.
         """
         try:
             with noted() as self.should_stop:
-                while not self._is_over() and not self._is_stale() and self._follow_phase():
+                while not self._is_over() and not self._is_stale() and self._follow_phases():
                     self._run_epoch()
                 weights = self._best_weights()
-                if self._has_clock and self.state.step == 0:
-                    console.warn("the time was over before the first step: the weights are those it began with")
+                if self.progress.has_time_limit and self.state.step == 0:
+                    console.warn("the time limit was reached before the first step: the weights are the initial ones")
         finally:
-            self.keeper.close()
+            self.writer.close()
+        best = self.state.best_epoch
         return Fitted(
             state_dict=weights,
-            best_epoch=None if self.state.best_epoch is None else self.state.best_epoch + 1,
+            best_epoch=None if best is None else best + 1,
             epochs=self.state.epoch,
             steps=self.state.step,
             images=self.state.images,
-            seconds=self.pace.seconds(),
+            seconds=self.progress.seconds(),
             resumed_from_step=self.resumed_from_step,
-            loader_share=self.loader_seconds / max(self.epoch_seconds, 1e-9),
+            loader_share=self.loader_seconds / max(self.training_seconds, 1e-9),
         )
 
     def resume(self, *, accept_changes: bool = False) -> bool:
-        """Take up the newest valid checkpoint of the folder. False where there is none.
+        """Load the newest valid checkpoint of the folder. Returns False without one.
 
-        Raises UserError where data, versions or threads changed since, unless `accept_changes`.
+        Raises:
+            UserError: where data, versions or threads have changed since, unless `accept_changes`.
         """
-        state = checkpoint.read_checkpoint(self.keeper.folder)
+        state = checkpoint.read_checkpoint(self.writer.folder)
         if state is None:
-            self.journal.cut_to(-1)
+            self.log.truncate(-1)
             return False
-        changed = [key for key, value in self.facts.items() if state.facts.get(key) != value]
-        if changed and not accept_changes:
-            raise UserError(
-                f"not the same since this run stopped: {', '.join(changed)}",
-                where=str(self.folder),
-                fix="restore it, or go on with --accept-changes",
-            )
-        state.facts, self.accept_changes = self.facts, accept_changes
-        self._take_weights(state.tensors)
-        self.state = state
-        self.optimizer = self._enter_phase(state.phase)
+        if not accept_changes:
+            checkpoint.reject_changes(state, self.facts, self.folder)
+        self.state, self.accept_changes = replace(state, facts=self.facts), accept_changes
+        self.network.load_state_dict(state.tensors["network"])
+        if self.ema is not None:
+            self.ema.load(state.tensors["ema"])
+        self._enter_phase(state.phase)
         self.optimizer.load_state(state.tensors.get("optimizer", {}))
-        self.pace.take_up(state.seconds, state.aside)
-        sizes = [size for size in (state.micro_batch, self.gradients.micro_batch) if size is not None]
-        self.gradients.micro_batch = min(sizes, default=None)
+        self.progress.resume(state.seconds, state.aside)
+        self.gradients.limit_micro_batch(state.micro_batch)
+        self.log.truncate(state.epoch)
         self.resumed_from_step = state.step
-        self.journal.cut_to(state.epoch)
         return True
 
     def begin_at(self, scores: Scores, train_loss: float) -> None:
-        """Take the network as it is, a solved head on frozen layers, for the first to be beaten."""
+        """Start from the network as it is now, with a fitted head, as epoch 0: its scores are the first best."""
         if self.ema is not None:
             self.ema = WeightAverage(self.network, self.ema.decay)
-        self.pace.set_aside(self.pace.seconds())
-        record = {"epoch": 0, "step": 0, "train_loss": train_loss, **scores, "lr": 0.0}
-        self._note_score(record)
-        self._open_phase()
-        self.journal.add(record)
-        self._save()
+        self.progress.exclude(self.progress.seconds())
+        record = EpochRecord.of(self.state, train_loss, scores)
+        self._select(record)
+        self.state.begin_phase(0)
+        self.log.add(record)
+        self._write_checkpoint()
 
     def _run_epoch(self) -> None:
-        self._read_what_is_frozen()
-        started, before, seen = time.perf_counter(), self.loader_seconds, self.state.images
-        waited = self.keeper.waited
-        apply_freeze(self.network, self.phase.freeze, keep_statistics=self.recipe.keep_statistics)
-        mean_loss = self._train_epoch()
-        trained = time.perf_counter() - started
-        self.epoch_seconds += trained
+        """Train, validate, select the best, log, write a checkpoint."""
+        self._cache_features()
+        start = self._counters()
+        train_loss = self._train_epoch()
+        trained = self._counters()
+        self.training_seconds += trained.time - start.time
         scores = self._validate()
-        images = self.state.images - seen
-        self.state.epoch += 1
-        self.state.batches, self.state.epoch_loss = 0, 0.0
-        record = {"epoch": self.state.epoch, "step": self.state.step, "train_loss": mean_loss, **scores}
-        record["lr"] = self.state.rate
-        improved = self._note_score(record)
-        timing = {
-            "epoch": self.state.epoch,
-            "seconds": round(time.perf_counter() - started, 3),
-            "images_per_second": round(images / max(trained, 1e-9), 1),
-            "loader_share": round((self.loader_seconds - before) / max(trained, 1e-9), 4),
-            "checkpoint_seconds": round(self.keeper.waited - waited, 3),
-            "memory_mib": memory_mib(),
-        }
-        self.journal.add(record, timing)
-        self._save()
-        self.journal.say(record, timing, is_best=improved)
-        number = _signal(self.world.sum(_flags(self.should_stop())))
-        if number:
-            self.keeper.finish()
-            raise Interrupted(number, self.folder)
+        self.state.end_epoch()
+        record = EpochRecord.of(self.state, train_loss, scores)
+        is_best = self._select(record)
+        timing = EpochTiming.of(record.epoch, start, trained, self._counters())
+        self.log.add(record, timing)
+        self._write_checkpoint()
+        self.log.show(record, timing, is_best=is_best)
+        if self.on_epoch is not None and self.world.is_main:
+            self.on_epoch(record)
+        self._stop_if_signalled()
 
     def _train_epoch(self) -> float:
-        """Mean loss of the epoch."""
-        total = len(self.batches)
-        with console.progress(f"epoch {self.state.epoch + 1}", total, unit="batches") as advance:
-            advance(self.state.batches)
-            source = self.batches if self.cached is None else self.cached
-            for batch in source.epoch(self.state.epoch, self.state.epoch * total, self.state.batches):
-                self._step(batch, last=self.state.batches + 1 == total)
+        """Train on the batches of the epoch that are left. Returns the mean loss of the epoch."""
+        state, total = self.state, len(self.batches)
+        apply_freeze(self.network, self.phases[state.phase].freeze, keep_statistics=self.recipe.keep_statistics)
+        source = self.batches if self.features is None else self.features
+        with console.progress(f"epoch {state.epoch + 1}", total, unit="batches") as advance:
+            advance(state.batches)
+            for batch in source.epoch(state.epoch, state.epoch * total, state.batches):
+                self._step(batch, last=state.batches + 1 == total)
                 advance(1)
-                if self.progress >= 1.0 or (self._has_clock and self.pace.phase_at(self.progress) != self.state.phase):
+                if self._must_cut_epoch():
                     break
-        if self.gathered:  # the clock cut a group of batches short
-            self.gathered.clear()
-            self.optimizer.forget()
-        return self.state.epoch_loss / max(1, self.state.batches)
+        if self.accumulated:  # the time limit came between two optimiser steps
+            self.accumulated.clear()
+            self.optimizer.zero_grad()
+        return state.epoch_loss / max(1, state.batches)
 
     def _step(self, batch: TrainingBatch, *, last: bool) -> None:
-        """One batch forward and back, and a step of the optimiser when enough have been gathered."""
-        accumulate = self.recipe.optimizer.accumulate
-        steps = (self.state.batches + 1) % accumulate == 0 or last
-        cut = None if self.cached is None else self.cached.cut
-        group = min(accumulate, len(self.batches) - (self.state.batches - len(self.gathered)))
-        loss = self.gradients.add(batch, self.gathered, cut, group=group, last=steps)
-        self.gathered.append(batch)
-        self.state.batches += 1
-        self.state.images += self.batches.batch_size
+        """Forward and backward pass of a batch, and an optimiser step once enough batches are accumulated."""
+        state, accumulate = self.state, self.recipe.optimizer.accumulate
+        steps = (state.batches + 1) % accumulate == 0 or last
+        group = min(accumulate, len(self.batches) - (state.batches - len(self.accumulated)))
+        cut = None if self.features is None else self.features.cut
+        loss = self.gradients.add(batch, self.accumulated, cut, group=group, last=steps)
+        self.accumulated.append(batch)
+        state.batches += 1
+        state.images += self.batches.batch_size
         self.loader_seconds += batch.seconds
-        stops_by = self._agree(loss)
-        if steps:
-            self.gathered.clear()
-            self.state.rate = self.optimizer.step(self.pace.rate(self.state, self.progress))
-            self.state.step += 1
-            if self.ema is not None:
-                self.ema.update(self.network, self.state.step, self.phase.freeze)
-            if stops_by:
-                self._save(now=True)
-                raise Interrupted(stops_by, self.folder)
-            if not last and self.keeper.is_due(self.state):
-                self._save()
-
-    def _agree(self, loss: float) -> int:
-        """Note the whole batch's loss and the run's progress, the same in all processes. The signal that any of them
-        got, or 0."""
-        number = self.should_stop() or 0
-        if self.world.size == 1:
-            self.progress = 1.0 if self.pace.is_late(self.state) else self.pace.run_progress(self.state)
-        else:
-            late = self.pace.is_late(self.state)
-            mine = (1.0 if late else self.pace.run_progress(self.state)) if self.world.is_main else 0.0
-            loss, self.progress, *flags = self.world.sum([loss, mine, *_flags(number)])
-            number = _signal(flags)
-            self.world.average(_statistics(self.network))
+        loss, self.run_progress, stop_signal = self._synchronize(loss)
         if not math.isfinite(loss):
-            self._stop_for(loss)
-        self.state.epoch_loss += loss
-        return number
-
-    @property
-    def phase(self) -> Phase:
-        """The part of the run that is being trained."""
-        return self.phases[self.state.phase]
-
-    @property
-    def _has_clock(self) -> bool:
-        return self.pace.deadline is not None
-
-    def _enter_phase(self, index: int) -> NamedOptimizer:
-        self.state.phase = index
-        apply_freeze(self.network, self.phase.freeze, keep_statistics=self.recipe.keep_statistics)
-        self.gradients.renew()
-        return NamedOptimizer(self.network, self.recipe.optimizer, self.phase.lr_scale)
-
-    def _follow_phase(self) -> bool:
-        """Go on to the phase that this much of the run belongs to; momentum starts afresh there.
-
-        False where the phase that ended bought nothing: thawing further is then not worth the time. A budget of time is
-        used up all the same, since the best weights are kept whatever comes.
-        """
-        mine = self.pace.run_progress(self.state) if self.world.is_main else 0.0
-        index = self.pace.phase_at(self.world.sum([mine])[0])
-        if index == self.state.phase:
-            return True
-        if not self._phase_paid():
-            return False
-        self.optimizer = self._enter_phase(index)
-        self._open_phase()
-        learning = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
-        console.note(f"thawing: {_what_learns(self.phase.freeze)}, {learning:,} numbers")
-        return True
-
-    def _open_phase(self) -> None:
-        self.state.phase_score, self.state.phase_loss = self.state.best_score, self.state.val_loss
-        self.state.phase_step, self.state.views = self.state.step, None
-
-    def _phase_paid(self) -> bool:
-        """Whether the phase that ended improved the monitored score or the validation loss; said on screen."""
-        before, now = self.state.phase_score, self.state.best_score
-        loss_before, loss = self.state.phase_loss, self.state.val_loss
-        if before is None or now is None or loss_before is None or loss is None:
-            return True
-        if self.state.step == self.state.phase_step:  # it had no time to
-            return True
-        paid = now != before or loss < loss_before
-        console.note(
-            f"{_what_learns(self.phase.freeze)}: best {self.recipe.monitor} {before:.4f} to {now:.4f}, "
-            f"val_loss {loss_before:.4f} to {loss:.4f}"
-            + (
-                ""
-                if paid
-                else "; the time left is used all the same"
-                if self._has_clock
-                else ": nothing more is thawed"
-            )
-        )
-        return paid or self._has_clock
-
-    def _take_weights(self, sections: Mapping[str, Mapping[str, Tensor]]) -> None:
-        self.network.load_state_dict(sections["network"])
-        if self.ema is not None:
-            for name, value in sections["ema"].items():
-                self.ema.average[name].copy_(value)
-
-    def _read_what_is_frozen(self) -> None:
-        """Features of the phase's frozen layers in the place of images, where that pays."""
-        if self.cached_phase == self.state.phase:
+            raise not_finite(loss, self.accumulated, state.step, state.epoch + 1)
+        state.epoch_loss += loss
+        if not steps:
             return
-        started = time.perf_counter()
-        self.cached = self.make_feature_batches(self.phase.freeze, self.pace.epochs_of(self.state.phase))
-        self.cached_phase = self.state.phase
-        self.pace.set_aside(time.perf_counter() - started)
-        views = 0 if self.cached is None else len(self.cached.views)
-        if self.state.views not in (None, views) and not self.accept_changes:
-            raise UserError(
-                f"this run kept {self.state.views} views of frozen layers' features, and now it would keep {views}: "
-                "disk space or processes are not what they were",
-                where=str(self.folder),
-                fix="restore that, or go on with --accept-changes",
-            )
-        self.state.views = views
+        self.accumulated.clear()
+        state.rate = self.optimizer.step(self.progress.lr_multiplier(state.phase, self.run_progress))
+        state.step += 1
+        if self.ema is not None:
+            self.ema.update(self.network, state.step, self.phases[state.phase].freeze)
+        if stop_signal is not None:
+            self._write_checkpoint(now=True)
+            raise Interrupted(stop_signal, self.folder)
+        if not last and self.writer.is_due(state):
+            self._write_checkpoint()
 
-    def _is_over(self) -> bool:
-        return self.world.sum([float(self.world.is_main and self.pace.is_over(self.state))])[0] > 0
-
-    def _is_stale(self) -> bool:
-        patience = self.recipe.early_stopping.patience
-        stale = patience is not None and self.state.stale_epochs >= patience
-        if stale:
-            console.note(f"stopped early: {self.recipe.monitor} has not improved for {patience} epochs")
-        return stale
+    def _synchronize(self, loss: float) -> tuple[float, float, int | None]:
+        """The whole batch's loss, the run's progress and a stop signal, the same in all processes."""
+        stop_signal = self.should_stop()
+        run_progress = 1.0 if self.progress.is_late(self.state) else self.progress.run_progress(self.state)
+        if self.world.size == 1:
+            return loss, run_progress, stop_signal
+        mine = run_progress if self.world.is_main else 0.0
+        loss, run_progress, *flags = self.world.sum([loss, mine, *signal_flags(stop_signal)])
+        average_statistics(self.network, self.world)
+        return loss, run_progress, received_signal(flags)
 
     def _validate(self) -> Scores:
+        """Measure the network, with averaged weights where the recipe says so, on the validation items."""
         if self.validate is None:
             return {}
         started = time.perf_counter()
-        with self._averaged_weights():
-            scores = dict(self.validate(self.network, self.cached))
-        self.pace.seconds_an_item = (time.perf_counter() - started) / max(1.0, scores.pop("n"))
+        with nullcontext() if self.ema is None else self.ema.applied_to(self.network):
+            scores = dict(self.validate(self.network, self.features))
+        self.progress.measure_validation(time.perf_counter() - started, scores.pop("n"))
         return scores
 
-    def _averaged_weights(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.ema is None else _Swapped(self.network, self.ema.average)
-
-    def _note_score(self, record: Mapping[str, Any]) -> bool:
-        """Whether this epoch is the best so far by the monitored metric."""
-        self.state.val_loss = record.get("val_loss")
-        score = record.get(self.recipe.monitor)
+    def _select(self, record: EpochRecord) -> bool:
+        """Whether this epoch is the best so far by the monitored metric; noted in the state."""
+        monitor, best = self.recipe.monitor, self.state.best_score
+        score, min_delta = record.score(monitor), self.recipe.early_stopping.min_delta
+        self.state.val_loss = record.val_loss
         if score is None:
             return False
-        sign = 1.0 if self.recipe.monitor == "val_accuracy" else -1.0
-        best = self.state.best_score
-        finite = math.isfinite(score) and math.isfinite(record.get("val_loss", 0.0))
-        improved = finite and (best is None or sign * (score - best) > self.recipe.early_stopping.min_delta)
-        if improved:
-            self.state.best_score, self.state.best_epoch, self.state.stale_epochs = score, self.state.epoch - 1, 0
-            self.state.best_step = self.state.step
-        else:
-            self.state.stale_epochs += 1
-        return improved
+        is_best = improves(score, best, monitor=monitor, min_delta=min_delta, val_loss=record.val_loss)
+        self.state.select(score, is_best=is_best)
+        return is_best
 
-    def _save(self, *, now: bool = False) -> None:
-        """Have the state written, beside the training unless `now`."""
+    def _write_checkpoint(self, *, now: bool = False) -> None:
+        """Hand the state over for writing in the background; with `now`, wait until it is written."""
         self.state.tensors = {"network": dict(self.network.state_dict()), "optimizer": self.optimizer.state()}
         if self.ema is not None:
             self.state.tensors["ema"] = self.ema.average
-        self.state.seconds, self.state.aside = self.pace.seconds(), self.pace.aside
+        self.state.seconds, self.state.aside = self.progress.seconds(), self.progress.excluded
         self.state.micro_batch = self.gradients.micro_batch
-        self.keeper.keep(self.state, now=now)
+        self.writer.write(self.state, now=now)
 
     def _best_weights(self) -> dict[str, Tensor]:
-        section = "network" if self.ema is None else "ema"
-        best = self.keeper.best(self.state) if self.world.is_main else None
+        """The best epoch's weights, averaged where the recipe says so; else the last ones."""
+        best = self.writer.best_tensors(self.state) if self.world.is_main else None
         if best is not None:
-            return best[section]
+            return best["network" if self.ema is None else "ema"]
         weights = self.network.state_dict() if self.ema is None else self.ema.average
         return {name: value.detach().cpu().clone() for name, value in weights.items()}
 
-    def _stop_for(self, value: float) -> None:
-        items = [item for batch in self.gathered for item in batch.items]
-        names = ", ".join(item.id for item in items[:5])
-        raise UserError(
-            f"the loss became {value} at step {self.state.step}, epoch {self.state.epoch + 1}",
-            where=f"items {names}, ... ({len(items)} in the batch)",
-            fix="lower the learning rate (--lr), clip gradients (--set optimizer.clip_norm=1), or use "
-            "--precision fp32; the last good checkpoint is kept",
+    def _follow_phases(self) -> bool:
+        """Enter the phase that this share of the run belongs to. Returns False where the run ends instead, because the
+        phase before it brought no improvement."""
+        mine = self.progress.run_progress(self.state) if self.world.is_main else 0.0
+        index = self.phases.at(self.world.sum([mine])[0])
+        if index == self.state.phase:
+            return True
+        ended, has_time_limit = self.phases[self.state.phase], self.progress.has_time_limit
+        if not thawing.is_worth_unfreezing(self.state, ended, self.recipe.monitor, has_time_limit=has_time_limit):
+            return False
+        self._enter_phase(index)
+        self.state.begin_phase(index)
+        console.note(thawing.describe_unfreezing(self.network, self.phases[index]))
+        return True
+
+    def _enter_phase(self, index: int) -> None:
+        self.optimizer = thawing.enter_phase(self.network, self.phases[index], self.recipe)
+        self.gradients.rewrap()
+
+    def _cache_features(self) -> None:
+        """Cache the features of the phase's frozen layers, where that saves time; batches then hold features."""
+        phase, before = self.state.phase, self.state.views
+        if self.features_phase == phase:
+            return
+        with self.progress.excluding():
+            self.features = self.make_feature_batches(self.phases[phase].freeze, self.progress.epochs_in(phase))
+        self.features_phase = phase
+        self.state.views = thawing.count_views(self.features, before, self.folder, accept_changes=self.accept_changes)
+
+    def _is_over(self) -> bool:
+        return self.world.sum([float(self.world.is_main and self.progress.is_over(self.state))])[0] > 0
+
+    def _is_stale(self) -> bool:
+        patience = self.recipe.early_stopping.patience
+        if not is_stale(self.state.stale_epochs, patience):
+            return False
+        console.note(f"early stopping: {self.recipe.monitor} has not improved for {patience} epochs")
+        return True
+
+    def _must_cut_epoch(self) -> bool:
+        """Whether the run ends within this epoch, or, with a time limit, the next phase begins."""
+        in_phase = self.phases.at(self.run_progress) == self.state.phase
+        return self.run_progress >= 1.0 or (self.progress.has_time_limit and not in_phase)
+
+    def _stop_if_signalled(self) -> None:
+        number = received_signal(self.world.sum(signal_flags(self.should_stop())))
+        if number is not None:
+            self.writer.finish()
+            raise Interrupted(number, self.folder)
+
+    def _counters(self) -> Counters:
+        return Counters(
+            time=time.perf_counter(),
+            images=self.state.images,
+            loader_seconds=self.loader_seconds,
+            checkpoint_seconds=self.writer.seconds_waited,
         )
-
-
-class _Swapped(AbstractContextManager[None]):
-    """A network with other weights for a while."""
-
-    def __init__(self, network: ResNet, weights: Mapping[str, Tensor]) -> None:
-        self.network, self.weights = network, weights
-
-    def __enter__(self) -> None:
-        self.kept = {name: value.clone() for name, value in self.network.state_dict().items()}
-        self.network.load_state_dict(self.weights)
-
-    def __exit__(self, *_error: object) -> None:
-        self.network.load_state_dict(self.kept)
-
-
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
-
-
-def _flags(number: int | None) -> list[float]:
-    """Which signal a process got, as numbers that may be summed over processes."""
-    return [float(number == known) for known in _STOPPING]
-
-
-def _signal(flags: list[float]) -> int:
-    """The signal that any process got, or 0."""
-    return max((known for known, count in zip(_STOPPING, flags, strict=True) if count), default=0)
-
-
-def _statistics(network: ResNet) -> list[Tensor]:
-    """What batch norms that learn keep of the data."""
-    return [
-        value
-        for module in network.modules()
-        if module.training
-        for value in module.buffers(recurse=False)
-        if value.is_floating_point()
-    ]
-
-
-def _what_learns(freeze: str | int) -> str:
-    """What a policy leaves to learn, in words."""
-    if freeze == "none":
-        return "all layers learn"
-    if freeze == "all":
-        return "the head learns"
-    return f"the head and the stages above {freeze} learn"

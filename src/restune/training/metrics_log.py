@@ -1,59 +1,163 @@
-"""metrics.jsonl and timings.jsonl: a line an epoch, cut back to the checkpoint that a run goes on from."""
+"""metrics.jsonl and timings.jsonl, one line per epoch, and the same line on the screen."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from restune.core.console import note
 from restune.core.files import write_text
+from restune.core.machine import memory_mib
+from restune.data.kinds import Kind
+from restune.training.checkpoint import TrainState
 
-_MANY = 60
-"""Epochs beyond which not each has a line on the screen, unless it is the best so far."""
-_NAMES = ("metrics.jsonl", "timings.jsonl")
+_MAX_LINES = 60
+"""Runs of more epochs show only about half as many lines on the screen, and each new best epoch."""
+_METRICS, _TIMINGS = "metrics.jsonl", "timings.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRecord:
+    """The metrics of one epoch: a line of metrics.jsonl.
+
+    Args:
+        epoch: from 1; 0 for a fitted head before the first epoch.
+        step: optimiser steps taken.
+        train_loss: mean training loss of the epoch.
+        val_loss, val_accuracy: None without validation items.
+        lr: the learning rate of the last step.
+    """
+
+    epoch: int
+    step: int
+    train_loss: float
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    lr: float = 0.0
+
+    @classmethod
+    def of(cls, state: TrainState, train_loss: float, scores: Mapping[str, float]) -> EpochRecord:
+        """The record of the epoch that `state` has just completed."""
+        val_loss, val_accuracy = scores.get("val_loss"), scores.get("val_accuracy")
+        return cls(
+            epoch=state.epoch,
+            step=state.step,
+            train_loss=train_loss,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            lr=state.rate,
+        )
+
+    def score(self, monitor: str) -> float | None:
+        """The monitored metric: ``val_accuracy``, ``val_loss`` or ``train_loss``."""
+        value: float | None = getattr(self, monitor)
+        return value
+
+    def to_dict(self) -> dict[str, Any]:
+        """The metrics that were measured."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counters:
+    """Running totals of a run at one moment.
+
+    Args:
+        time: `time.perf_counter()`.
+        images: training images seen.
+        loader_seconds: processor time spent making batches.
+        checkpoint_seconds: time spent waiting for checkpoints.
+    """
+
+    time: float
+    images: int
+    loader_seconds: float
+    checkpoint_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochTiming:
+    """The timing of one epoch: a line of timings.jsonl.
+
+    Args:
+        epoch: from 1.
+        seconds: with validation.
+        images_per_second: of training.
+        loader_share: processor time spent making batches, over training time.
+        checkpoint_seconds: time spent waiting for checkpoints.
+        memory_mib: peak memory of the process; 0 where the platform does not report it.
+    """
+
+    epoch: int
+    seconds: float
+    images_per_second: float
+    loader_share: float
+    checkpoint_seconds: float
+    memory_mib: int
+
+    @classmethod
+    def of(cls, epoch: int, start: Counters, trained: Counters, end: Counters) -> EpochTiming:
+        """The timing of an epoch, from the counters at its start, after training, and after validation."""
+        training_seconds = max(trained.time - start.time, 1e-9)
+        return cls(
+            epoch=epoch,
+            seconds=round(end.time - start.time, 3),
+            images_per_second=round((trained.images - start.images) / training_seconds, 1),
+            loader_share=round((trained.loader_seconds - start.loader_seconds) / training_seconds, 4),
+            checkpoint_seconds=round(end.checkpoint_seconds - start.checkpoint_seconds, 3),
+            memory_mib=memory_mib(),
+        )
 
 
 class MetricsLog:
-    """The two files of a run.
+    """Writes the two files of a run, and shows its epochs on the screen.
 
     Args:
-        folder: the run's.
-        is_writer: False for processes that leave writing to another.
-        epochs: of the run; None where the clock decides.
-        noun: what the items are.
+        folder: of the run.
+        is_writer: False in all processes but the main one.
+        epochs: of the run; None where a time limit decides.
+        kind: of the items.
     """
 
-    def __init__(self, folder: Path, *, is_writer: bool, epochs: int | None, noun: str = "images") -> None:
-        self.folder, self.is_writer, self.epochs, self.noun = folder, is_writer, epochs, noun
+    def __init__(self, folder: Path, *, is_writer: bool, epochs: int | None, kind: Kind) -> None:
+        self.folder, self.is_writer, self.epochs, self.kind = folder, is_writer, epochs, kind
 
-    def add(self, record: Mapping[str, Any], timing: Mapping[str, Any] | None = None) -> None:
-        """Append one epoch's line to each file."""
-        for name, content in zip(_NAMES, (record, timing), strict=True):
-            if content is not None and self.is_writer:
-                path = self.folder / name
-                before = path.read_text(encoding="utf-8") if path.exists() else ""
-                write_text(path, f"{before}{json.dumps(content)}\n")
+    def add(self, record: EpochRecord, timing: EpochTiming | None = None) -> None:
+        """Append an epoch's metrics and, where there is one, its timing."""
+        self._append(_METRICS, record.to_dict())
+        if timing is not None:
+            self._append(_TIMINGS, asdict(timing))
 
-    def cut_to(self, epoch: int) -> None:
-        """The checkpoint is the only truth: lines of later epochs go."""
-        for name in _NAMES:
+    def truncate(self, epoch: int) -> None:
+        """Remove the lines of later epochs, which the checkpoint that a run resumes from does not contain."""
+        for name in (_METRICS, _TIMINGS):
             path = self.folder / name
             if path.exists() and self.is_writer:
                 lines = path.read_text(encoding="utf-8").splitlines()
                 write_text(path, "".join(f"{line}\n" for line in lines if json.loads(line)["epoch"] <= epoch))
 
-    def say(self, record: Mapping[str, Any], timing: Mapping[str, Any], *, is_best: bool) -> None:
-        """The epoch in a line on the screen."""
-        if self.epochs is not None and self.epochs > _MANY and not is_best:
-            every = -(-self.epochs // (_MANY // 2))
-            if record["epoch"] % every and record["epoch"] != self.epochs:
-                return
+    def show(self, record: EpochRecord, timing: EpochTiming, *, is_best: bool) -> None:
+        """Print one line for the epoch; in long runs, only for every n-th epoch and each new best."""
+        if not (is_best or self._has_line(record.epoch)):
+            return
         of = "" if self.epochs is None else f"/{self.epochs}"
-        text = f"epoch {record['epoch']}{of}  loss {record['train_loss']:.4f}"
-        what = "val accuracy" if self.noun != "clips" else "val accuracy of centre clips"
-        if "val_accuracy" in record:
-            text += f"  val loss {record['val_loss']:.4f}  {what} {record['val_accuracy']:.2%}"
-        text += f"  {timing['images_per_second']:.0f} {self.noun}/s  {timing['seconds']:.1f} s"
+        text = f"epoch {record.epoch}{of}  loss {record.train_loss:.4f}"
+        accuracy = f"val accuracy of {self.kind.validates}" if self.kind.validates else "val accuracy"
+        if record.val_loss is not None and record.val_accuracy is not None:
+            text += f"  val loss {record.val_loss:.4f}  {accuracy} {record.val_accuracy:.2%}"
+        text += f"  {timing.images_per_second:.0f} {self.kind.sample_noun}/s  {timing.seconds:.1f} s"
         note(text + ("  best" if is_best else ""))
+
+    def _has_line(self, epoch: int) -> bool:
+        if self.epochs is None or self.epochs <= _MAX_LINES or epoch == self.epochs:
+            return True
+        return epoch % -(-self.epochs // (_MAX_LINES // 2)) == 0
+
+    def _append(self, name: str, content: Mapping[str, Any]) -> None:
+        if self.is_writer:
+            path = self.folder / name
+            before = path.read_text(encoding="utf-8") if path.exists() else ""
+            write_text(path, f"{before}{json.dumps(content)}\n")

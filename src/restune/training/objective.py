@@ -1,4 +1,4 @@
-"""What training makes smaller: the loss, with all that changes its targets."""
+"""The training loss: label smoothing, class weights, mixup, cutmix and random erasing included."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from restune.training.recipe import Recipe
 
 
 class Objective:
-    """The loss of a recipe: cross-entropy or binary cross-entropy, label smoothing, class weights, mixing.
+    """The training loss of a recipe: cross-entropy or binary cross-entropy.
 
     Args:
-        recipe: what is on.
-        class_counts: training items a class; balanced weights are ``n / (classes * count)``, as scikit-learn's.
-        device: where targets are.
+        recipe: the loss, its label smoothing and class weights, mixup, cutmix and erasing.
+        class_counts: training items per class; balanced weights are ``n / (classes * count)``, as scikit-learn's.
+        device: of the targets.
     """
 
     def __init__(self, recipe: Recipe, class_counts: Sequence[int], device: torch.device) -> None:
@@ -29,7 +29,16 @@ class Objective:
             self.weights = balanced_weights(class_counts).to(device)
 
     def prepare(self, images: Tensor, targets: Tensor, key: RandomKey) -> tuple[Tensor, Tensor]:
-        """Normalised images ``[N, C, H, W]`` and class indices ``[N]`` as the network and the loss will see them."""
+        """Erase and mix a batch.
+
+        Args:
+            images: normalised, ``[N, C, H, W]``.
+            targets: class indices ``[N]``.
+            key: of the random numbers.
+
+        Returns:
+            Images, and class indices ``[N]`` or, where images are mixed, class shares ``[N, classes]``.
+        """
         if self.recipe.augment.erase:
             images = erase(images, self.recipe.augment.erase, key)
         if self.recipe.mixup or self.recipe.cutmix:
@@ -37,14 +46,14 @@ class Objective:
             return mix(images, shares, mixup=self.recipe.mixup, cutmix=self.recipe.cutmix, key=key)
         return images, targets
 
-    def mass(self, targets: Tensor) -> float:
-        """What items weigh in the mean that `loss` takes: a batch's loss is its parts' by their share of mass."""
+    def total_weight(self, targets: Tensor) -> float:
+        """The divisor of `loss`'s mean: parts of a batch count by their share of the batch's total weight."""
         if self.weights is None or targets.is_floating_point() or self.recipe.loss != "cross-entropy":
             return float(len(targets))
         return float(self.weights[targets].sum())
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """A number to make smaller, from logits ``[N, classes]`` and targets ``[N]`` or shares ``[N, classes]``."""
+        """The mean loss of logits ``[N, classes]`` against class indices ``[N]`` or class shares ``[N, classes]``."""
         logits = logits.float()
         smoothing = self.recipe.label_smoothing
         if self.recipe.loss == "cross-entropy":

@@ -1,4 +1,4 @@
-"""Optimisers in groups: decayed and not, slower toward the stem; their state known by parameter names."""
+"""SGD and AdamW with parameter groups (weight decay, layer-wise learning rates) and state by parameter name."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ import torch
 from torch import Tensor
 
 from restune.networks.resnet import ResNet
-from restune.training.freeze import learning_parameters, stage_of
+from restune.training.freeze import stage_of, trainable_parameters
 from restune.training.recipe import OptimizerRecipe
 
 
 class NamedOptimizer:
-    """torch's SGD or AdamW over the parameters that learn.
+    """torch's SGD or AdamW over the trainable parameters.
 
-    Norms and biases (everything with one dimension or none) are not decayed. A parameter's learning rate is the
+    Norms and biases (parameters with at most one dimension) get no weight decay. A parameter's learning rate is the
     peak times ``layer_decay`` to the power of its distance from the head.
+
+    Args:
+        network: its trainable parameters are those with ``requires_grad``.
+        recipe: name and hyper-parameters.
+        lr_scale: multiplies the peak learning rate.
     """
 
     def __init__(self, network: ResNet, recipe: OptimizerRecipe, lr_scale: float = 1.0) -> None:
@@ -24,7 +29,7 @@ class NamedOptimizer:
         self.names: dict[Tensor, str] = {}
         stages = len(network.spec.stages)
         groups: dict[tuple[int, bool], list[Tensor]] = {}
-        for name, parameter in learning_parameters(network):
+        for name, parameter in trainable_parameters(network):
             self.names[parameter] = name
             groups.setdefault((stage_of(name, stages), parameter.ndim > 1), []).append(parameter)
         peak = recipe.lr * lr_scale
@@ -40,36 +45,36 @@ class NamedOptimizer:
         self.optimizer = _make(options, recipe)
 
     def step(self, multiplier: float) -> float:
-        """Move the weights along their gradients at `multiplier` times the peak learning rate; the head's rate."""
+        """Update the weights at `multiplier` times the peak learning rate; clear gradients. Returns the head's rate."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * multiplier
         if self.recipe.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(list(self.names), self.recipe.clip_norm)
         self.optimizer.step()
-        self.forget()
+        self.zero_grad()
         return float(self.optimizer.param_groups[-1]["lr"])
 
-    def forget(self) -> None:
-        """Drop the gradients gathered so far."""
+    def zero_grad(self) -> None:
+        """Clear the accumulated gradients."""
         self.optimizer.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
-        """``parameter name/slot`` to tensor: what a checkpoint keeps."""
-        kept: dict[str, Tensor] = {}
+        """The state for a checkpoint: ``parameter name/slot`` to tensor."""
+        tensors: dict[str, Tensor] = {}
         for parameter, slots in self.optimizer.state.items():
             for slot, value in slots.items():
                 if value is not None:
-                    kept[f"{self.names[parameter]}/{slot}"] = torch.as_tensor(value)
-        return kept
+                    tensors[f"{self.names[parameter]}/{slot}"] = torch.as_tensor(value)
+        return tensors
 
-    def load_state(self, kept: dict[str, Tensor]) -> None:
-        """Take back what `state` gave; parameters that learn since then start afresh."""
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Load the result of `state`. Parameters that are not in it start without momentum."""
         by_name = {name: parameter for parameter, name in self.names.items()}
-        for key, value in kept.items():
+        for key, value in tensors.items():
             name, slot = key.rsplit("/", 1)
             if name in by_name:
                 parameter = by_name[name]
-                # In the parameter's own memory format: fused steps pair numbers by their place in memory.
+                # In the parameter's own memory format: fused optimisers pair elements by their position in memory.
                 like = torch.empty((), dtype=value.dtype, device=parameter.device) if slot == "step" else parameter
                 own = torch.empty_like(like).copy_(value)
                 self.optimizer.state[parameter][slot] = own

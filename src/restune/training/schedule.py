@@ -1,4 +1,4 @@
-"""The learning rate as a function of how far the run has come."""
+"""Learning-rate schedules as functions of the share of the run that is done."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from restune.training.recipe import ScheduleRecipe
 
 
 def multiplier(recipe: ScheduleRecipe, progress: float, warmup: float) -> float:
-    """Share of the peak learning rate.
+    """Return the learning rate as a share of its peak.
 
     Args:
-        recipe: which curve.
+        recipe: the schedule.
         progress: share of the run that is done, 0 to 1.
-        warmup: share of the run that warms up, linearly; the curve then takes the rest (Goyal et al. 2017).
+        warmup: share of the run with linear warm-up, before the schedule itself begins (Goyal et al. 2017).
     """
     progress = min(1.0, max(0.0, progress))
-    if recipe.name == "one-cycle":  # Smith and Topin 2018: up and down in straight lines
+    if recipe.name == "one-cycle":  # Smith and Topin 2018: linear up, linear down
         if progress < recipe.peak:
             return recipe.start + (1 - recipe.start) * progress / recipe.peak
         return recipe.final + (1 - recipe.final) * (1 - progress) / (1 - recipe.peak)

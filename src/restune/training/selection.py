@@ -1,0 +1,30 @@
+"""Model selection: which epoch is the best by the monitored metric, and when to stop early."""
+
+from __future__ import annotations
+
+import math
+
+_HIGHER_IS_BETTER = {"val_accuracy": True, "val_loss": False, "train_loss": False}
+
+
+def improves(
+    score: float, best: float | None, *, monitor: str, min_delta: float = 0.0, val_loss: float | None = None
+) -> bool:
+    """Whether a score beats the best one so far.
+
+    Args:
+        score: of the monitored metric, in this epoch.
+        best: None before the first score.
+        monitor: ``val_accuracy`` (higher is better), ``val_loss`` or ``train_loss`` (lower is better).
+        min_delta: a score counts as better only by more than this.
+        val_loss: of this epoch; an epoch with a NaN or infinite validation loss is never the best.
+    """
+    if not math.isfinite(score) or (val_loss is not None and not math.isfinite(val_loss)):
+        return False
+    sign = 1.0 if _HIGHER_IS_BETTER[monitor] else -1.0
+    return best is None or sign * (score - best) > min_delta
+
+
+def is_stale(stale_epochs: int, patience: int | None) -> bool:
+    """Whether early stopping ends the run: `patience` epochs in a row without improvement; None never does."""
+    return patience is not None and stale_epochs >= patience

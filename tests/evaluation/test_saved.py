@@ -56,7 +56,7 @@ def test_another_file_is_one_message(tmp_path, content):
     np.savez(path, logits=np.zeros((2, 3), np.float32)) if content is None else path.write_bytes(content)
     with pytest.raises(restune.UserError, match="not a saved evaluation"):
         load_evaluation(path)
-    with pytest.raises(restune.UserError, match="saved as .npz"):
+    with pytest.raises(restune.UserError, match="is saved as"):
         built()[0].save(tmp_path / "scores.csv")
 
 

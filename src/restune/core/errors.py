@@ -13,6 +13,11 @@ class UserError(Exception):
         what: what is wrong, in one sentence.
         where: the file, row or option it is about.
         fix: what to do about it.
+
+    >>> print(UserError("unknown network 'resnet19'", where="--model", fix="Did you mean 'resnet18'?"))
+    unknown network 'resnet19'
+      where: --model
+      what to do: Did you mean 'resnet18'?
     """
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:

@@ -167,6 +167,11 @@ class Dataset:
         source: for messages.
         kind: the name of its `Kind`.
         form: a form of the kind with a recipe of its own, such as ``sound``.
+
+    >>> from restune.data.sources import open_dataset
+    >>> dataset = open_dataset(photos)
+    >>> len(dataset), dataset.classes, dataset.kind
+    (20, ('blue', 'red'), 'image')
     """
 
     items: Sequence[Item]
@@ -270,6 +275,12 @@ class DataOptions:
         root: the folder a table's paths are relative to; by default the table's own folder.
         encoding: of a text file. None: UTF-8 for tables of paths, found from the bytes for texts.
         data_root: where torchvision's named sets are, or go.
+
+    >>> table = folder / "labels.csv"
+    >>> _ = table.write_text("file,colour\\nred/0.png,red\\nblue/0.png,blue\\n")
+    >>> options = restune.DataOptions(path_column="file", label_column="colour", root=photos)
+    >>> restune.evaluate(run_folder, table, data_options=options).n
+    2
     """
 
     kind: str | None = None

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from restune.core.errors import UserError
 from restune.core.files import user_path
-from restune.evaluation.logits import LogitsBuffer, chunks, read_array, write_arrays
+from restune.evaluation.logits import Column, LogitsBuffer, chunks, read_array, write_arrays
 from restune.evaluation.metrics import (
     ClassScores,
     ClipCount,
@@ -212,7 +212,7 @@ class EvaluationBuilder:
     def __init__(self, classes: tuple[str, ...]) -> None:
         self.classes = classes
         self._ids: list[str] = []
-        self._targets: list[Tensor] = []
+        self._targets = Column(np.int64)
         self._logits = LogitsBuffer(len(classes))
         self._predictions = _Predictions(len(classes))
 
@@ -220,7 +220,7 @@ class EvaluationBuilder:
         """Add items: their ids, class indices, and logits ``[N, C]``."""
         target = torch.tensor(targets, dtype=torch.int64)
         self._ids.extend(ids)
-        self._targets.append(target)
+        self._targets.add(target)
         self._logits.add(logits)
         self._predictions.add(logits, target)
 
@@ -229,7 +229,7 @@ class EvaluationBuilder:
         return Evaluation(
             classes=self.classes,
             ids=tuple(self._ids),
-            targets=torch.cat([torch.zeros(0, dtype=torch.int64), *self._targets]).numpy(),
+            targets=self._targets.values(),
             logits=self._logits.rows(),
             **self._predictions.fields(),
             **about,
@@ -241,20 +241,19 @@ class _Predictions:
 
     def __init__(self, classes: int) -> None:
         self.classes, self.top5 = classes, 0
-        self.predicted = [torch.zeros(0, dtype=torch.int64)]
-        self.probabilities = [torch.zeros(0)]
+        self.predicted, self.probabilities = Column(np.int64), Column(np.float32)
 
     def add(self, logits: Tensor, targets: Tensor) -> None:
         probability, predicted = logits.softmax(dim=1).max(dim=1)
-        self.predicted.append(predicted)
-        self.probabilities.append(probability)
+        self.predicted.add(predicted)
+        self.probabilities.add(probability)
         if self.classes > 5:
             self.top5 += int((logits.topk(5, dim=1).indices == targets[:, None]).sum())
 
     def fields(self) -> dict[str, Any]:
         return {
-            "predicted": torch.cat(self.predicted).numpy(),
-            "probabilities": torch.cat(self.probabilities).numpy(),
+            "predicted": self.predicted.values(),
+            "probabilities": self.probabilities.values(),
             "top5_correct": self.top5 if self.classes > 5 else None,
         }
 

@@ -34,7 +34,7 @@ class LogitsBuffer:
 
     def add(self, logits: Tensor) -> None:
         """Append rows."""
-        part = logits.detach().float().cpu().numpy()
+        part = logits.detach().float().cpu().numpy().copy()
         self._parts.append(part)
         self._rows += len(part)
         self._bytes += part.nbytes
@@ -56,6 +56,31 @@ class LogitsBuffer:
         for part in self._parts:
             self._file.write(np.ascontiguousarray(part).tobytes())
         self._parts, self._bytes = [], 0
+
+
+class Column:
+    """A one-dimensional array that grows in few large steps.
+
+    Many small arrays that outlive large temporary ones would keep the memory between them from being used again.
+    """
+
+    def __init__(self, dtype: type[np.generic]) -> None:
+        self._values: NDArray[Any] = np.empty(1024, dtype)
+        self._count = 0
+
+    def add(self, values: Tensor) -> None:
+        """Append values."""
+        end = self._count + len(values)
+        if end > len(self._values):
+            grown = np.empty(max(end, 2 * len(self._values)), self._values.dtype)
+            grown[: self._count] = self._values[: self._count]
+            self._values = grown
+        self._values[self._count : end] = values.cpu().numpy()
+        self._count = end
+
+    def values(self) -> NDArray[Any]:
+        """All values so far."""
+        return self._values[: self._count].copy()
 
 
 def chunks(rows: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:

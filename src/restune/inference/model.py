@@ -38,6 +38,10 @@ class Prediction:
         probability: of that class.
         top: the most probable classes with their probabilities, in falling order.
         error: why the input could not be read.
+
+    >>> (prediction,) = restune.predict(run_folder, photo)
+    >>> prediction.label, prediction.top[0][0], prediction.error
+    ('red', 'red', None)
     """
 
     input: str

@@ -35,6 +35,12 @@ class ResNet(nn.Module):
     from tokens, whole numbers ``[N, L]``, where the spec has a vocabulary. Series and tokens of several lengths are
     padded at the end and come with a mask, bool ``[N, L]``, True where there is an item: its logits then are those of
     the item alone, and batch norms count nothing else.
+
+    >>> import torch
+    >>> network = restune.create_model("resnet8")
+    >>> stages = network.forward_stages(torch.zeros(1, 3, 32, 32))
+    >>> list(stages)
+    ['stem', 'stage1', 'stage2', 'stage3', 'pooled', 'logits']
     """
 
     def __init__(self, spec: ResNetSpec) -> None:

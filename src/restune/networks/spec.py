@@ -49,6 +49,9 @@ class StageSpec:
             et al. 2018, "R(2+1)D"), ``spatial`` space alone; the stride then leaves time alone, too.
         downsample: ``stride`` has it in the first block's convolution, ``max-pool`` in a pool before that block
             (Conneau et al. 2017).
+
+    >>> StageSpec(depth=2, width=64).depth
+    2
     """
 
     block: str = "basic"
@@ -153,6 +156,12 @@ class ResNetSpec:
         zero_init_residual: start each branch's last norm at 0, so that blocks begin as identities
             (Goyal et al. 2017, section 5.1). Not for plain networks, which would then output zeros, nor for
             `preact`, whose branches end in a convolution.
+
+    >>> spec = restune.create_model("resnet50").spec
+    >>> [stage.depth for stage in spec.stages]
+    [3, 4, 6, 3]
+    >>> spec.override(num_classes=10, stem="small").num_classes
+    10
     """
 
     dims: int = 2

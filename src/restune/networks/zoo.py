@@ -192,5 +192,9 @@ def find(name: str) -> ZooEntry:
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of the zoo that match a shell-style pattern, in the zoo's order."""
+    """Names of the zoo that match a shell-style pattern, in the zoo's order.
+
+    >>> restune.list_models("resnet?")
+    ['resnet8']
+    """
     return [name for name in ZOO if fnmatch.fnmatchcase(name, pattern)]

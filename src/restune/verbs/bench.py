@@ -36,6 +36,9 @@ def bench(
         device: ``auto``, ``cpu`` or ``cuda``.
         compile: also time compiled training steps, and remember in the cache folder what that gains: runs with such
             batches of such a network on this machine then compile where it pays.
+
+    >>> restune.bench(["resnet8"], batch_size=8, seconds=0.01).precision in ("fp32", "bf16")
+    True
     """
     if seconds <= 0:
         raise UserError("a measurement takes some time", where="--seconds", fix="use 1 or more")

@@ -36,6 +36,13 @@ def create_model(
     is no padding, bool ``[N, L]``.
 
     Raises UserError for unknown names and settings, and for weights of another network.
+
+    >>> import torch
+    >>> network = restune.create_model("resnet20", num_classes=5)
+    >>> network(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 5])
+    >>> restune.create_model("resnet18", depths=(1, 1, 1, 1), width=32, stem="small", attention="se").spec.stem
+    'small'
     """
     spec = zoo.find(name).spec
     found = None if weights is None else read_weights(weights)

@@ -15,6 +15,10 @@ def models(pattern: str = "*", *, image_size: int | None = None, **spec_override
     length (their own by default).
 
     `spec_overrides` are those of `create_model`. Raises UserError when no name matches.
+
+    >>> (info,) = restune.models("resnet50")
+    >>> info.description.parameters
+    25557032
     """
     names = zoo.list_models(pattern) or [zoo.find(pattern).name]
     if image_size is not None and image_size < 1:

@@ -35,6 +35,10 @@ class ImagePreprocess:
             resized to ``crop x crop``, whatever its shape.
         interpolation: ``nearest``, ``bilinear`` or ``bicubic``, with antialiasing.
         mean, std: one number a channel, on the 0..1 scale; their length is the number of channels.
+
+    >>> preprocess = restune.ImagePreprocess(crop=224, resize=256)
+    >>> preprocess.apply(photo.read_bytes()).shape
+    torch.Size([3, 224, 224])
     """
 
     crop: int

@@ -9,8 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from restune.core.console import note
 from restune.core.streams import generator
 from restune.data.augment import Augment, RandomKey
+from restune.data.dataset import Item
+from restune.data.preprocess import Preprocess
 
 UNKNOWN = 1
 """The token that stands for a dropped one: of words the unknown one, of bytes the byte 0, which texts do not hold."""
@@ -79,3 +82,16 @@ def _warped(series: Tensor, strength: float, draw: NDArray[np.float64]) -> Tenso
     steps = np.arange(length)
     rows = [np.interp(places, steps, row) for row in series.numpy()]
     return torch.from_numpy(np.stack(rows).astype(np.float32))
+
+
+_WINDOW, _LEAST_WINDOW, _SAMPLED = 256, 0.5, 200
+
+
+def default_window(items: Sequence[Item], preprocess: Preprocess) -> float:
+    """The share of a series that random windows keep by default: 256 values of the median length, at least half."""
+    lengths = [preprocess.whole(item.location.read()).shape[-1] for item in items[:_SAMPLED]]
+    median = sorted(lengths)[len(lengths) // 2]
+    window = min(1.0, max(_LEAST_WINDOW, _WINDOW / median))
+    if window < 1:
+        note(f"augment.window: {window:.2f} (median length {median} values)")
+    return window

@@ -124,7 +124,8 @@ def _initial_preprocess(
     """The recipe's where it holds one, else the weights' own, else the zoo's with the recipe's settings."""
     own = None if weights is None else weights.preprocess
     if recipe.preprocess is not None:
-        return preprocess_from_dict(recipe.preprocess).completed(own)
+        stored = recipe.preprocess  # without a vocabulary, which is then the weights'
+        return preprocess_from_dict({**({} if own is None or own.kind != stored.get("kind") else own.to_dict()), **stored})
     kind = kind_of(dataset.kind)
     if own is None and kind.default_from_network:
         spec = weights.spec if weights is not None and weights.spec is not None else zoo.find(name).spec

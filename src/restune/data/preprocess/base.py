@@ -122,16 +122,8 @@ class Preprocess(Protocol):
         """
         ...
 
-    def training_window(self, items: Sequence[Item]) -> float:
-        """The share of a series that random windows keep, where the recipe leaves it open; 1 of other kinds."""
-        ...
-
     def fit(self, items: Sequence[Item], settings: InputSettings) -> Preprocess:
         """The same with what only training items may tell: a vocabulary, the mean and spread of channels."""
-        ...
-
-    def completed(self, own: Preprocess | None) -> Preprocess:
-        """A recipe's preprocessing with what recipes do not hold (a vocabulary) from the weights' own."""
         ...
 
     def spec_fields(self) -> dict[str, Any]:

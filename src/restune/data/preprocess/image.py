@@ -155,16 +155,8 @@ class ImagePreprocess:
             images = self.stack(sources)
         return augment_pixels(images, augment, key)
 
-    def training_window(self, items: Sequence[Item]) -> float:  # noqa: ARG002
-        """Images have no time."""
-        return 1.0
-
     def fit(self, items: Sequence[Item], settings: InputSettings) -> ImagePreprocess:  # noqa: ARG002
         """The same: mean and std are the weights', or ImageNet's."""
-        return self
-
-    def completed(self, own: Preprocess | None) -> ImagePreprocess:  # noqa: ARG002
-        """The same: recipes hold all of it."""
         return self
 
     def spec_fields(self) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from restune.core.console import note
 from restune.core.errors import UserError, did_you_mean
 from restune.data.preprocess.settings import averaged, is_whole, named_changes, per_channel
 
@@ -29,7 +28,6 @@ _LONGEST = 10_000_000
 _CONSTANT = 1e-7
 """A deviation below this share of the largest value is what rounding to float32 leaves of a constant series."""
 _SOUND_RATE = 16_000
-_WINDOW, _LEAST_WINDOW, _SAMPLED = 256, 0.5, 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,25 +163,12 @@ class SignalPreprocess:
         series = [self.view(one) for one in change_time(sources, augment, key)]
         return change_values(self.stack(series), augment, key)
 
-    def training_window(self, items: Sequence[Item]) -> float:
-        """What keeps 256 values of a series of median length, at least half of it."""
-        lengths = [self.whole(item.location.read()).shape[1] for item in items[:_SAMPLED]]
-        usual = sorted(lengths)[len(lengths) // 2]
-        window = min(1.0, max(_LEAST_WINDOW, _WINDOW / usual))
-        if window < 1:
-            note(f"augment.window: {window:.2f} (median length {usual} values)")
-        return window
-
     def fit(self, items: Sequence[Item], settings: InputSettings) -> SignalPreprocess:
         """With the training items' mean and spread of each channel, where the recipe normalises by them."""
         if settings.section.get("normalization") != "channel" or settings.from_weights or self.mean:
             return self
         mean, std = channel_statistics(self.whole(item.location.read()) for item in items)
         return replace(self, normalization="channel", mean=mean, std=std)
-
-    def completed(self, own: Preprocess | None) -> SignalPreprocess:  # noqa: ARG002
-        """The same: recipes hold all of it."""
-        return self
 
     def spec_fields(self) -> dict[str, Any]:
         """The network's input channels."""

@@ -164,10 +164,6 @@ class TextPreprocess:
 
         return self.stack(drop_tokens(sources, augment.drop_tokens, key))
 
-    def training_window(self, items: Sequence[Item]) -> float:  # noqa: ARG002
-        """Texts are read from their beginning."""
-        return 1.0
-
     def fit(self, items: Sequence[Item], settings: InputSettings) -> TextPreprocess:
         """With a vocabulary from the training items, where tokens are words and there is none."""
         from restune.data.tokens import build_vocabulary
@@ -178,10 +174,6 @@ class TextPreprocess:
         words = build_vocabulary(texts, min_count=settings.section["min_count"], most=settings.section["vocabulary"])
         note(f"vocabulary: {len(words):,} words of the training items; others become the unknown token")
         return replace(self, vocabulary=words)
-
-    def completed(self, own: Preprocess | None) -> TextPreprocess:
-        """With the weights' vocabulary, which a recipe does not hold."""
-        return replace(self, vocabulary=own.vocabulary) if isinstance(own, TextPreprocess) else self
 
     def spec_fields(self) -> dict[str, Any]:
         """The rows of the network's embedding."""

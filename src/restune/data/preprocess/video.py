@@ -194,16 +194,8 @@ class VideoPreprocess:
             images = self.stack([self.center(clip).transpose(0, 1) for clip in sources])
         return augment_pixels(images, augment, key).transpose(1, 2).contiguous()
 
-    def training_window(self, items: Sequence[Item]) -> float:  # noqa: ARG002
-        """Of a video a clip is taken instead."""
-        return 1.0
-
     def fit(self, items: Sequence[Item], settings: InputSettings) -> VideoPreprocess:  # noqa: ARG002
         """The same: mean and std are the weights', or those of Kinetics."""
-        return self
-
-    def completed(self, own: Preprocess | None) -> VideoPreprocess:  # noqa: ARG002
-        """The same: recipes hold all of it."""
         return self
 
     def spec_fields(self) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""One training run, from what was asked for to its results."""

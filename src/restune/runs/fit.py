@@ -1,0 +1,205 @@
+"""Fit a prepared network: train it step by step, or fit its head on frozen features. No test item is touched."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+import torch
+
+from restune.core.allocator import freed_memory_kept
+from restune.core.console import note
+from restune.core.errors import UserError
+from restune.core.files import write_text
+from restune.data.batches import TrainingBatches
+from restune.data.resident import resident
+from restune.data.splits import Splits
+from restune.networks.resnet import ResNet
+from restune.runs.versions import versions
+from restune.runs.prepare import Prepared, compute_together, place_network
+from restune.training.feature_batches import FeatureBatches, make_feature_batches
+from restune.training.linear_probe import (
+    LinearProbe,
+    describe_probe,
+    feature_cache,
+    fit_head,
+    note_single_view,
+    probe_facts,
+)
+from restune.training.loop import Fitted, OnEpoch, Trainer
+from restune.training.metrics_log import EpochRecord
+from restune.training.recipe import Recipe
+from restune.training.validation import Validation
+
+
+def fit(prepared: Prepared, recipe: Recipe, on_epoch: OnEpoch | None = None) -> Fitted:
+    """Fit the network of `prepared`, in place, by a resolved recipe.
+
+    Args:
+        prepared: its network holds the initial weights; see `Prepared.renewed` for another fit.
+        recipe: resolved: no ``auto`` left.
+        on_epoch: called after each epoch with its record; what it raises ends the run.
+
+    Touches training and validation items only. Processes other than the first return their own weights, which are the
+    same. Raises UserError; Interrupted when a signal asked to stop, once the state is written.
+    """
+    return _fit_head(prepared, recipe, on_epoch) if recipe.fits_head else _train(prepared, recipe, on_epoch)
+
+
+def _fit_head(prepared: Prepared, recipe: Recipe, on_epoch: OnEpoch | None) -> Fitted:
+    """One convex problem over the embeddings of the training items."""
+    cache, splits, folder = prepared.embeddings, prepared.splits, prepared.workspace.folder
+    assert cache is not None
+    probe = fit_head(cache, recipe, splits, prepared.augment)
+    note(describe_probe(probe))
+    note_single_view(probe, prepared.augment)
+    _set_head(prepared.network, probe)
+    record = EpochRecord(
+        epoch=1, step=probe.choice.head.iterations, train_loss=probe.train_loss, **probe.val_scores
+    )  # fmt: skip
+    seconds = time.perf_counter() - prepared.workspace.started
+    timing = {"epoch": 1, "seconds": round(seconds, 3), "features_computed": probe.computed}
+    if prepared.workspace.world.is_main:
+        write_text(folder / "metrics.jsonl", json.dumps(record.to_dict()) + "\n")
+        write_text(folder / "timings.jsonl", json.dumps(timing | {"features_reused": probe.reused}) + "\n")
+        if on_epoch is not None:
+            on_epoch(record)
+    return Fitted(
+        state_dict=prepared.network.state_dict(),
+        best_epoch=1,
+        epochs=1,
+        steps=probe.choice.head.iterations,
+        images=probe.views * len(splits.train),
+        seconds=seconds,
+        resumed_from_step=None,
+        more={"head": probe_facts(probe)},
+    )
+
+
+def _train(prepared: Prepared, recipe: Recipe, on_epoch: OnEpoch | None) -> Fitted:
+    """Epochs of steps; with ``freeze: auto`` from a head fitted on the frozen network."""
+    workspace = prepared.workspace
+    network = place_network(prepared.network, recipe, workspace.device)
+    trainer = _trainer(prepared, recipe, network, on_epoch)
+    if workspace.continues and trainer.resume(accept_changes=workspace.accept_changes):
+        note(f"resumed from step {trainer.resumed_from_step}")
+    elif recipe.freeze == "auto" and recipe.head == "solve":
+        _start_from_fitted_head(prepared, recipe, network, trainer)
+    with freed_memory_kept():
+        return trainer.run()
+
+
+def _start_from_fitted_head(prepared: Prepared, recipe: Recipe, network: ResNet, trainer: Trainer) -> None:
+    """Fit the head in the first process and give it to the others; its scores are the first to improve on."""
+    world, splits = prepared.workspace.world, prepared.splits
+    cache = feature_cache(network, prepared.preprocess, recipe, prepared.workspace.device)
+    items = [item for data in (splits.train, splits.val) if data is not None for item in data.items]
+    compute_together(cache, items, world)
+    found = [0.0, 0.0, 0.0, 0.0]  # whether there are validation items, their loss and accuracy, the training loss
+    if world.is_main:
+        probe = fit_head(cache, recipe, splits, prepared.augment)
+        note(describe_probe(probe))
+        _set_head(network, probe)
+        found[3] = probe.train_loss
+        if probe.val_scores:
+            found[:3] = [1.0, probe.val_scores["val_loss"], probe.val_scores["val_accuracy"]]
+            note(f"fitted head: validation accuracy {found[2]:.2%}")
+    world.from_main([network.fc.weight.detach(), network.fc.bias.detach()])
+    has_scores, loss, accuracy, train_loss = world.sum(found)
+    trainer.begin_at({"val_loss": loss, "val_accuracy": accuracy} if has_scores else {}, train_loss)
+
+
+@torch.no_grad()
+def _set_head(network: ResNet, probe: LinearProbe) -> None:
+    network.fc.weight.copy_(probe.choice.head.weight)
+    network.fc.bias.copy_(probe.choice.head.bias)
+
+
+def _trainer(prepared: Prepared, recipe: Recipe, network: ResNet, on_epoch: OnEpoch | None) -> Trainer:
+    splits, preprocess, workspace = prepared.splits, prepared.preprocess, prepared.workspace
+    batches = _batches(prepared, recipe)
+
+    def make_features(frozen: str | int, epochs: int) -> FeatureBatches | None:
+        if workspace.world.size > 1:  # what one process would gain, all would wait for
+            return None
+        return make_feature_batches(
+            network, preprocess, recipe, prepared.augment, batches, splits.val, frozen, epochs
+        )  # fmt: skip
+
+    validate = None
+    if splits.val is not None:
+        validate = Validation(
+            splits.val, preprocess, prepared.preloaded, recipe, workspace.device, workspace.world
+        )  # fmt: skip
+    return Trainer(
+        network=network,
+        batches=batches,
+        recipe=recipe,
+        validate=validate,
+        folder=workspace.folder,
+        class_counts=list(splits.train.class_counts().values()),
+        deadline=None if recipe.time is None else workspace.started + recipe.time,
+        afterwards=_time_afterwards(splits, prepared.preloaded.seconds_an_item),
+        facts={
+            "data": splits.train.fingerprint(),
+            "validation data": None if splits.val is None else splits.val.fingerprint(),
+            "versions": versions(),
+            "threads": recipe.threads,
+            "instruction set": torch.backends.cpu.get_cpu_capability(),
+        },
+        make_feature_batches=make_features,
+        on_epoch=on_epoch,
+        world=workspace.world,
+    )
+
+
+def _batches(prepared: Prepared, recipe: Recipe) -> TrainingBatches:
+    train, workspace, augment = prepared.splits.train, prepared.workspace, prepared.augment
+    world, device = workspace.world, workspace.device
+    if recipe.batch_size < world.size:
+        raise UserError(
+            f"a batch of {recipe.batch_size} cannot be shared by {world.size} processes",
+            where="--batch-size",
+            fix=f"use {world.size} or more, or fewer processes",
+        )
+    on_gpu = None
+    if device.type == "cuda":
+        on_gpu = resident(train.items, prepared.preloaded, prepared.preprocess, augment, device)
+    if on_gpu is not None:
+        note(f"the training images are kept on the GPU: {on_gpu.samples.nbytes / 2**20:.0f} MiB")
+    return TrainingBatches(
+        items=train.items,
+        classes=len(train.classes),
+        preprocess=prepared.preprocess,
+        augment=augment,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        balanced=recipe.sampling == "balanced",
+        store_size=recipe.store_size,
+        preloaded=prepared.preloaded,
+        workers=recipe.workers or 0,
+        limit=2 if recipe.smoke else None,
+        part=world.share,
+        mixes=bool(recipe.mixup or recipe.cutmix),
+        pins=device.type == "cuda",
+        resident=on_gpu,
+    )
+
+
+_CLOSING_SECONDS = 4.0
+"""For writing the model, loading the plotting library and drawing the report."""
+
+
+def _time_afterwards(splits: Splits, reading: float) -> Callable[[float], float]:
+    """Seconds that the last validation, the final scores (read from disk again) and the report will take.
+
+    Args:
+        reading: seconds per item.
+    """
+    val, test = len(splits.val or ()), len(splits.test or ())
+
+    def seconds(seconds_an_item: float) -> float:
+        return val * seconds_an_item + (val + test) * (seconds_an_item + reading) + _CLOSING_SECONDS
+
+    return seconds

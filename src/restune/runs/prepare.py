@@ -1,0 +1,207 @@
+"""From open data and initial weights to all that fitting needs: splits, input, network, and a resolved recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from restune.core.console import note, quiet
+from restune.core.errors import UserError
+from restune.data.augment import Augment
+from restune.data.augment_series import default_window
+from restune.data.dataset import Item
+from restune.data.preload import Preloaded
+from restune.data.preprocess import Preprocess
+from restune.data.splits import Splits
+from restune.inference.features import FeatureCache
+from restune.networks.layout import weights_layout
+from restune.networks.resnet import ResNet
+from restune.runs.data import RunData, preload_all, reject_mixup_of_lengths, split_data
+from restune.runs.initial import Initial, build_network, preprocess_settings, resolve_augment
+from restune.training.distributed import World
+from restune.training.linear_probe import feature_cache, reject_settings_without_optimum
+from restune.training.memory import fitting_items
+from restune.training.progress import whole_epochs
+from restune.training.recipe import Recipe
+from restune.training.resolve_auto import resolve_compile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """Where a run takes place.
+
+    Args:
+        folder: the run's.
+        device: that computes.
+        world: the processes that train together.
+        continues: whether the folder holds a run to resume.
+        accept_changes: resume even though data or versions changed.
+        started: `time.perf_counter()` when the command began.
+    """
+
+    folder: Path
+    device: torch.device
+    world: World = World()  # noqa: RUF009  # a frozen value
+    continues: bool = False
+    accept_changes: bool = False
+    started: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """All that `fit` needs besides the recipe. Splits, preloaded items and feature cache may serve several fits.
+
+    Args:
+        workspace: where the run takes place.
+        initial: the weights that the network starts from.
+        splits: the items.
+        preprocess: the network's input.
+        augment: of the training items.
+        preloaded: items in memory.
+        network: with its initial weights; `fit` changes it.
+        embeddings: of the frozen network, where logistic regression fits its head; it holds every item's.
+    """
+
+    workspace: Workspace
+    initial: Initial
+    splits: Splits
+    preprocess: Preprocess
+    augment: Augment
+    preloaded: Preloaded
+    network: ResNet
+    embeddings: FeatureCache | None = None
+
+    def renewed(self, recipe: Recipe) -> Prepared:
+        """The same with a network of its own, with its initial weights, for another fit."""
+        with quiet():
+            network = build_network(self.initial, recipe, self.splits.train.classes, self.preprocess)
+        return replace(self, network=network)
+
+
+def prepare(data: RunData, initial: Initial, recipe: Recipe, workspace: Workspace) -> Prepared:
+    """Read every item once, split them, fit the preprocessing to the training items and build the network."""
+    augment = resolve_augment(recipe, data.train)
+    if recipe.fits_head:
+        return _prepare_head(data, initial, recipe, workspace, augment)
+    preprocess = initial.preprocess
+    preloaded = preload_all(data, recipe, preprocess, augment)
+    splits = _split(data, preloaded, recipe, workspace)
+    preprocess = preprocess.fit(splits.train.items, initial.settings)
+    if preprocess != initial.preprocess:
+        with quiet():  # the same items again, with the tokens or the scale that are known now
+            preloaded = preload_all(data, recipe, preprocess, augment)
+    network = build_network(initial, recipe, splits.train.classes, preprocess)
+    if recipe.augment.window is None and "window" in data.kind.augment_fields:
+        augment = replace(augment, window=default_window(splits.train.items, preprocess))
+    return Prepared(
+        workspace=workspace, initial=initial, splits=splits, preprocess=preprocess, augment=augment,
+        preloaded=preloaded, network=network,
+    )  # fmt: skip
+
+
+def resolve_recipe(recipe: Recipe, prepared: Prepared, *, batch_size_named: bool) -> Recipe:
+    """The recipe with everything settled that follows from network, items, memory and measurements.
+
+    Args:
+        batch_size_named: whether the batch size was asked for; else it is lowered to a quarter of few items.
+    """
+    preprocess, train, workspace = prepared.preprocess, prepared.splits.train, prepared.workspace
+    settled: dict[str, Any] = {"model": prepared.initial.name, "preprocess": preprocess_settings(preprocess)}
+    if preprocess.image_size is not None:
+        settled["image_size"] = preprocess.image_size
+    recipe = recipe.changed(settled)
+    if recipe.fits_head:
+        return recipe
+    reject_mixup_of_lengths(recipe, prepared.preloaded, preprocess, train)
+    if not (batch_size_named or workspace.continues) and recipe.batch_size > len(train):
+        size = max(1, len(train) // 4)
+        note(f"batch_size: {size} (there are {len(train)} training items)")
+        recipe = recipe.changed({"batch_size": size})
+    recipe = recipe.changed({"epochs": whole_epochs(recipe, len(train) // recipe.batch_size)})
+    if workspace.continues:
+        return recipe
+    sample = prepared.preloaded.largest(preprocess, train.items[0])
+    recipe = _resolve_micro_batch(recipe, prepared, sample)
+    shape = (recipe.batch_size, *sample.shape)
+    recipe, decision = resolve_compile(recipe, prepared.network.spec, shape, workspace.device)
+    if decision is not None:
+        note(f"{decision.key}: {decision.value} ({decision.reason})")
+    return recipe
+
+
+def place_network(network: ResNet, recipe: Recipe, device: torch.device) -> ResNet:
+    """Move the network to its device and memory format, synchronise its norms and compile it, as the recipe says."""
+    if recipe.sync_batch_norm:
+        _reject_sync(network, device)
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+    network = network.to(device)
+    if recipe.memory_format == "channels-last":
+        network = network.to(memory_format=weights_layout(network.spec.dims))
+    if recipe.compile == "yes":
+        network.compile()  # in place: the names of its tensors stay as they are
+    return network
+
+
+def compute_together(cache: FeatureCache, items: Sequence[Item], world: World) -> None:
+    """Let each process compute the features of its part of the items; then all find everything on disk."""
+    if world.size > 1 and cache.on_disk:
+        mine = world.share(range(len(items)))
+        cache.of(items[mine.start : mine.stop])
+        world.wait()
+
+
+def _prepare_head(
+    data: RunData, initial: Initial, recipe: Recipe, workspace: Workspace, augment: Augment
+) -> Prepared:  # fmt: skip
+    """Embeddings of every item, computed once: that also shows which items cannot be read."""
+    reject_settings_without_optimum(recipe)
+    preprocess = initial.preprocess
+    network = build_network(initial, recipe, data.train.classes, preprocess)
+    cache = feature_cache(network, preprocess, recipe, workspace.device)
+    compute_together(cache, data.items(), workspace.world)
+    preloaded = Preloaded(unreadable=cache.of(data.items()).failures)
+    return Prepared(
+        workspace=workspace, initial=initial, splits=_split(data, preloaded, recipe, workspace),
+        preprocess=preprocess, augment=augment, preloaded=preloaded, network=network, embeddings=cache,
+    )  # fmt: skip
+
+
+def _split(data: RunData, preloaded: Preloaded, recipe: Recipe, workspace: Workspace) -> Splits:
+    return split_data(
+        data, preloaded.unreadable, recipe, workspace.folder,
+        continues=workspace.continues, writes=workspace.world.is_main,
+    )  # fmt: skip
+
+
+def _resolve_micro_batch(recipe: Recipe, prepared: Prepared, sample: Tensor) -> Recipe:
+    """With a micro-batch where a whole batch would not fit in memory."""
+    if recipe.micro_batch is not None:
+        return recipe
+    part = -(-recipe.batch_size // prepared.workspace.world.size)
+    frozen = "none" if recipe.freeze == "auto" else recipe.freeze
+    network = prepared.network.to(prepared.workspace.device)
+    items, each = fitting_items(
+        network, prepared.preprocess, sample, bf16=recipe.precision == "bf16", freeze=frozen
+    )  # fmt: skip
+    if items >= part:
+        return recipe
+    note(
+        f"micro_batch: {items} (the backward pass of {part} items needs {part * each / 2**30:.1f} GiB, more than there is "
+        "memory for; each batch norm sees one micro-batch at a time)"
+    )
+    return recipe.changed({"micro_batch": items})
+
+
+def _reject_sync(network: ResNet, device: torch.device) -> None:
+    fix = "leave it out: statistics of several processes are averaged after each step in any case"
+    if device.type != "cuda":
+        raise UserError("torch synchronises batch norms on GPUs only", where="--set sync_batch_norm", fix=fix)
+    if network.spec.dims == 1:
+        raise UserError(
+            "torch cannot synchronise batch norms that leave out padding", where="--set sync_batch_norm", fix=fix
+        )

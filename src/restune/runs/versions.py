@@ -1,0 +1,14 @@
+"""The versions that numbers depend on besides the recipe."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+import torch
+
+from restune.core.version import __version__
+
+
+def versions() -> dict[str, str]:
+    """Of restune, torch and torchvision."""
+    return {"restune": __version__, "torch": torch.__version__, "torchvision": metadata.version("torchvision")}

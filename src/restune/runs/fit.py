@@ -16,8 +16,8 @@ from restune.data.batches import TrainingBatches
 from restune.data.resident import resident
 from restune.data.splits import Splits
 from restune.networks.resnet import ResNet
-from restune.runs.versions import versions
 from restune.runs.prepare import Prepared, compute_together, place_network
+from restune.runs.versions import versions
 from restune.training.feature_batches import FeatureBatches, make_feature_batches
 from restune.training.linear_probe import (
     LinearProbe,

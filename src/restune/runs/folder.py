@@ -52,7 +52,9 @@ def agreed_folder(verb: str, out: str | Path | None, world: World, *, resume: bo
 def write_recipe(folder: Path, recipe: Recipe, verb: str, data: str | Path | Dataset) -> None:
     """``recipe.yaml``, with the command that repeats the run."""
     name = data.source if isinstance(data, Dataset) else data
-    write_text(folder / "recipe.yaml", f"# restune {verb} {name} --recipe THIS_FILE repeats the run\n{recipe.to_yaml()}")
+    write_text(
+        folder / "recipe.yaml", f"# restune {verb} {name} --recipe THIS_FILE repeats the run\n{recipe.to_yaml()}"
+    )
 
 
 def resumed_recipe(folder: Path, requested: Recipe, *, accept_changes: bool) -> Recipe:

@@ -125,7 +125,8 @@ def _initial_preprocess(
     own = None if weights is None else weights.preprocess
     if recipe.preprocess is not None:
         stored = recipe.preprocess  # without a vocabulary, which is then the weights'
-        return preprocess_from_dict({**({} if own is None or own.kind != stored.get("kind") else own.to_dict()), **stored})
+        known = own.to_dict() if own is not None and own.kind == stored.get("kind") else {}
+        return preprocess_from_dict({**known, **stored})
     kind = kind_of(dataset.kind)
     if own is None and kind.default_from_network:
         spec = weights.spec if weights is not None and weights.spec is not None else zoo.find(name).spec

@@ -191,8 +191,8 @@ def _resolve_micro_batch(recipe: Recipe, prepared: Prepared, sample: Tensor) -> 
     if items >= part:
         return recipe
     note(
-        f"micro_batch: {items} (the backward pass of {part} items needs {part * each / 2**30:.1f} GiB, more than there is "
-        "memory for; each batch norm sees one micro-batch at a time)"
+        f"micro_batch: {items} (the backward pass of {part} items needs {part * each / 2**30:.1f} GiB, more than "
+        "there is memory for; each batch norm sees one micro-batch at a time)"
     )
     return recipe.changed({"micro_batch": items})
 

@@ -115,9 +115,7 @@ class Request:
         for key, is_idle, why in _IDLE:
             setting = self._setting(key)
             if setting is not None and is_idle(recipe):
-                raise UserError(
-                    f"{setting} has no effect here: {why}", where=self._option(setting), fix="leave it out"
-                )
+                raise UserError(f"{setting} has no effect here: {why}", where=self._option(setting), fix="leave it out")
 
     def _setting(self, key: str) -> str | None:
         """The setting by which a key, or something in its section, was asked for."""

@@ -86,7 +86,7 @@ def save_results(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) 
     path = folder / "model.safetensors"
     info = _bundle_info(verb, prepared, recipe, fitted)
     write_bundle(path, fitted.state_dict, info)
-    scores = _held_out_scores(path, prepared, recipe, fitted)
+    scores = _held_out_scores(path, prepared, recipe)
     summaries = tuple({"side": split, **_summary(evaluation)} for split, evaluation in scores.items())
     write_bundle(path, fitted.state_dict, replace(info, scores=summaries))
     (folder / "evaluation").mkdir(exist_ok=True)
@@ -132,7 +132,7 @@ def _bundle_info(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) 
     )
 
 
-def _held_out_scores(path: Path, prepared: Prepared, recipe: Recipe, fitted: Fitted) -> dict[str, Evaluation]:
+def _held_out_scores(path: Path, prepared: Prepared, recipe: Recipe) -> dict[str, Evaluation]:
     """Scores of the held-out splits: of a fitted head on the embeddings that the cache has, else of the written model.
 
     Embeddings are of single views; where evaluation sees several, as of videos, the written model is scored.
@@ -147,8 +147,7 @@ def _held_out_scores(path: Path, prepared: Prepared, recipe: Recipe, fitted: Fit
     with quiet():
         model = load_model(path, device=recipe.device)
         return {
-            split: score(model, items, on_corrupt="skip", batch_size=recipe.batch_size)
-            for split, items in data.items()
+            split: score(model, items, on_corrupt="skip", batch_size=recipe.batch_size) for split, items in data.items()
         }
 
 

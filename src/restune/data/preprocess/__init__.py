@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from restune.data.preprocess.base import InputSettings, Preprocess, from_dict
+from restune.data.preprocess.base import InputSettings, Preprocess
 from restune.data.preprocess.image import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATIONS, ImagePreprocess
+from restune.data.preprocess.stored import preprocess_from_dict
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -14,5 +15,3 @@ __all__ = [
     "Preprocess",
     "preprocess_from_dict",
 ]
-
-preprocess_from_dict = from_dict

@@ -6,9 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from restune.core.errors import UserError
-from restune.data.kinds import KINDS
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -150,28 +147,5 @@ class Preprocess(Protocol):
         ...
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; `from_dict` is its inverse."""
+        """Plain values; `stored.preprocess_from_dict` is its inverse."""
         ...
-
-
-def from_dict(content: Mapping[str, Any]) -> Preprocess:
-    """The preprocessing a model's file describes. Raises UserError for a kind this version does not know."""
-    kind = content.get("kind")
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise UserError(
-            f"this model reads {kind!r}, which this version of restune does not know",
-            fix="upgrade restune",
-        )
-    cls = KINDS[kind].preprocess_class
-    unknown = sorted(set(content) - set(cls.__dataclass_fields__))
-    if unknown:
-        raise UserError(f"unknown preprocessing setting {unknown[0]!r}", where="preprocess", fix="upgrade restune")
-    missing = sorted({"mean", "std"} & set(cls.__dataclass_fields__) - set(content))
-    if missing:  # a guess would be taken for what the network was trained with
-        raise UserError(f"the preprocessing settings say no {missing[0]}", where="preprocess")
-    try:
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
-        made: Preprocess = cls(**values)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"the preprocessing settings cannot be read: {error}", where="preprocess") from error
-    return made

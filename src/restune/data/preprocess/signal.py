@@ -214,7 +214,7 @@ class SignalPreprocess:
         return replace(self, channels=channels, mean=averaged(self.mean, channels), std=averaged(self.std, channels))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; `base.from_dict` is its inverse."""
+        """Plain values; `stored.preprocess_from_dict` is its inverse."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
     def __str__(self) -> str:

@@ -201,7 +201,7 @@ class TextPreprocess:
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; `base.from_dict` is its inverse."""
+        """Plain values; `stored.preprocess_from_dict` is its inverse."""
         return {
             "tokens": self.tokens,
             "vocabulary": list(self.vocabulary),

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,4 @@ def _score(evaluation: Evaluation) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """What numbers depend on besides the recipe."""
-    import torchvision
-
-    return {"restune": __version__, "torch": torch.__version__, "torchvision": torchvision.__version__}
+    return {"restune": __version__, "torch": torch.__version__, "torchvision": version("torchvision")}

@@ -281,7 +281,7 @@ def test_heic_stands_upright():
 def test_heic_within_the_limits(monkeypatch):
     content = heic(Image.new("RGB", (64, 48), "red"))
     monkeypatch.setenv("RESTUNE_MAX_PIXELS", "4000")
-    with pytest.raises(DecodeError, match="64x48 is too many pixels .the limit is half of 4,000 for HEIF"):
+    with pytest.raises(DecodeError, match=r"64x48 is too many pixels .the limit is half of 4,000 for HEIF"):
         decode_image(content)
     monkeypatch.delenv("RESTUNE_MAX_PIXELS")
     for length in (30, len(content) // 2):

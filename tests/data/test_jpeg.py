@@ -103,7 +103,7 @@ def test_real_photos(real_data):
 def test_truncated_is_refused_and_says_so():
     for content in (encoded(photo()), encoded(photo(), progressive=True)):
         for length in (len(content) // 3, len(content) // 2, len(content) - 300):
-            with pytest.raises(DecodeError, match="a damaged JPEG: .*truncated"):
+            with pytest.raises(DecodeError, match=r"a damaged JPEG: .*truncated"):
                 decode_image(content[:length])
 
 
@@ -135,3 +135,26 @@ def test_several_pictures_in_one_file():
     buffer = io.BytesIO()
     photo(40, 30).save(buffer, format="MPO", save_all=True, append_images=[photo(40, 30)], exif=exif)
     assert assert_pillows(buffer.getvalue(), "MPO, turned").shape == (3, 40, 30)
+
+
+@pytest.mark.parametrize(
+    ("marker", "data"),
+    [
+        (0xE0, b"JFIF"),
+        (0xE0, b"JFIF\0\1"),
+        (0xE1, b"Exif\0\0" + b"\xff" * 40),
+        (0xE2, b"ICC_PROFILE\0\1\2" + bytes(200)),
+        (0xE2, b"MPF\0MM\0*\xff\xff\xff\xff"),
+        (0xED, b"Photoshop 3.0\x008BIM\x04\x04\0\xff" + bytes(5)),
+        (0xED, b"Photoshop 3.0\x008BIM\x03\xed\0\0\0\0\0\2\1\1"),
+        (0xEE, b"Adobe2"),
+    ],
+)
+def test_broken_metadata_costs_no_image(marker, data):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for image, options in ((photo(), {}), (photo().convert("CMYK"), {}), (photo(), {"exif": exif})):
+        content = encoded(image, **options)
+        segment = struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
+        place = content.index(b"\xff\xdb")  # before the tables
+        assert torch.equal(decode_image(content[:place] + segment + content[place:]), decode_image(content))

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from restune.core.allocator import give_back_freed_memory
 from restune.core.errors import UserError
+from restune.data import jpeg, png
 from restune.data.dataset import MAX_BYTES
 from restune.data.file_types import describe, is_heif
-from restune.data.png import without_metadata
 from restune.data.tiff import TiffLayout, read_layout
 
 MAX_PIXELS = 89_478_485
@@ -163,7 +163,12 @@ def _open(content: bytes) -> Image.Image:
 
 
 def _open_any(content: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(without_metadata(content)), formats=_FORMATS)
+    try:
+        return Image.open(io.BytesIO(png.without_metadata(content)), formats=_FORMATS)
+    except UnidentifiedImageError:
+        if not content.startswith(jpeg.START):
+            raise
+        return Image.open(io.BytesIO(jpeg.without_metadata(content)), formats=("JPEG",))
 
 
 def _open_heif(content: bytes) -> Image.Image:

@@ -75,9 +75,9 @@ def initial_state(recipe: Recipe, dataset: Dataset, verb: str, encoding: str | N
 
 
 def build_network(initial: Initial, recipe: Recipe, classes: tuple[str, ...], preprocess: Preprocess) -> ResNet:
-    """Build the network with its initial weights and a new head, the only new layer where it was trained before.
+    """Build the network with its initial weights and a head for `classes`, the only new layer where it was trained before.
 
-    Raises UserError for spec settings that follow from the data, and for weights of another structure.
+    The head's rows of classes that the weights have, too, are kept. Raises UserError for spec settings that follow from the data, and for weights of another structure.
     """
     torch.manual_seed(torch_seed(recipe.seed, "initial weights"))
     weights = initial.weights
@@ -95,9 +95,31 @@ def build_network(initial: Initial, recipe: Recipe, classes: tuple[str, ...], pr
         reject_other_structure(weights, spec)
         note(f"{initial.name or 'network'} from {weights.source}: {load_into(network, weights)}")
         network.reset_head(len(classes))
-        before = f"was {weights.num_classes}" if weights.num_classes else "the weights had none"
-        note(f"new {len(classes)}-class head ({before}): {shorten(classes)}")
+        note(_head_note(weights, classes, _copy_shared_rows(network, weights, classes)))
     return network
+
+
+@torch.no_grad()
+def _copy_shared_rows(network: ResNet, weights: Weights, classes: tuple[str, ...]) -> list[str]:
+    """Copy the head's rows of the classes that the weights have, too, by name. Returns these classes."""
+    rows = {name: row for row, name in enumerate(weights.classes or ())}
+    shared = [name for name in classes if name in rows]
+    weight, bias = weights.state.get("fc.weight"), weights.state.get("fc.bias")
+    if weight is None or bias is None or weight.shape[1:] != network.fc.weight.shape[1:] or len(rows) != len(weight):
+        return []
+    for row, name in enumerate(classes):
+        if name in rows:
+            network.fc.weight[row] = weight[rows[name]]
+            network.fc.bias[row] = bias[rows[name]]
+    return shared
+
+
+def _head_note(weights: Weights, classes: tuple[str, ...], shared: list[str]) -> str:
+    if set(shared) == set(classes) == set(weights.classes or ()):
+        return f"kept the head: the data has the weights' {len(classes)} classes"
+    before = f"was {weights.num_classes}" if weights.num_classes else "the weights had none"
+    kept = f"; kept the rows of {len(shared)} shared classes: {shorten(shared)}" if shared else ""
+    return f"new {len(classes)}-class head ({before}): {shorten(classes)}{kept}"
 
 
 def resolve_augment(recipe: Recipe, dataset: Dataset) -> Augment:

@@ -161,7 +161,7 @@ def test_finetune_replaces_the_head_and_freezes_what_it_should(shapes, tmp_path,
         options = {}
     run = restune.finetune(shapes, weights=pretrained, freeze=freeze, out=tmp_path / "tuned", **options)
     said = capsys.readouterr().err
-    assert "the head, made for 2 classes, is replaced by one for 3" in said
+    assert "new 3-class head (was 2)" in said
     assert run.model.classes == ("bright", "night", "zero")
     before, after = restune.load(pretrained).module.state_dict(), run.model.module.state_dict()
     frozen = {"all": ("conv1", "bn1", "layer"), 0: ("conv1", "bn1"), 1: ("conv1", "bn1", "layer1")}.get(freeze, ())

@@ -97,8 +97,8 @@ def starting_network(start: Start, recipe: Recipe, dataset: Dataset, preprocess:
         reject_other_structure(origin, spec)
         note(f"{start.name or 'network'} from {origin.source}: {load_into(network, origin)}")
         network.reset_head(len(dataset.classes))
-        known = f"{origin.num_classes} classes" if origin.num_classes else "no classes"
-        note(f"the head, made for {known}, is replaced by one for {len(dataset.classes)}: {shorten(dataset.classes)}")
+        was = f" (was {origin.head_classes})" if origin.head_classes else ""
+        note(f"new {len(dataset.classes)}-class head{was}: {shorten(dataset.classes)}")
     return network
 
 

@@ -228,7 +228,7 @@ def test_only_networks_of_images_are_inflated(tmp_path):
             read_weights(f"inflate:{tmp_path / name}.pth")
     with pytest.raises(restune.UserError, match="no such file"):
         read_weights(f"inflate:{tmp_path}/none.pth")
-    with pytest.raises(restune.UserError, match="names no weights"):
+    with pytest.raises(restune.UserError, match="not the name of any weights"):
         read_weights("inflate:resnet50")
     with pytest.raises(restune.UserError, match="no weights are published as 'resnet50:v9'"):
         read_weights("inflate:resnet50:v9")

@@ -145,7 +145,7 @@ def read_weights(reference: str | Path) -> Weights:
     if path.suffix in WEIGHT_SUFFIXES or len(path.parts) > 1:
         raise UserError("there is no such file", where=str(reference), fix="check the path")
     raise UserError(
-        f"{str(reference)!r} names no weights",
+        f"{str(reference)!r} is not the name of any weights",
         where="--weights",
         fix="give a file, or a published name such as resnet50:v2, ResNet50_Weights.IMAGENET1K_V2, "
         "timm:resnet50.a1_in1k or resnet20:cifar10; `restune models` lists them",
@@ -223,7 +223,7 @@ def infer_model(weights: Weights) -> str:
     if name is not None:
         return name
     raise UserError(
-        "these weights fit no network of the zoo",
+        "these weights do not fit any network of the zoo",
         where=weights.source,
         fix="name the network they were made for, as in restune.create_model(NAME, weights=FILE, depths=...)",
     )
@@ -269,13 +269,15 @@ def _body_shapes(state: StateDict) -> dict[str, tuple[int, ...]]:
 def _read_run(folder: Path) -> Weights:
     path = folder / "model.safetensors"
     if not path.is_file():
-        raise UserError("this folder has no model.safetensors", where=str(folder), fix="give a finished run's folder")
+        raise UserError(
+            "this folder does not contain model.safetensors", where=str(folder), fix="give a finished run's folder"
+        )
     return _read_file(path)
 
 
 def _read_file(path: Path) -> Weights:
     if not path.is_file():
-        raise UserError("this is no regular file", where=str(path))
+        raise UserError("this is not a regular file", where=str(path))
     if path.suffix.lower() == ".safetensors":
         info = bundle.read_info(path)
         checkpoint = Checkpoint(bundle.read_tensors(path))
@@ -296,7 +298,7 @@ def _read_file(path: Path) -> Weights:
     if path.suffix.lower() in PICKLE_SUFFIXES:
         return _found_in(read_checkpoint(path), str(path))
     raise UserError(
-        f"a file ending in {path.suffix!r} holds no weights",
+        f"a file ending in {path.suffix!r} is not a weights file",
         where=str(path),
         fix=f"weights end in {', '.join(WEIGHT_SUFFIXES)}",
     )

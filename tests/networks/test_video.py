@@ -13,7 +13,8 @@ from restune.networks.resnet import ResNet
 from restune.networks.spec import ResNetSpec, StageSpec
 from restune.networks.zoo import ZOO
 from restune.weights import hub
-from restune.weights.convert import to_ours, to_torchvision_video, unwrap
+from restune.weights.body import find_network
+from restune.weights.convert import to_ours, to_torchvision_video
 from restune.weights.load import Weights, infer_model, load_into, read_weights
 
 VIDEO = [name for name, entry in ZOO.items() if entry.kind == "video"]
@@ -72,9 +73,9 @@ def test_torchvisions_files(name, tmp_path):
 def test_our_own_names_stay():
     """Only what has torchvision's video stem is renamed; a D stem and shortcuts have the same look inside."""
     state = ResNet(ZOO["resnet18d"].spec).state_dict()
-    assert equal(unwrap(dict(state), "test"), state)
+    assert equal(find_network(dict(state), "test").state, state)
     state = ResNet(ZOO["r2plus1d_18"].spec.override(width=8)).state_dict()
-    assert equal(unwrap(dict(state), "test"), state)
+    assert equal(find_network(dict(state), "test").state, state)
 
 
 @pytest.mark.parametrize("name", VIDEO)
@@ -227,7 +228,7 @@ def test_only_networks_of_images_are_inflated(tmp_path):
             read_weights(f"inflate:{tmp_path / name}.pth")
     with pytest.raises(restune.UserError, match="no such file"):
         read_weights(f"inflate:{tmp_path}/none.pth")
-    with pytest.raises(restune.UserError, match="names no weights"):
+    with pytest.raises(restune.UserError, match="not the name of any weights"):
         read_weights("inflate:resnet50")
     with pytest.raises(restune.UserError, match="no weights are published as 'resnet50:v9'"):
         read_weights("inflate:resnet50:v9")

@@ -75,9 +75,10 @@ def initial_state(recipe: Recipe, dataset: Dataset, verb: str, encoding: str | N
 
 
 def build_network(initial: Initial, recipe: Recipe, classes: tuple[str, ...], preprocess: Preprocess) -> ResNet:
-    """Build the network with its initial weights and a head for `classes`, the only new layer where it was trained before.
+    """Build the network with its initial weights and a head for `classes`.
 
-    The head's rows of classes that the weights have, too, are kept. Raises UserError for spec settings that follow from the data, and for weights of another structure.
+    The head is the only new layer where the network was trained before, and keeps the rows of classes that the weights
+    have, too. Raises UserError for spec settings that follow from the data, and for weights of another structure.
     """
     torch.manual_seed(torch_seed(recipe.seed, "initial weights"))
     weights = initial.weights
@@ -117,7 +118,7 @@ def _copy_shared_rows(network: ResNet, weights: Weights, classes: tuple[str, ...
 def _head_note(weights: Weights, classes: tuple[str, ...], shared: list[str]) -> str:
     if set(shared) == set(classes) == set(weights.classes or ()):
         return f"kept the head: the data has the weights' {len(classes)} classes"
-    before = f"was {weights.num_classes}" if weights.num_classes else "the weights had none"
+    before = f"was {weights.head_classes}" if weights.head_classes else "the weights had none"
     kept = f"; kept the rows of {len(shared)} shared classes: {shorten(shared)}" if shared else ""
     return f"new {len(classes)}-class head ({before}): {shorten(classes)}{kept}"
 

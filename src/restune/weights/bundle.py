@@ -1,4 +1,4 @@
-"""Our one-file model: a .safetensors whose header says everything that is needed to use it."""
+"""Read and write bundles: one .safetensors file whose header holds everything needed to use the model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _KEYS = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class BundleInfo:
-    """What a bundle's header says; the header is this as canonical JSON.
+    """Describe a bundle's model; its header is this as canonical JSON.
 
     Args:
         spec: the network's structure.
@@ -58,11 +58,11 @@ class BundleInfo:
 
     @property
     def kind(self) -> str:
-        """What the network reads: ``image``, ``signal``, ``text`` or ``video``."""
+        """Kind of input: ``image``, ``signal``, ``text`` or ``video``."""
         return self.preprocess.kind
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no spaces, UTF-8."""
+        """Serialise as canonical JSON: sorted keys, no spaces, UTF-8."""
         content = {
             "schema_version": SCHEMA_VERSION,
             "kind": self.kind,
@@ -81,7 +81,7 @@ class BundleInfo:
 
 
 def write_bundle(path: Path, state: Mapping[str, Tensor], info: BundleInfo) -> None:
-    """Write the file, whole or not at all."""
+    """Write the file atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     try:
         header = info.to_json()
@@ -93,7 +93,7 @@ def write_bundle(path: Path, state: Mapping[str, Tensor], info: BundleInfo) -> N
 
 
 def read_info(path: Path) -> BundleInfo | None:
-    """What the header says, or None for a safetensors file that is no bundle. Raises UserError on a broken one."""
+    """Read the header; None for a safetensors file that is not a bundle. Raises UserError for a damaged file."""
     _reject_huge_header(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -104,7 +104,7 @@ def read_info(path: Path) -> BundleInfo | None:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file. Raises UserError on a broken one."""
+    """Read all tensors of a safetensors file. Raises UserError for a damaged file."""
     _reject_huge_header(path)
     try:
         return safetensors.torch.load_file(path)
@@ -195,7 +195,7 @@ def _reject_unknown(content: Mapping[str, Any], path: Path) -> None:
 def _broken(path: Path, error: Exception) -> UserError:
     reason = next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
     return UserError(
-        f"this safetensors file is damaged or no safetensors file: {reason}",
+        f"this safetensors file is damaged or not a safetensors file: {reason}",
         where=str(path),
         fix="download or save it again",
     )

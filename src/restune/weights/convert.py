@@ -1,59 +1,25 @@
-"""Foreign checkpoints to ours and back: wrappers, prefixes, names, input channels."""
+"""Convert between other libraries' tensor names and ours, and weights to other input channels and dimensions."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from restune.core.errors import UserError, shorten
-
 StateDict = dict[str, Tensor]
-
-_WRAPPERS = ("model_ema", "state_dict_ema", "state_dict", "model", "model_state_dict", "net")
-"""Keys under which training scripts store the weights; averaged weights first, since those are what was published."""
 
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 """What DataParallel, torch.compile and Lightning put before each name."""
-
-_BOOKKEEPING = ("n_averaged", "num_batches_tracked")
 
 _RENAMED = {"linear.": "fc."}
 """The CIFAR repositories' names on the left, ours (torchvision's) on the right. timm's D stems (``conv1.0``),
 shortcuts (``downsample.1``) and attention (``se.fc1``, ``se.conv``) are ours already."""
 
 
-def unwrap(content: Any, where: str) -> StateDict:
-    """The name-to-tensor mapping inside a checkpoint, with our names. Raises UserError when there is none.
-
-    Understands the nested forms of the usual training scripts, the prefixes of wrappers, in any order and number,
-    and the CIFAR repositories' `linear` head.
-    """
-    found = content
-    for _ in range(4):  # deeper nesting is nobody's
-        inner = [found[key] for key in _WRAPPERS if isinstance(found, Mapping) and isinstance(found.get(key), Mapping)]
-        if not any(inner):
-            break
-        found = next(candidate for candidate in inner if candidate)
-    if not isinstance(found, Mapping) or not _is_state_dict(found):
-        have = f"it has {shorten(content)}" if isinstance(content, Mapping) else f"it is a {type(content).__name__}"
-        raise UserError(
-            f"there are no weights in this file: {have}",
-            where=where,
-            fix="save the network's state_dict()",
-        )
-    tensors = {str(name): tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
-    state = to_ours(tensors)
-    if len(state) < len(tensors) - ("n_averaged" in tensors):
-        raise UserError("two tensors in this file have the same name once their prefixes are gone", where=where)
-    return state
-
-
 def to_ours(state: Mapping[str, Tensor]) -> StateDict:
-    """The same tensors under our names."""
+    """Rename tensors to our names, without the prefixes of DataParallel, torch.compile and Lightning."""
     ours = {_without_prefixes(name): tensor for name, tensor in state.items() if name != "n_averaged"}
     if any(name.startswith("stem.") for name in ours):
         return _from_torchvision_video(ours)
@@ -61,13 +27,13 @@ def to_ours(state: Mapping[str, Tensor]) -> StateDict:
 
 
 def to_cifar(state: Mapping[str, Tensor]) -> StateDict:
-    """Our tensors under the CIFAR repositories' names: `to_ours` undoes it."""
+    """Rename our tensors as the CIFAR repositories do; `to_ours` is the inverse."""
     back = {ours: theirs for theirs, ours in _RENAMED.items()}
     return {_renamed(name, back): tensor for name, tensor in state.items()}
 
 
 def to_torchvision_video(state: Mapping[str, Tensor]) -> StateDict:
-    """A video network's tensors under torchvision's names: `to_ours` undoes it."""
+    """Rename a video network's tensors as torchvision does; `to_ours` is the inverse."""
     stem = {"conv1.": "stem.0.", "bn1.": "stem.1."}
     if "conv1.0.weight" in state:
         stem = {"conv1.": "stem.", "bn1.": "stem.4."}
@@ -110,16 +76,11 @@ def _renamed(name: str, names: Mapping[str, str]) -> str:
     return name
 
 
-def _is_state_dict(content: Mapping[Any, Any]) -> bool:
-    tensors = sum(isinstance(value, Tensor) for value in content.values())
-    return tensors > 0 and tensors >= len(content) - len(_BOOKKEEPING)
-
-
 def adapt_first_convolution(weight: Tensor, in_channels: int) -> Tensor:
-    """First-layer weights ``[O, I, ...]`` for another number of input channels.
+    """Adapt first-layer weights ``[O, I, ...]`` to another number of input channels.
 
-    One channel: the sum over the present ones, so a grey image that was repeated gives the same answer. More: they
-    are repeated in turn and scaled by ``I / in_channels``. As timm's `adapt_input_conv` does for RGB weights.
+    One channel: the sum over the present ones, so that a grey image gives the logits of its RGB copy. More: repeated
+    in turn and scaled by ``I / in_channels``. Source: timm's `adapt_input_conv`.
     """
     have = weight.shape[1]
     if have == in_channels:
@@ -132,12 +93,14 @@ def adapt_first_convolution(weight: Tensor, in_channels: int) -> Tensor:
 
 
 def inflate(state: Mapping[str, Tensor], twin: Mapping[str, Tensor]) -> StateDict:
-    """A 2-D network's weights for its 3-D twin: each kernel is repeated along time and divided by how often, so that a
-    video of one picture gives what the picture gives (Carreira and Zisserman 2017, section 2.4).
+    """Inflate a 2-D network's weights for its 3-D twin: repeat each kernel along time and divide by the number of
+    repeats, so that a video of one still image gives the image's logits.
 
     Args:
         state: weights of the 2-D network.
-        twin: the 3-D network's state, of which the shapes count.
+        twin: the 3-D network's state dict, for its shapes.
+
+    Source: Carreira and Zisserman 2017, section 2.4.
     """
     inflated = {}
     for name, tensor in state.items():

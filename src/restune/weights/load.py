@@ -1,15 +1,13 @@
-"""From any form of weights to a network: read, recognise, load, and say what matched."""
+"""Read weights of any form, infer the network they fit, and load them into it."""
 
 from __future__ import annotations
 
 import math
-import pickle
-import zipfile
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +19,9 @@ from restune.networks.resnet import ResNet
 from restune.networks.spec import ResNetSpec, same_structure
 from restune.networks.zoo import ZOO
 from restune.weights import bundle, hub
-from restune.weights.convert import StateDict, adapt_first_convolution, inflate, unwrap
+from restune.weights.body import Found, find_network
+from restune.weights.checkpoint import Checkpoint, read_checkpoint
+from restune.weights.convert import StateDict, adapt_first_convolution, inflate
 
 PICKLE_SUFFIXES = (".pth", ".pt", ".th", ".tar", ".ckpt", ".bin")
 _INFLATE = "inflate:"
@@ -34,13 +34,15 @@ class Weights:
 
     Args:
         state: tensors under our names, floating point as float32.
-        source: where they came from, for messages.
+        source: where they come from, for messages.
         model: the zoo's name for the network, where known.
-        spec: the structure, where the file says it.
+        spec: the structure, where the file has it.
         classes: names in the order of the logits, where known.
-        preprocess: the input they were trained on, where known; not of inflated weights, which read another.
-        info: the header, when this is a bundle.
+        preprocess: the input they were trained on, where known; None for inflated weights, whose input is another.
+        info: the header of a bundle.
         licence: of the weights, where known.
+        found: which tensors of a checkpoint these are, and which were ignored.
+        skipped: objects in a checkpoint that were not loaded, as ``args (argparse.Namespace)``.
     """
 
     state: StateDict
@@ -51,16 +53,23 @@ class Weights:
     preprocess: Preprocess | None = None
     info: bundle.BundleInfo | None = None
     licence: str | None = None
+    found: Found | None = None
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def head_classes(self) -> int | None:
+        """Classes of the head in the file, also of one with several layers, which is not in `state`."""
+        return self.num_classes or (None if self.found is None else self.found.head_classes)
 
     @property
     def num_classes(self) -> int | None:
-        """Rows of the head in these weights; None when they have no head."""
+        """Rows of the head; None without a head."""
         head = self.state.get("fc.weight")
         return None if head is None or head.ndim != 2 else head.shape[0]
 
     @property
     def in_channels(self) -> int | None:
-        """Input channels of the first convolution; of a text network the embedding's width."""
+        """Input channels of the first convolution, or a text network's embedding width."""
         if (table := self._embedding) is not None:
             return table.shape[1]
         first = [self.state[name] for name in _first_convolutions(self.state)]
@@ -68,7 +77,7 @@ class Weights:
 
     @property
     def vocabulary(self) -> int:
-        """Tokens that these weights embed; 0 when they read numbers."""
+        """Number of embedded tokens; 0 for networks without an embedding."""
         return 0 if (table := self._embedding) is None else table.shape[0]
 
     @property
@@ -79,36 +88,52 @@ class Weights:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadReport:
-    """What happened to each tensor when weights met a network.
+    """What happened to each tensor when weights were loaded into a network.
 
     Args:
-        matched: loaded as they were.
-        adapted: loaded after folding or repeating input channels.
-        new: left as initialised: the head, when its classes differ.
-        ignored: in the file but not in the network: the old head.
+        matched: loaded unchanged.
+        adapted: loaded after adapting the input channels.
+        new: left as initialised: the head, when the number of classes differs.
+        ignored: in the file, but not used: the old head, queues, projectors.
+        skipped: objects in the file that were not loaded.
+        place: which network of the file these weights are, where there is a choice to mention.
     """
 
     matched: tuple[str, ...]
     adapted: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    place: str = ""
 
     def __str__(self) -> str:
         text = f"{len(self.matched) + len(self.adapted)} tensors matched"
         if self.adapted:
             text += f" ({', '.join(self.adapted)} adapted to the input channels)"
+        if self.place:
+            text += f"; taken from {self.place}"
         if self.new:
             text += f"; new: {', '.join(self.new)}"
         if self.ignored:
-            text += f"; ignored: {shorten(self.ignored)}"
+            text += f"; ignored tensors: {shorten(_by_layer(self.ignored))}"
+        if self.skipped:
+            text += f"; skipped objects: {shorten(self.skipped)}"
         return text
 
 
-def read_weights(reference: str | Path) -> Weights:
-    """Weights of any form: a published name, a bundle, a run's folder, a local checkpoint; or one of these after
-    ``inflate:``, as a network of clips takes them (see `convert.inflate`).
+def _by_layer(names: tuple[str, ...]) -> list[str]:
+    """Weight and bias of one layer under the layer's name: ``fc.1, fc.4, queue``."""
+    return list(dict.fromkeys(_LAYERS_OWN.sub("", name) for name in names))
 
-    A file or folder of that name wins over a published name. Raises UserError when nothing of the kind is there.
+
+_LAYERS_OWN = re.compile(r"\.(weight|bias|running_mean|running_var|num_batches_tracked)$")
+
+
+def read_weights(reference: str | Path) -> Weights:
+    """Read weights of any form: a published name, a bundle, a run's folder, a local checkpoint; or one of these after
+    ``inflate:``, for a video network (see `convert.inflate`).
+
+    A file or folder takes precedence over a published name. Raises UserError when none of them exists.
     """
     path = user_path(reference)
     if is_there(path):
@@ -120,7 +145,7 @@ def read_weights(reference: str | Path) -> Weights:
     if path.suffix in WEIGHT_SUFFIXES or len(path.parts) > 1:
         raise UserError("there is no such file", where=str(reference), fix="check the path")
     raise UserError(
-        f"{str(reference)!r} names no weights",
+        f"{str(reference)!r} is not the name of any weights",
         where="--weights",
         fix="give a file, or a published name such as resnet50:v2, ResNet50_Weights.IMAGENET1K_V2, "
         "timm:resnet50.a1_in1k or resnet20:cifar10; `restune models` lists them",
@@ -128,11 +153,11 @@ def read_weights(reference: str | Path) -> Weights:
 
 
 def load_into(network: ResNet, weights: Weights) -> LoadReport:
-    """Copy weights into a network, in place, and report.
+    """Load weights into a network, in place, and report what matched.
 
     The head stays as initialised where its shape differs, and the first convolution is adapted to the number of
-    input channels. Raises UserError when any other tensor is missing, has another shape, is left over, or is not
-    finite: the weights are then those of another network.
+    input channels. Raises UserError when any other tensor is missing, unexpected, not finite or of another shape: the
+    weights are then another network's.
     """
     own = network.state_dict()
     given = dict(weights.state)
@@ -144,7 +169,9 @@ def load_into(network: ResNet, weights: Weights) -> LoadReport:
     wrong = [name for name in own if name in given and name not in new and given[name].shape != own[name].shape]
     counters = [name for name in own if name.endswith("num_batches_tracked") and name not in given]  # old checkpoints
     missing = [name for name in own if name not in given and name not in new and name not in counters]
-    left_over = [name for name in ignored if name not in ("fc.weight", "fc.bias")]
+    left_over = [
+        name for name in ignored if name not in ("fc.weight", "fc.bias") and not name.endswith("num_batches_tracked")
+    ]
     if missing or wrong or left_over:
         raise _other_network(weights.source, missing, wrong, left_over, own, given)
     matched = [name for name in own if name in given and name not in new]
@@ -157,8 +184,20 @@ def load_into(network: ResNet, weights: Weights) -> LoadReport:
         matched=tuple(name for name in matched if name not in adapted),
         adapted=tuple(adapted),
         new=tuple(new),
-        ignored=tuple(ignored),
+        ignored=(*ignored, *(weights.found.ignored if weights.found is not None else ())),
+        skipped=weights.skipped,
+        place=_place(weights.found),
     )
+
+
+def _place(found: Found | None) -> str:
+    """Which network of the file was taken, unless its prefix is the usual one and it is the only one."""
+    if found is None or (not found.others and set(found.place.split(".")) <= _USUAL_PLACES):
+        return ""
+    return found.place + (f" (not used: {shorten(found.others)})" if found.others else "")
+
+
+_USUAL_PLACES = frozenset(("", "module", "_orig_mod", "model", "state_dict", "model_state_dict", "net", "model_ema"))
 
 
 def reject_other_structure(weights: Weights, spec: ResNetSpec) -> None:
@@ -180,10 +219,21 @@ def infer_model(weights: Weights) -> str:
     """The zoo's name of the network these weights fit, by names and shapes. Raises UserError when none does."""
     if weights.model in ZOO:
         return weights.model
+    name = _fitting(weights)
+    if name is not None:
+        return name
+    raise UserError(
+        "these weights do not fit any network of the zoo",
+        where=weights.source,
+        fix="name the network they were made for, as in restune.create_model(NAME, weights=FILE, depths=...)",
+    )
+
+
+def _fitting(weights: Weights) -> str | None:
     given = _body_shapes(weights.state)
     blocks = len({tuple(name.split(".")[:2]) for name in given if name.startswith("layer")})
     for name, entry in ZOO.items():
-        if sum(stage.depth for stage in entry.spec.stages) != blocks:  # most are told apart without building them
+        if sum(stage.depth for stage in entry.spec.stages) != blocks:  # tells most apart without building them
             continue
         if bool(entry.spec.vocabulary) != bool(weights.vocabulary):
             continue
@@ -193,11 +243,7 @@ def infer_model(weights: Weights) -> str:
         if _body_shapes(body.state_dict()) == given:
             _reject_other_head(weights, body.spec)
             return name
-    raise UserError(
-        "these weights fit no network of the zoo",
-        where=weights.source,
-        fix="name the network they were made for, as in restune.create_model(NAME, weights=FILE, depths=...)",
-    )
+    return None
 
 
 def _reject_other_head(weights: Weights, spec: ResNetSpec) -> None:
@@ -223,18 +269,21 @@ def _body_shapes(state: StateDict) -> dict[str, tuple[int, ...]]:
 def _read_run(folder: Path) -> Weights:
     path = folder / "model.safetensors"
     if not path.is_file():
-        raise UserError("this folder has no model.safetensors", where=str(folder), fix="give a finished run's folder")
+        raise UserError(
+            "this folder does not contain model.safetensors", where=str(folder), fix="give a finished run's folder"
+        )
     return _read_file(path)
 
 
 def _read_file(path: Path) -> Weights:
     if not path.is_file():
-        raise UserError("this is no regular file", where=str(path))
+        raise UserError("this is not a regular file", where=str(path))
     if path.suffix.lower() == ".safetensors":
         info = bundle.read_info(path)
-        state = _as_float32(unwrap(bundle.read_tensors(path), str(path)), str(path))
+        checkpoint = Checkpoint(bundle.read_tensors(path))
         if info is None:
-            return Weights(state=state, source=str(path))
+            return _found_in(checkpoint, str(path))
+        state = _found_in(checkpoint, str(path)).state
         _reject_lying_spec(info.spec, state, str(path))
         return Weights(
             state=state,
@@ -247,51 +296,26 @@ def _read_file(path: Path) -> Weights:
             licence=info.licence,
         )
     if path.suffix.lower() in PICKLE_SUFFIXES:
-        return Weights(state=_as_float32(unwrap(_read_pickle(path), str(path)), str(path)), source=str(path))
+        return _found_in(read_checkpoint(path), str(path))
     raise UserError(
-        f"a file ending in {path.suffix!r} holds no weights",
+        f"a file ending in {path.suffix!r} is not a weights file",
         where=str(path),
         fix=f"weights end in {', '.join(WEIGHT_SUFFIXES)}",
     )
 
 
-def _read_pickle(path: Path) -> Any:
-    """A torch checkpoint by the reader that builds tensors and plain containers only; no code in it runs."""
-    try:
-        _reject_bombs(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except UserError:
-        raise
-    except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error) or "not an allowed global" in str(error):
-            raise UserError(
-                "refused: this file holds more than tensors, and reading it could run code",
-                where=str(path),
-                fix="ask its author for a .safetensors file, or for torch.save(model.state_dict())",
-            ) from error
-        raise _unreadable(path, error) from error
-    except Exception as error:  # torch's reader lets whatever a broken file provokes escape
-        raise _unreadable(path, error) from error
+def _found_in(checkpoint: Checkpoint, source: str) -> Weights:
+    """The weights of the one network in a file. Raises UserError where there is none, or no telling which."""
 
+    def fits(state: StateDict) -> bool:
+        try:
+            return _fitting(Weights(state=state, source=source)) is not None
+        except UserError:
+            return False
 
-def _reject_bombs(path: Path) -> None:
-    """torch.save compresses nothing: a zip that holds more than its own size was made to fill memory."""
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        held = sum(member.file_size for member in archive.infolist())
-    if held > path.stat().st_size:
-        raise UserError(
-            "this checkpoint is compressed, which torch.save never does", where=str(path), fix="save it again"
-        )
-
-
-def _unreadable(path: Path, error: Exception) -> UserError:
-    text = next(iter(str(error).splitlines()), "")
-    reason = f"{type(error).__name__} {text[:200]}".strip() if path.stat().st_size else "it is empty"
-    return UserError(
-        f"this file is no readable checkpoint ({reason})", where=str(path), fix="download or save it again"
-    )
+    found = find_network(checkpoint.content, source, fits)
+    state = _as_float32(found.state, source)
+    return Weights(state=state, source=source, found=found, skipped=checkpoint.skipped)
 
 
 def _read_published(reference: str) -> Weights:
@@ -309,8 +333,8 @@ def _read_published(reference: str) -> Weights:
 
 
 def _inflated(reference: str) -> Weights:
-    """A 2-D network's weights as those of its 3-D twin, see `convert.inflate`; what the picture preloaded like is left
-    open, since the input is another. Raises UserError for weights of a network that is not 2-D."""
+    """Inflate a 2-D network's weights for its 3-D twin, see `convert.inflate`; their preprocessing is dropped, since
+    the input is another. Raises UserError for weights of a network that is not 2-D."""
     flat = read_weights(reference)
     spec = flat.spec
     if spec is None:
@@ -332,6 +356,8 @@ def _inflated(reference: str) -> Weights:
         spec=spec,
         classes=flat.classes,
         licence=flat.licence,
+        found=flat.found,
+        skipped=flat.skipped,
     )
 
 

@@ -14,11 +14,8 @@ from restune.core.errors import UserError, shorten
 from restune.data.dataset import SPLITS, DataOptions, Dataset, Item, Location
 from restune.data.encodings import likely_encoding, note_encoding
 from restune.data.sources import table
-from restune.data.sources.readers import as_text, first_rows, open_reader, table_errors
-from restune.data.sources.series import MISSING, SeriesList, class_order, is_value, without_padding
-
-_NUMBERS = frozenset({"id", "index", "idx", "row", "unnamed: 0", ""})
-"""Columns that count rows and are no values."""
+from restune.data.sources.readers import COUNTERS, as_text, first_rows, open_reader, table_errors
+from restune.data.sources.series import MISSING, SeriesList, is_value, without_padding
 
 
 def open_value_table(path: Path, options: DataOptions) -> Dataset:
@@ -51,7 +48,7 @@ def value_columns(names: Sequence[str], rows: Sequence[Sequence[str]], taken: An
     used = set(taken)
     found = []
     for position, name in enumerate(names):
-        if name in used or name.lower() in _NUMBERS:
+        if name in used or name.lower() in COUNTERS:
             continue
         column = [row[position].strip() for row in rows if position < len(row)]
         if any(value.lower() not in MISSING for value in column) and all(map(is_value, column)):
@@ -82,22 +79,20 @@ def _collect(
 
 
 def marked(marks: table.Marks, locations: Sequence[Location], start: int, kind: str, source: str) -> Dataset:
-    """A table's rows as items, each with its class, split and group; classes in the order of `class_order`.
+    """A table's rows as items, each with its class, split and group; classes in the order of `class_names.class_order`.
 
     Args:
         locations: of each row's content.
         start: the number of the first row.
     """
-    names, targets = marks.targets()
-    classes = class_order(names)
-    rank = [classes.index(name) for name in names]
+    classes, targets = marks.targets()
     splits, groups = marks.splits(), marks.groups()
     sides = None if splits is None else splits.tolist()
     items = tuple(
         Item(
             id=str(start + row),
             location=location,
-            target=rank[target],
+            target=target,
             split=None if sides is None or sides[row] < 0 else SPLITS[sides[row]],
             group=None if groups is None else groups[row],
         )

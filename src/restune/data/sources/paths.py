@@ -1,0 +1,294 @@
+"""Files that a table names in another way than the disk does: other slashes, no suffix, another machine's folders."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restune.core.console import note, warn
+from restune.core.errors import UserError, shorten
+from restune.data.not_taken import SIDE_FILES
+from restune.data.sources.walk import is_hidden, walk_files
+from restune.data.string_array import StringArray
+
+_SAMPLE = 200
+_MOST_CHECKED = 100_000
+_MOST_FOLDERS = 200
+_MOST_SEARCHED = 50_000
+_BATCH = 65_536
+_DRIVE = re.compile(r"[A-Za-z]:(?=/)")
+_ADDRESS = re.compile(r"https?://", re.IGNORECASE)
+
+
+class Doubts:
+    """Rows whose names may differ from those on disk, collected batch by batch."""
+
+    def __init__(self) -> None:
+        self._rows: list[NDArray[np.int64]] = []
+        self._begin = 0
+
+    def extend(self, names: Any) -> None:
+        """Look at an Arrow array of names, without nulls."""
+        import pyarrow.compute as pc
+
+        odd = pc.or_(pc.invert(pc.string_is_ascii(names)), pc.match_substring_regex(names, r"^[/\\]|\\|^\w+:|/$"))
+        self._rows.append(np.flatnonzero(odd.to_numpy(zero_copy_only=False)) + self._begin)
+        self._begin += len(names)
+
+    def rows(self) -> NDArray[np.int64]:
+        """The rows to look at: these, up to a limit, and some of the others."""
+        odd = np.concatenate([np.zeros(0, np.int64), *self._rows])
+        if len(odd) > _MOST_CHECKED:
+            odd = odd[np.linspace(0, len(odd) - 1, _MOST_CHECKED).astype(np.int64)]
+        some = np.linspace(0, max(0, self._begin - 1), min(_SAMPLE, self._begin)).astype(np.int64)
+        return np.union1d(odd, some)
+
+
+def found_files(names: StringArray, doubts: Doubts, root: Path, where: str) -> StringArray | None:
+    """Where the files of a table are below `root`; None where they are exactly where the table says.
+
+    Says in which way names differ. Raises UserError where no file is there, and where several names mean one file.
+    """
+    base = os.fspath(root)
+    if all(os.path.exists(os.path.join(base, name)) for name in names.picked(doubts.rows().tolist())):  # noqa: PTH
+        return None
+    import pyarrow as pa
+
+    finder, found, missing = FileFinder(root), StringArray(), []
+    batch: list[str] = []
+    for row in range(len(names)):
+        name = names[row]
+        file = finder.find(name)
+        if file is None:
+            missing.append(name)
+        batch.append(name if file is None else file)
+        if len(batch) == _BATCH:
+            found.extend(pa.array(batch, pa.string()))
+            batch = []
+    found.extend(pa.array(batch, pa.string()))
+    if len(missing) == len(names):
+        raise UserError(f"none of the {len(names):,} files is there; {missing[0][:200]!r} is not", where=where,
+                        fix=finder.advice(missing[0]))  # fmt: skip
+    if missing:
+        warn(
+            f"{len(missing):,} of {len(names):,} files are not there, such as {missing[0][:200]!r} "
+            f"({finder.advice(missing[0])})"
+        )
+    if not finder.ways:
+        return None
+    _reject_shared(names, found, where)
+    ways = "; ".join(f"{way} ({count:,} files)" for way, count in finder.ways.most_common(4))
+    note(f"{where}: names differ from those on disk: {ways}")
+    return found
+
+
+def _reject_shared(names: StringArray, found: StringArray, where: str) -> None:
+    seen: dict[str, int] = {}
+    for row in range(len(found)):
+        first = seen.setdefault(os.path.normpath(found[row]), row)
+        if first != row:
+            raise UserError(
+                f"{names[first]!r} and {names[row]!r} both mean the file {found[row]!r}",
+                where=where,
+                fix="name the folder that the paths begin in with --root, or list each file once",
+            )
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """What is in a folder, by exact name, by composed Unicode form, by lower case and by stem."""
+
+    exact: frozenset[str]
+    composed: dict[str, str]
+    folded: dict[str, list[str]]
+    stems: dict[str, list[str]]
+
+
+@dataclass
+class FileFinder:
+    """Finds files by names that are not exactly theirs. Each folder is listed once.
+
+    Args:
+        root: where names begin.
+        ways: in which ways names differed, and how often.
+    """
+
+    root: Path
+    ways: Counter[str] = field(default_factory=Counter)
+    _listings: dict[str, _Listing | None] = field(default_factory=dict)
+    _last: tuple[str, int] = ("", 0)
+
+    def find(self, name: str) -> str | None:
+        """The path below the root (or an absolute one) of the file that a name means; None where there is none.
+
+        Tried are the name itself, then the longest of its tails that is there, then the same in the root's folders.
+        Slashes, Unicode form, letter case and a missing suffix may differ. What is ambiguous is not found.
+        """
+        text, ways = _with_slashes(name)
+        parts = [part for part in text.split("/") if part not in ("", ".")]
+        if not parts:
+            return None
+        if ".." in parts or text.startswith("/"):
+            if os.path.lexists(os.path.join(self.root, text)):  # noqa: PTH
+                self.ways.update(ways)
+                return text
+            parts = [part for part in parts if part != ".."]
+        for folder, begin in self._places(len(parts)):
+            made: list[str] = []
+            found = self._at(folder, parts[begin:], made)
+            if found is not None:
+                self._last = (folder, begin)
+                if begin:
+                    ways.append(f"without their first folders, such as {'/'.join(parts[:begin])[:80]!r}")
+                if folder:
+                    ways.append(f"below {folder!r}")
+                self.ways.update([*ways, *made])
+                return found
+        return None
+
+    def _places(self, count: int) -> Iterable[tuple[str, int]]:
+        """Where to look, and without how many outer folders: first where the last file was found."""
+        if self._last[1] < count and self._last != ("", 0):
+            yield "", 0
+            yield self._last
+        yield from (("", begin) for begin in range(count))
+        yield from ((folder, begin) for begin in range(count) for folder in self._folders())
+
+    def _folders(self) -> list[str]:
+        """The root's own folders."""
+        listing = self._listing("")
+        names = sorted(listing.exact) if listing else []
+        return [name for name in names if not is_hidden(name) and self._listing(name) is not None][:_MOST_FOLDERS]
+
+    def _at(self, folder: str, parts: list[str], ways: list[str]) -> str | None:
+        """The file at a path below a folder, each part looked for in what is there."""
+        here = folder
+        for place, part in enumerate(parts):
+            listing = self._listing(here)
+            actual = None if listing is None else _match(listing, part, place == len(parts) - 1, ways)
+            if actual is None:
+                return None
+            here = f"{here}/{actual}" if here else actual
+        return here
+
+    def _listing(self, folder: str) -> _Listing | None:
+        if folder not in self._listings:
+            self._listings[folder] = _listed(self.root / folder)
+        return self._listings[folder]
+
+    def advice(self, name: str) -> str:
+        """What to do about a name that is not found: what nearly matches."""
+        if _ADDRESS.match(name):
+            return "these are web addresses, and nothing is downloaded: download the files, and name their paths"
+        text, _ = _with_slashes(name)
+        path = PurePosixPath(text)
+        here, parts = "", [part for part in path.parts if part not in ("/", "..")]
+        for part in parts[:-1]:
+            listing = self._listing(here)
+            if listing is None or part not in listing.exact:
+                break
+            here = f"{here}/{part}" if here else part
+        else:
+            near = self._near(here, path.name)
+            if near:
+                return near
+        elsewhere = self._elsewhere(path.name)
+        if elsewhere:
+            return f"{shorten(map(repr, elsewhere), 3)} below {self.root} nearly matches: name the folder that the paths begin in with --root"
+        if not os.path.isdir(self.root):  # noqa: PTH112
+            return f"there is no folder {self.root}: name the folder that the paths begin in with --root"
+        listing = self._listing(here)
+        held = sorted(one for one in (listing.exact if listing else ()) if not is_hidden(one))
+        return (
+            f"{self.root / here} holds {shorten(map(repr, held), 4) if held else 'nothing'}: "
+            "name the folder that the paths begin in with --root"
+        )
+
+    def _near(self, folder: str, name: str) -> str:
+        listing = self._listing(folder)
+        if listing is None:
+            return ""
+        same = listing.stems.get(_composed(PurePosixPath(name).stem), [])
+        several = same or listing.stems.get(_composed(name), [])
+        if len(several) > 1 or same:
+            return (
+                f"{shorten(map(repr, several), 4)} in the same folder has another suffix: write the suffix in the table"
+            )
+        near = difflib.get_close_matches(name, islice(listing.exact, _MOST_SEARCHED), n=2, cutoff=0.75)
+        return f"{shorten(map(repr, near))} in the same folder nearly matches: correct the name" if near else ""
+
+    def _elsewhere(self, name: str) -> list[str]:
+        wanted, stem = _composed(name).casefold(), _composed(PurePosixPath(name).stem).casefold()
+        found = []
+        try:
+            for path in islice(walk_files(self.root, lambda _: True), _MOST_SEARCHED):
+                if _composed(path.name).casefold() == wanted or _composed(path.stem).casefold() in (wanted, stem):
+                    found.append(path.relative_to(self.root).as_posix())
+        except UserError:
+            return found
+        return found
+
+
+def _with_slashes(name: str) -> tuple[str, list[str]]:
+    """A name with forward slashes and without scheme and drive, and how it differed."""
+    text, ways = name.strip(), []
+    if text.lower().startswith("file://"):
+        text = unquote(text[7:])
+    elif _ADDRESS.match(text):
+        text = unquote(urlsplit(text).path)
+        ways.append("web addresses read as the files they end in")
+    if "\\" in text:
+        text = text.replace("\\", "/")
+        ways.append("backslashes read as /")
+    return _DRIVE.sub("", text, count=1), ways
+
+
+def _match(listing: _Listing, part: str, is_file: bool, ways: list[str]) -> str | None:
+    if part in listing.exact:
+        return part
+    composed = _composed(part)
+    if composed in listing.composed:
+        ways.append("other Unicode form (NFC, NFD)")
+        return listing.composed[composed]
+    stems = listing.stems.get(composed, []) if is_file else []
+    if len(stems) == 1:
+        ways.append(f"suffix {PurePosixPath(stems[0]).suffix} added")
+        return stems[0]
+    folded = listing.folded.get(composed.casefold(), [])
+    if len(folded) == 1:
+        ways.append("other letter case")
+        return folded[0]
+    return None
+
+
+def _listed(folder: Path) -> _Listing | None:
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 (names alone are wanted, of which there may be a million)
+    except (OSError, ValueError):
+        return None
+    composed = {_composed(name): name for name in names}
+    folded, stems = defaultdict(list), defaultdict(list)
+    for form, name in composed.items():
+        folded[form.casefold()].append(name)
+        stem, dot, suffix = form.rpartition(".")
+        if dot and stem and f".{suffix.lower()}" not in SIDE_FILES:
+            stems[stem].append(name)
+    return _Listing(frozenset(names), composed, dict(folded), dict(stems))
+
+
+@lru_cache(maxsize=4096)
+def _composed(name: str) -> str:
+    return name if name.isascii() else unicodedata.normalize("NFC", name)

@@ -218,8 +218,8 @@ class Dataset:
         """The same items with targets numbered by `classes`, a model's own order.
 
         Raises UserError naming every class that only one side has, unless `allow_missing` and it is the data
-        that lacks it. Labels are matched by name, so they never shift; a name that `classes` holds uncleaned (with white
-        space around it, in another Unicode form) is the same name.
+        that lacks it. Labels are matched by name, so they never shift; a name that `classes` holds uncleaned (with
+        white space around it, in another Unicode form) is the same name.
         """
         wanted = tuple(classes)
         index = {clean_name(name): position for position, name in enumerate(wanted)}

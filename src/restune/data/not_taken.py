@@ -13,9 +13,11 @@ from restune.core.console import note, warn
 from restune.core.errors import UserError, shorten
 
 _SIDE_SUFFIXES = (
-    "txt text json jsonl xml csv tsv md rst html htm yaml yml log ini cfg toml py ipynb sh db sqlite lnk url"
+    *("txt", "text", "md", "rst", "html", "htm", "pdf", "docx", "xlsx", "json", "jsonl", "xml", "csv", "tsv", "yaml"),
+    *("yml", "toml", "ini", "cfg", "log", "py", "ipynb", "sh", "db", "sqlite", "lnk", "url", "license"),
+    *("pkl", "pickle", "zip", "gz", "tar", "npy", "npz", "pt", "pth"),
 )
-SIDE_FILES = frozenset(("", *(f".{suffix}" for suffix in (*_SIDE_SUFFIXES.split(), "pdf", "license", "xlsx", "docx"))))
+SIDE_FILES = frozenset(("", *(f".{suffix}" for suffix in _SIDE_SUFFIXES)))
 """What lies beside items and is not one: notes, captions, annotations, programs."""
 EMPTY = "(empty)"
 """Stands in the place of a suffix for a folder in which there is nothing."""
@@ -146,7 +148,7 @@ def say(found: Iterable[NotTaken]) -> None:
         total = sum(one.count for one in files)
         listed = shorten((f"{one.count} {one.suffix or 'without a suffix'} in {one.place or '.'}" for one in files), 6)
         tell = note if all(one.suffix in SIDE_FILES for one in files) else warn
-        tell(f"{total:,} file{'s' if total > 1 else ''} not read, by suffix: {listed}; see split.csv")
+        tell(f"{total:,} file{'s' if total > 1 else ''} not read: {listed}")
     for place in dict.fromkeys(one.place for one in everything if one.has_no_label):
         count = sum(one.count for one in everything if one.has_no_label and one.place == place)
         warn(

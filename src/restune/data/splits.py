@@ -64,12 +64,13 @@ def split_dataset(
     named = readable.splits()
     pool = [item for item in readable.items if item.split in (None, "train")]
     if not pool:
+        first = next(iter(unreadable.items()), ("", ""))
         raise UserError(
             "this data has no items to train on",
             where=dataset.source,
             fix=f"all its items that can be read are marked {' or '.join(named)}: mark some as train"
             if named
-            else "none of its items can be read: see the reasons above",
+            else f"none of its items can be read, such as {first[0]}: {first[1]}",
         )
     _reject_small_classes(replace(readable, items=tuple(pool)), min_class_items)
     sides: dict[str, Dataset | None] = {}
@@ -125,7 +126,11 @@ def read_splits(path: Path, dataset: Dataset, val: Dataset | None, test: Dataset
         elif side == "not taken":
             continue
         elif side not in known or name not in known[side]:
-            raise UserError("an item of this run is no longer in the data", where=name, fix="put it back")
+            raise UserError(
+                "an item of this run is no longer in the data",
+                where=name,
+                fix="restore it, or start a new run in another --out",
+            )
         else:
             items[side].append(known[side][name])
     made = {side: replace(dataset, items=tuple(items[side])) if items[side] else None for side in known}

@@ -84,7 +84,7 @@ class Run:
 
 
 def perform(
-    data: str | Path | Dataset,
+    data: Any,
     asked: Request,
     out: str | Path | None,
     data_options: DataOptions | None,
@@ -164,7 +164,7 @@ class _Job:
 
 
 def _perform(
-    data: str | Path | Dataset,
+    data: Any,
     asked: Request,
     data_options: DataOptions | None,
     folder: Path,
@@ -202,7 +202,7 @@ def _perform(
         world=world,
         continues=continues,
         asked_batch=asked.has("batch_size") or continues,
-        header=_header(asked.verb, data),
+        header=_header(asked.verb, data if isinstance(data, str | Path) else dataset),
         started=started,
     )
     is_solved = recipe.freeze == "all" and recipe.head == "solve"

@@ -19,7 +19,7 @@ from restune.verbs.load import load
 
 def evaluate(
     model: str | Path | Model,
-    data: str | Path | Dataset,
+    data: Any,
     *,
     weights: str | Path | None = None,
     split: str | None = None,

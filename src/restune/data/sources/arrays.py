@@ -102,7 +102,7 @@ def _checked(labels: NDArray[Any], count: int, what: str, source: str) -> NDArra
         raise UserError(
             f"there are {count} {what} and labels of the shape {list(labels.shape)}",
             where=source,
-            fix="give one label an item",
+            fix="give one label per item, in one dimension",
         )
     if labels.dtype.kind == "S":
         labels = np.char.decode(labels, "utf-8", "replace")

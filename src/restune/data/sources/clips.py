@@ -15,11 +15,11 @@ from restune.data.sources.folder import from_named_files, is_image_name
 from restune.data.sources.walk import is_hidden, walk_files
 
 _SUFFIXES = (
-    "mp4 m4v mov qt avi divx mpeg mpg mpe m1v m2v mpv webm mkv mk3d gif 3gp 3gpp 3g2 mj2 flv f4v wmv asf ogv ogm vob mod "
-    "mts m2ts m2t h264 264 h265 265 hevc"
+    "mp4 m4v mov qt avi divx mpeg mpg mpe m1v m2v mpv webm mkv mk3d gif 3gp 3gpp 3g2 mj2 flv f4v wmv asf ogv ogm "
+    "vob mod mts m2ts m2t h264 264 h265 265 hevc"
 )
 VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
-"""Of the containers that `video` reads, but ``.ts``, which series of numbers have as well: see `is_transport_stream`."""
+"""Of the containers that `video` reads, but for ``.ts``, which is of series as well: see `is_transport_stream`."""
 _PACKET = 188
 """Bytes of a packet of an MPEG transport stream; each begins with the byte 0x47."""
 

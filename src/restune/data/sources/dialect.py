@@ -47,7 +47,7 @@ def dialect_of(path: Path, encoding: str, *, long_rows: bool = False) -> Dialect
     delimiter = delimiter_of(path, head)
     if long_rows and _has_stray_quotes(_lines(path, encoding), delimiter):
         return Dialect(delimiter, quoted=False)
-    has_quotes, has_escapes = _search(path, encoding, head, delimiter)
+    has_quotes, has_escapes = _search(path, encoding, head)
     return _completed(Dialect(delimiter, line_ends=has_quotes, escaped=has_escapes), head)
 
 
@@ -131,7 +131,7 @@ def _is_escaped(text: str) -> bool:
     return re.search(r'\\"[^,;\t|\r\n"]', text) is not None
 
 
-def _search(path: Path, encoding: str, head: Sequence[str], delimiter: str) -> tuple[bool, bool]:
+def _search(path: Path, encoding: str, head: Sequence[str]) -> tuple[bool, bool]:
     """Whether there is a quote anywhere in a file, and whether one is escaped by a backslash."""
     name = codecs.lookup(encoding).name
     if name.startswith(("utf-16", "utf-32")) or path.stat().st_size == 0:

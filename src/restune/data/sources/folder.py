@@ -122,7 +122,10 @@ def _tables_in(folder: Path) -> list[Path]:
 
 
 _UNLABELLED = frozenset(
-    ["images", "image", "imgs", "img", "pictures", "photos", "files", "data", "all", "unknown", "unlabeled", "unlabelled", "nolabel", "none", "test", "testing"]
+    (
+        *("images", "image", "imgs", "img", "pictures", "photos", "files", "data", "all"),
+        *("unknown", "unlabeled", "unlabelled", "nolabel", "none", "test", "testing"),
+    )
 )
 """In lower case, what the only folder in a test folder is called when it is no class."""
 

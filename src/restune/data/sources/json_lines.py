@@ -68,13 +68,14 @@ def _as_field(value: Any) -> str | None:
 
 
 def _has_lines(path: Path) -> bool:
-    """Whether a file has a JSON object per line, whatever its name."""
+    """Whether a file has a JSON object per line, whatever its name: its first line is one, and others follow."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         first = next((line for line in iter(lambda: file.readline(MAX_LINE), "") if line.strip()), "")
+        is_last = not file.readline(1)
     if path.suffix.lower() != ".json":
-        return not first.lstrip().startswith("[") or first.rstrip().endswith("]") is False
+        return not first.lstrip().startswith("[")
     try:
-        return isinstance(json.loads(first), dict) and path.stat().st_size > len(first.encode()) + 8
+        return not is_last and isinstance(json.loads(first), dict)
     except (ValueError, RecursionError):
         return False
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from restune.core.console import note, warn
 from restune.core.errors import UserError, shorten
+from restune.core.files import is_there
 from restune.data.not_taken import SIDE_FILES
 from restune.data.sources.walk import is_hidden, walk_files
 from restune.data.string_array import StringArray
@@ -60,10 +61,10 @@ class Doubts:
 def found_files(names: StringArray, doubts: Doubts, root: Path, where: str) -> StringArray | None:
     """Where the files of a table are below `root`; None where they are exactly where the table says.
 
-    Says in which way names differ. Raises UserError where no file is there, and where several names mean one file.
+    Says in which way names differ, and what nearly matches a file that is missing. Raises UserError where several names
+    mean one file.
     """
-    base = os.fspath(root)
-    if all(os.path.exists(os.path.join(base, name)) for name in names.picked(doubts.rows().tolist())):  # noqa: PTH
+    if all(is_there(root / name) for name in names.picked(doubts.rows().tolist())):
         return None
     import pyarrow as pa
 
@@ -79,14 +80,10 @@ def found_files(names: StringArray, doubts: Doubts, root: Path, where: str) -> S
             found.extend(pa.array(batch, pa.string()))
             batch = []
     found.extend(pa.array(batch, pa.string()))
-    if len(missing) == len(names):
-        raise UserError(f"none of the {len(names):,} files is there; {missing[0][:200]!r} is not", where=where,
-                        fix=finder.advice(missing[0]))  # fmt: skip
     if missing:
-        warn(
-            f"{len(missing):,} of {len(names):,} files are not there, such as {missing[0][:200]!r} "
-            f"({finder.advice(missing[0])})"
-        )
+        count = "none" if len(missing) == len(names) else f"{len(missing):,}"
+        verb = "is there" if len(missing) == len(names) else "are not there"
+        warn(f"{count} of {len(names):,} files {verb}, such as {missing[0][:200]!r} ({finder.advice(missing[0])})")
     if not finder.ways:
         return None
     _reject_shared(names, found, where)
@@ -142,7 +139,7 @@ class FileFinder:
         if not parts:
             return None
         if ".." in parts or text.startswith("/"):
-            if os.path.lexists(os.path.join(self.root, text)):  # noqa: PTH
+            if is_there(self.root / text):
                 self.ways.update(ways)
                 return text
             parts = [part for part in parts if part != ".."]
@@ -207,8 +204,11 @@ class FileFinder:
                 return near
         elsewhere = self._elsewhere(path.name)
         if elsewhere:
-            return f"{shorten(map(repr, elsewhere), 3)} below {self.root} nearly matches: name the folder that the paths begin in with --root"
-        if not os.path.isdir(self.root):  # noqa: PTH112
+            return (
+                f"{shorten(map(repr, elsewhere), 3)} below {self.root} nearly matches: "
+                "name the folder that the paths begin in with --root"
+            )
+        if not self.root.is_dir():
             return f"there is no folder {self.root}: name the folder that the paths begin in with --root"
         listing = self._listing(here)
         held = sorted(one for one in (listing.exact if listing else ()) if not is_hidden(one))

@@ -177,9 +177,7 @@ def _kind_of(value: Any) -> str:
     )
 
 
-def _made(
-    source: _Source, labels: Sequence[str], name: str, classes: Sequence[str] | None = None, splits: Any = None
-) -> Dataset:
+def _made(source: _Source, labels: Sequence[str], name: str, classes: Sequence[str] | None = None) -> Dataset:
     order = tuple(classes) if classes is not None else class_order(labels)
     rank = {label: place for place, label in enumerate(order)}
     digits = len(str(max(0, len(labels) - 1)))
@@ -323,8 +321,8 @@ def _object_column(data: Any) -> str | None:
     if not hasattr(data, "__getitem__") or not hasattr(data, "dtypes"):
         return None
     for column in data.columns:
-        first = next(iter(data[column]), None)
-        if _is_pillow(first) or isinstance(first, bytes) or (_is_array(first) and np.ndim(first) > 0):
+        first: Any = next(iter(data[column]), None)
+        if _is_pillow(first) or isinstance(first, bytes) or (_is_array(first) and len(first.shape) > 0):
             return str(column)
     return None
 
@@ -419,8 +417,11 @@ def _from_hugging_face(data: Any, options: DataOptions, name: str) -> Dataset:
             (row for row, value in enumerate(values) if not value.isdigit() or int(value) >= len(known)), None
         )
         if outside is not None:
-            raise UserError(f"the label {values[outside]} names no class", where=f"{name}, item {outside}",
-                            fix="leave out items without a label: data.filter(lambda one: one['label'] >= 0)")  # fmt: skip
+            raise UserError(
+                f"the label {values[outside]} names no class",
+                where=f"{name}, item {outside}",
+                fix=f"leave out items without a label: data.filter(lambda item: item[{label_in!r}] >= 0)",
+            )
         labels = [known[int(value)] for value in values]
     present = set(labels)
     classes = [one for one in dict.fromkeys(known) if one in present] if known else None

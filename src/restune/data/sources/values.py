@@ -32,15 +32,28 @@ def open_value_table(path: Path, options: DataOptions) -> Dataset:
         names = table.column_names(reader, path)
         chosen = table.mark_columns(names, path, options)
         head = first_rows(path, encoding)
-        values = value_columns(names, head[1 if table.has_names(path, options) else 0 :], chosen.values())
+        rows = _by_name(names, head) if table.has_names(path, options) else head
+        values = value_columns(names, rows, chosen.values())
         if not values:
-            raise UserError("this table has no columns of numbers", where=str(path), fix="name its kind with --kind")
+            raise UserError(
+                "this table has no columns of numbers",
+                where=str(path),
+                fix="a table of series has a column per position; of files or texts, name one with --path-column or "
+                "--text-column",
+            )
         left_out = [name for name in names if name not in values and name not in chosen.values()]
         table.say_columns(path, chosen)
         note(f"{path.name}: series of the {len(values)} columns {values[0]!r} to {values[-1]!r}")
         if left_out:
             note(f"{path.name}: left out {shorten(map(repr, left_out))}")
         return _collect(reader, path, options, chosen, {name: names.index(name) for name in values}, names)
+
+
+def _by_name(names: Sequence[str], head: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The first rows with their fields in the order of `names`; empty for a column that a reader has made."""
+    places = {name.strip(): place for place, name in enumerate(head[0])}
+    columns = [places.get(name, len(places)) for name in names]
+    return [[row[place] if place < len(row) else "" for place in columns] for row in head[1:]]
 
 
 def value_columns(names: Sequence[str], rows: Sequence[Sequence[str]], taken: Any) -> list[str]:

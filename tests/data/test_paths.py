@@ -114,3 +114,18 @@ def test_two_files_of_one_stem_are_not_guessed(photos, capsys):
     said = capsys.readouterr().err
     assert "1 of 2 files are not there" in said
     assert "'0.jpg', '0.png'" in said
+
+
+def test_a_missing_file_is_never_one_of_another_folder(photos, capsys):
+    (photos / "red" / "2.jpg").unlink()
+    dataset = opened(photos, [r"red\0.jpg", r"red\2.jpg", r"green\1.jpg", r"blue\1.jpg"])
+    assert "2 of 4 files are not there" in capsys.readouterr().err
+    assert [item.location.path.exists() for item in dataset.items] == [True, False, False, True]
+
+
+def test_an_id_in_two_folders_is_not_guessed(photos, capsys):
+    opened(photos, ["0", "1"])
+    said = capsys.readouterr().err
+    assert "none of 2 files is there" in said
+    assert "'blue/0.jpg', 'red/0.jpg'" in said
+    assert "--root" in said

@@ -67,9 +67,11 @@ def test_blanks_and_separators(photos, content):
 
 
 def test_commas_in_texts_are_no_separators(tmp_path):
-    content = "label;text, as it was written, here\n" + "".join(f"{'ab'[n % 2]};well, this, is {n}\n" for n in range(6))
+    content = "label;text, as it was written, here\n" + "".join(
+        f"{'ab'[n % 2]};well, this{', too,' * (n % 2)} is {n}\n" for n in range(6)
+    )
     dataset = opened(tmp_path / "t.csv", content, text_column="text, as it was written, here")
-    assert rows(dataset)[1] == ("well, this, is 1", "b")
+    assert rows(dataset)[1] == ("well, this, too, is 1", "b")
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,8 @@ def _composites(labels: Sequence[str]) -> Iterable[tuple[str, list[str], str]]:
             if len(parts) > 1:
                 yield label, parts, ","
     for mark in _SEPARATORS:
+        if not any(mark in label for label in labels):
+            continue
         split = {label: [part.strip() for part in label.split(mark) if part.strip()] for label in labels}
         found_in = Counter(part for parts in split.values() for part in set(parts))
         for label, parts in split.items():

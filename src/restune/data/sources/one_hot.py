@@ -33,14 +33,29 @@ class Reader(Protocol):
 
 
 def class_columns(names: Sequence[str], columns: Sequence[Sequence[Any]], taken: Sequence[str | None]) -> list[str]:
-    """The columns that hold nothing but 0 and 1 in a table's first rows; none where fewer than two do."""
-    found = [
-        name
+    """The columns that hold nothing but 0 and 1 in a table's first rows; none where fewer than two do.
+
+    Where not every row has just one 1 in them, columns of shares from 0 to 1 are among them: one may lack the 1.
+    """
+    fields = {
+        name: [_field(value) for value in values]
         for name, values in zip(names, columns, strict=False)
-        if name.strip() not in taken and values and all(_field(value) in (*_ONES, *_ZEROS) for value in values)
-        and any(_field(value) for value in values)
-    ]  # fmt: skip
-    return found if len(found) > 1 else []
+        if name.strip() not in taken and any(map(_field, values))
+    }
+    found = [name for name, values in fields.items() if all(value in (*_ONES, *_ZEROS) for value in values)]
+    if len(found) < 2:
+        return []
+    rows = zip(*(fields[name] for name in found), strict=True)
+    if all(sum(value in _ONES for value in row) == 1 for row in rows):
+        return found
+    return [name for name, values in fields.items() if name in found or all(map(_is_share, values))]
+
+
+def _is_share(text: str) -> bool:
+    try:
+        return 0 <= float(text or 0) <= 1
+    except ValueError:
+        return False
 
 
 class OneHotTable:

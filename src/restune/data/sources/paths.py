@@ -7,7 +7,6 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -21,14 +20,17 @@ from numpy.typing import NDArray
 from restune.core.console import note, warn
 from restune.core.errors import UserError, shorten
 from restune.core.files import is_there
-from restune.data.not_taken import SIDE_FILES
+from restune.data.not_taken import SIDE_FILES, counting
 from restune.data.sources.walk import is_hidden, walk_files
 from restune.data.string_array import StringArray
 
 _SAMPLE = 200
 _MOST_CHECKED = 100_000
-_MOST_FOLDERS = 200
+_MOST_FOLDERS = 50
 _MOST_SEARCHED = 50_000
+_MOST_PARTS = 64
+_MOST_MISSES = 1000
+"""Names that were not found, after which the root's folders are no longer looked through for each."""
 _BATCH = 65_536
 _DRIVE = re.compile(r"[A-Za-z]:(?=/)")
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
@@ -58,7 +60,7 @@ class Doubts:
         return np.union1d(odd, some)
 
 
-def found_files(names: StringArray, doubts: Doubts, root: Path, where: str) -> StringArray | None:
+def found_files(names: StringArray, doubts: Doubts, root: Path, table: Path) -> StringArray | None:
     """Where the files of a table are below `root`; None where they are exactly where the table says.
 
     Says in which way names differ, and what nearly matches a file that is missing. Raises UserError where several names
@@ -86,19 +88,22 @@ def found_files(names: StringArray, doubts: Doubts, root: Path, where: str) -> S
         warn(f"{count} of {len(names):,} files {verb}, such as {missing[0][:200]!r} ({finder.advice(missing[0])})")
     if not finder.ways:
         return None
-    _reject_shared(names, found, where)
+    _reject_shared(names, found, str(table))
     ways = "; ".join(f"{way} ({count:,} files)" for way, count in finder.ways.most_common(4))
-    note(f"{where}: names differ from those on disk: {ways}")
+    note(f"{table.name}: names differ from those on disk: {ways}")
     return found
 
 
 def _reject_shared(names: StringArray, found: StringArray, where: str) -> None:
-    seen: dict[str, int] = {}
-    for row in range(len(found)):
-        first = seen.setdefault(os.path.normpath(found[row]), row)
-        if first != row:
+    """Raise UserError where two names mean one file. Told by hashes, which take little room, and then by the texts."""
+    rows = range(len(found))
+    hashes = np.fromiter((hash(os.path.normpath(found[row])) for row in rows), np.int64, len(found))
+    order = np.argsort(hashes, kind="stable")
+    for place in np.flatnonzero(hashes[order][1:] == hashes[order][:-1]).tolist():
+        first, second = sorted((int(order[place]), int(order[place + 1])))
+        if os.path.normpath(found[first]) == os.path.normpath(found[second]):
             raise UserError(
-                f"{names[first]!r} and {names[row]!r} both mean the file {found[row]!r}",
+                f"{names[first]!r} and {names[second]!r} both mean the file {found[second]!r}",
                 where=where,
                 fix="name the folder that the paths begin in with --root, or list each file once",
             )
@@ -126,43 +131,71 @@ class FileFinder:
     root: Path
     ways: Counter[str] = field(default_factory=Counter)
     _listings: dict[str, _Listing | None] = field(default_factory=dict)
-    _last: tuple[str, int] = ("", 0)
+    _begin: int = 0
+    _misses: int = 0
 
     def find(self, name: str) -> str | None:
         """The path below the root (or an absolute one) of the file that a name means; None where there is none.
 
         Tried are the name itself, then the longest of its tails that is there, then the same in the root's folders.
-        Slashes, Unicode form, letter case and a missing suffix may differ. What is ambiguous is not found.
+        Slashes, Unicode form, letter case and a missing suffix may differ. What may be several files is not found.
         """
         text, ways = _with_slashes(name)
         parts = [part for part in text.split("/") if part not in ("", ".")]
-        if not parts:
+        if not 0 < len(parts) <= _MOST_PARTS:
             return None
         if ".." in parts or text.startswith("/"):
             if is_there(self.root / text):
                 self.ways.update(ways)
                 return text
             parts = [part for part in parts if part != ".."]
-        for folder, begin in self._places(len(parts)):
+        try:
+            found = self._at_root(parts, ways) or self._below_root(parts, ways)
+        except _AmbiguousError:
+            found = None
+        if found is None:
+            self._misses += 1
+        else:
+            self.ways.update(ways)
+        return found
+
+    def _at_root(self, parts: list[str], ways: list[str]) -> str | None:
+        """The longest tail that is below the root. No folder that is there is left out: the file is missing then."""
+        begins = dict.fromkeys((0, min(self._begin, len(parts) - 1), *range(len(parts))))
+        for begin in begins:
             made: list[str] = []
-            found = self._at(folder, parts[begin:], made)
+            found = self._at("", parts[begin:], made)
             if found is not None:
-                self._last = (folder, begin)
-                if begin:
-                    ways.append(f"without their first folders, such as {'/'.join(parts[:begin])[:80]!r}")
-                if folder:
-                    ways.append(f"below {folder!r}")
-                self.ways.update([*ways, *made])
+                if begin and self._is_folder(parts[begin - 1]):
+                    return None
+                self._begin = begin
+                ways.extend([*_dropped(parts[:begin]), *made])
                 return found
         return None
 
-    def _places(self, count: int) -> Iterable[tuple[str, int]]:
-        """Where to look, and without how many outer folders: first where the last file was found."""
-        if self._last[1] < count and self._last != ("", 0):
-            yield "", 0
-            yield self._last
-        yield from (("", begin) for begin in range(count))
-        yield from ((folder, begin) for begin in range(count) for folder in self._folders())
+    def _below_root(self, parts: list[str], ways: list[str]) -> str | None:
+        """The longest tail that is in just one of the root's folders; of a path, at least its last folder as well."""
+        for begin in range(max(1, len(parts) - 1)):
+            if self._misses >= _MOST_MISSES or (begin and self._is_folder(parts[begin - 1])):
+                return None
+            matches: list[tuple[str, str, list[str]]] = []
+            for folder in self._folders():
+                made: list[str] = []
+                found = self._at(folder, parts[begin:], made)
+                if found is not None:
+                    matches.append((folder, found, made))
+            if len(matches) == 1:
+                folder, found, made = matches[0]
+                ways.extend([*_dropped(parts[:begin]), f"below {folder!r}", *made])
+                return found
+            if matches:
+                raise _AmbiguousError
+        return None
+
+    def _is_folder(self, name: str) -> bool:
+        """Whether the root has a folder of this name."""
+        listing = self._listing("")
+        return listing is not None and name in listing.exact and self._listing(name) is not None
 
     def _folders(self) -> list[str]:
         """The root's own folders."""
@@ -234,12 +267,22 @@ class FileFinder:
         wanted, stem = _composed(name).casefold(), _composed(PurePosixPath(name).stem).casefold()
         found = []
         try:
-            for path in islice(walk_files(self.root, lambda _: True), _MOST_SEARCHED):
-                if _composed(path.name).casefold() == wanted or _composed(path.stem).casefold() in (wanted, stem):
-                    found.append(path.relative_to(self.root).as_posix())
+            with counting():  # these folders are not this data's
+                for path in islice(walk_files(self.root, lambda _: True), _MOST_SEARCHED):
+                    if _composed(path.name).casefold() == wanted or _composed(path.stem).casefold() in (wanted, stem):
+                        found.append(path.relative_to(self.root).as_posix())
         except UserError:
             return found
         return found
+
+
+class _AmbiguousError(Exception):
+    """A name may mean several files."""
+
+
+def _dropped(folders: list[str]) -> list[str]:
+    """What to say of folders that were left out."""
+    return [f"without their first folders, such as {'/'.join(folders)[:80]!r}"] if folders else []
 
 
 def _with_slashes(name: str) -> tuple[str, list[str]]:
@@ -264,11 +307,13 @@ def _match(listing: _Listing, part: str, is_file: bool, ways: list[str]) -> str 
         ways.append("other Unicode form (NFC, NFD)")
         return listing.composed[composed]
     stems = listing.stems.get(composed, []) if is_file else []
-    if len(stems) == 1:
+    folded = listing.folded.get(composed.casefold(), [])
+    if len(stems) > 1 or (not stems and len(folded) > 1):
+        raise _AmbiguousError
+    if stems:
         ways.append(f"suffix {PurePosixPath(stems[0]).suffix} added")
         return stems[0]
-    folded = listing.folded.get(composed.casefold(), [])
-    if len(folded) == 1:
+    if folded:
         ways.append("other letter case")
         return folded[0]
     return None

@@ -52,7 +52,7 @@ def open_object(data: Any, options: DataOptions, open_table: OpenTable) -> Datas
     if _is_frame(data):
         return _from_frame(data, options, open_table, name)
     if hasattr(data, "features") and hasattr(data, "column_names") and hasattr(data, "__getitem__"):
-        return _from_hugging_face(data, options, name)
+        return _from_hugging_face(data, options, open_table, name)
     if isinstance(data, list | tuple):
         if data and all(isinstance(one, Mapping) for one in data):
             import pyarrow as pa
@@ -60,7 +60,7 @@ def open_object(data: Any, options: DataOptions, open_table: OpenTable) -> Datas
             return _from_frame(pa.Table.from_pylist(list(data)), options, open_table, "list of dicts")
         return _from_pairs(data, options, open_table)
     if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, Mapping | bytes):
-        return _from_torch(data, options, name)
+        return _from_torch(data, options, open_table, name)
     raise UserError(
         f"data of type {name} is not read",
         fix="give a path, a DataFrame, a list of (input, label) pairs, or a data set of PyTorch (map-style) or "
@@ -177,15 +177,15 @@ def _kind_of(value: Any) -> str:
     )
 
 
-def _made(source: _Source, labels: Sequence[str], name: str, classes: Sequence[str] | None = None) -> Dataset:
-    order = tuple(classes) if classes is not None else class_order(labels)
-    rank = {label: place for place, label in enumerate(order)}
+def _made(source: _Source, labels: Sequence[str], name: str) -> Dataset:
+    classes = class_order(labels)
+    rank = {label: place for place, label in enumerate(classes)}
     digits = len(str(max(0, len(labels) - 1)))
     items = tuple(
         Item(id=f"{row:0{digits}d}", location=ObjectLocation(source, row), target=rank[label])
         for row, label in enumerate(labels)
     )
-    return Dataset(items=items, classes=order, source=name, kind=source.kind)
+    return Dataset(items=items, classes=classes, source=name, kind=source.kind)
 
 
 def _label(value: Any, where: str) -> str:
@@ -226,7 +226,7 @@ def _from_pairs(data: Sequence[Any], options: DataOptions, open_table: OpenTable
     if all(isinstance(value, str | Path) for value, _ in data):
         return _from_names([value for value, _ in data], labels, options, open_table, name)
     kind = options.kind or _kind_of(data[0][0])
-    return _made(_Source(lambda index: data[index][0], kind), labels, name)
+    return _made(_Source(_Inputs(data), kind), labels, name)
 
 
 def _from_names(
@@ -240,8 +240,16 @@ def _from_names(
     are_files = options.kind not in (None, "text") or (
         options.kind is None and 2 * sum(_names_file(value, finder) for value in some) > len(some)
     )
-    table = pa.table({"path" if are_files else "text": list(map(str, values)), "label": list(labels)})
-    return _from_frame(table, options, open_table, name)
+    inputs = "path" if are_files else "text"
+    table = pa.table({inputs: list(map(str, values)), "label": list(labels)})
+    plain = DataOptions(
+        kind=options.kind if are_files else "text",
+        root=options.root,
+        path_column="path" if are_files else None,
+        text_column=None if are_files else "text",
+        label_column="label",
+    )
+    return _from_frame(table, plain, open_table, name)
 
 
 def _names_file(value: str | Path, finder: FileFinder) -> bool:
@@ -343,27 +351,42 @@ def _from_two_arrays(inputs: Any, labels: Any, options: DataOptions) -> Dataset:
     return (arrays.series_from_arrays if is_series else arrays.from_arrays)(inputs, labels, source="(inputs, labels)")
 
 
-def _from_torch(data: Any, options: DataOptions, name: str) -> Dataset:
+def _from_torch(data: Any, options: DataOptions, open_table: OpenTable, name: str) -> Dataset:
     """A map-style data set of (input, label) pairs."""
     count = len(data)
     if not count:
         raise UserError("there are no items in this data", where=name, fix="give a data set with items")
-    first = _pair(data, 0, name)
+    first, _ = _pair(data, 0, name)
     labels = _torch_labels(data, count, name)
-    kind = options.kind or _kind_of(first[0])
-    named = getattr(data, "classes", None)
-    if named is not None and all(label.isdigit() and int(label) < len(named) for label in labels):
-        classes = [str(one) for one in named]
-        labels = [classes[int(label)] for label in labels]
-        present = set(labels)
-        # the order of the data set's own classes, without those that no item has
-        return _made(
-            _Source(lambda index: data[index][0], kind),
-            labels,
-            name,
-            [c for c in dict.fromkeys(classes) if c in present],
-        )
-    return _made(_Source(lambda index: data[index][0], kind), labels, name)
+    known = [str(one) for one in getattr(data, "classes", None) or ()]
+    if known and all(label.isdigit() and int(label) < len(known) for label in labels):
+        labels = [known[int(label)] for label in labels]
+    else:
+        known = []
+    if isinstance(first, str | Path):
+        inputs = [_pair(data, row, name)[0] for row in range(count)]
+        return _in_order(_from_names(inputs, labels, options, open_table, name), known)
+    return _in_order(_made(_Source(_Inputs(data), options.kind or _kind_of(first)), labels, name), known)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Gives the input of an item by its number: of a pair the first, of a row a column."""
+
+    data: Any
+    column: Any = 0
+
+    def __call__(self, index: int) -> Any:
+        return self.data[index][self.column]
+
+
+def _in_order(dataset: Dataset, known: Sequence[str]) -> Dataset:
+    """The same data with its classes in the order of those known, without these that no item has."""
+    present = set(dataset.classes)
+    classes = tuple(name for name in dict.fromkeys(one.strip() for one in known) if name in present)
+    if len(classes) < len(present):  # none is known
+        return dataset
+    return dataset.renumbered([classes.index(name) for name in dataset.classes], classes)
 
 
 def _torch_labels(data: Any, count: int, name: str) -> list[str]:
@@ -393,7 +416,7 @@ def _pair(data: Any, row: int, name: str) -> tuple[Any, Any]:
     return item[0], item[1]
 
 
-def _from_hugging_face(data: Any, options: DataOptions, name: str) -> Dataset:
+def _from_hugging_face(data: Any, options: DataOptions, open_table: OpenTable, name: str) -> Dataset:
     """A Dataset of Hugging Face: a column of inputs and one of labels, whose names a ClassLabel knows."""
     names = [str(one) for one in data.column_names]
     if not len(data):
@@ -423,12 +446,14 @@ def _from_hugging_face(data: Any, options: DataOptions, name: str) -> Dataset:
                 fix=f"leave out items without a label: data.filter(lambda item: item[{label_in!r}] >= 0)",
             )
         labels = [known[int(value)] for value in values]
-    present = set(labels)
-    classes = [one for one in dict.fromkeys(known) if one in present] if known else None
     plain = data.select_columns([input_in]) if hasattr(data, "select_columns") else data
     first = plain[0][input_in]
-    kind = options.kind or ("text" if isinstance(first, str) and options.text_column else _kind_of(first))
-    return _made(_Source(lambda index: plain[index][input_in], kind), labels, name, classes)
+    if isinstance(first, str):
+        kind = "text" if options.text_column else options.kind
+        made = _from_names(list(plain[input_in]), labels, replace(options, kind=kind), open_table, name)
+    else:
+        made = _made(_Source(_Inputs(plain, input_in), options.kind or _kind_of(first)), labels, name)
+    return _in_order(made, known)
 
 
 def _class_names(data: Any, column: str) -> list[str]:

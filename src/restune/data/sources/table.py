@@ -169,7 +169,7 @@ def _collect(reader: Reader, path: Path, options: DataOptions) -> Dataset:
         targets=targets,
         splits=marks.splits(),
         groups=marks.groups(),
-        found=found_files(files, doubts, root, str(path)) if len(files) else None,
+        found=found_files(files, doubts, root, path) if len(files) else None,
     )
     return Dataset(items=items, classes=classes, source=str(path))
 

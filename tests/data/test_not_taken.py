@@ -66,6 +66,21 @@ def test_a_class_that_would_vanish_is_an_error(photos, tmp_path):
         open_dataset(tmp_path / "data")
 
 
+def test_classes_of_texts_and_of_sounds_that_would_vanish(tmp_path):
+    for kind, suffix, other in (("text", ".txt", ".md"), ("signal", ".wav", ".aup")):
+        for name in ("calm", "loud"):
+            scatter(tmp_path / kind / name, suffix, 3)
+        scatter(tmp_path / kind / "gone", other, 2)
+        with pytest.raises(restune.UserError, match=f"'gone' \\(2 \\{other}\\)"):
+            open_dataset(tmp_path / kind)
+
+
+def test_arrays_in_a_class_folder_are_no_side_matter(photos):
+    scatter(photos / "green", ".npy", 3)
+    with pytest.raises(restune.UserError, match=r"'green' \(3 .npy\)"):
+        open_dataset(photos)
+
+
 def test_an_empty_class_folder_is_said(photos, capsys):
     (photos / "green").mkdir()
     (photos / "white").mkdir()

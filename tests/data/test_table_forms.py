@@ -20,8 +20,8 @@ def rows(dataset):
 
 
 def test_line_ends_in_quotes_of_a_large_table_of_paths(photos):
-    count = 60_000  # 5 MiB: several of Arrow's blocks of one
-    written = '"a note\nover lines, and more of it to fill blocks"'
+    count = 60_000  # 20 MiB, of which a block is read at a time
+    written = '"a note\nover lines' + ", and more of it\n" * 18 + '"'
     lines = [f"photo{n}.jpg,{written},{'xy'[n % 2]}" for n in range(count)]
     dataset = opened(photos / "t.csv", "\r\n".join(["path,note,label", *lines]))
     assert len(dataset) == count

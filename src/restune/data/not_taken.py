@@ -12,10 +12,10 @@ from pathlib import PurePosixPath
 from restune.core.console import note, warn
 from restune.core.errors import UserError, shorten
 
+_DOCUMENTS = ("txt", "text", "md", "rst", "html", "htm", "pdf", "docx")
 _SIDE_SUFFIXES = (
-    *("txt", "text", "md", "rst", "html", "htm", "pdf", "docx", "xlsx", "json", "jsonl", "xml", "csv", "tsv", "yaml"),
-    *("yml", "toml", "ini", "cfg", "log", "py", "ipynb", "sh", "db", "sqlite", "lnk", "url", "license"),
-    *("pkl", "pickle", "zip", "gz", "tar", "npy", "npz", "pt", "pth"),
+    *(*_DOCUMENTS, "xlsx", "json", "jsonl", "xml", "csv", "tsv", "yaml", "yml", "toml", "ini", "cfg", "log"),
+    *("py", "ipynb", "sh", "db", "sqlite", "lnk", "url", "license", "pkl", "pickle"),
 )
 SIDE_FILES = frozenset(("", *(f".{suffix}" for suffix in _SIDE_SUFFIXES)))
 """What lies beside items and is not one: notes, captions, annotations, programs."""
@@ -126,7 +126,8 @@ def reject_vanished(found: Iterable[NotTaken], taken: set[str], depth: int, wher
     for one in found:
         if one.place and one.place not in taken and len(one.place.split("/")) == depth:
             lost.setdefault(one.place, Counter())[one.suffix] += one.count
-    lost = {place: suffixes for place, suffixes in lost.items() if set(suffixes) - SIDE_FILES - {EMPTY}}
+    side = SIDE_FILES - {f".{suffix}" for suffix in _DOCUMENTS} if noun == "texts" else SIDE_FILES
+    lost = {place: suffixes for place, suffixes in lost.items() if set(suffixes) - side - {EMPTY}}
     if not lost:
         return
     listed = "; ".join(f"{place!r} ({_suffixes(suffixes)})" for place, suffixes in list(lost.items())[:4])

@@ -210,8 +210,8 @@ def choose_column(
 ) -> str | None:
     """The column for a role: the one named, or the one with a usual name, or one that plainly holds paths."""
     if named is not None:
-        if named in names:
-            return named
+        if named.strip() in names:
+            return named.strip()
         hint = did_you_mean(named, names) or f"the columns are {shorten(map(repr, names))}"
         raise UserError(f"there is no column {named!r}", where=f"{path}, --{role}-column", fix=hint)
     found = usual_column(names, usual)

@@ -21,6 +21,7 @@ from restune.core.console import note, warn
 from restune.core.errors import UserError, shorten
 from restune.core.files import is_there
 from restune.data.not_taken import SIDE_FILES, counting
+from restune.data.sources.readers import content_of
 from restune.data.sources.walk import is_hidden, walk_files
 from restune.data.string_array import StringArray
 
@@ -47,7 +48,11 @@ class Doubts:
         """Look at an Arrow array of names, without nulls."""
         import pyarrow.compute as pc
 
-        odd = pc.or_(pc.invert(pc.string_is_ascii(names)), pc.match_substring_regex(names, r"^[/\\]|\\|^\w+:|/$"))
+        content = content_of(names)
+        if content.isascii() and not any(mark in content for mark in (b"\\", b":")):
+            odd = pc.starts_with(names, "/")
+        else:
+            odd = pc.or_(pc.invert(pc.string_is_ascii(names)), pc.match_substring_regex(names, r"^[/\\]|\\|^\w+:|/$"))
         self._rows.append(np.flatnonzero(odd.to_numpy(zero_copy_only=False)) + self._begin)
         self._begin += len(names)
 

@@ -229,6 +229,23 @@ def as_text(column: Any) -> Any:
     return pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
 
 
+def trimmed(texts: Any) -> Any:
+    """An Arrow array of texts without white space around them."""
+    import pyarrow.compute as pc
+
+    content = content_of(texts)
+    if content.isascii() and len(content.split(None, 1)) < 2 and content.strip() == content:  # nothing to do
+        return texts
+    return pc.utf8_trim_whitespace(texts)
+
+
+def content_of(texts: Any) -> bytes:
+    """The bytes of all texts of an Arrow array of type string, one after another."""
+    offsets = np.frombuffer(texts.buffers()[1], np.int32, len(texts) + 1, texts.offset * 4) if len(texts) else (0, 0)
+    content = texts.buffers()[2]
+    return b"" if content is None else bytes(memoryview(content)[int(offsets[0]) : int(offsets[-1])])
+
+
 def first_rows(path: Path, encoding: str) -> list[list[str]]:
     """The first rows of a table, its header among them, as text: enough to see of what kind it is.
 

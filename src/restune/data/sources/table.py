@@ -19,7 +19,16 @@ from restune.data.encodings import WESTERN, likely_encoding, note_encoding
 from restune.data.sources.folder import SPLIT_FOLDERS, is_image_name
 from restune.data.sources.one_hot import Reader
 from restune.data.sources.paths import Doubts, FileFinder, found_files
-from restune.data.sources.readers import LABEL_NAMES, Codes, as_text, is_typed, open_reader, table_errors, usual_column
+from restune.data.sources.readers import (
+    LABEL_NAMES,
+    Codes,
+    as_text,
+    is_typed,
+    open_reader,
+    table_errors,
+    trimmed,
+    usual_column,
+)
 from restune.data.string_array import StringArray
 
 PATH_NAMES = (
@@ -229,13 +238,6 @@ def choose_column(
             fix=f"name it with --{role}-column{one_each}{_headerless(names)}",
         )
     return None
-
-
-def trimmed(texts: Any) -> Any:
-    """An Arrow array of texts without white space around them."""
-    import pyarrow.compute as pc
-
-    return pc.utf8_trim_whitespace(texts)
 
 
 def reject_missing(texts: Any, role: str, where: str, first_row: int, column: str) -> None:

@@ -73,11 +73,11 @@ def read_head(path: Path, encoding: str) -> list[str]:
 def delimiter_of(path: Path, head: Sequence[str]) -> str:
     """The separator that gives most rows as many fields as the first has; of several, the first row's most frequent.
 
-    A tab for a ``.tsv`` whose first row has one.
+    Always a tab for a ``.tsv``.
     """
-    first = next((line for line in head if line.strip()), "")
-    if path.suffix.lower() == ".tsv" and ("\t" in first or not any(mark in first for mark in _SEPARATORS)):
+    if path.suffix.lower() == ".tsv":
         return "\t"
+    first = next((line for line in head if line.strip()), "")
     fits = {mark: _share_of_full_rows(head, mark) for mark in _SEPARATORS if mark in first}
     return max(fits, key=lambda mark: (fits[mark], first.count(mark)), default=",")
 

@@ -32,6 +32,7 @@ _MOST_SEARCHED = 50_000
 _MOST_PARTS = 64
 _MOST_MISSES = 1000
 """Names that were not found, after which the root's folders are no longer looked through for each."""
+_MOST_TRIED = 1000
 _BATCH = 65_536
 _DRIVE = re.compile(r"[A-Za-z]:(?=/)")
 _ADDRESS = re.compile(r"https?://", re.IGNORECASE)
@@ -71,32 +72,47 @@ def found_files(names: StringArray, doubts: Doubts, root: Path, table: Path) -> 
     Says in which way names differ, and what nearly matches a file that is missing. Raises UserError where several names
     mean one file.
     """
-    if all(is_there(root / name) for name in names.picked(doubts.rows().tolist())):
+    looked_at = doubts.rows()
+    absent = [name for name in names.picked(looked_at.tolist()) if not is_there(root / name)]
+    if not absent:
         return None
-    import pyarrow as pa
-
-    finder, found, missing = FileFinder(root), StringArray(), []
-    batch: list[str] = []
-    for row in range(len(names)):
-        name = names[row]
-        file = finder.find(name)
-        if file is None:
-            missing.append(name)
-        batch.append(name if file is None else file)
-        if len(batch) == _BATCH:
-            found.extend(pa.array(batch, pa.string()))
-            batch = []
-    found.extend(pa.array(batch, pa.string()))
+    finder = FileFinder(root)
+    some = absent[:: -(-len(absent) // _MOST_TRIED)]
+    if not any(finder.find(name) is not None for name in some):
+        of = f"{len(looked_at):,} files" + (" looked at" if len(looked_at) < len(names) else "")
+        _warn_of_missing(len(absent), len(looked_at), of, absent[0], finder)
+        return None
+    finder.restart()
+    found, missing, first = _all_found(names, finder)
     if missing:
-        count = "none" if len(missing) == len(names) else f"{len(missing):,}"
-        verb = "is there" if len(missing) == len(names) else "are not there"
-        warn(f"{count} of {len(names):,} files {verb}, such as {missing[0][:200]!r} ({finder.advice(missing[0])})")
+        _warn_of_missing(missing, len(names), f"{len(names):,} files", first, finder)
     if not finder.ways:
         return None
     _reject_shared(names, found, str(table))
     ways = "; ".join(f"{way} ({count:,} files)" for way, count in finder.ways.most_common(4))
     note(f"{table.name}: names differ from those on disk: {ways}")
     return found
+
+
+def _all_found(names: StringArray, finder: FileFinder) -> tuple[StringArray, int, str]:
+    """Where each file is, how many are nowhere, and the first of these."""
+    import pyarrow as pa
+
+    found, missing, first = StringArray(), 0, ""
+    for begin in range(0, len(names), _BATCH):
+        batch: list[str] = []
+        for name in names.picked(range(begin, min(begin + _BATCH, len(names)))):
+            file = finder.find(name)
+            if file is None:
+                missing, first = missing + 1, first or name
+            batch.append(name if file is None else file)
+        found.extend(pa.array(batch, pa.string()))
+    return found, missing, first
+
+
+def _warn_of_missing(missing: int, looked_at: int, of: str, name: str, finder: FileFinder) -> None:
+    what = f"none of {of} is there" if missing == looked_at else f"{missing:,} of {of} are not there"
+    warn(f"{what}, such as {name[:200]!r} ({finder.advice(name)})")
 
 
 def _reject_shared(names: StringArray, found: StringArray, where: str) -> None:
@@ -163,6 +179,11 @@ class FileFinder:
         else:
             self.ways.update(ways)
         return found
+
+    def restart(self) -> None:
+        """Forget what was not found, and how names differed; what is in folders stays known."""
+        self.ways.clear()
+        self._misses = 0
 
     def _at_root(self, parts: list[str], ways: list[str]) -> str | None:
         """The longest tail that is below the root. No folder that is there is left out: the file is missing then."""
@@ -326,9 +347,10 @@ def _match(listing: _Listing, part: str, is_file: bool, ways: list[str]) -> str 
 
 def _listed(folder: Path) -> _Listing | None:
     try:
-        names = os.listdir(folder)  # noqa: PTH208 (names alone are wanted, of which there may be a million)
+        listed = os.listdir(folder)  # noqa: PTH208 (names alone are wanted, of which there may be a million)
     except (OSError, ValueError):
         return None
+    names = [name for name in listed if name.isascii() or _is_text(name)]
     composed = {_composed(name): name for name in names}
     folded, stems = defaultdict(list), defaultdict(list)
     for form, name in composed.items():
@@ -337,6 +359,15 @@ def _listed(folder: Path) -> _Listing | None:
         if dot and stem and f".{suffix.lower()}" not in SIDE_FILES:
             stems[stem].append(name)
     return _Listing(frozenset(names), composed, dict(folded), dict(stems))
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name is text, and not bytes that are none in the disk's encoding."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @lru_cache(maxsize=4096)

@@ -57,7 +57,7 @@ def test_split_folders_and_every_suffix(videos, tmp_path):
     dataset = open_dataset(tmp_path / "data")
     assert (dataset.kind, dataset.classes) == ("video", ("class0", "class1"))
     assert dataset.splits() == {"train": len(VIDEO_SUFFIXES), "test": len(VIDEO_SUFFIXES)}
-    assert len(VIDEO_SUFFIXES) == 9
+    assert len(VIDEO_SUFFIXES) == 36
 
 
 def test_folders_of_frames_are_clips_where_the_kind_is_named(tmp_path):

@@ -330,7 +330,8 @@ def test_hostile_names(tmp_path, capsys):
     assert ids == ["s/etc/a", "s/b", "s/c", "s/d", "s/x\nwith,\"'<b>", "s/\ufffd"]
     assert [item.location.read() for item in dataset.items] == [jpeg(number) for number in range(6)]
     assert sorted(tmp_path.rglob("*")) == before  # nothing was extracted
-    assert capsys.readouterr().err == ""  # hidden files are no samples that lack something
+    # hidden files are no samples that lack something, and what is no sample is said
+    assert capsys.readouterr().err == "1 file not read: 1 .pkl in .\n"
 
 
 def test_links_and_special_files(tmp_path, capsys):

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from restune.runs.folder import agreed_folder
 from safetensors.numpy import load_file
 
 import restune
+from restune.runs.folder import agreed_folder
 from restune.training.distributed import World
 
 NETWORK = {"model": "resnet8", "image_size": 16, "epochs": 1, "batch_size": 8, "threads": 1}

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from restune.core.errors import UserError, shorten
 from restune.core.files import is_there
+from restune.data.class_names import clean_name
+from restune.data.not_taken import NotTaken
 from restune.data.string_array import StringArray
 
 SPLITS = ("train", "val", "test")
@@ -97,6 +99,7 @@ class Rows(Sequence[Item]):
         splits: of each file, a place in `SPLITS`, or -1; None where the table names none.
         groups: of each file; None where the table names none.
         chosen: which files are items, in order; None for all.
+        found: where each file is below `root`, in another place than its id says; None where none is.
     """
 
     files: StringArray
@@ -105,6 +108,7 @@ class Rows(Sequence[Item]):
     splits: NDArray[np.int8] | None = None
     groups: StringArray | None = None
     chosen: NDArray[np.int64] | None = None
+    found: StringArray | None = None
 
     def __len__(self) -> int:
         return len(self.targets if self.chosen is None else self.chosen)
@@ -147,7 +151,7 @@ class Rows(Sequence[Item]):
         name, split = self.files[row], -1 if self.splits is None else int(self.splits[row])
         return Item(
             id=name,
-            location=FileLocation(self.root / name),
+            location=FileLocation(self.root / (name if self.found is None else self.found[row])),
             target=int(self.targets[row]),
             split=None if split < 0 else SPLITS[split],
             group=None if self.groups is None else self.groups[row],
@@ -159,7 +163,9 @@ class Rows(Sequence[Item]):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Items, the classes in order, and where they came from. Nothing after this knows what a CSV was.
+    """Items, the classes in order, where they came from, and the files there that are not items.
+
+    Nothing after this depends on the form of the data.
 
     Args:
         items: in order.
@@ -167,6 +173,7 @@ class Dataset:
         source: for messages.
         kind: the name of its `Kind`.
         form: a form of the kind with a recipe of its own, such as ``sound``.
+        not_taken: files of the source that are not items, counted by folder and suffix.
 
     >>> from restune.data.sources import open_dataset
     >>> dataset = open_dataset(photos)
@@ -179,6 +186,7 @@ class Dataset:
     source: str
     kind: str = "image"
     form: str | None = None
+    not_taken: tuple[NotTaken, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -202,11 +210,13 @@ class Dataset:
         else:
             chosen = tuple(item for item in self.items if item.split == split)
         if not chosen:
-            have = ", ".join(f"{name} ({count})" for name, count in self.splits().items()) or "no named splits"
+            have = ", ".join(f"{name} ({count:,} items)" for name, count in self.splits().items())
             raise UserError(
                 f"there is no {split!r} split in this data",
                 where=self.source,
-                fix=f"it has {have}; name one with --split, or use --split all",
+                fix=f"name one of its splits with --split: {have}; --split all takes every item"
+                if have
+                else "leave --split out, or use --split all: none of the items is marked train, val or test",
             )
         return replace(self, items=chosen)
 
@@ -222,13 +232,15 @@ class Dataset:
         """The same items with targets numbered by `classes`, a model's own order.
 
         Raises UserError naming every class that only one side has, unless `allow_missing` and it is the data
-        that lacks it. Labels are matched by name, so they never shift.
+        that lacks it. Labels are matched by name, so they never shift; a name that `classes` holds uncleaned (with
+        white space around it, in another Unicode form) is the same name.
         """
         wanted = tuple(classes)
-        index = {name: position for position, name in enumerate(wanted)}
+        index = {clean_name(name): position for position, name in enumerate(wanted)}
+        index.update({name: position for position, name in enumerate(wanted)})
         extra = [name for name, count in self.class_counts().items() if count and name not in index]
-        present = {name for name, count in self.class_counts().items() if count}
-        missing = [name for name in wanted if name not in present]
+        present = {index[name] for name, count in self.class_counts().items() if count and name in index}
+        missing = [name for position, name in enumerate(wanted) if position not in present]
         if extra or (missing and not allow_missing):
             parts = []
             if extra:
@@ -242,12 +254,15 @@ class Dataset:
                 if extra
                 else "add items of the missing classes, or pass --allow-missing to score the others",
             )
-        numbers = [index.get(name, -1) for name in self.classes]  # -1: a class without items
+        return self.renumbered([index.get(name, -1) for name in self.classes], wanted)  # -1: a class without items
+
+    def renumbered(self, places: Sequence[int], classes: tuple[str, ...]) -> Dataset:
+        """The same items; the class at each place becomes the one of `classes` that `places` says."""
         if isinstance(self.items, Rows):
-            items: Sequence[Item] = self.items.renumbered(numbers)
+            items: Sequence[Item] = self.items.renumbered(places)
         else:
-            items = tuple(replace(item, target=numbers[item.target]) for item in self.items)
-        return replace(self, items=items, classes=wanted)
+            items = tuple(replace(item, target=places[item.target]) for item in self.items)
+        return replace(self, items=items, classes=classes)
 
     def fingerprint(self) -> str:
         """16 hex digits over classes, ids, targets and content signatures, in order."""

@@ -64,7 +64,14 @@ def split_dataset(
     named = readable.splits()
     pool = [item for item in readable.items if item.split in (None, "train")]
     if not pool:
-        raise UserError("this data has no items to train on", where=dataset.source, fix=f"it has {named}")
+        first = next(iter(unreadable.items()), ("", ""))
+        raise UserError(
+            "this data has no items to train on",
+            where=dataset.source,
+            fix=f"all its items that can be read are marked {' or '.join(named)}: mark some as train"
+            if named
+            else f"none of its items can be read, such as {first[0]}: {first[1]}",
+        )
     _reject_small_classes(replace(readable, items=tuple(pool)), min_class_items)
     sides: dict[str, Dataset | None] = {}
     for side, wanted in (("test", test), ("val", val)):
@@ -84,12 +91,19 @@ def split_dataset(
 
 
 def write_splits(path: Path, splits: Splits) -> None:
-    """``split.csv``: item, where it went, and why it was left out. Names of files are kept, whatever their bytes."""
+    """``split.csv``: item, where it went, and why it was left out. Names of files are kept, whatever their bytes.
+
+    Files that are not items at all, such as those of a format that is not read, come last, a row for each folder and
+    suffix: ``dog/*.xyz,not taken,"12 files .xyz, not read"``.
+    """
     buffer = io.StringIO()
     rows = [("item", "split", "reason")]
     for name, side in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
         rows.extend((item.id, name, "") for item in (side.items if side else ()))
     rows.extend((item, "left out", reason) for item, reason in splits.left_out.items())
+    sides = [side for side in (splits.train, splits.val, splits.test) if side is not None]
+    passed_over = dict.fromkeys(one for side in sides for one in side.not_taken)  # each once
+    rows.extend((one.pattern, "not taken", one.reason) for one in passed_over)
     # Before Python 3.13 the module takes a carriage return for no reason to quote, and then for the row's end.
     quoting: Literal[0, 1] = csv.QUOTE_ALL if any("\r" in row[0] for row in rows) else csv.QUOTE_MINIMAL
     csv.writer(buffer, lineterminator="\n", quoting=quoting).writerows(rows)
@@ -109,8 +123,14 @@ def read_splits(path: Path, dataset: Dataset, val: Dataset | None, test: Dataset
         side, name = row["split"], row["item"]
         if side == "left out":
             left_out[name] = row["reason"]
+        elif side == "not taken":
+            continue
         elif side not in known or name not in known[side]:
-            raise UserError("an item of this run is no longer in the data", where=name, fix="put it back")
+            raise UserError(
+                "an item of this run is no longer in the data",
+                where=name,
+                fix="restore it, or start a new run in another --out",
+            )
         else:
             items[side].append(known[side][name])
     made = {side: replace(dataset, items=tuple(items[side])) if items[side] else None for side in known}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from restune.core.console import note, warn
 from restune.core.errors import UserError, shorten
@@ -42,7 +43,7 @@ class RunData:
         return [item for data in (self.train, self.val, self.test) if data is not None for item in data.items]
 
 
-def open_train(data: str | Path | Dataset, options: DataOptions | None) -> Dataset:
+def open_train(data: Any, options: DataOptions | None) -> Dataset:
     """The training data; texts with equal content get one group, so that they stay on one side of a split."""
     dataset = open_dataset(data, options)
     if kind_of(dataset.kind).groups_duplicates:

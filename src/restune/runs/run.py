@@ -16,7 +16,7 @@ from restune.core.console import command_started, note, silent
 from restune.core.errors import UserError
 from restune.core.files import sole_user, user_path
 from restune.core.interrupt import Interrupted, Terminated
-from restune.data.dataset import DataOptions, Dataset
+from restune.data.dataset import DataOptions
 from restune.data.kinds import kind_of
 from restune.inference.load import load_model, pick_device
 from restune.inference.model import Model
@@ -55,7 +55,7 @@ class Run:
 
 
 def run(
-    data: str | Path | Dataset,
+    data: Any,
     request: Request,
     out: str | Path | None,
     data_options: DataOptions | None,
@@ -94,7 +94,7 @@ def run(
 
 
 def _perform(
-    data: str | Path | Dataset,
+    data: Any,
     request: Request,
     data_options: DataOptions | None,
     folder: Path,
@@ -121,7 +121,7 @@ def _perform(
     prepared = prepare(run_data, initial, recipe, workspace)
     recipe = resolve_recipe(recipe, prepared, batch_size_named=request.has("batch_size"))
     if world.is_main:
-        write_recipe(folder, recipe, request.verb, data)
+        write_recipe(folder, recipe, request.verb, data if isinstance(data, str | Path) else train)
     fitted = fit(prepared, recipe)
     if not world.is_main:
         return Run(folder, {})

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from restune.core.console import note, warn
 from restune.core.errors import UserError, shorten
 from restune.core.files import user_path, written_whole
-from restune.data.dataset import DataOptions, Dataset
+from restune.data.dataset import DataOptions
 from restune.data.sources import open_dataset
 from restune.inference.load import load_model
 from restune.inference.model import Model
@@ -63,7 +63,7 @@ class Embeddings:
 
 def embed(
     model: str | Path | Model,
-    data: str | Path | Dataset,
+    data: Any,
     *,
     out: str | Path | None = None,
     weights: str | Path | None = None,

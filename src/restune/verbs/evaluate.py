@@ -20,7 +20,7 @@ from restune.inference.model import Model
 
 def evaluate(
     model: str | Path | Model,
-    data: str | Path | Dataset,
+    data: Any,
     *,
     weights: str | Path | None = None,
     split: str | None = None,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from restune.data.dataset import DataOptions, Dataset
+from restune.data.dataset import DataOptions
 from restune.runs.request import Request
 from restune.runs.run import Run, run
 
 
 def finetune(
-    data: str | Path | Dataset,
+    data: Any,
     *,
     model: str | None = None,
     weights: str | Path | None = None,

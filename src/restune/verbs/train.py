@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from restune.data.dataset import DataOptions, Dataset
+from restune.data.dataset import DataOptions
 from restune.runs.request import Request
 from restune.runs.run import Run, run
 
 
 def train(
-    data: str | Path | Dataset,
+    data: Any,
     *,
     model: str | None = None,
     out: str | Path | None = None,
@@ -25,7 +25,8 @@ def train(
     """Train a residual network from scratch.
 
     Args:
-        data: the labelled items; see `restune.evaluate`.
+        data: the labelled items, see `restune.evaluate`; from Python also a DataFrame, (input, label) pairs, a data set
+            of PyTorch or of Hugging Face.
         model: a zoo name; by default the recipe's.
         out: the run's folder; by default ``runs/train-001`` and so on.
         recipe: a shipped recipe's name or a YAML file; by default ``default`` for images, ``series`` for signals,

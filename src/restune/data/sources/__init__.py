@@ -2,33 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from restune.core.errors import UserError, did_you_mean, shorten
 from restune.core.files import is_there, user_path
+from restune.data import not_taken
+from restune.data.class_names import cleaned_classes, reject_several_labels, warn_about_twins
 from restune.data.dataset import DataOptions, Dataset, FileLocation
 from restune.data.encodings import check_encoding
 from restune.data.kinds import KINDS, kind_of
-from restune.data.sources import arrays, clips, folder, named, recognise, sentences, series, shards, table, values, walk
+from restune.data.sources import (
+    arrays,
+    clips,
+    folder,
+    named,
+    python_objects,
+    recognise,
+    sentences,
+    series,
+    shards,
+    table,
+    values,
+    walk,
+)
 from restune.data.sources.readers import table_errors
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
 SERIES_SUFFIXES = (".ts", ".tsv", ".csv", ".txt")
 _KIND_FIX = "leave out --kind, or name the data's own kind"
 
 
-def open_dataset(data: str | Path | Dataset, options: DataOptions | None = None) -> Dataset:
+def open_dataset(data: Any, options: DataOptions | None = None) -> Dataset:
     """The data set that DATA names: a folder, a table, a file of series or texts, an npz, a tar, shards, a known name.
+
+    From Python also a pandas or polars DataFrame, (input, label) pairs, and data sets of PyTorch and Hugging Face; see
+    `python_objects.open_object`.
 
     Its kind is recognised, or is `options.kind`. Raises UserError when there is nothing there, when it is of no known
     form or of another kind, or when it has no items or only one class.
     """
     if isinstance(data, Dataset):
         return data
-    dataset = _read(data, options or DataOptions())
+    if isinstance(data, str | Path):
+        dataset = _read(data, options or DataOptions())
+    else:
+        dataset = _tidied(python_objects.open_object(data, options or DataOptions(), _read_table))
+    not_taken.say(dataset.not_taken)
     if not dataset.items:
         raise UserError(
             "there are no items in this data",
@@ -58,32 +82,56 @@ def _read(data: str | Path, options: DataOptions) -> Dataset:
         named_shards = shards.expand(str(data))
         if named_shards:
             _only_images(options, str(data))
-            return shards.open_shards(named_shards, str(data))
+            return _counted(lambda: shards.open_shards(named_shards, str(data)))
         hint = did_you_mean(path.name, [*_neighbours(path), *named.NAMES])
         forms = "a folder, a .csv/.tsv/.parquet, a .ts, an .npz, a .tar(.gz), shards such as 'name-{000..099}.tar'"
         names = f"DATA is {forms}, or one of {', '.join(named.NAMES)}"
         raise UserError("there is no such data", where=str(data), fix=hint or names)
     if path.is_dir():
-        return _read_folder(path, options)
+        return _counted(_folder_reader(path, options))
     if not path.is_file():
-        raise UserError("this is neither a folder nor a regular file", where=str(path))
-    return _read_file(path, options)
+        raise UserError(
+            "this is neither a folder nor a regular file",
+            where=str(path),
+            fix="copy what it gives to a file, and name that",
+        )
+    return _counted(lambda: _read_file(path, options))
 
 
-def _read_folder(path: Path, options: DataOptions) -> Dataset:
+def _counted(read: Callable[[], Dataset]) -> Dataset:
+    """What is read, with the files that were passed over, and its classes under clean names."""
+    with not_taken.counting() as tally:
+        dataset = read()
+    return _tidied(dataset if dataset.not_taken else replace(dataset, not_taken=tally.below("", 1)))
+
+
+def _tidied(dataset: Dataset) -> Dataset:
+    """The same data, its classes under clean names and in order. Raises UserError for several classes in one label."""
+    reject_several_labels(dataset.classes, dataset.source)
+    classes, places = cleaned_classes(dataset.classes, dataset.source)
+    if classes != dataset.classes:
+        dataset = dataset.renumbered(places, classes)
+    warn_about_twins(dataset.class_counts())
+    return dataset
+
+
+def _folder_reader(path: Path, options: DataOptions) -> Callable[[], Dataset]:
+    """What reads a folder: recognised from a look at it."""
     tars = shards.shards_in(path)
     if tars:
         _only_images(options, str(path))
-        return shards.open_tar(tars[0], path) if len(tars) == 1 else shards.open_shards(tars, str(path))
+        if len(tars) == 1:
+            return lambda: shards.open_tar(tars[0], path)
+        return lambda: shards.open_shards(tars, str(path))
     kind = options.kind
     if kind in (None, "signal") and series.archive_files(path):
-        return series.open_archive(path)
+        return lambda: series.open_archive(path)
     if kind == "video" or (kind is None and clips.looks_like_clips(path)):
-        return clips.open_clips(path, kind_named=kind is not None)
+        return lambda: clips.open_clips(path, kind_named=kind is not None)
     kind = kind or recognise.folder_kind(path)
     if kind == "signal":
-        return series.open_sounds(path)
-    return sentences.open_text_folder(path) if kind == "text" else folder.open_folder(path)
+        return lambda: series.open_sounds(path)
+    return lambda: sentences.open_text_folder(path) if kind == "text" else folder.open_folder(path)
 
 
 def _read_file(path: Path, options: DataOptions) -> Dataset:
@@ -154,6 +202,6 @@ def _reject_repeated_ids(dataset: Dataset) -> None:
     seen: set[str] = set()
     for name in dataset.ids():
         if name in seen:
-            raise UserError("an item is listed twice", where=f"{dataset.source}: {name}", fix="remove one of the two")
+            raise table.listed_twice(f"{dataset.source}: {name}")
         if hash(name) in twice:
             seen.add(name)

@@ -15,6 +15,7 @@ from typing import IO, cast
 from restune.core.console import note, warn
 from restune.core.errors import UserError
 from restune.core.files import cache_folder, written_whole
+from restune.data import not_taken
 from restune.data.dataset import MAX_BYTES, Dataset
 from restune.data.sources.folder import from_named_files, is_image_name
 from restune.data.sources.walk import is_hidden
@@ -46,7 +47,13 @@ class ArchiveLocation:
 
 def from_members(files: Iterable[tuple[str, ArchiveLocation]], path: Path) -> Dataset:
     """Items of a tar of class folders, with or without split folders above them, from its `members`."""
-    images = sorted((file for file in files if is_image_name(file[0])), key=lambda file: file[0])
+    images = []
+    for name, location in files:
+        if is_image_name(name):
+            images.append((name, location))
+        else:
+            not_taken.add_name(name)
+    images.sort(key=lambda image: image[0])
     return from_named_files(images, source=str(path))
 
 
@@ -79,9 +86,11 @@ def _members(plain: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, 
     linked: dict[str, list[str]] = {}
     left_out = 0
     for name, header in _headers(plain):
-        if header.isdir() or not wanted(name):
+        if header.isdir():
             continue
-        if _is_plain(header):
+        if not wanted(name):
+            not_taken.add_name(name)
+        elif _is_plain(header):
             yield name, ArchiveLocation(plain, header.offset_data, header.size)
         elif header.islnk():
             linked.setdefault(_clean(header.linkname), []).append(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def _checked(labels: NDArray[Any], count: int, what: str, source: str) -> NDArra
         raise UserError(
             f"there are {count} {what} and labels of the shape {list(labels.shape)}",
             where=source,
-            fix="give one label an item",
+            fix="give one label per item, in one dimension",
         )
     if labels.dtype.kind == "S":
         labels = np.char.decode(labels, "utf-8", "replace")
@@ -121,11 +122,15 @@ def _checked(labels: NDArray[Any], count: int, what: str, source: str) -> NDArra
 
 def _as_text(labels: NDArray[Any], source: str) -> NDArray[Any]:
     """The same where every character is one: numpy stores any 32 bits, and text is refused only when it is used."""
+    refused = UserError("a label holds what is no character", where=source, fix="store the labels anew")
+    codes = np.ascontiguousarray(labels.astype(labels.dtype.newbyteorder("="))).view(np.uint32)
+    if codes.size and codes.max() > sys.maxunicode:
+        raise refused
     try:
         for label in labels.tolist():
             label.encode()
     except (ValueError, OverflowError, SystemError) as error:
-        raise UserError("a label holds what is no character", where=source, fix="store the labels anew") from error
+        raise refused from error
     return labels
 
 

@@ -9,11 +9,19 @@ from pathlib import Path, PurePosixPath
 
 from restune.core.errors import UserError, shorten
 from restune.core.files import is_there
+from restune.data import not_taken
 from restune.data.dataset import Dataset
 from restune.data.sources.folder import from_named_files, is_image_name
 from restune.data.sources.walk import is_hidden, walk_files
 
-VIDEO_SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".avi", ".mpeg", ".mpg", ".webm", ".mkv", ".gif"))
+_SUFFIXES = (
+    "mp4 m4v mov qt avi divx mpeg mpg mpe m1v m2v mpv webm mkv mk3d gif 3gp 3gpp 3g2 mj2 flv f4v wmv asf ogv ogm "
+    "vob mod mts m2ts m2t h264 264 h265 265 hevc"
+)
+VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
+"""Of the containers that `video` reads, but for ``.ts``, which is of series as well: see `is_transport_stream`."""
+_PACKET = 188
+"""Bytes of a packet of an MPEG transport stream; each begins with the byte 0x47."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +54,42 @@ def is_video_name(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES
 
 
+def is_transport_stream(path: Path) -> bool:
+    """Whether a file named ``.ts`` is a video: an MPEG transport stream, and no series of numbers."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(3 * _PACKET)
+    except OSError:
+        return False
+    return len(head) == 3 * _PACKET and set(head[::_PACKET]) == {0x47}
+
+
+def _walk_videos(folder: Path, *, images: bool = False) -> Iterator[Path]:
+    """Videos under a folder, and images where these are asked for, in order. Raises UserError."""
+    for path in walk_files(
+        folder,
+        lambda name: is_video_name(name) or name.lower().endswith(".ts") or (images and is_image_name(name)),
+    ):
+        if path.suffix.lower() != ".ts" or is_transport_stream(path):
+            yield path
+        else:
+            not_taken.add_name(path.relative_to(folder).as_posix())
+
+
+def _is_clip(path: Path) -> bool:
+    return is_video_name(path.name) or path.suffix.lower() == ".ts"
+
+
 def looks_like_clips(folder: Path) -> bool:
     """Whether there are videos in a folder and no images beside them; GIFs may be either and say nothing.
 
     Folders of frames look like classes of images: that they are videos has to be named.
     """
     found = False
-    for path in walk_files(folder, lambda name: is_video_name(name) or is_image_name(name)):
+    for path in _walk_videos(folder, images=True):
         if path.suffix.lower() == ".gif":
             continue
-        if not is_video_name(path.name):
+        if not _is_clip(path):
             return False
         found = True
     return found
@@ -66,21 +100,14 @@ def open_clips(folder: Path, *, kind_named: bool = False) -> Dataset:
 
     The frames in one folder are one item. Raises UserError on other layouts.
     """
-    found = clips_below(folder) if kind_named else walk_files(folder, is_video_name)
+    found = clips_below(folder) if kind_named else _walk_videos(folder)
     files = [(path.relative_to(folder).as_posix(), ClipLocation(path)) for path in found]
     if not files:
         raise UserError(
-            "there are no videos here",
+            f"there are no videos here{not_taken.described(not_taken.current())}",
             where=str(folder),
-            fix=f"restune reads class folders of files ending in {shorten(sorted(VIDEO_SUFFIXES), 30)}, "
+            fix=f"restune reads class folders of files ending in {shorten(sorted(VIDEO_SUFFIXES), 50)}, "
             "and of folders of frames, such as DATA/class/clip/frame_1.jpg",
-        )
-    loose = [name for name, _ in files if "/" not in name]
-    if loose:
-        raise UserError(
-            f"{len(loose)} videos lie outside any class folder, such as {loose[0]}",
-            where=str(folder),
-            fix="put each into a folder named for its class: DATA/class/clip.mp4, or DATA/class/clip/frame_1.jpg",
         )
     return replace(from_named_files(files, source=str(folder), noun="videos"), kind="video")
 
@@ -89,8 +116,8 @@ def clips_below(folder: Path) -> Iterator[Path]:
     """Video files, and folders that hold images and neither a video nor another such folder."""
     videos: list[Path] = []
     frames: dict[Path, None] = {}
-    for path in walk_files(folder, lambda name: is_video_name(name) or is_image_name(name)):
-        if is_video_name(path.name):
+    for path in _walk_videos(folder, images=True):
+        if _is_clip(path):
             videos.append(path)
         else:
             frames[path.parent] = None

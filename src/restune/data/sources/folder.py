@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from restune.core.errors import UserError, shorten
+from restune.data import not_taken
+from restune.data.class_names import class_order
 from restune.data.dataset import Dataset, FileLocation, Item, Location
-from restune.data.sources.walk import walk_files
+from restune.data.sources.walk import is_hidden, walk_files
 
-_SUFFIXES = "jpg jpeg jpe jfif png apng gif webp bmp dib tif tiff ppm pgm pbm pnm tga avif jp2"
+_SUFFIXES = (
+    "jpg jpeg jpe jfif mpo png apng gif webp bmp dib tif tiff ppm pgm pbm pnm tga avif heic heif hif jp2 j2k jpx"
+)
 IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 SPLIT_FOLDERS = {
     "train": "train",
@@ -39,55 +43,132 @@ def open_folder(folder: Path) -> Dataset:
     return from_named_files(names, source=str(folder))
 
 
+_Files = list[tuple[PurePosixPath, Location]]
+
+
 def from_named_files(files: Iterable[tuple[str, Location]], source: str, noun: str = "images") -> Dataset:
-    """A data set from ``[split/]class/.../file`` names and where each one's content is; `noun` is for messages."""
+    """A data set from ``[split/]class/.../file`` names and where each one's content is; `noun` is for messages.
+
+    Files that were passed over (see `not_taken.counting`) become its `not_taken`. Raises UserError where a class folder
+    would vanish with them.
+    """
     found = [(PurePosixPath(name), location) for name, location in files]
+    tally = not_taken.current()
     if not found:
         raise UserError(
-            "there are no images here",
+            f"there are no {noun} here{not_taken.described(tally)}",
             where=source,
-            fix=f"restune reads class folders of images ending in {shorten(sorted(IMAGE_SUFFIXES), 30)}",
+            fix=f"restune reads class folders of images ending in {shorten(sorted(IMAGE_SUFFIXES), 40)}",
         )
-    found = _without_wrappers(found)
-    split_of = {name: SPLIT_FOLDERS[name.lower()] for name in {p.parts[0] for p, _ in found} if _is_split(name)}
-    others = sorted({path.parts[0] for path, _ in found} - set(split_of))
-    has_splits = bool(split_of) and not others
-    if split_of and others and min(len(path.parts) for path, _ in found) > 2:
-        raise UserError(
-            f"split folders ({shorten(sorted(split_of))}) stand beside others ({shorten(others)})",
-            where=source,
-            fix="move the others away, or rename them to train, val or test",
-        )
-    depth = 2 if has_splits else 1
-    loose = [path for path, _ in found if len(path.parts) <= depth]
-    if loose:
-        raise UserError(
-            f"{len(loose)} {noun} lie outside any class folder, such as {loose[0]}",
-            where=source,
-            fix="put each into a folder named for its class: "
-            f"DATA/cat/{loose[0].name}, or DATA/train/cat/{loose[0].name}",
-        )
-    classes = tuple(sorted({path.parts[depth - 1] for path, _ in found}))
+    found, prefix = _without_wrappers(found)
+    found, unlabelled = _without_unlabelled(found)
+    split_of = _split_folders(found, source)
+    depth = 2 if split_of else 1
+    _reject_loose(found, depth, source, noun)
+    passed_over = tally.below(prefix, depth) if tally else ()
+    taken = {"/".join(path.parts[:depth]) for path, _ in found}
+    not_taken.reject_vanished(passed_over, taken, depth, source, noun)
+    classes = class_order({path.parts[depth - 1] for path, _ in found})
     index = {name: position for position, name in enumerate(classes)}
     items = tuple(
         Item(
             id=path.as_posix(),
             location=location,
             target=index[path.parts[depth - 1]],
-            split=split_of[path.parts[0]] if has_splits else None,
+            split=split_of.get(path.parts[0]),
         )
         for path, location in found
     )
-    return Dataset(items=items, classes=classes, source=source)
+    return Dataset(
+        items=items, classes=classes, source=source, not_taken=(*passed_over, *not_taken.without_label(unlabelled))
+    )
 
 
-def _without_wrappers(found: list[tuple[PurePosixPath, Location]]) -> list[tuple[PurePosixPath, Location]]:
-    """Drop outer folders that hold everything, as archives have (``test/airplane/1.jpg``), but keep the class level."""
+def _split_folders(found: _Files, source: str) -> dict[str, str]:
+    """The outermost folders that are splits, where all of them are. Raises UserError where only some are."""
+    outermost = {path.parts[0] for path, _ in found}
+    split_of = {name: SPLIT_FOLDERS[name.lower()] for name in outermost if _is_split(name)}
+    others = sorted(outermost - set(split_of))
+    if split_of and others and min(len(path.parts) for path, _ in found) > 2:
+        raise UserError(
+            f"split folders ({shorten(sorted(split_of))}) stand beside others ({shorten(others)})",
+            where=source,
+            fix="move the others away, or rename them to train, val or test",
+        )
+    return {} if others else split_of
+
+
+def _reject_loose(found: _Files, depth: int, source: str, noun: str) -> None:
+    loose = [path for path, _ in found if len(path.parts) <= depth]
+    if not loose:
+        return
+    tables = _tables_in(Path(source))
+    fix = f"put each into a folder named for its class: DATA/cat/{loose[0].name}, or DATA/train/cat/{loose[0].name}"
+    raise UserError(
+        f"{len(loose)} {noun} lie outside any class folder, such as {loose[0]}",
+        where=source,
+        fix=f"if {tables[0].name} holds their labels, give that table instead of the folder; else {fix}"
+        if tables
+        else fix,
+    )
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    """Tables in a folder, which may hold the labels of the images beside them."""
+    if not folder.is_dir():
+        return []
+    suffixes = (".csv", ".tsv", ".parquet", ".jsonl")
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and not is_hidden(path.name))
+
+
+_UNLABELLED = frozenset(
+    (
+        *("images", "image", "imgs", "img", "pictures", "photos", "files", "data", "all"),
+        *("unknown", "unlabeled", "unlabelled", "nolabel", "none", "test", "testing"),
+    )
+)
+"""In lower case, what the only folder in a test folder is called when it is no class."""
+
+
+def _without_unlabelled(found: _Files) -> tuple[_Files, list[str]]:
+    """The files without those of a test folder that has no class folders, which have no labels; and these."""
+    outermost = {path.parts[0] for path, _ in found}
+    tests = {name for name in outermost if SPLIT_FOLDERS.get(name.lower()) == "test"}
+    if not tests or len(outermost - tests) < (1 if any(map(_is_split, outermost - tests)) else 2):
+        return found, []
+    depth = 2 if any(map(_is_split, outermost - tests)) else 1
+    classes = {path.parts[depth - 1] for path, _ in found if path.parts[0] not in tests and len(path.parts) > depth}
+    aside = {
+        name for name in tests if _has_no_classes(name, [path for path, _ in found if path.parts[0] == name], classes)
+    }
+    if not aside or not classes:
+        return found, []
+    unlabelled = [path.as_posix() for path, _ in found if path.parts[0] in aside]
+    return [file for file in found if file[0].parts[0] not in aside], unlabelled
+
+
+def _has_no_classes(name: str, files: Sequence[PurePosixPath], classes: set[str]) -> bool:
+    """Whether the files of a test folder lie in it directly, or in one folder that is not named for a class."""
+    inner = {path.parts[1] if len(path.parts) > 2 else "" for path in files}
+    if inner == {""}:
+        return True
+    only = next(iter(inner))
+    return len(inner) == 1 and only not in classes and (only.lower() in _UNLABELLED or only.lower() == name.lower())
+
+
+def _without_wrappers(found: _Files) -> tuple[_Files, str]:
+    """Drop outer folders that hold everything, as archives have (``test/airplane/1.jpg``), but keep the class level.
+
+    Returns the files and the folders that were dropped.
+    """
+    prefix = ""
     while len({path.parts[0] for path, _ in found}) == 1 and min(len(path.parts) for path, _ in found) > 2:
-        if _is_split(found[0][0].parts[0]):
+        outer = found[0][0].parts[0]
+        if _is_split(outer):
             break
+        prefix = f"{prefix}/{outer}" if prefix else outer
         found = [(PurePosixPath(*path.parts[1:]), location) for path, location in found]
-    return found
+    return found, prefix
 
 
 def _is_split(name: str) -> bool:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import codecs
-import csv
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +16,18 @@ from numpy.typing import NDArray
 from restune.core.errors import UserError
 from restune.core.machine import memory_bytes
 from restune.data.dataset import DataOptions
+from restune.data.sources.dialect import dialect_of, head_rows
+from restune.data.sources.json_lines import JSON_SUFFIXES, JsonTable
+from restune.data.sources.one_hot import OneHotTable, Reader, class_columns
 
 _PEEKED = 20
 _HEAD_BYTES = 2**20
-_HEAD_ROWS = 200
 _BATCH_ROWS = 65_536
 _FEW_ROWS = 4_096
 _LONG_BLOCK = 32 * 2**20
 """Bytes of a block, and so of the longest row, in tables whose rows are texts or series."""
+_QUOTED_BLOCK = 8 * 2**20
+"""The same in tables of paths, where fields stand in quotes."""
 
 
 @contextmanager
@@ -41,14 +44,65 @@ def table_errors(path: Path) -> Iterator[None]:
         raise UserError(f"this table cannot be read: {reason}", where=str(path), fix=hint) from error
 
 
-def open_reader(
-    path: Path, options: DataOptions, *, encoding: str = "utf-8", long_rows: bool = False
-) -> TextTable | ParquetTable:
-    """The table's reader, by its name. `long_rows`: of texts or of series, where a row may be long and have line ends
-    within quotes."""
-    if path.suffix.lower() == ".parquet":
-        return ParquetTable(path, _FEW_ROWS if long_rows else _BATCH_ROWS)
-    return TextTable(path, options, encoding, long_rows=long_rows)
+def open_reader(path: Path, options: DataOptions, *, encoding: str = "utf-8", long_rows: bool = False) -> Reader:
+    """The table's reader, by its name. `long_rows`: of texts or of series, where a row may be long.
+
+    A table with one column per class, and none of labels, has one of labels instead.
+    """
+    suffix = path.suffix.lower()
+    reader: Reader
+    if suffix == ".parquet":
+        reader = ParquetTable(path, _FEW_ROWS if long_rows else _BATCH_ROWS)
+    elif suffix in JSON_SUFFIXES:
+        reader = JsonTable(path)
+    else:
+        reader = TextTable(path, options, encoding, long_rows=long_rows)
+    has_labels = options.label_column is not None or usual_column(reader.names, LABEL_NAMES) is not None
+    if has_labels or not (options.header or is_typed(path)):
+        return reader
+    taken = (options.path_column, options.text_column, options.group_column, options.split_column)
+    classes = class_columns(reader.names, reader.peek(), (*taken, *COUNTERS))
+    return OneHotTable(reader, classes, path, 1 if is_typed(path) else 2) if classes else reader
+
+
+def is_typed(path: Path) -> bool:
+    """Whether a table's form names its columns by itself, without a header line: Parquet and JSON."""
+    return path.suffix.lower() in (".parquet", *JSON_SUFFIXES)
+
+
+_CHINESE_LABELS = ("标签", "类别", "分类")
+LABEL_NAMES = (
+    *("label", "class", "target", "category", "y", "class_name", "label_name", "category_name", "species"),
+    *("labels", "classes", "targets", "categories", "tag", "tags", "class_label", "target_class", "ground_truth", "gt"),
+    *(
+        "truth",
+        "class_id",
+        "label_id",
+        "category_id",
+        "target_name",
+        "annotation",
+        "diagnosis",
+        "dx",
+        "breed",
+        "sentiment",
+    ),
+    *("emotion", "intent", "topic", "genre", "grade", "rating", "stars", "outcome", "age"),
+    *_CHINESE_LABELS,
+)
+COUNTERS = frozenset({"id", "index", "idx", "row", "unnamed: 0", ""})
+"""Columns that count rows, in lower case."""
+
+
+def usual_column(names: Sequence[str], usual: Sequence[str]) -> str | None:
+    """The column with the first of some usual names, whatever its case and whether words are parted by ``_``."""
+    plain = {plain_name(name): name for name in reversed(names)}
+    return next((plain[name] for name in usual if name in plain), None)
+
+
+def plain_name(name: str) -> str:
+    """A column's name in lower case, words parted by ``_``: ``image_path`` for ``Image Path`` and ``imagePath``."""
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip().strip("\ufeff"))
+    return re.sub(r"[\s_\-]+", "_", parted.lower())
 
 
 class TextTable:
@@ -58,14 +112,16 @@ class TextTable:
         from pyarrow import csv
 
         self._path = path
+        self._dialect = dialect_of(path, encoding, long_rows=long_rows)
         self._read = csv.ReadOptions(
             autogenerate_column_names=not options.header,
-            block_size=_LONG_BLOCK if long_rows else None,
+            block_size=_LONG_BLOCK if long_rows else _QUOTED_BLOCK if self._dialect.line_ends else None,
         )
-        delimiter = delimiter_of(path, encoding)
-        quoted = not long_rows or not _has_stray_quotes(_lines(path, encoding), delimiter)
         self._parse = csv.ParseOptions(
-            delimiter=delimiter, quote_char='"' if quoted else False, newlines_in_values=long_rows and quoted
+            delimiter=self._dialect.delimiter,
+            quote_char='"' if self._dialect.quoted else False,
+            escape_char="\\" if self._dialect.escaped else False,
+            newlines_in_values=self._dialect.line_ends,
         )
         self._encoding = encoding
         with csv.open_csv(self._source(), read_options=self._read, parse_options=self._parse) as reader:
@@ -97,13 +153,16 @@ class TextTable:
         would end the process were it in Python when Python ends. Of another encoding all of it is held in memory."""
         import pyarrow as pa
 
-        if codecs.lookup(self._encoding).name in ("utf-8", "utf-8-sig"):  # Arrow leaves out the mark by itself
+        is_utf8 = codecs.lookup(self._encoding).name in ("utf-8", "utf-8-sig")
+        if is_utf8 and not self._dialect.spaced:  # Arrow leaves out the mark by itself
             return pa.OSFile(os.fsencode(self._path))
         if 4 * self._path.stat().st_size > memory_bytes():
             raise UserError(
-                f"this table is too large to be read as {self._encoding}",
+                "this table is too large to be rewritten in memory, as blanks before quotes need"
+                if is_utf8
+                else f"this table is too large to be read as {self._encoding}",
                 where=str(self._path),
-                fix="store it as UTF-8",
+                fix="remove the blanks before quotes" if is_utf8 else "store it as UTF-8",
             )
         decoder = codecs.getincrementaldecoder(self._encoding)()
         whole = pa.BufferOutputStream()
@@ -111,7 +170,11 @@ class TextTable:
             for chunk in iter(lambda: file.read(_HEAD_BYTES), b""):
                 whole.write(decoder.decode(chunk).encode())
         whole.write(decoder.decode(b"", final=True).encode())
-        return pa.BufferReader(whole.getvalue())
+        content = whole.getvalue()
+        if self._dialect.spaced:
+            mark = re.escape(self._dialect.delimiter.encode())
+            content = pa.py_buffer(re.sub(rb"(?m)(^|" + mark + rb") +(?=\")", rb"\1", content.to_pybytes()))
+        return pa.BufferReader(content)
 
 
 class ParquetTable:
@@ -166,67 +229,30 @@ def as_text(column: Any) -> Any:
     return pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
 
 
-def delimiter_of(path: Path, encoding: str) -> str:
-    """A tab for .tsv; else the most frequent of the usual separators in the first line."""
-    if path.suffix.lower() == ".tsv":
-        return "\t"
-    with path.open(encoding=encoding, errors="replace") as file:
-        line = file.readline(65536)
-    return max(",;\t|", key=line.count)
+def trimmed(texts: Any) -> Any:
+    """An Arrow array of texts without white space around them."""
+    import pyarrow.compute as pc
+
+    content = content_of(texts)
+    if content.isascii() and len(content.split(None, 1)) < 2 and content.strip() == content:  # nothing to do
+        return texts
+    return pc.utf8_trim_whitespace(texts)
+
+
+def content_of(texts: Any) -> bytes:
+    """The bytes of all texts of an Arrow array of type string, one after another."""
+    offsets = np.frombuffer(texts.buffers()[1], np.int32, len(texts) + 1, texts.offset * 4) if len(texts) else (0, 0)
+    content = texts.buffers()[2]
+    return b"" if content is None else bytes(memoryview(content)[int(offsets[0]) : int(offsets[-1])])
 
 
 def first_rows(path: Path, encoding: str) -> list[list[str]]:
     """The first rows of a table, its header among them, as text: enough to see of what kind it is.
 
-    Raises UserError, as `table_errors`, for a Parquet file that cannot be read.
+    Raises UserError, as `table_errors`, for a file that cannot be read.
     """
-    if path.suffix.lower() == ".parquet":
-        table = ParquetTable(path)
-        columns = [["" if value is None else str(value) for value in column] for column in table.peek()]
-        return [list(table.names), *(list(row) for row in zip(*columns, strict=True))]
-    delimiter = delimiter_of(path, encoding)
-    with path.open(encoding=encoding, errors="replace", newline="") as file:
-        head = file.read(_HEAD_BYTES)
-    lines = head.split("\n")
-    if len(head) == _HEAD_BYTES and len(lines) > 1:  # the last is cut
-        lines.pop()
-    rows = []
-    quoting: Literal[0, 3] = csv.QUOTE_NONE if _has_stray_quotes(lines, delimiter) else csv.QUOTE_MINIMAL
-    try:
-        for row in csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, quoting=quoting):
-            rows.extend([row] if row else [])
-            if len(rows) > _HEAD_ROWS:
-                break
-    except csv.Error:  # a field longer than the module takes
-        pass
-    return rows
-
-
-def _lines(path: Path, encoding: str) -> Iterator[str]:
-    with path.open(encoding=encoding, errors="replace", newline="\n") as file:
-        while line := file.readline(_LONG_BLOCK):
-            yield line
-
-
-def _has_stray_quotes(lines: Iterable[str], delimiter: str) -> bool:
-    """Whether quotes are marks like others in a table separated by tabs: every line has all columns without a look at
-    them, and some field begins with a quote that does not end it."""
-    if delimiter != "\t":
-        return False
-    stray, columns = False, None
-    for line in lines:
-        if not line.strip():
-            continue
-        count = line.count(delimiter)
-        if columns is not None and count != columns:
-            return False
-        columns = count
-        stray = stray or ('"' in line and any(map(_is_stray, line.rstrip("\r\n").split(delimiter))))
-    return stray
-
-
-_QUOTED = re.compile(r'"(?:[^"]|"")*"')
-
-
-def _is_stray(field: str) -> bool:
-    return field.startswith('"') and _QUOTED.fullmatch(field) is None
+    if not is_typed(path):
+        return head_rows(path, encoding)
+    table: Reader = ParquetTable(path) if path.suffix.lower() == ".parquet" else JsonTable(path)
+    columns = [["" if value is None else str(value) for value in column] for column in table.peek()]
+    return [list(table.names), *(list(row) for row in zip(*columns, strict=True))]

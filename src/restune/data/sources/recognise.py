@@ -19,6 +19,8 @@ from restune.data.sources.values import value_columns
 from restune.data.sources.walk import walk_files
 
 _LOOKED_AT = 1000
+_PATHS = tuple(name for name in table.PATH_NAMES if not name.endswith(("url", "uri")))
+"""Names of columns of paths; an address may stand beside a text, too."""
 _FEW = 20
 _SENTENCE = 20
 """Characters that make a value a text rather than a name."""
@@ -38,17 +40,19 @@ def folder_kind(folder: Path) -> str:
 def table_kind(path: Path, options: DataOptions) -> tuple[str, DataOptions]:
     """``image``, ``signal``, ``text`` or ``video``, and the options completed.
 
-    Completed are the column of texts, of recordings or of videos, and that a table of two columns has no header, where
-    its first line has a label of later ones.
+    Completed are the column of texts, of recordings or of videos, and that a table has no header, where its first line
+    names a file, or has a label of later lines.
     """
     rows = readers.first_rows(path, likely_encoding(path, options.encoding))
     if not rows:
         return options.kind or "image", options
-    if options.header and options.kind in (None, "text"):
+    if options.header and not readers.is_typed(path):
         options = _without_header(path, rows, options)
     has_names = table.has_names(path, options)
     names = [name.strip() for name in rows[0]] if has_names else [str(place) for place in range(len(rows[0]))]
     rows = rows[1:] if has_names else rows
+    if not has_names:
+        options = _roles_without_names(names, rows, options)
     films = _files_column(names, rows, _is_film) if options.kind in (None, "video") else None
     if films is not None:
         return "video", replace(options, path_column=options.path_column or films)
@@ -59,47 +63,64 @@ def table_kind(path: Path, options: DataOptions) -> tuple[str, DataOptions]:
         return "signal", replace(options, path_column=options.path_column or sounds)
     if options.kind == "signal":
         return "signal", options
-    if not has_names:
-        options = _roles_without_names(names, rows, options)
     text_column = options.text_column or _text_column(names, rows, options)
     if options.kind == "text":
         return "text", replace(options, text_column=text_column)
     if options.path_column is not None or _files_column(names, rows, is_image_name):
         return "image", options
-    has_path_name = _usual(names, table.PATH_NAMES) and not (options.text_column or _usual(names, TEXT_NAMES))
+    has_path_name = _usual(names, _PATHS) and not (options.text_column or _usual(names, TEXT_NAMES))
     if text_column is not None and not has_path_name:
         return "text", replace(options, text_column=text_column)
-    label = options.label_column or _usual(names, table.LABEL_NAMES)
+    label = options.label_column or _usual(names, readers.LABEL_NAMES)
     taken = [label, options.split_column or _usual(names, table.SPLIT_NAMES), options.group_column]
     is_series = label and not has_path_name and len(value_columns(names, rows, taken)) > 1
     return ("signal" if is_series else "image"), options
 
 
 def _without_header(path: Path, rows: Sequence[Sequence[str]], options: DataOptions) -> DataOptions:
-    """The options of a table without a header, where this is one beyond doubt: two columns with no name that is known
-    or named, one of them of few values, among them its first, the other of texts."""
+    """The options of a table without a header, where this is one beyond doubt: no name of its first line is known or
+    named, and one names a file, or its two columns are a text and a label of few values, among them its first."""
     first = [field.strip() for field in rows[0]]
     named = (options.path_column, options.text_column, options.label_column, options.split_column, options.group_column)
-    known = (*table.PATH_NAMES, *table.LABEL_NAMES, *table.SPLIT_NAMES, *TEXT_NAMES)
-    if len(first) != 2 or any(named) or _usual(first, known) or len(rows) < 3 or any(len(row) != 2 for row in rows):
+    known = (*table.PATH_NAMES, *readers.LABEL_NAMES, *table.SPLIT_NAMES, *TEXT_NAMES)
+    if any(named) or _usual(first, known) or len(first) < 2 or any(len(row) != len(first) for row in rows):
+        return options
+    if options.kind != "text" and any(map(_is_file_name, first)):
+        note(f"{path.name} has no header, its first line names a file: read as with --no-header")
+        return replace(options, header=False)
+    if len(first) != 2 or len(rows) < 3:
         return options
     for label, text in ((0, 1), (1, 0)):
         labels = [row[label] for row in rows]
         is_label = labels[0] in labels[1:] and len(set(labels)) <= min(_FEW, len(rows) // 2)
-        if is_label and " " in first[text].strip() and _mean_length(row[text] for row in rows) >= _SENTENCE:
-            note(f"{path.name} has no header: labels from its column {label}, texts from {text}")
+        is_text = " " in first[text].strip() and _mean_length(row[text] for row in rows) >= _SENTENCE
+        if is_label and is_text and options.kind in (None, "text"):
+            note(f"{path.name} has no header: labels from its column {label}, texts from {text} (as with --no-header)")
             return replace(options, header=False, label_column=str(label), text_column=str(text))
+        if is_label and not first[label].replace(".", "").isdigit() and len({row[text] for row in rows}) == len(rows):
+            note(f"{path.name} has no header, its first line has the label of later ones: read as with --no-header")
+            return replace(options, header=False, label_column=str(label), path_column=str(text))
     return options
 
 
 def _roles_without_names(names: Sequence[str], rows: Sequence[Sequence[str]], options: DataOptions) -> DataOptions:
-    """The label's column of a table without names, where it has a column of texts: the one of fewest values."""
-    text = options.text_column or _text_column(names, rows, options)
-    if options.label_column is not None or text is None or len(names) < 2:
+    """The columns of a table without names: of texts or of files, and of labels, the one of fewest values."""
+    if options.label_column is not None or len(names) < 2:
         return options
-    others = [place for place, name in enumerate(names) if name not in (text, options.group_column)]
+    files = options.path_column or (None if options.kind == "text" else _files_column(names, rows, _is_file_name))
+    text = None if files else options.text_column or _text_column(names, rows, options)
+    if files is None and text is None:
+        return options
+    taken = (files, text, options.group_column, options.split_column)
+    others = [place for place, name in enumerate(names) if name not in taken]
+    if not others:
+        return options
     label = min(others, key=lambda place: len({row[place] for row in rows if place < len(row)}))
-    return replace(options, label_column=str(label), text_column=text)
+    return replace(options, label_column=str(label), text_column=text, path_column=files)
+
+
+def _is_file_name(name: str) -> bool:
+    return is_image_name(name) or is_video_name(name) or is_sound_name(name)
 
 
 def _text_column(names: Sequence[str], rows: Sequence[Sequence[str]], options: DataOptions) -> str | None:
@@ -108,7 +129,7 @@ def _text_column(names: Sequence[str], rows: Sequence[Sequence[str]], options: D
     if usual is not None:
         return usual
     taken = (
-        options.label_column or _usual(names, table.LABEL_NAMES),
+        options.label_column or _usual(names, readers.LABEL_NAMES),
         options.split_column or _usual(names, table.SPLIT_NAMES),
         options.group_column,
         options.path_column,
@@ -134,12 +155,11 @@ def _files_column(names: Sequence[str], rows: Sequence[Sequence[str]], wanted: C
 
 def _is_film(name: str) -> bool:
     """Whether a name ends like a video's and not like an image's, as .gif does."""
-    return is_video_name(name) and not is_image_name(name)
+    return (is_video_name(name) or name.lower().endswith(".ts")) and not is_image_name(name)
 
 
 def _usual(names: Sequence[str], usual: Sequence[str]) -> str | None:
-    lowered = {name.lower(): name for name in names}
-    return next((lowered[name] for name in usual if name in lowered), None)
+    return readers.usual_column(names, usual)
 
 
 def _mean_length(values: Iterable[str]) -> float:

@@ -12,12 +12,12 @@ from typing import Any
 from restune.core.console import note
 from restune.core.errors import UserError
 from restune.core.machine import memory_bytes
+from restune.data.class_names import class_order
 from restune.data.dataset import DataOptions, Dataset, FileLocation, Item
 from restune.data.encodings import decode_text, file_encoding, head_encoding
 from restune.data.sources import table
 from restune.data.sources.folder import from_named_files
 from restune.data.sources.readers import as_text, open_reader, table_errors
-from restune.data.sources.series import class_order
 from restune.data.sources.values import marked
 from restune.data.sources.walk import walk_files
 from restune.data.string_array import StringArray

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from restune.core.errors import UserError, shorten
 from restune.core.machine import memory_bytes
+from restune.data.class_names import class_order
 from restune.data.dataset import Dataset, FileLocation, Item
 from restune.data.sources.folder import from_named_files
 from restune.data.sources.walk import is_hidden, walk_files
@@ -182,14 +183,6 @@ def make_dataset(
     rows = zip(ids, locations, labels, sides, strict=True)
     items = tuple(Item(id=name, location=place, target=rank[label], split=side) for name, place, label, side in rows)
     return Dataset(items=items, classes=classes, source=source, kind="signal")
-
-
-def class_order(labels: Sequence[str]) -> tuple[str, ...]:
-    """The different labels: as numbers where all are whole numbers, else as text."""
-    names = set(labels)
-    if all(re.fullmatch(r"[+-]?\d{1,15}", name) for name in names):
-        return tuple(sorted(names, key=lambda name: (int(name), name)))
-    return tuple(sorted(names))
 
 
 def without_padding(series: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""A .csv, .tsv or .parquet table: which column is what, and the rows that name a file each."""
+"""A .csv, .tsv, .parquet or JSON table: which column is what, and the rows that name a file each."""
 
 from __future__ import annotations
 
@@ -13,26 +13,30 @@ from numpy.typing import NDArray
 from restune.core.console import note
 from restune.core.errors import UserError, did_you_mean, shorten
 from restune.core.files import user_path
+from restune.data.class_names import class_order, reject_several_labels
 from restune.data.dataset import SPLITS, DataOptions, Dataset, Rows
 from restune.data.encodings import WESTERN, likely_encoding, note_encoding
 from restune.data.sources.folder import SPLIT_FOLDERS, is_image_name
-from restune.data.sources.readers import Codes, ParquetTable, TextTable, as_text, open_reader, table_errors
+from restune.data.sources.one_hot import Reader
+from restune.data.sources.paths import Doubts, FileFinder, found_files
+from restune.data.sources.readers import (
+    LABEL_NAMES,
+    Codes,
+    as_text,
+    is_typed,
+    open_reader,
+    table_errors,
+    trimmed,
+    usual_column,
+)
 from restune.data.string_array import StringArray
 
 PATH_NAMES = (
-    "path",
-    "file",
-    "filename",
-    "file_name",
-    "filepath",
-    "file_path",
-    "image",
-    "image_path",
-    "img",
-    "image_id",
+    *("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "image_id"),
+    *("images", "paths", "files", "filenames", "image_file", "image_name", "image_filename", "img_path", "img_file"),
+    *("img_name", "img_id", "imgs", "photo", "photo_id", "picture", "video", "video_path", "video_id", "clip", "audio"),
+    *("audio_path", "audio_file", "sound", "recording", "url", "image_url", "img_url", "uri", "图片", "文件"),
 )
-_CHINESE_LABELS = ("标签", "类别", "分类")
-LABEL_NAMES = ("label", "class", "target", "category", "y", "class_name", "label_name", "species", *_CHINESE_LABELS)
 SPLIT_NAMES = ("split", "subset", "partition")
 
 MAX_LABELS = 1_000_000
@@ -64,15 +68,15 @@ def reject_empty(path: Path) -> None:
 
 def first_row(path: Path, options: DataOptions) -> int:
     """The number of the first row that is an item, as messages count them."""
-    return 2 if options.header and path.suffix.lower() != ".parquet" else 1
+    return 2 if options.header and not is_typed(path) else 1
 
 
 def has_names(path: Path, options: DataOptions) -> bool:
     """Whether the table names its columns."""
-    return options.header or path.suffix.lower() == ".parquet"
+    return options.header or is_typed(path)
 
 
-def column_names(reader: TextTable | ParquetTable, path: Path) -> list[str]:
+def column_names(reader: Reader, path: Path) -> list[str]:
     """The columns' names. Raises UserError for one that stands twice."""
     names = [name.strip() for name in reader.names]
     repeated = next((name for name, count in Counter(names).items() if count > 1), None)
@@ -113,7 +117,7 @@ class Marks:
     def extend(self, batch: Mapping[str, Any]) -> None:
         """Add the Arrow arrays of a batch, by role. Raises UserError for missing labels and unknown splits."""
         path, label = self._path, self._columns["label"]
-        texts = {role: as_text(batch[role]) for role in ("label", "split", "group") if role in batch}
+        texts = {role: trimmed(as_text(batch[role])) for role in ("label", "split", "group") if role in batch}
         reject_missing(texts["label"], "label", f"{path}, row ", self.row, f", column {label!r}")
         self._labels.extend(texts["label"])
         if len(self._labels.values) > MAX_LABELS:
@@ -133,7 +137,8 @@ class Marks:
         """The classes, sorted, and each row's place among them. Raises UserError for labels that are fractions."""
         values = list(self._labels.values)
         _reject_fractions(values, self._path, self._columns["label"])
-        classes = tuple(sorted(values))
+        reject_several_labels(values, f"{self._path}, column {self._columns['label']!r}")
+        classes = class_order(values)
         rank = {name: position for position, name in enumerate(classes)}
         return classes, self._labels.numbered([rank[value] for value in values])
 
@@ -149,31 +154,57 @@ class Marks:
         return self._groups if "group" in self._columns else None
 
 
-def _collect(reader: TextTable | ParquetTable, path: Path, options: DataOptions) -> Dataset:
+def _collect(reader: Reader, path: Path, options: DataOptions) -> Dataset:
     names = column_names(reader, path)
-    files_in = choose_column(names, options.path_column, PATH_NAMES, "path", path, required=True, peek=reader.peek)
-    assert files_in is not None  # it is required
+    root = user_path(options.root) if options.root else path.parent
+    files_in = _path_column(names, reader, options, path, root)
     chosen = {"path": files_in, **mark_columns(names, path, options)}
     say_columns(path, chosen)
-    files = StringArray()
+    files, doubts = StringArray(), Doubts()
     marks = Marks(path, chosen, first_row(path, options))
     columns = {role: names.index(name) for role, name in chosen.items()}
     for batch in reader.batches(sorted(set(columns.values()))):
         by_role = {role: batch[position] for role, position in columns.items()}
-        paths, row = as_text(by_role["path"]), marks.row
+        paths, row = trimmed(as_text(by_role["path"])), marks.row
         marks.extend(by_role)
         reject_missing(paths, "path", f"{path}, row ", row, "")
-        _reject_repeated(paths, str(path))
+        _reject_repeated(paths, by_role["label"], path, row)
         files.extend(paths)
+        doubts.extend(paths)
     classes, targets = marks.targets()
     items = Rows(
         files=files,
-        root=user_path(options.root) if options.root else path.parent,
+        root=root,
         targets=targets,
         splits=marks.splits(),
         groups=marks.groups(),
+        found=found_files(files, doubts, root, path) if len(files) else None,
     )
     return Dataset(items=items, classes=classes, source=str(path))
+
+
+def _path_column(names: Sequence[str], reader: Reader, options: DataOptions, path: Path, root: Path) -> str:
+    """The column of paths: named, usual, of names that end like images, or of names of files that are there."""
+    found = choose_column(names, options.path_column, PATH_NAMES, "path", path, peek=reader.peek)
+    if found is not None:
+        return found
+    finder = FileFinder(root)
+    for name, column in zip(names, reader.peek(), strict=False):
+        texts = [str(value) for value in column if isinstance(value, str | int) and str(value).strip()]
+        if texts and 2 * sum(finder.find(text) is not None for text in texts) > len(texts):
+            return name
+    raise UserError(
+        f"no column looks like paths or texts; the columns are {shorten(map(repr, names))}",
+        where=str(path),
+        fix="name it with --path-column, and the folder that paths begin in with --root (a column of texts with "
+        f"--text-column){_headerless(names)}",
+    )
+
+
+def _headerless(names: Sequence[str]) -> str:
+    """What to do about a header that looks like an item, as a clause."""
+    looks_like_item = any(is_image_name(name) or name.replace(".", "").isdigit() for name in names)
+    return "; if its first line is an item already, pass --no-header" if looks_like_item else ""
 
 
 def choose_column(
@@ -188,23 +219,23 @@ def choose_column(
 ) -> str | None:
     """The column for a role: the one named, or the one with a usual name, or one that plainly holds paths."""
     if named is not None:
-        if named in names:
-            return named
+        if named.strip() in names:
+            return named.strip()
         hint = did_you_mean(named, names) or f"the columns are {shorten(map(repr, names))}"
         raise UserError(f"there is no column {named!r}", where=f"{path}, --{role}-column", fix=hint)
-    lowered = {name.lower(): name for name in names}
-    for name in usual:
-        if name in lowered:
-            return lowered[name]
+    found = usual_column(names, usual)
+    if found is not None:
+        return found
     for name, values in zip(names, peek(), strict=False):
         if any(isinstance(value, str) and is_image_name(value) for value in values):
             return name
     if required:
-        wanted = "paths or texts" if role == "path" else f"the {role}s"
+        wanted = "texts" if role == "text" else f"the {role}s"
+        one_each = " (one column per class must hold nothing but 0 and 1)" if role == "label" else ""
         raise UserError(
             f"no column looks like {wanted}; the columns are {shorten(map(repr, names))}",
             where=str(path),
-            fix=f"name it with --{role}-column" + (" (of texts with --text-column)" if role == "path" else ""),
+            fix=f"name it with --{role}-column{one_each}{_headerless(names)}",
         )
     return None
 
@@ -218,12 +249,29 @@ def reject_missing(texts: Any, role: str, where: str, first_row: int, column: st
         raise UserError(f"this row has no {role}", where=f"{where}{first_row + missing}{column}")
 
 
-def _reject_repeated(texts: Any, where: str) -> None:
+def _reject_repeated(texts: Any, labels: Any, path: Path, row: int) -> None:
     """At once where they stand close together: a few bytes of Parquet may hold a thousand million equal rows."""
     counts = texts.value_counts()
-    if len(counts) < len(texts):
-        name = max(counts.to_pylist(), key=lambda entry: entry["counts"])["values"]
-        raise UserError("an item is listed twice", where=f"{where}: {name}", fix="remove one of the two")
+    if len(counts) == len(texts):
+        return
+    import pyarrow.compute as pc
+
+    name = max(counts.to_pylist(), key=lambda entry: entry["counts"])["values"]
+    first, second = pc.indices_nonzero(pc.equal(texts, name)).to_pylist()[:2]
+    names = [str(labels[place].as_py()).strip() for place in (first, second)]
+    raise listed_twice(
+        f"{path}, rows {row + first} and {row + second}: {name}",
+        f"as {names[0]!r} and as {names[1]!r}" if names[0] != names[1] else f"both times as {names[0]!r}",
+    )
+
+
+def listed_twice(where: str, labels: str = "") -> UserError:
+    """The error for an item that a table has twice."""
+    return UserError(
+        f"an item is listed twice{f', {labels}' if labels else ''}",
+        where=where,
+        fix="keep one row per item: one item has one class here, and a copy would count twice",
+    )
 
 
 def _reject_unknown_splits(texts: Any, path: Path, first_row: int) -> None:

@@ -14,11 +14,8 @@ from restune.core.errors import UserError, shorten
 from restune.data.dataset import SPLITS, DataOptions, Dataset, Item, Location
 from restune.data.encodings import likely_encoding, note_encoding
 from restune.data.sources import table
-from restune.data.sources.readers import as_text, first_rows, open_reader, table_errors
-from restune.data.sources.series import MISSING, SeriesList, class_order, is_value, without_padding
-
-_NUMBERS = frozenset({"id", "index", "idx", "row", "unnamed: 0", ""})
-"""Columns that count rows and are no values."""
+from restune.data.sources.readers import COUNTERS, as_text, first_rows, open_reader, table_errors
+from restune.data.sources.series import MISSING, SeriesList, is_value, without_padding
 
 
 def open_value_table(path: Path, options: DataOptions) -> Dataset:
@@ -35,9 +32,15 @@ def open_value_table(path: Path, options: DataOptions) -> Dataset:
         names = table.column_names(reader, path)
         chosen = table.mark_columns(names, path, options)
         head = first_rows(path, encoding)
-        values = value_columns(names, head[1 if table.has_names(path, options) else 0 :], chosen.values())
+        rows = _by_name(names, head) if table.has_names(path, options) else head
+        values = value_columns(names, rows, chosen.values())
         if not values:
-            raise UserError("this table has no columns of numbers", where=str(path), fix="name its kind with --kind")
+            raise UserError(
+                "this table has no columns of numbers",
+                where=str(path),
+                fix="a table of series has a column per position; of files or texts, name one with --path-column or "
+                "--text-column",
+            )
         left_out = [name for name in names if name not in values and name not in chosen.values()]
         table.say_columns(path, chosen)
         note(f"{path.name}: series of the {len(values)} columns {values[0]!r} to {values[-1]!r}")
@@ -46,12 +49,19 @@ def open_value_table(path: Path, options: DataOptions) -> Dataset:
         return _collect(reader, path, options, chosen, {name: names.index(name) for name in values}, names)
 
 
+def _by_name(names: Sequence[str], head: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The first rows with their fields in the order of `names`; empty for a column that a reader has made."""
+    places = {name.strip(): place for place, name in enumerate(head[0])}
+    columns = [places.get(name, len(places)) for name in names]
+    return [[row[place] if place < len(row) else "" for place in columns] for row in head[1:]]
+
+
 def value_columns(names: Sequence[str], rows: Sequence[Sequence[str]], taken: Any) -> list[str]:
     """The columns that hold numbers in a table's first rows, but for those that are taken, and that count rows."""
     used = set(taken)
     found = []
     for position, name in enumerate(names):
-        if name in used or name.lower() in _NUMBERS:
+        if name in used or name.lower() in COUNTERS:
             continue
         column = [row[position].strip() for row in rows if position < len(row)]
         if any(value.lower() not in MISSING for value in column) and all(map(is_value, column)):
@@ -82,22 +92,20 @@ def _collect(
 
 
 def marked(marks: table.Marks, locations: Sequence[Location], start: int, kind: str, source: str) -> Dataset:
-    """A table's rows as items, each with its class, split and group; classes in the order of `class_order`.
+    """A table's rows as items, each with its class, split and group; classes in the order of `class_names.class_order`.
 
     Args:
         locations: of each row's content.
         start: the number of the first row.
     """
-    names, targets = marks.targets()
-    classes = class_order(names)
-    rank = [classes.index(name) for name in names]
+    classes, targets = marks.targets()
     splits, groups = marks.splits(), marks.groups()
     sides = None if splits is None else splits.tolist()
     items = tuple(
         Item(
             id=str(start + row),
             location=location,
-            target=rank[target],
+            target=target,
             split=None if sides is None or sides[row] < 0 else SPLITS[sides[row]],
             group=None if groups is None else groups[row],
         )

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from restune.core.errors import UserError
+from restune.data.not_taken import current
 
-_HIDDEN = frozenset({"__macosx", "__pycache__", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir", "lost+found"})
+_HIDDEN = frozenset(
+    {"__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "$recycle.bin"}
+    | {"system volume information", "@eadir", "lost+found"}
+)
 _MOST_VISITS = 256
 """How often links may lead into one and the same folder."""
 _Identity = tuple[int, int]
@@ -24,20 +29,21 @@ def is_hidden(name: str) -> bool:
 def walk_files(folder: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
     """Files under a folder whose name is wanted, sorted, hidden names left out. Links are followed, but not back up.
 
-    Raises UserError for a folder that cannot be read, and for links that lead to one folder over and over.
+    Other files and empty folders are counted, see `not_taken.counting`. Raises UserError for a folder that cannot be
+    read, and for links that lead to one folder over and over.
     """
     visits: Counter[_Identity] = Counter()
+    passed_over = current()
     here, entries = _look_into(folder)
-    open_folders: list[tuple[_Identity, Iterator[os.DirEntry[str]]]] = [(here, entries)]  # from the outermost in
+    open_folders: list[tuple[_Identity, Iterator[os.DirEntry[str]], str]] = [(here, entries, "")]  # outermost first
     while open_folders:
-        entry = next(open_folders[-1][1], None)
+        _, remaining, place = open_folders[-1]
+        entry = next(remaining, None)
         if entry is None:
             open_folders.pop()
-        elif is_hidden(entry.name):
-            continue
         elif _is_folder(entry):
             here, entries = _look_into(Path(entry.path))
-            if any(here == above for above, _ in open_folders):  # a link back up would go round for ever
+            if any(here == above for above, _, _ in open_folders):  # a link back up would go round for ever
                 continue
             visits[here] += 1
             if visits[here] > _MOST_VISITS:
@@ -46,16 +52,23 @@ def walk_files(folder: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
                     where=entry.path,
                     fix="remove links between folders that lead to each other",
                 )
-            open_folders.append((here, entries))
+            below = f"{place}/{entry.name}" if place else entry.name
+            first = next(entries, None)
+            if first is not None:
+                open_folders.append((here, chain((first,), entries), below))
+            elif passed_over is not None:
+                passed_over.add_empty(below)
         elif wanted(entry.name):
             yield Path(entry.path)
+        elif passed_over is not None:
+            passed_over.add(place, entry.name)
 
 
 def _look_into(folder: Path) -> tuple[_Identity, Iterator[os.DirEntry[str]]]:
     try:
         status = folder.stat()
         with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
+            entries = sorted((one for one in found if not is_hidden(one.name)), key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(f"cannot read this folder: {error.strerror}", where=str(folder)) from error
     return (status.st_dev, status.st_ino), iter(entries)

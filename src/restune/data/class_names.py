@@ -1,0 +1,107 @@
+"""Names of classes: cleaned, put in order, and looked at for what is no single class."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from restune.core.console import note, warn
+from restune.core.errors import UserError, shorten
+
+_INVISIBLE = "\u200b\u2060\ufeff"
+"""Zero-width marks that copied text brings along."""
+_SEPARATORS = "|;,"
+_LISTED = re.compile(r"\[(.*)\]|\{(.*)\}", re.DOTALL)
+"""A list or a set, written out as Python and JSON do."""
+
+
+def clean_name(text: str) -> str:
+    """A name in Unicode's composed form (NFC), without white space around it, each white space within one blank."""
+    if text.isascii() and text.isalnum():
+        return text
+    return " ".join(unicodedata.normalize("NFC", text).strip(_INVISIBLE).split()).strip(_INVISIBLE)
+
+
+def class_order(labels: Iterable[str]) -> tuple[str, ...]:
+    """The different labels: as numbers where all are whole numbers, else as text."""
+    names = set(labels)
+    if all(re.fullmatch(r"[+-]?\d{1,15}(\.0*)?", name) for name in names):  # 3.0 where a program made floats of them
+        return tuple(sorted(names, key=lambda name: (int(name.partition(".")[0]), name)))
+    return tuple(sorted(names))
+
+
+def cleaned_classes(classes: Sequence[str], where: str) -> tuple[tuple[str, ...], list[int]]:
+    """The classes under their clean names, in order, and the new place of each old one.
+
+    Names that are equal once they are clean become one class, which is said. Classes that a source has in an order of
+    its own (not sorted) stay in it. Raises UserError for a name that is nothing but white space.
+    """
+    clean = [clean_name(name) for name in classes]
+    if "" in clean:
+        raise UserError("the name of a class is nothing but white space", where=where, fix="name that class")
+    if clean != list(classes):
+        _say_cleaned(classes, clean)
+    sorted_by_text = list(classes) == sorted(classes)
+    order = class_order(clean) if sorted_by_text else tuple(dict.fromkeys(clean))
+    place = {name: position for position, name in enumerate(order)}
+    return order, [place[name] for name in clean]
+
+
+def _say_cleaned(classes: Sequence[str], clean: Sequence[str]) -> None:
+    spaced = [name for name, new in zip(classes, clean, strict=True) if unicodedata.normalize("NFC", name) != new]
+    if spaced:
+        note(f"spaces around or within the names of classes are left out: {shorten(map(repr, spaced), 4)}")
+    merged = [name for name, count in Counter(clean).items() if count > 1]
+    if merged:
+        note(f"one class, written in several ways (white space or Unicode form): {shorten(map(repr, merged), 4)}")
+
+
+def warn_about_twins(counts: Mapping[str, int]) -> None:
+    """Warn of classes whose names differ only in case, separators or look-alike characters; they stay apart."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in counts:
+        alike[_looks_like(name)].append(name)
+    twins = [names for names in alike.values() if len(names) > 1]
+    if twins:
+        listed = "; ".join(
+            " and ".join(repr(name) for name in names)
+            + f" ({' and '.join(f'{counts[name]:,}' for name in names)} items)"
+            for names in twins[:4]
+        )
+        more = f"; {len(twins) - 4} more" if len(twins) > 4 else ""
+        warn(f"classes whose names are nearly equal stay different classes: {listed}{more}")
+
+
+def _looks_like(name: str) -> str:
+    return re.sub(r"[\s_\-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
+
+
+def reject_several_labels(labels: Sequence[str], where: str) -> None:
+    """Raise UserError where labels hold several classes each, such as ``red|yellow`` beside ``red`` and ``yellow``."""
+    for example, parts, mark in _composites(labels):
+        raise UserError(
+            f"the label {example[:80]!r} holds {len(parts)} classes, separated by {mark!r}: "
+            f"{shorten(map(repr, parts), 4)}",
+            where=where,
+            fix="give each item one class; several classes per item (multi-label) are not supported",
+        )
+
+
+def _composites(labels: Sequence[str]) -> Iterable[tuple[str, list[str], str]]:
+    """Labels that hold several classes: lists, and those each of whose parts is a label, or in another label, too."""
+    for label in labels:
+        listed = _LISTED.fullmatch(label.strip())
+        if listed:
+            parts = [part.strip(" \"'\n") for part in (listed[1] or listed[2] or "").split(",")]
+            if len(parts) > 1:
+                yield label, parts, ","
+    for mark in _SEPARATORS:
+        if not any(mark in label for label in labels):
+            continue
+        split = {label: [part.strip() for part in label.split(mark) if part.strip()] for label in labels}
+        found_in = Counter(part for parts in split.values() for part in set(parts))
+        for label, parts in split.items():
+            if len(parts) > 1 and all(found_in[part] > 1 for part in parts):
+                yield label, parts, mark

@@ -1,0 +1,169 @@
+"""How a table of separated values is written: its separator, its quotes, its escapes."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import mmap
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+_HEAD_BYTES = 2**20
+_HEAD_ROWS = 200
+_SEPARATORS = ",;\t|"
+_LONGEST_LINE = 32 * 2**20
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a table is written.
+
+    Args:
+        delimiter: what stands between fields.
+        quoted: fields may stand in double quotes; False where quotes are marks like others.
+        line_ends: fields in quotes may hold line ends.
+        escaped: a backslash takes the meaning from a quote or a separator after it.
+        spaced: blanks stand between a separator and an opening quote.
+    """
+
+    delimiter: str
+    quoted: bool = True
+    line_ends: bool = False
+    escaped: bool = False
+    spaced: bool = False
+
+
+def dialect_of(path: Path, encoding: str, *, long_rows: bool = False) -> Dialect:
+    """The dialect of a file, from its first rows and, for what may come late, from a search through its bytes.
+
+    Args:
+        long_rows: texts or series, where quotes of a table separated by tabs may be marks like others.
+    """
+    head = read_head(path, encoding)
+    delimiter = delimiter_of(path, head)
+    if long_rows and _has_stray_quotes(_lines(path, encoding), delimiter):
+        return Dialect(delimiter, quoted=False)
+    has_quotes, has_escapes = _search(path, encoding, head)
+    return _completed(Dialect(delimiter, line_ends=has_quotes, escaped=has_escapes), head)
+
+
+def head_rows(path: Path, encoding: str) -> list[list[str]]:
+    """The first rows of a table of separated values, its header among them."""
+    head = read_head(path, encoding)
+    delimiter = delimiter_of(path, head)
+    if _has_stray_quotes(head, delimiter):
+        return parse(head, Dialect(delimiter, quoted=False))
+    return parse(head, _completed(Dialect(delimiter, escaped=_is_escaped("\n".join(head))), head))
+
+
+def read_head(path: Path, encoding: str) -> list[str]:
+    """The first lines of a file, without their ends; a line that is cut is left out."""
+    with path.open(encoding=encoding, errors="replace", newline="") as file:
+        head = file.read(_HEAD_BYTES)
+    lines = head.split("\n")
+    if len(head) == _HEAD_BYTES and len(lines) > 1:
+        lines.pop()
+    return lines
+
+
+def delimiter_of(path: Path, head: Sequence[str]) -> str:
+    """The separator that gives most rows as many fields as the first has; of several, the first row's most frequent.
+
+    Always a tab for a ``.tsv``.
+    """
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    first = next((line for line in head if line.strip()), "")
+    fits = {mark: _share_of_full_rows(head, mark) for mark in _SEPARATORS if mark in first}
+    return max(fits, key=lambda mark: (fits[mark], first.count(mark)), default=",")
+
+
+def parse(lines: Iterable[str], dialect: Dialect, most: int = _HEAD_ROWS) -> list[list[str]]:
+    """Rows of fields, up to `most` and one; as many as there are before one that is too long."""
+    rows: list[list[str]] = []
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE
+    reader = csv.reader(
+        (f"{line}\n" for line in lines),
+        delimiter=dialect.delimiter,
+        quoting=quoting,
+        escapechar="\\" if dialect.escaped else None,
+        skipinitialspace=dialect.spaced,
+    )
+    try:
+        for row in reader:
+            rows.extend([row] if row else [])
+            if len(rows) > most:
+                break
+    except csv.Error:  # a field longer than the module takes
+        pass
+    return rows
+
+
+def _share_of_full_rows(head: Sequence[str], mark: str) -> float:
+    rows = parse(head, Dialect(mark, escaped=_is_escaped("\n".join(head[:_HEAD_ROWS]))), 50)[:50]
+    if len(rows) < 2 or len(rows[0]) < 2:
+        return 0.0
+    return sum(len(row) == len(rows[0]) for row in rows) / len(rows)
+
+
+def _completed(dialect: Dialect, head: Sequence[str]) -> Dialect:
+    """The dialect with what only the fields of the first rows show: escaped separators, blanks before quotes."""
+    plain = parse(head, dialect)
+    candidates = []
+    if any(field.startswith(" ") and field.lstrip().startswith('"') for row in plain for field in row):
+        candidates.append(Dialect(dialect.delimiter, True, dialect.line_ends, dialect.escaped, spaced=True))
+    if not dialect.escaped and any(f"\\{dialect.delimiter}" in line for line in head) and not _is_even(plain):
+        candidates.append(Dialect(dialect.delimiter, True, dialect.line_ends, escaped=True))
+    return next((one for one in candidates if _is_even(parse(head, one))), dialect)
+
+
+def _is_even(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether all rows have as many fields."""
+    return len({len(row) for row in rows[:_HEAD_ROWS]}) == 1
+
+
+def _is_escaped(text: str) -> bool:
+    """Whether a quote stands behind a backslash within a field, where a path of Windows would not have it."""
+    return re.search(r'\\"[^,;\t|\r\n"]', text) is not None
+
+
+def _search(path: Path, encoding: str, head: Sequence[str]) -> tuple[bool, bool]:
+    """Whether there is a quote anywhere in a file, and whether one is escaped by a backslash."""
+    name = codecs.lookup(encoding).name
+    if name.startswith(("utf-16", "utf-32")) or path.stat().st_size == 0:
+        return True, _is_escaped("\n".join(head))
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content.find(b'"') < 0:
+            return False, False
+        return True, re.search(rb'\\"[^,;\t|\r\n"]', content) is not None
+
+
+def _lines(path: Path, encoding: str) -> Iterator[str]:
+    with path.open(encoding=encoding, errors="replace", newline="\n") as file:
+        while line := file.readline(_LONGEST_LINE):
+            yield line
+
+
+def _has_stray_quotes(lines: Iterable[str], delimiter: str) -> bool:
+    """Whether quotes are marks like others in a table separated by tabs: every line has all columns without a look at
+    them, and some field begins with a quote that does not end it."""
+    if delimiter != "\t":
+        return False
+    stray, columns = False, None
+    for line in lines:
+        if not line.strip():
+            continue
+        count = line.count(delimiter)
+        if columns is not None and count != columns:
+            return False
+        columns = count
+        stray = stray or ('"' in line and any(map(_is_stray, line.rstrip("\r\n").split(delimiter))))
+    return stray
+
+
+def _is_stray(field: str) -> bool:
+    return field.startswith('"') and _QUOTED.fullmatch(field) is None

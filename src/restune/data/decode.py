@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -44,13 +43,9 @@ _STRIP = 2**22
 _MAX_SCANNED = 2_000_000_000
 """Pixels times scans of a JPEG. Each scan costs time in proportion to the pixels, and only a few bytes."""
 
-# Pillow warns from this size on; here it is an error of its own, or wanted.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-
-
-# Half as long as Pillow for the same pixels. torchvision 0.29 announced its end in favour of TorchCodec.
+# Half as long as Pillow for the same pixels. torchvision 0.29 announced its end in favour of TorchCodec, by a warning
+# at every call of its function; its operator does not warn.
 _HAS_JPEG = hasattr(torchvision.io, "decode_jpeg")
-warnings.filterwarnings("ignore", message=".*TorchVision are deprecated", category=DeprecationWarning)
 
 
 class DecodeError(ValueError):
@@ -171,7 +166,7 @@ def _reject_many_scans(size: tuple[int, int], content: bytes) -> None:
 def _decode_jpeg(content: bytes, channels: int) -> Tensor:
     mode = torchvision.io.ImageReadMode.RGB if channels == 3 else torchvision.io.ImageReadMode.GRAY
     data = torch.from_numpy(np.frombuffer(bytearray(content), dtype=np.uint8))
-    pixels: Tensor = torchvision.io.decode_jpeg(data, mode=mode, apply_exif_orientation=True)
+    pixels: Tensor = torch.ops.image.decode_jpeg(data, mode.value, True)  # upright, as its EXIF orientation says
     return pixels
 
 

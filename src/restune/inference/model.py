@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,7 +163,9 @@ class Model:
         """As `logits_of`, but of a video's clips each its own: ``[N, clips, num_classes]``."""
         if isinstance(self.preprocess, VideoPreprocess):  # each item is as many inputs as it has clips
             batch_size = max(1, batch_size // (4 * self.preprocess.clips))
-        with freed_memory_kept(), progress(description, len(items)) as advance:
+        # One batch leaves nothing to keep for a next one, and giving its memory back takes longer than a small network.
+        memory = freed_memory_kept() if len(items) > batch_size else nullcontext()
+        with memory, progress(description, len(items)) as advance:
             for batch in read_batches(items, self.preprocess, batch_size=batch_size, workers=workers):
                 yield batch, self._run(batch)
                 advance(len(batch.items))

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 from restune.core.console import note
 from restune.core.errors import UserError, shorten
 from restune.core.streams import torch_seed
@@ -16,6 +14,7 @@ from restune.data.preprocess import NOUNS, Preprocess
 from restune.data.preprocess.text import TextPreprocess
 from restune.networks import zoo
 from restune.networks.resnet import ResNet
+from restune.networks.seeding import seeded
 from restune.training.recipe import Recipe
 from restune.runs.preprocessing import starting_preprocess
 from restune.weights import hub
@@ -78,7 +77,11 @@ def _kind(origin: Weights | None, name: str) -> str:
 
 def starting_network(start: Start, recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> ResNet:
     """The network that a run starts from, with a fresh head, in one that was trained before the only new layer."""
-    torch.manual_seed(torch_seed(recipe.seed, "initial weights"))
+    with seeded(torch_seed(recipe.seed, "initial weights")):
+        return _starting_network(start, recipe, dataset, preprocess)
+
+
+def _starting_network(start: Start, recipe: Recipe, dataset: Dataset, preprocess: Preprocess) -> ResNet:
     origin = start.origin
     spec = origin.spec if origin is not None and origin.spec is not None else zoo.find(start.name or "").spec
     reads: dict[str, Any] = {"in_channels": preprocess.channels}

@@ -28,6 +28,7 @@ from restune.data.resident import resident
 from restune.data.sources import open_dataset
 from restune.data.sources.sentences import group_duplicates
 from restune.data.splits import Splits
+from restune.data.threads import computing_threads
 from restune.data.preload import Preloaded
 from restune.inference.features import FeatureCache
 from restune.inference.model import Model
@@ -188,7 +189,6 @@ def _perform(
     recipe, decisions = resolve_auto(recipe, device, 3 if dataset.kind == "video" else 2)
     for decision in decisions:
         note(f"{decision.key}: {decision.value} ({decision.reason})")
-    torch.set_num_threads(recipe.threads or 1)
     job = _Job(
         verb=asked.verb,
         folder=folder,
@@ -206,7 +206,8 @@ def _perform(
         started=started,
     )
     is_solved = recipe.freeze == "all" and recipe.head == "solve"
-    result = _solve(job) if is_solved else _train(job, accept_changes=accept_changes)
+    with computing_threads(recipe.threads or 1):
+        result = _solve(job) if is_solved else _train(job, accept_changes=accept_changes)
     return Run(folder, result)
 
 

@@ -16,6 +16,7 @@ from restune.data.batches import TrainingBatch
 from restune.data.preprocess import SAMPLE_NOUNS, Preprocess
 from restune.networks.layout import laid_out
 from restune.networks.resnet import ResNet
+from restune.networks.seeding import seeded
 from restune.training.distributed import World
 from restune.training.objective import Objective
 from restune.training.recipe import Recipe
@@ -97,7 +98,10 @@ class Gradients:
                 self._forward_and_back(other, exchange=False)
 
     def _forward_and_back(self, batch: TrainingBatch, *, exchange: bool) -> float:
-        self._seed_torch(batch)
+        with self._seeded(batch):
+            return self._forward_and_back_in_parts(batch, exchange=exchange)
+
+    def _forward_and_back_in_parts(self, batch: TrainingBatch, *, exchange: bool) -> float:
         x, mask, targets = self._on_device(batch)
         if self.micro_batch is None and self.world.size == 1:
             return self._part(x, mask, targets, 1.0, exchange=exchange)
@@ -153,12 +157,13 @@ class Gradients:
             "sees the whole batch, but each batch norm only one part at a time"
         )
 
-    def _seed_torch(self, batch: TrainingBatch) -> None:
+    def _seeded(self, batch: TrainingBatch) -> AbstractContextManager[None]:
         """What torch draws itself (dropout, drop path) depends on the seed, the step and the process, not on the
         past."""
         spec = self.network.spec
-        if spec.dropout or spec.drop_path or spec.embedding_dropout:
-            torch.manual_seed(torch_seed(self.recipe.seed, "dropout", batch.key.step, self.world.rank))
+        if not (spec.dropout or spec.drop_path or spec.embedding_dropout):
+            return nullcontext()
+        return seeded(torch_seed(self.recipe.seed, "dropout", batch.key.step, self.world.rank), self.device)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.recipe.precision != "bf16":

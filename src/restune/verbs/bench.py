@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from restune.core.errors import UserError
 from restune.core.machine import cpu_count
+from restune.data.threads import computing_threads
 from restune.networks import zoo
+from restune.networks.seeding import seeded
 from restune.training.bench import Bench, measure
 from restune.verbs.load import pick_device
 
@@ -40,7 +40,6 @@ def bench(
     if seconds <= 0:
         raise UserError("a measurement takes some time", where="--seconds", fix="use 1 or more")
     chosen = pick_device(device)
-    torch.set_num_threads(threads or cpu_count())
     cases = []
     for name in models:
         entry = zoo.find(name)
@@ -48,4 +47,5 @@ def bench(
         small = entry.kind == "text" or (entry.kind != "video" and size <= 128)
         usual = 256 if chosen.type == "cuda" else 128 if small else 4 if entry.kind == "video" else 16
         cases.append((entry.name, size, batch_size or usual))
-    return measure(cases, chosen, seconds, compiles=compile)
+    with computing_threads(threads or cpu_count()), seeded(0, chosen):  # what is measured is drawn at random
+        return measure(cases, chosen, seconds, compiles=compile)

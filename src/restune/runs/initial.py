@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from restune.core.console import note
 from restune.core.errors import UserError, shorten
 from restune.core.streams import torch_seed
@@ -17,6 +15,7 @@ from restune.data.preprocess import InputSettings, Preprocess, preprocess_from_d
 from restune.inference.load import zoo_preprocess
 from restune.networks import zoo
 from restune.networks.resnet import ResNet
+from restune.networks.seeding import seeded
 from restune.training.recipe import Recipe
 from restune.weights import hub
 from restune.weights.load import Weights, infer_model, load_into, read_weights, reject_other_structure
@@ -79,7 +78,6 @@ def build_network(initial: Initial, recipe: Recipe, classes: tuple[str, ...], pr
 
     Raises UserError for spec settings that follow from the data, and for weights of another structure.
     """
-    torch.manual_seed(torch_seed(recipe.seed, "initial weights"))
     weights = initial.weights
     spec = weights.spec if weights is not None and weights.spec is not None else zoo.find(initial.name or "").spec
     follows = [key for key in recipe.spec if key in ("vocabulary", *kind_of(preprocess.kind).spec_fields)]
@@ -90,13 +88,16 @@ def build_network(initial: Initial, recipe: Recipe, classes: tuple[str, ...], pr
             fix="leave it out",
         )
     spec = spec.override(**{**preprocess.spec_fields(), **recipe.spec, "num_classes": len(classes)})
-    network = ResNet(spec)
-    if weights is not None:
+    with seeded(torch_seed(recipe.seed, "initial weights")):
+        network = ResNet(spec)
+        if weights is None:
+            return network
         reject_other_structure(weights, spec)
-        note(f"{initial.name or 'network'} from {weights.source}: {load_into(network, weights)}")
+        report = load_into(network, weights)
         network.reset_head(len(classes))
-        before = f"was {weights.num_classes}" if weights.num_classes else "the weights had none"
-        note(f"new {len(classes)}-class head ({before}): {shorten(classes)}")
+    note(f"{initial.name or 'network'} from {weights.source}: {report}")
+    before = f"was {weights.num_classes}" if weights.num_classes else "the weights had none"
+    note(f"new {len(classes)}-class head ({before}): {shorten(classes)}")
     return network
 
 

@@ -28,8 +28,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 @contextmanager
 def verb(quiet: bool) -> Iterator[None]:
     """Turn what a verb raises into a message and an exit status: 2 for the user's to mend, 1 for a fault of ours."""
+    show, handler = warnings.showwarning, signal.getsignal(signal.SIGTERM)
+    is_main = threading.current_thread() is threading.main_thread()
     warnings.showwarning = _show_warning
-    if threading.current_thread() is threading.main_thread():
+    if is_main:
         signal.signal(signal.SIGTERM, raise_terminated)
     try:
         with console.quiet(quiet):
@@ -58,6 +60,10 @@ def verb(quiet: bool) -> Iterator[None]:
         traceback.print_exc()
         print("error: this is a fault of restune's; please report it with the lines above", file=sys.stderr)
         raise typer.Exit(1) from None
+    finally:
+        warnings.showwarning = show
+        if is_main and handler is not None:  # None: one that was not set from Python
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _how_to_go_on(folder: Path) -> str:

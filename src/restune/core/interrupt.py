@@ -47,7 +47,8 @@ def noted() -> Iterator[Callable[[], int | None]]:
         seen.append(number)
 
     before = {}
-    if threading.current_thread() is threading.main_thread():
+    from_python = all(signal.getsignal(number) is not None for number in _SIGNALS)  # others cannot be restored
+    if from_python and threading.current_thread() is threading.main_thread():
         before = {number: signal.signal(number, take) for number in _SIGNALS}
     try:
         yield lambda: seen[0] if seen else None

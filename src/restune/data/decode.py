@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -46,9 +45,6 @@ _STRIP = 2**22
 
 _MAX_SCANNED = 2_000_000_000
 """Pixels times scans of a JPEG. Each scan costs time in proportion to the pixels, and only a few bytes."""
-
-# Pillow warns from this size on; here it is an error of its own, or wanted.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class DecodeError(ValueError):

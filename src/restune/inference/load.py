@@ -16,7 +16,6 @@ from restune.data.preprocess import Preprocess
 from restune.inference.model import Model
 from restune.networks import zoo
 from restune.networks.layout import weights_layout
-from restune.networks.resnet import ResNet
 from restune.networks.spec import ResNetSpec
 from restune.weights import hub
 from restune.weights.bundle import BundleInfo
@@ -24,7 +23,7 @@ from restune.weights.load import (
     WEIGHT_SUFFIXES,
     Weights,
     infer_model,
-    load_into,
+    loaded_network,
     read_weights,
     reject_other_structure,
 )
@@ -40,8 +39,7 @@ def load_model(
     if not isinstance(model, str | Path):
         raise UserError(f"a model is a path or a name, not {model!r}", where="MODEL")
     found, name = _find(model, weights)
-    network = ResNet(_spec(found, name))
-    report = load_into(network, found)
+    network, report = loaded_network(_spec(found, name), found)
     if report.new:
         raise UserError(
             f"these weights have no head: {', '.join(report.new)} would be random",

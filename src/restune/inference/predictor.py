@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Protocol, Self
 
 import torch
@@ -73,7 +74,9 @@ def predict_batches(
     mode = kind_of(preprocess.kind).view_mode(views)
     size = batch_size if batch_size < 1 else max(1, batch_size // preprocess.cost(mode))
     workers = 0 if len(items) == 1 else workers
-    with freed_memory_kept(), progress(description, len(items)) as advance:
+    # One batch leaves nothing to keep for a next one, and giving its memory back takes longer than a small network.
+    memory = freed_memory_kept() if len(items) > size else nullcontext()
+    with memory, progress(description, len(items)) as advance:
         for batch in read_batches(items, preprocess, batch_size=size, workers=workers, views=mode):
             if batch.samples is None:
                 yield batch, torch.zeros(0, 1, len(predictor.classes))

@@ -17,6 +17,7 @@ from restune.data.preprocess import InputSettings, Preprocess, preprocess_from_d
 from restune.inference.load import zoo_preprocess
 from restune.networks import zoo
 from restune.networks.resnet import ResNet
+from restune.networks.seeding import seeded
 from restune.training.recipe import Recipe
 from restune.weights import hub
 from restune.weights.load import Weights, infer_model, load_into, read_weights, reject_other_structure
@@ -80,7 +81,6 @@ def build_network(initial: Initial, recipe: Recipe, classes: tuple[str, ...], pr
     The head is the only new layer where the network was trained before, and keeps the rows of classes that the weights
     have, too. Raises UserError for spec settings that follow from the data, and for weights of another structure.
     """
-    torch.manual_seed(torch_seed(recipe.seed, "initial weights"))
     weights = initial.weights
     spec = weights.spec if weights is not None and weights.spec is not None else zoo.find(initial.name or "").spec
     follows = [key for key in recipe.spec if key in ("vocabulary", *kind_of(preprocess.kind).spec_fields)]
@@ -91,12 +91,15 @@ def build_network(initial: Initial, recipe: Recipe, classes: tuple[str, ...], pr
             fix="leave it out",
         )
     spec = spec.override(**{**preprocess.spec_fields(), **recipe.spec, "num_classes": len(classes)})
-    network = ResNet(spec)
-    if weights is not None:
+    with seeded(torch_seed(recipe.seed, "initial weights")):
+        network = ResNet(spec)
+        if weights is None:
+            return network
         reject_other_structure(weights, spec)
-        note(f"{initial.name or 'network'} from {weights.source}: {load_into(network, weights)}")
+        report = load_into(network, weights)
         network.reset_head(len(classes))
-        note(_head_note(weights, classes, _copy_shared_rows(network, weights, classes)))
+    note(f"{initial.name or 'network'} from {weights.source}: {report}")
+    note(_head_note(weights, classes, _copy_shared_rows(network, weights, classes)))
     return network
 
 

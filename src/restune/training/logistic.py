@@ -9,8 +9,8 @@ no optimum, but takes the iterations from hundreds to tens.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+
+from restune.core.shared_setting import SharedSetting
 
 CHUNK_BYTES = 64 * 2**20
 """Of features that are in memory at a time where they come from disk."""
@@ -141,10 +143,18 @@ def solve(problem: Problem, l2: float, *, axes: Axes | None = None, start: Head 
     return Solver(problem, axes).solve(l2, start)
 
 
-def _one_thread_for_scipy() -> AbstractContextManager[object]:
+def _one_thread_for_scipy() -> AbstractContextManager[None]:
     """Vectors this short gain nothing by threads, and two pools that spin take the cores from each other."""
-    limited: AbstractContextManager[object] = _scipy_pools().limit(limits=1)
-    return limited
+    return _scipy_threads.wanted()
+
+
+def _limit_scipy() -> Callable[[], None]:
+    limited = ExitStack()
+    limited.enter_context(_scipy_pools().limit(limits=1))
+    return limited.close
+
+
+_scipy_threads = SharedSetting(_limit_scipy)  # its pool is the whole process's
 
 
 @cache

@@ -11,6 +11,7 @@ from restune.core.machine import local_processes, memory_bytes
 from restune.data.preprocess import Preprocess
 from restune.networks.layout import laid_out
 from restune.networks.resnet import ResNet
+from restune.networks.seeding import seeded
 from restune.training.freeze import apply_freeze
 
 _SHARE = {"cpu": 0.5, "cuda": 0.85}
@@ -55,6 +56,7 @@ def kept_bytes_an_item(
     other = sample[..., :-1] if network.spec.dims == 1 and sample.shape[-1] > 1 else sample  # so that there is a mask
     x, mask = preprocess.inputs(preprocess.stack([sample] * (_ITEMS - 1) + [other]).to(device))
     with (
+        seeded(0, device),  # dropout draws, and nothing depends on what
         torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
         torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16),
     ):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from restune.core.errors import UserError
 from restune.core.machine import cpu_count
+from restune.data.threads import computing_threads
 from restune.inference.load import pick_device
 from restune.networks import zoo
+from restune.networks.seeding import seeded
 from restune.training.bench import Bench, measure
 
 DEFAULT = ("resnet20", "resnet18", "resnet50")
@@ -43,7 +43,6 @@ def bench(
     if seconds <= 0:
         raise UserError("a measurement takes some time", where="--seconds", fix="use 1 or more")
     chosen = pick_device(device)
-    torch.set_num_threads(threads or cpu_count())
     cases = []
     for name in models:
         entry = zoo.find(name)
@@ -51,4 +50,5 @@ def bench(
         small = bool(entry.spec.vocabulary) or (entry.spec.dims < 3 and size <= 128)
         usual = 256 if chosen.type == "cuda" else 128 if small else 4 if entry.spec.dims == 3 else 16
         cases.append((entry.name, size, batch_size or usual))
-    return measure(cases, chosen, seconds, compiles=compile)
+    with computing_threads(threads or cpu_count()), seeded(0, chosen):  # the input is drawn at random
+        return measure(cases, chosen, seconds, compiles=compile)

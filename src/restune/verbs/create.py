@@ -8,7 +8,7 @@ from typing import Any
 from restune.core.console import note
 from restune.networks import zoo
 from restune.networks.resnet import ResNet
-from restune.weights.load import load_into, read_weights, reject_other_structure
+from restune.weights.load import loaded_network, read_weights, reject_other_structure
 
 
 def create_model(
@@ -51,8 +51,10 @@ def create_model(
     changes = {"num_classes": num_classes, "in_channels": in_channels}
     if found is not None and found.vocabulary:
         spec_overrides.setdefault("vocabulary", found.vocabulary)
-    network = ResNet(spec.override(**spec_overrides, **{k: v for k, v in changes.items() if v is not None}))
-    if found is not None:
-        reject_other_structure(found, network.spec)
-        note(f"{name} with {found.source}: {load_into(network, found)}")
+    spec = spec.override(**spec_overrides, **{k: v for k, v in changes.items() if v is not None})
+    if found is None:
+        return ResNet(spec)
+    reject_other_structure(found, spec)
+    network, report = loaded_network(spec, found)
+    note(f"{name} with {found.source}: {report}")
     return network

@@ -270,7 +270,7 @@ def test_models_of_every_kind_are_described():
         ("textresnet", {"vocabulary": 1}, "at least one token"),
         ("textresnet", {"vocabulary": -4}, "whole number"),
         ("textresnet", {"vocabulary": 2**31}, "more than"),
-        ("resnet1d18", {"embedding_dropout": 0.1}, "has no embedding"),
+        ("resnet1d18", {"embedding_dropout": 0.1}, "embedding_dropout needs a vocabulary"),
         ("textresnet", {"embedding_dropout": 1.0}, "below 1"),
         ("resnet18", {"pool": "avg"}, "unknown pool 'avg'"),
         ("resnet18", {"pool": "kmax"}, "Did you mean 'k-max'"),

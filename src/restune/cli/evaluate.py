@@ -45,7 +45,8 @@ def evaluate(
         ),
     ] = ClassOrder.names,
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Score even if some of the model's classes have no items.")
+        bool,
+        typer.Option("--allow-missing", help="Score even if some of the model's classes do not occur in the data."),
     ] = False,
     **options: Any,
 ) -> None:

@@ -125,7 +125,7 @@ def on_data(
     ] = None,
     split_column: Annotated[str | None, typer.Option(help="A table's column of train, val, test.")] = None,
     no_header: Annotated[
-        bool, typer.Option("--no-header", help="The table has no header; columns are 0, 1, ...")
+        bool, typer.Option("--no-header", help="The table does not have a header; columns are 0, 1, ...")
     ] = False,
     root: Annotated[Path | None, typer.Option(help="Folder the table's paths are relative to.")] = None,
     encoding: Annotated[

@@ -209,7 +209,7 @@ class TripleBlock(Block):
 class PreActBlock(Block):
     """Norm and activation before each convolution; nothing after the sum (He et al. 2016, "Identity Mappings").
 
-    The network's first block has no first norm, since the stem has already normalised and activated its input
+    The network's first block omits its first norm, since the stem has already normalised and activated its input
     (there, section 4.1: "adopt the first activation right after conv1 and before splitting").
     """
 
@@ -223,7 +223,7 @@ class PreActBlock(Block):
         branch = self.branch(activated, mask, after)
         if after is not None:  # the branch ends in a convolution, which writes into the padding
             branch = blanked(branch, after)
-        # A projection takes the activated input. An identity takes the raw input, so that its path has no function.
+        # A projection takes the activated input. An identity takes the raw input, so that its path stays linear.
         return self.add_shortcut(branch, activated if self.shortcut_sees_activated else x, mask, after)
 
     def branch(self, activated: Tensor, mask: Tensor | None, after: Tensor | None) -> Tensor:

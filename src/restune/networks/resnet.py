@@ -187,7 +187,7 @@ class ResNet(nn.Module):
 
 CONVOLUTION_STRIDES = {"imagenet": 2, "deep": 2, "small": 1, "none": 1, "clip": 1}
 STEM_STRIDES = {"imagenet": 4, "deep": 4, "small": 1, "none": 1, "clip": 1}
-"""Strides along a series, for masks; the clip stem's entry is unused, since clips have no masks."""
+"""Strides along a series, for masks; the clip stem's entry is unused, since clips are never masked."""
 
 
 def stem_convolution(spec: ResNetSpec) -> nn.Module:

@@ -132,7 +132,7 @@ class ResNetSpec:
     Args:
         dims: 1 for series ``[N, C, L]``, 2 for images ``[N, C, H, W]``, 3 for clips ``[N, C, T, H, W]``.
         in_channels: C of the input; with a `vocabulary`, the width of the embedding.
-        vocabulary: number of tokens of a text network, including 0, the padding; 0: the network has no embedding.
+        vocabulary: number of tokens of a text network, including 0, the padding; 0: no embedding.
         embedding_dropout: on the embedded tokens.
         stem: ``imagenet`` (7x7 stride 2, max pool), ``deep`` (three 3x3, the first of stride 2, max pool;
             He et al. 2019), ``small`` (3x3 stride 1, no pool: for inputs of 64 pixels or fewer), ``clip`` (dims=3:
@@ -242,7 +242,7 @@ class ResNetSpec:
             raise UserError("a vocabulary needs dims=1: tokens form a sequence", where=f"dims={self.dims}")
         if self.embedding_dropout and not self.vocabulary:
             raise UserError(
-                "a network without a vocabulary has no embedding to drop",
+                "embedding_dropout needs a vocabulary",
                 where="ResNetSpec.embedding_dropout",
                 fix="leave it at 0",
             )

@@ -185,7 +185,7 @@ def find(name: str) -> ZooEntry:
         raise UserError(f"a network's name must be a string, not {name!r}", where="the model's name")
     if name not in ZOO:
         raise UserError(
-            f"there is no network named {name!r}",
+            f"unknown network {name!r}",
             where="the model's name",
             fix=did_you_mean(name, ZOO) or "`restune models` lists them",
         )

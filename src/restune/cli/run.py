@@ -62,7 +62,7 @@ def verb(quiet: bool) -> Iterator[None]:
         raise typer.Exit(1) from None
     finally:
         warnings.showwarning = show
-        if is_main and handler is not None:  # None: one that was not set from Python
+        if is_main and handler is not None:  # None: the handler was not set from Python
             signal.signal(signal.SIGTERM, handler)
 
 

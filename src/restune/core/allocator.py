@@ -59,7 +59,7 @@ def _set(library: ctypes.CDLL, options: dict[int, int]) -> None:
 
 
 def _is_chosen() -> bool:
-    """Whether who started this process has chosen the thresholds."""
+    """Return whether the environment of this process sets the thresholds."""
     tunables = os.environ.get("GLIBC_TUNABLES", "")
     return any(name in os.environ for name in _CHOSEN) or any(name in tunables for name in _CHOSEN_TUNABLES)
 

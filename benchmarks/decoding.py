@@ -1,8 +1,8 @@
-"""Decode JPEG photos: restune's decoder beside torchvision's and Pillow's, interleaved, and how far the pixels differ.
+"""Time JPEG decoding by restune, torchvision and Pillow, interleaved, and compare the pixels.
 
 Command: python benchmarks/decoding.py FOLDER [--count 200] [--rounds 7] [--threads 1]
-Prints photos a second (median over the rounds, and the range) and, against each of the others, the share of equal
-pixel values and the greatest difference. All read the same bytes from memory and end with uint8 [3, H, W].
+Prints photos per second (median and range over the rounds) and, against each of the others, the share of equal pixel
+values and the greatest difference. All read the same bytes from memory and return uint8 [3, H, W].
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ Decoder = Callable[[bytes], Tensor]
 
 
 def by_torchvision(content: bytes) -> Tensor:
-    """Upright RGB, as restune decoded until torchvision announced that its decoders end."""
+    """Decode to upright RGB by torchvision's decoder, which torchvision has deprecated."""
     data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
     return decode_jpeg(data, mode=ImageReadMode.RGB, apply_exif_orientation=True)
 
 
 def by_pillow(content: bytes) -> Tensor:
-    """Upright RGB."""
+    """Decode to upright RGB by Pillow."""
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB")
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
@@ -60,7 +60,7 @@ def main() -> None:
     for name, times in _timed(contents, options.rounds, options.threads).items():
         medians[name] = statistics.median(times)
         rates = [len(contents) / seconds for seconds in (medians[name], max(times), min(times))]
-        print(f"{name:12} {rates[0]:.0f} photos a second ({rates[1]:.0f} to {rates[2]:.0f})")
+        print(f"{name:12} {rates[0]:.0f} photos per second ({rates[1]:.0f} to {rates[2]:.0f})")
     print(
         f"{len(contents)} photos, {options.threads} threads, {options.rounds} rounds: restune is "
         f"{medians['torchvision'] / medians['restune']:.2f} times as fast as torchvision, "
@@ -85,7 +85,7 @@ def _timed(contents: list[bytes], rounds: int, threads: int) -> dict[str, list[f
                 started = time.perf_counter()
                 for _ in pool.map(decode, contents):
                     pass
-                if turn:  # the first is a warm-up
+                if turn:  # the first round is a warm-up
                     seconds[name].append(time.perf_counter() - started)
     return seconds
 

@@ -1,4 +1,4 @@
-"""restune: residual networks you can trust and ship.
+"""restune: train, fine-tune, evaluate and use residual networks for images, series, texts and videos.
 
 Names are loaded when first used, so that importing this costs nothing and pulls in no torch.
 """

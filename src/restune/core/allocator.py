@@ -1,4 +1,4 @@
-"""Freed memory kept for the next step instead of being given back and asked for again."""
+"""Keep freed memory in the process for the next step instead of returning it to the kernel."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from restune.core.shared_setting import SharedSetting
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # malloc.h of glibc
 _KEEP = {_TRIM_THRESHOLD: -1, _MMAP_MAX: 0}
 _ADAPTED = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 32 * 2**20, _TRIM_THRESHOLD: 64 * 2**20}
-"""Where glibc's own adaptation ends. It raises both thresholds, from 128 KiB, to what a program allocates and frees, up
-to these values; setting any of the three ends that adaptation for good. With the values that a program starts with,
-which cannot be asked for either, every large allocation of it would then be mapped from the kernel anew."""
+"""The limits of glibc's own adaptation. It raises both thresholds, from 128 KiB up to these values, to the sizes that a
+program allocates and frees; setting any of the three parameters disables that adaptation for good. With the initial
+values, which cannot be queried either, every later large allocation would be mapped from the kernel again."""
 
 _CHOSEN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_")
 _CHOSEN_TUNABLES = ("glibc.malloc.trim_threshold", "glibc.malloc.mmap_threshold", "glibc.malloc.mmap_max")
 
 
 def freed_memory_kept() -> AbstractContextManager[None]:
-    """Within this block the C library keeps what is freed; after the outermost block it gives everything back.
+    """Keep freed memory in the C library within this block; return it to the kernel after the outermost block.
 
-    Every step of a network allocates and frees the same large tensors. glibc maps each from the kernel and unmaps it,
-    so that the kernel clears its pages anew at every step: `benchmarks/allocation.py` says what that costs. Numbers
-    do not change. Nothing happens where the C library is not glibc, or where the environment sets these thresholds.
+    Every training step allocates and frees the same large tensors. By default glibc maps and unmaps each of them, so
+    the kernel zeroes the pages again at every step; `benchmarks/allocation.py` measures the cost. Results do not
+    change. Does nothing where the C library is not glibc, or where the environment sets these thresholds.
     """
     return nullcontext() if _glibc() is None or _is_chosen() else _memory.wanted()
 
 
 def give_back_freed_memory() -> None:
-    """After something far larger than usual: each thread would keep what it freed, as much as the largest needed."""
+    """Return freed memory to the kernel after unusually large work: else each thread would hold its peak."""
     library = _glibc()
     if library is not None:
         library.malloc_trim(0)
@@ -59,7 +59,7 @@ def _set(library: ctypes.CDLL, options: dict[int, int]) -> None:
 
 
 def _is_chosen() -> bool:
-    """Whether who started this process has chosen the thresholds."""
+    """Return whether the environment of this process sets the thresholds."""
     tunables = os.environ.get("GLIBC_TUNABLES", "")
     return any(name in os.environ for name in _CHOSEN) or any(name in tunables for name in _CHOSEN_TUNABLES)
 

@@ -1,4 +1,4 @@
-"""A setting of the whole process that several threads may want at the same time."""
+"""A process-wide setting that several threads may change at the same time."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from threading import Lock
 
 
 class SharedSetting:
-    """Changes a setting when the first block that wants it begins, and restores it when the last one ends.
+    """Changes a setting when the first of several blocks begins, and restores it when the last one ends.
 
-    Blocks that each restored what they had found would, in threads, restore each other's change.
+    If each block restored the value it had read, concurrent threads would restore each other's change.
 
     Args:
-        change: changes the setting and returns what restores it.
+        change: changes the setting and returns a function that restores it.
     """
 
     def __init__(self, change: Callable[[], Callable[[], None]]) -> None:
@@ -23,7 +23,7 @@ class SharedSetting:
 
     @contextmanager
     def wanted(self) -> Iterator[None]:
-        """Within this block the setting is changed."""
+        """Keep the setting changed within this block."""
         with self._lock:
             if self._users == 0:
                 self._restore = self._change()

@@ -149,7 +149,7 @@ def test_a_batch(video):
     assert grey.channels == 1
     assert grey.apply(video).shape == (1, 4, 8, 8)
     assert grey.mean == pytest.approx((sum(SMALL.mean) / 3,))
-    with pytest.raises(DecodeError, match="the model wants 5"):
+    with pytest.raises(DecodeError, match="the model expects 5"):
         SMALL.with_channels(5).apply(video)
 
 
@@ -200,7 +200,7 @@ def test_override():
     assert small.override(rate=0).rate is None
     assert small.override(crop=0).resize is None
     assert small.override(crop=0.5).resize == 112
-    with pytest.raises(restune.UserError, match="--length has no meaning for video"):
+    with pytest.raises(restune.UserError, match="--length does not apply to video"):
         preprocess.override(length=3)
 
 
@@ -216,7 +216,7 @@ def test_override():
         ({"interpolation": "bilinaer"}, "Did you mean 'bilinear'"),
         ({"crop": 1.5}, "the crop is a share"),
         ({"image_size": 0}, "the image size must be"),
-        ({"mean": (0.1, 0.2)}, "2 numbers for 3 channels"),
+        ({"mean": (0.1, 0.2)}, "2 values for 3 channels"),
         ({"std": 0}, "every std must be above"),
         ({"mean": float("inf")}, "must be finite"),
         ({"frames": 4096, "image_size": 2000}, "too large a clip"),

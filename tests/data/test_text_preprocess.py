@@ -111,7 +111,7 @@ def test_files_in_several_encodings(encoding):
         (BYTES, "half \ud83d a character", "lone surrogate"),
         (of("a"), "a \ud83d", "lone surrogate"),
         (TextPreprocess(encoding="utf-8"), b"one\ntwo \xff", "0xff in line 2 is not valid utf-8"),
-        (TextPreprocess(encoding="gb18030"), b"\xff", "no gb18030"),
+        (TextPreprocess(encoding="gb18030"), b"\xff", "not valid gb18030"),
         (BYTES, bytes(range(256)), "zero bytes"),
         (BYTES, "x".encode("utf-16-le"), "zero bytes"),
     ],

@@ -1,4 +1,4 @@
-"""What evaluate, predict and serve need of a model, whatever runtime computes it; and many items through it."""
+"""The interface of a model that evaluate, predict and serve use, for any runtime; and prediction in batches."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Predictor(Protocol):
 
     @property
     def preprocess(self) -> Preprocess:
-        """From an item's content to samples."""
+        """Preprocessing that converts an item's content to samples."""
         ...
 
     @property
@@ -41,11 +41,11 @@ class Predictor(Protocol):
         ...
 
     def with_classes(self, classes: Sequence[str]) -> Self:
-        """The same with its classes named."""
+        """Return the same model with its classes named."""
         ...
 
     def logits(self, samples: Tensor) -> Tensor:
-        """Evaluation views ``[N, V, *sample]`` to float32 logits ``[N, V, C]`` on the CPU.
+        """Compute float32 logits ``[N, V, C]`` of evaluation views ``[N, V, *sample]``, on the CPU.
 
         Safe to call from several threads at once; starts none, and changes no global setting.
         """
@@ -61,14 +61,14 @@ def predict_batches(
     views: str | None = None,
     description: str = "predict",
 ) -> Iterator[tuple[Batch, Tensor]]:
-    """Decode items ahead in threads and compute them; yields batches with logits ``[N, V, C]``.
+    """Decode items ahead in threads and compute them; yield batches with logits ``[N, V, C]`` of their readable items.
 
     Args:
-        batch_size: images per forward pass; items of several views, or of many frames, are fewer.
-        workers: threads that decode.
-        views: one of the kind's `view_modes`; its default for None. Raises UserError for others.
+        batch_size: images per forward pass; items with several views or many frames count as several images.
+        workers: decoding threads.
+        views: one of the kind's `view_modes`; its default for None.
 
-    N counts the items of the batch that could be read.
+    Raises UserError for other views.
     """
     preprocess = predictor.preprocess
     mode = kind_of(preprocess.kind).view_mode(views)

@@ -35,16 +35,16 @@ class RunData:
 
     @property
     def kind(self) -> Kind:
-        """What the items are."""
+        """Kind of data of the items."""
         return kind_of(self.train.kind)
 
     def items(self) -> list[Item]:
-        """All items of all data sets."""
+        """Return all items of all data sets."""
         return [item for data in (self.train, self.val, self.test) if data is not None for item in data.items]
 
 
 def open_train(data: Any, options: DataOptions | None) -> Dataset:
-    """The training data; texts with equal content get one group, so that they stay on one side of a split."""
+    """Open the training data; texts with equal content get one group, so that they stay in one split."""
     dataset = open_dataset(data, options)
     if kind_of(dataset.kind).groups_duplicates:
         return group_duplicates(dataset, None if options is None else options.encoding)
@@ -52,7 +52,7 @@ def open_train(data: Any, options: DataOptions | None) -> Dataset:
 
 
 def open_held_out(train: Dataset, recipe: Recipe, options: DataOptions | None) -> RunData:
-    """With the validation and test data that the recipe names. Raises UserError where their classes differ."""
+    """Open the validation and test data that the recipe names. Raises UserError if their classes differ."""
     opened: dict[str, Dataset] = {}
     for split in ("val", "test"):
         value = getattr(recipe, split)
@@ -71,7 +71,7 @@ def open_held_out(train: Dataset, recipe: Recipe, options: DataOptions | None) -
 
 
 def preload_all(data: RunData, recipe: Recipe, preprocess: Preprocess, augment: Augment) -> Preloaded:
-    """Decode every item once; keep all in memory where they fit."""
+    """Decode every item once; keep all in memory if they fit."""
     preloaded = preload(
         data.items(),
         preprocess,
@@ -87,9 +87,9 @@ def preload_all(data: RunData, recipe: Recipe, preprocess: Preprocess, augment: 
 def split_data(
     data: RunData, unreadable: Mapping[str, str], recipe: Recipe, folder: Path, *, continues: bool, writes: bool
 ) -> Splits:
-    """The splits of the run, without unreadable items: those on disk when it continues, else drawn now and written.
+    """Return the run's splits without unreadable items: read from disk if it is resumed, else drawn and written.
 
-    Raises UserError where a class has no training or no validation item.
+    Raises UserError for a class without training or validation items.
     """
     if unreadable:
         names = shorten(f"{name} ({reason})" for name, reason in list(unreadable.items())[:3])
@@ -133,7 +133,7 @@ def _reject_empty_classes(splits: Splits) -> None:
     without = [] if splits.val is None else [name for name, count in splits.val.class_counts().items() if not count]
     if without:
         raise UserError(
-            f"the validation items have none of {shorten(map(repr, without))}",
+            f"there are no validation items of {shorten(map(repr, without))}",
             where=splits.val.source if splits.val else "--val",
             fix="add some, or let restune draw them: --val 0.2",
         )
@@ -147,7 +147,7 @@ def _reject_empty_classes(splits: Splits) -> None:
 
 
 def _with_prefix(dataset: Dataset, split: str) -> Dataset:
-    """Ids that cannot be mistaken for the training data's."""
+    """Prefix the ids with the split, so that they differ from the training data's."""
     return replace(dataset, items=tuple(replace(item, id=f"{split}:{item.id}", split=split) for item in dataset.items))
 
 

@@ -1,4 +1,4 @@
-"""The network that a run starts from: its weights, its input, its structure, and what augments the data."""
+"""The network that a run starts from: its weights, input and structure, and the augmentation of its data."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Initial:
     Args:
         name: the zoo's name for its network; None for a home-made one.
         weights: None for training from scratch.
-        preprocess: the network's input, as far as it does not depend on which items train.
+        preprocess: the network's input, before it is fitted to the training items.
         settings: the recipe's settings of the input.
     """
 
@@ -61,7 +61,7 @@ def initial_state(recipe: Recipe, dataset: Dataset, verb: str, encoding: str | N
             where=dataset.source if weights is None else weights.source,
             fix="name a network for this data with --model; `restune models` lists them"
             if weights is None
-            else "name weights of a network for such data",
+            else "choose weights of a network for this kind of data",
         )
     settings = InputSettings(
         image_size=recipe.image_size,
@@ -127,7 +127,7 @@ def _head_note(weights: Weights, classes: tuple[str, ...], shared: list[str]) ->
 
 
 def resolve_augment(recipe: Recipe, dataset: Dataset) -> Augment:
-    """The recipe's augmentation with mirroring resolved: never for digits and letters, nor for motion."""
+    """Return the recipe's augmentation with horizontal flips resolved: none for single characters and for videos."""
     settings = recipe.augment.model_dump()
     settings["window"] = settings["window"] or 1.0
     if settings["flip"] is None:
@@ -140,14 +140,14 @@ def resolve_augment(recipe: Recipe, dataset: Dataset) -> Augment:
 
 
 def preprocess_settings(preprocess: Preprocess) -> dict[str, Any]:
-    """The part of a preprocessing that a recipe holds; a vocabulary follows from the training items again."""
+    """Return the preprocessing settings that a recipe stores: all but a vocabulary, rebuilt from the training items."""
     return {key: value for key, value in preprocess.to_dict().items() if key != "vocabulary"}
 
 
 def _initial_preprocess(
     recipe: Recipe, name: str, weights: Weights | None, dataset: Dataset, settings: InputSettings
 ) -> Preprocess:
-    """The recipe's where it holds one, else the weights' own, else the zoo's with the recipe's settings."""
+    """Return the preprocessing of the recipe, else of the weights, else of the zoo with the recipe's settings."""
     own = None if weights is None else weights.preprocess
     if recipe.preprocess is not None:
         stored = recipe.preprocess  # without a vocabulary, which is then the weights'
@@ -161,19 +161,19 @@ def _initial_preprocess(
 
 
 def _network_name(weights: Weights, requested: str | None) -> str:
-    """The zoo's name for the weights' network, empty for a home-made one. Raises UserError where another was named."""
+    """Return the zoo's name for the weights' network, "" for a custom one. Raises UserError if another is requested."""
     own = weights.model if weights.info or weights.spec is not None else infer_model(weights)
     if requested not in (None, own):
         raise UserError(
             f"these weights belong to {own or 'a home-made network'}, not to {requested}",
             where=weights.source,
-            fix="leave --model out, or name other weights",
+            fix="leave --model out, or choose other weights",
         )
     return own or ""
 
 
 def _kind_of_weights(weights: Weights | None, name: str) -> Kind:
-    """The kind that a network takes: as its weights say, else as the zoo does, else by its structure."""
+    """Return the kind of data that a network takes, from its weights, else its zoo entry, else its structure."""
     if weights is not None and weights.preprocess is not None:
         return kind_of(weights.preprocess.kind)
     if name in zoo.ZOO:
@@ -184,7 +184,7 @@ def _kind_of_weights(weights: Weights | None, name: str) -> Kind:
 
 
 def _published_weights(name: str | None, kind: Kind) -> str:
-    """The published weights that a network is fine-tuned from where none are named."""
+    """Return the published weights to fine-tune if none are named."""
     available = hub.available(name or kind.pretrained or "")
     if not available:
         raise UserError(

@@ -86,7 +86,7 @@ def run(
         raise UserError(
             f"another process of this run is gone: {str(error).splitlines()[0][:200]}",
             where=str(out),
-            fix="start all of them again with --resume: the run goes on from its last checkpoint",
+            fix="start all processes again with --resume to continue from the last checkpoint",
         ) from error
     finally:
         leave_world(world)

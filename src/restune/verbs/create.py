@@ -1,4 +1,4 @@
-"""create_model: a named network, with changes, with weights."""
+"""create_model: build a network of the zoo, with changes and weights."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ def create_model(
     weights: str | Path | None = None,
     **spec_overrides: Any,
 ) -> ResNet:
-    """A network of the zoo as a torch module.
+    """Build a network of the zoo as a torch module.
 
     Args:
         name: see `list_models`.
-        num_classes: None means the weights' own, else the zoo entry's. Another number gives a fresh head.
-        in_channels: with another number than the weights', the first convolution is folded or repeated; of a text
-            network the embedding's width.
-        weights: any form that `restune.load` takes; what matched is said on standard error.
+        num_classes: None: that of the weights, else of the zoo entry. Another number gives a new head.
+        in_channels: if it differs from the weights', the first convolution is folded or repeated; for a text network,
+            the embedding's width.
+        weights: any form that `restune.load` takes; a report of the loaded layers goes to standard error.
         **spec_overrides: fields of `ResNetSpec`, and the shorthands ``depths=(1, 1, 1, 1)``, ``width=32``,
             ``block``, ``groups``, ``base_width`` for all stages.
 
     Shapes: the module maps ``[N, in_channels, H, W]`` (series ``[N, in_channels, L]``, clips ``[N, in_channels, T, H,
     W]``, texts as tokens ``[N, L]``) to logits ``[N, num_classes]``; ``forward_stages`` gives the named intermediates,
-    ``embed`` what the head reads, ``reset_head(n)`` a fresh last layer. Of series and texts a second argument says what
-    is no padding, bool ``[N, L]``.
+    ``embed`` the embeddings, ``reset_head(n)`` a new last layer. For series and texts, the second argument is the mask,
+    bool ``[N, L]``, False for padding.
 
     Raises UserError for unknown names and settings, and for weights of another network.
 

@@ -9,9 +9,11 @@ import importlib
 import io
 import sys
 import time
-from typing import Annotated
+from collections import Counter
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from restune.core.console import command_started
 
@@ -57,8 +59,25 @@ def make_app(verb: str | None) -> typer.Typer:
     app.callback(invoke_without_command=True)(root)
     for name, (module, summary) in VERBS.items():
         function = getattr(importlib.import_module(f"restune.cli.{module}"), name) if name == verb else _placeholder
-        app.command(name, short_help=summary)(function)
+        app.command(name, cls=Command, short_help=summary)(function)
     return app
+
+
+class Command(typer.core.TyperCommand):
+    """A command that refuses an option given twice: the last one would silently win."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command line. Raises a usage error for a repeated option."""
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        counts = Counter(param.name for param in order if not getattr(param, "multiple", False) and param.nargs == 1)
+        for param in order:
+            is_flag = getattr(param, "is_flag", False)
+            if param.param_type_name == "option" and not is_flag and counts[param.name] > 1:
+                print(f"error: {param.opts[0]} is given {counts[param.name]} times", file=sys.stderr)
+                print("  what to do: keep one of them", file=sys.stderr)
+                raise SystemExit(2)
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
 
 
 def root(

@@ -19,10 +19,11 @@ def train(data: opt.DataArgument, **options: Any) -> None:
     Example: restune train photos/ --model resnet18 --time 30m
     """
     with verb(options["quiet"]):
+        reading, settings = opt.data_options(options), opt.training_options(options)
+        opt.check_request("train", data, settings)
         from restune.verbs.train import train as run
 
-        reading = opt.data_options(options)
-        finished = run(data, data_options=reading, **opt.training_options(options))
+        finished = run(data, data_options=reading, **settings)
         _show(finished, data, options)
 
 
@@ -56,13 +57,13 @@ def finetune(
     Example: restune finetune photos/ --weights resnet50:v2 --freeze auto
     """
     with verb(options["quiet"]):
+        layers = int(freeze) if freeze is not None and freeze.isdigit() else freeze
+        reading = opt.data_options(options)
+        settings = {**opt.training_options(options), "weights": weights, "freeze": layers, "views": views}
+        opt.check_request("finetune", data, settings)
         from restune.verbs.finetune import finetune as run
 
-        reading = opt.data_options(options)
-        layers = int(freeze) if freeze is not None and freeze.isdigit() else freeze
-        finished = run(
-            data, weights=weights, freeze=layers, views=views, data_options=reading, **opt.training_options(options)
-        )
+        finished = run(data, data_options=reading, **settings)
         _show(finished, data, options)
 
 

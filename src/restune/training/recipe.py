@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import reprlib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from restune.core.errors import UserError, did_you_mean, shorten
+from restune.core.errors import UserError, did_you_mean
 from restune.core.files import is_there, user_path
+from restune.training.recipe_advice import allowed_values, unknown_key
 
 Rate = float
 _MOST_BYTES = 64 * 1024
@@ -261,12 +261,12 @@ def parse(content: Mapping[str, Any], where: str) -> Recipe:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise _unknown_key(key, where) from None
+            raise unknown_key(key, all_keys(), where) from None
         reason = first["msg"].removeprefix("Value error, ")
         raise UserError(
             f"{key}: {reason[0].lower()}{reason[1:]}",
             where=where,
-            fix=f"replace the value {reprlib.repr(first['input'])}",
+            fix=allowed_values(Recipe, key, first["input"]),
         ) from None
     except TypeError as error:
         raise UserError(f"a recipe is a mapping of keys to values: {error}", where=where) from None
@@ -327,21 +327,32 @@ def shipped_recipes() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(h(?:ours?|rs?)?|m(?:in(?:ute)?s?)?|s(?:ec(?:ond)?s?)?)?\s*")
+
+
 def parse_duration(value: str | float) -> float:
-    """Parse ``90``, ``90s``, ``10m``, ``1.5h`` or ``1h30m`` to seconds. Raises UserError."""
-    if isinstance(value, int | float):
-        seconds = float(value)
-    else:
-        text = value.strip().lower()
-        parts = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s?)?", text)
-        try:
-            hours, minutes, rest = (float(part or 0) for part in parts.groups()) if parts and text else (0.0, 0.0, 0.0)
-        except ValueError:
-            hours = minutes = rest = 0.0
-        seconds = 3600 * hours + 60 * minutes + rest
+    """Parse ``90``, ``90s``, ``10m``, ``2 min``, ``1.5h`` or ``1h30m`` to seconds. Raises UserError.
+
+    >>> parse_duration("1h30m"), parse_duration("2 min")
+    (5400.0, 120.0)
+    """
+    seconds = float(value) if isinstance(value, int | float) else _seconds(value.strip().lower())
     if not 1 <= seconds <= 1e9:
-        raise UserError(f"{value!r} is not a duration", where="--time", fix="write it like 90s, 10m or 1h30m")
+        raise UserError(
+            f"{value!r} is not a duration", where="--time", fix="write it like 90s, 10m or 1h30m, at least 1s"
+        )
     return seconds
+
+
+def _seconds(text: str) -> float:
+    """The sum of numbers with units, each unit smaller than the one before; 0 for other texts."""
+    parts = list(_PART.finditer(text))
+    units = [(part[2] or "s")[0] for part in parts]
+    is_whole = "".join(part[0] for part in parts) == text and bool(parts)
+    if not is_whole or [*units] != sorted(set(units), key="hms".index):
+        return 0.0
+    return sum(float(part[1]) * _UNITS[unit] for part, unit in zip(parts, units, strict=True))
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -358,19 +369,11 @@ def _set(content: dict[str, Any], key: str, value: Any) -> None:
     for section in sections:
         inner = place.get(section)
         if not isinstance(inner, dict):
-            raise _unknown_key(key, "--set")
+            raise unknown_key(key, all_keys(), "--set")
         place = inner
     if last not in place and sections != ["spec"]:
-        raise _unknown_key(key, "--set")
+        raise unknown_key(key, all_keys(), "--set")
     place[last] = value
-
-
-def _unknown_key(key: str, where: str) -> UserError:
-    known = all_keys()
-    hint = did_you_mean(key, known) or did_you_mean(key.split(".")[-1], known)
-    return UserError(
-        f"{key!r} is not a setting of a recipe", where=where, fix=hint or f"the settings are {shorten(known, 99)}"
-    )
 
 
 def all_keys() -> list[str]:

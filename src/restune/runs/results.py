@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +67,25 @@ class RunResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the object in ``result.json``."""
-        splits = {split: _summary(self.scores[split]) if split in self.scores else None for split in ("val", "test")}
-        rest = asdict(replace(self, scores={}, more={}))
         return {
-            "verb": rest.pop("verb"),
-            "model": rest.pop("model"),
-            "kind": rest.pop("kind"),
-            **splits,
-            **{key: value for key, value in rest.items() if key not in ("scores", "more")},
+            "verb": self.verb,
+            "model": self.model,
+            "kind": self.kind,
+            "val": _summary(self.scores["val"]) if "val" in self.scores else None,
+            "test": _summary(self.scores["test"]) if "test" in self.scores else None,
+            "seconds": self.seconds,
+            "training_seconds": self.training_seconds,
+            "epochs": self.epochs,
+            "best_epoch": self.best_epoch,
+            "steps": self.steps,
+            "images": self.images,
+            "loader_share": self.loader_share,
             "classes": list(self.classes),
+            "items": dict(self.items),
+            "left_out": self.left_out,
+            "resumed_from_step": self.resumed_from_step,
+            "machine": dict(self.machine),
+            "versions": dict(self.versions),
             **self.more,
         }
 
@@ -147,7 +157,8 @@ def _held_out_scores(path: Path, prepared: Prepared, recipe: Recipe) -> dict[str
     with quiet():
         model = load_model(path, device=recipe.device)
         return {
-            split: score(model, items, on_corrupt="skip", batch_size=recipe.batch_size) for split, items in data.items()
+            split: score(model, items, on_corrupt="skip", batch_size=recipe.micro_batch or recipe.batch_size)
+            for split, items in data.items()
         }
 
 

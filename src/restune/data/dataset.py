@@ -165,6 +165,8 @@ class Dataset:
     classes: tuple[str, ...]
     source: str
     kind: str = "image"
+    reading: str = ""
+    """What was taken for what, in one line; empty where the form leaves no doubt."""
 
     def __len__(self) -> int:
         return len(self.items)
@@ -257,10 +259,14 @@ class DataOptions:
         kind: ``image``, ``signal``, ``text`` or ``video``, where the data leaves doubt; None recognises it.
         path_column, text_column, label_column, group_column, split_column: names (or, without a header, numbers
             from 0) of a table's columns. Sensible names are recognised.
+        case_column, time_column: of a long table, one row per time step: which series a row belongs to (several
+            columns with commas), and when it was measured.
         header: False for a table whose first line is already an item.
         root: the folder a table's paths are relative to; by default the table's own folder.
         encoding: of a text file. None: UTF-8 for tables of paths, found from the bytes for texts.
         data_root: where torchvision's named sets are, or go.
+        labelled: False reads tables of texts and of series without their labels, which need not be there: each item's
+            target is -1, and there are no classes.
     """
 
     kind: str | None = None
@@ -269,7 +275,10 @@ class DataOptions:
     label_column: str | None = None
     group_column: str | None = None
     split_column: str | None = None
+    case_column: str | None = None
+    time_column: str | None = None
     header: bool = True
     root: Path | None = None
     encoding: str | None = None
     data_root: Path | None = None
+    labelled: bool = True

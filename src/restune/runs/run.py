@@ -178,6 +178,8 @@ def _perform(
         return Run(folder, json.loads((folder / "result.json").read_text()))
     encoding = None if data_options is None else data_options.encoding
     dataset = open_dataset(data, data_options)
+    if dataset.reading:
+        note(dataset.reading)
     if dataset.kind == "text":
         dataset = group_duplicates(dataset, encoding)
     recipe = asked.settled(dataset.kind, sounds=has_sounds(dataset))

@@ -12,7 +12,22 @@ from restune.core.files import is_there, user_path
 from restune.data.dataset import DataOptions, Dataset, FileLocation
 from restune.data.encodings import check_encoding
 from restune.data.preprocess import KINDS, NOUNS
-from restune.data.sources import arrays, clips, folder, named, recognise, sentences, series, shards, table, values, walk
+from restune.data.sources import (
+    arrays,
+    clips,
+    folder,
+    long_columns,
+    long_table,
+    named,
+    recognise,
+    recordings,
+    sentences,
+    series,
+    shards,
+    table,
+    values,
+    walk,
+)
 from restune.data.sources.readers import table_errors
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -35,7 +50,7 @@ def open_dataset(data: str | Path | Dataset, options: DataOptions | None = None)
             where=dataset.source,
             fix="restune reads a folder of class folders, such as data/cat/1.jpg and data/dog/2.jpg",
         )
-    if len(dataset.classes) < 2:
+    if len(dataset.classes) < 2 and (options is None or options.labelled):
         raise UserError(
             f"only one class was found: {shorten(dataset.classes)}",
             where=dataset.source,
@@ -82,6 +97,8 @@ def _read_folder(path: Path, options: DataOptions) -> Dataset:
     if kind == "video" or (kind is None and clips.looks_like_clips(path)):
         return clips.open_clips(path, kind_named=kind is not None)
     kind = kind or recognise.folder_kind(path)
+    if options.kind in (None, "signal") and recordings.holds_recordings(path):
+        return recordings.open_recordings(path, options)
     if kind == "signal":
         return series.open_sounds(path)
     return sentences.open_text_folder(path) if kind == "text" else folder.open_folder(path)
@@ -97,7 +114,7 @@ def _read_file(path: Path, options: DataOptions) -> Dataset:
     if name.endswith(SERIES_SUFFIXES) and series.looks_like_series(path):
         if options.kind not in (None, "signal"):
             raise UserError(f"this is a file of series, not of {NOUNS[options.kind]}", where=str(path), fix=_KIND_FIX)
-        if name.endswith(".ts") or not (options.path_column or options.label_column):
+        if name.endswith(".ts") or not (options.path_column or options.label_column or options.case_column):
             return series.open_series(path)
     if name.endswith(TABLE_SUFFIXES):
         return _read_table(path, options)
@@ -115,7 +132,14 @@ def _read_file(path: Path, options: DataOptions) -> Dataset:
 def _read_table(path: Path, options: DataOptions) -> Dataset:
     with table_errors(path):
         table.reject_empty(path)
+        if recordings.names_recordings(path, options):
+            return recordings.open_recording_table(path, options)
         kind, completed = recognise.table_kind(path, options)
+        is_open = options.kind in (None, "signal") and kind in ("image", "signal") and completed.path_column is None
+        if options.case_column or is_open:
+            long = long_columns.find_long_columns(path, options)
+            if long is not None:
+                return long_table.open_long_table(path, options, long)
     if kind == "text":
         return sentences.open_text_table(path, completed)
     if kind == "signal":

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from restune.core.errors import UserError
 from restune.core.machine import memory_bytes
 from restune.data.dataset import DataOptions
+from restune.data.sources.decimals import splits_decimals, uses_commas, with_point
 
 _PEEKED = 20
 _HEAD_BYTES = 2**20
@@ -167,19 +168,34 @@ def as_text(column: Any) -> Any:
 
 
 def delimiter_of(path: Path, encoding: str) -> str:
-    """A tab for .tsv; else the most frequent of the usual separators in the first line."""
+    """A tab for .tsv; else the most frequent of the usual separators in the first line, commas inside numbers not
+    counted where another separates them."""
     if path.suffix.lower() == ".tsv":
         return "\t"
     with path.open(encoding=encoding, errors="replace") as file:
         line = file.readline(65536)
-    return max(",;\t|", key=line.count)
+    return splits_decimals(line) or max(",;\t|", key=line.count)
+
+
+def has_decimal_commas(path: Path, encoding: str) -> bool:
+    """Whether a table's numbers are written with commas, by its first rows."""
+    if path.suffix.lower() == ".parquet":
+        return False
+    return uses_commas(_first_rows(path, encoding), delimiter_of(path, encoding))
 
 
 def first_rows(path: Path, encoding: str) -> list[list[str]]:
     """The first rows of a table, its header among them, as text: enough to see of what kind it is.
 
-    Raises UserError, as `table_errors`, for a Parquet file that cannot be read.
+    Decimal commas are points. Raises UserError, as `table_errors`, for a Parquet file that cannot be read.
     """
+    rows = _first_rows(path, encoding)
+    if path.suffix.lower() != ".parquet" and uses_commas(rows, delimiter_of(path, encoding)):
+        return [[with_point(field) for field in row] for row in rows]
+    return rows
+
+
+def _first_rows(path: Path, encoding: str) -> list[list[str]]:
     if path.suffix.lower() == ".parquet":
         table = ParquetTable(path)
         columns = [["" if value is None else str(value) for value in column] for column in table.peek()]

@@ -1,4 +1,4 @@
-"""Series: sktime's .ts, the UCR archive's rows of numbers, tables of values, folders of .wav files."""
+"""Series in files of their own: sktime's .ts, the UCR archive's rows of numbers, folders of .wav files."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from restune.core.errors import UserError, shorten
 from restune.core.machine import memory_bytes
 from restune.data.dataset import Dataset, FileLocation, Item
+from restune.data.sources.decimals import with_point
 from restune.data.sources.folder import from_named_files
 from restune.data.sources.walk import is_hidden, walk_files
 
@@ -309,12 +310,16 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _separator(line: str) -> str | None:
-    """What stands between numbers: a tab, a comma, a semicolon, or any white space."""
-    return next((mark for mark in "\t,;" if mark in line), None)
+    """What stands between numbers: a tab, a semicolon, a comma, or any white space; commas may be in numbers."""
+    mark = next((mark for mark in "\t;," if mark in line), None)
+    if mark == "," and all("," in field and is_value(with_point(field)) for field in line.split()[1:]):
+        return None if len(line.split()) > 1 else mark
+    return mark
 
 
 def _fields(line: str, separator: str | None) -> list[str]:
-    return line.strip().split(separator, _MAX_VALUES)
+    fields = line.strip().split(separator, _MAX_VALUES)
+    return list(map(with_point, fields)) if separator != "," and "," in line else fields
 
 
 def _numbers(fields: Sequence[str], where: str) -> NDArray[np.float32]:

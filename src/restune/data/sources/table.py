@@ -84,7 +84,7 @@ def column_names(reader: TextTable | ParquetTable, path: Path) -> list[str]:
 def mark_columns(names: Sequence[str], path: Path, options: DataOptions) -> dict[str, str]:
     """The columns that hold each row's label and, where there are any, its split and its group, by role."""
     roles = {
-        "label": choose_column(names, options.label_column, LABEL_NAMES, "label", path, required=True),
+        "label": choose_column(names, options.label_column, LABEL_NAMES, "label", path, required=options.labelled),
         "split": choose_column(names, options.split_column, SPLIT_NAMES, "split", path),
         "group": choose_column(names, options.group_column, (), "group", path),
     }

@@ -28,10 +28,19 @@ SERIES_WORDS = word_set(
     "track sample 序列 记录"
 )
 """Words of a column that says which series a row belongs to."""
+_TIMES = word_set(
+    "time times timestamp timestamps timestep timesteps step steps tick ticks t ts date datetime frame cycle "
+    "cycles hour hours minute minutes second seconds sec secs day days week weeks month months elapsed zeit "
+    "zeitstempel datum 时间 时刻 时间戳 日期"
+)
+_WITH_TIME = word_set("s ms us ns utc index idx id no nr num number stamp of point in since start local unix h min")
+_COUNTED = word_set("reading measurement observation obs point position order")
+COUNTS = word_set("id no nr num number index idx")
 _COUNTERS = word_set("id ids no nr num number index idx row line unnamed 序号 行号")
+_FEW_COLUMNS = 8
 _ENOUGH = 10
 """Fewest rows of which their values say anything."""
-MOST_SPREAD = 10_000
+MOST_TIMES = 10_000
 _TEXTS_SEEN = 2000
 _FEW_TEXTS = 50
 _ALMOST_ALL = 0.8
@@ -53,27 +62,39 @@ def is_identifier_name(name: str) -> bool:
     return parts[-1] in ("id", "ids", "uuid", "guid") or (is_known and not parts[-1].isdigit())
 
 
+def is_time_name(name: str) -> bool:
+    """Whether a column's name says when its row was measured."""
+    parts = words_of(name)
+    if any(part in _TIMES for part in parts):
+        return all(part in _TIMES or part in _WITH_TIME for part in parts)
+    return len(parts) == 2 and parts[0] in _COUNTED and parts[1] in COUNTS
+
+
 def identifiers(names: Sequence[str], values: NDArray[np.float64]) -> list[str]:
-    """The columns of a table that are ids, not values: by their name, as row numbers, or as large whole numbers, all
-    different, beside columns of other names.
+    """The columns of a table that are ids or times of rows, not values: by their name, as row numbers, or as large
+    whole numbers, all different.
 
     Args:
         names: of the columns.
         values: ``[rows, columns]`` of the first rows, NaN for what is missing.
     """
-    spreads = _spreads(values)
+    sizes = _sizes(values)
     found = []
     for place, name in enumerate(names):
         column = values[:, place]
-        others = np.delete(spreads, place)
+        others = np.delete(sizes, place)
         usual = float(np.median(others)) if len(others) else 0.0
-        by_size = 0 < usual * MOST_SPREAD < spreads[place] and not _is_alike(name, names)
-        if is_identifier_name(name):
+        is_apart = place in (0, len(names) - 1) or not _is_alike(name, names)
+        by_size = is_apart and 0 < usual * MOST_TIMES < sizes[place]
+        differ = len(column) >= _ENOUGH and len(np.unique(column)) == len(column)
+        if is_time_name(name):
+            found.extend([name] if differ and len(names) > _FEW_COLUMNS else [])
+        elif is_identifier_name(name):
             if _is_whole(column):
                 found.append(name)
         elif _is_whole(column) and len(column) >= _ENOUGH:
             counts_rows = bool((np.diff(column) == 1).all()) and column[0] in (0, 1)
-            if counts_rows or (by_size and len(np.unique(column)) == len(column)):
+            if counts_rows or (by_size and differ):
                 found.append(name)
     return found
 
@@ -88,18 +109,18 @@ def warn_of_repeated_ids(name: str, values: NDArray[np.float64]) -> None:
         )
 
 
-def warn_of_spreads(names: Sequence[str], values: NDArray[np.float64]) -> None:
-    """Warn where one column's spread is ten thousand times that of the others, which it drowns."""
-    spreads = _spreads(values)
-    varying = spreads[spreads > 0]
-    if len(values) < _ENOUGH or len(varying) < 2:
+def warn_of_sizes(names: Sequence[str], values: NDArray[np.float64]) -> None:
+    """Warn where one column is ten thousand times as large as the others, which it drowns."""
+    sizes = _sizes(values)
+    filled = sizes[sizes > 0]
+    if len(values) < _ENOUGH or len(filled) < 2:
         return
-    widest = int(spreads.argmax())
-    usual = float(np.median(varying))
-    if spreads[widest] >= MOST_SPREAD * usual:
+    largest = int(sizes.argmax())
+    usual = float(np.median(filled))
+    if sizes[largest] >= MOST_TIMES * usual:
         warn(
-            f"column {names[widest]!r} spreads {spreads[widest] / usual:,.0f} times as wide as the others, which "
-            "become nearly constant where a series is normalised; remove it if it is not a value"
+            f"column {names[largest]!r} is {sizes[largest] / usual:,.0f} times as large as the others, which become "
+            "nearly constant where a series is normalised; remove it if it is not part of the series"
         )
 
 
@@ -163,15 +184,12 @@ def warn_of_words(texts: Sequence[str], source: str) -> None:
         )
 
 
-def _spreads(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The standard deviation of each column, what is missing left out."""
+def _sizes(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The root mean square of each column, what is missing left out."""
     known = np.isfinite(values)
     count = np.maximum(known.sum(axis=0), 1)
-    filled = np.where(known, values, 0.0)
-    mean = filled.sum(axis=0) / count
-    apart = np.where(known, filled - mean, 0.0)
-    spreads: NDArray[np.float64] = np.sqrt((apart**2).sum(axis=0) / count)
-    return spreads
+    sizes: NDArray[np.float64] = np.sqrt((np.where(known, values, 0.0) ** 2).sum(axis=0) / count)
+    return sizes
 
 
 def _is_whole(column: NDArray[np.float64]) -> bool:

@@ -16,9 +16,11 @@ from restune.data.sources import (
     arrays,
     clips,
     folder,
+    headerless,
     long_columns,
     long_table,
     named,
+    reading,
     recognise,
     recordings,
     sentences,
@@ -57,7 +59,7 @@ def open_dataset(data: str | Path | Dataset, options: DataOptions | None = None)
             fix="give data of two classes or more; of class folders, the folder that holds them",
         )
     _reject_repeated_ids(dataset)
-    return dataset
+    return reading.described(dataset)
 
 
 def _read(data: str | Path, options: DataOptions) -> Dataset:
@@ -115,7 +117,7 @@ def _read_file(path: Path, options: DataOptions) -> Dataset:
         if options.kind not in (None, "signal"):
             raise UserError(f"this is a file of series, not of {NOUNS[options.kind]}", where=str(path), fix=_KIND_FIX)
         if name.endswith(".ts") or not (options.path_column or options.label_column or options.case_column):
-            return series.open_series(path)
+            return series.open_series(path, labelled=options.labelled)
     if name.endswith(TABLE_SUFFIXES):
         return _read_table(path, options)
     if options.kind in (None, "text") and (options.kind or sentences.looks_like_lines(path, options)):
@@ -132,6 +134,7 @@ def _read_file(path: Path, options: DataOptions) -> Dataset:
 def _read_table(path: Path, options: DataOptions) -> Dataset:
     with table_errors(path):
         table.reject_empty(path)
+        options = headerless.settle_header(path, options)
         if recordings.names_recordings(path, options):
             return recordings.open_recording_table(path, options)
         kind, completed = recognise.table_kind(path, options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -12,26 +13,27 @@ from numpy.typing import NDArray
 from restune.core.errors import UserError, did_you_mean, shorten
 from restune.data.dataset import DataOptions
 from restune.data.encodings import likely_encoding
-from restune.data.plausibility import ENTITIES, SERIES_WORDS, is_identifier_name, word_set, words_of
+from restune.data.plausibility import (
+    COUNTS,
+    ENTITIES,
+    SERIES_WORDS,
+    is_identifier_name,
+    is_time_name,
+    word_set,
+    words_of,
+)
 from restune.data.sources import table
 from restune.data.sources.folder import is_image_name
 from restune.data.sources.readers import Codes, as_text, first_rows, open_reader
-from restune.data.sources.series import is_value
+from restune.data.sources.series import MISSING, is_value
 from restune.data.sources.times import parse_times
 
-_TIMES = word_set(
-    "time times timestamp timestamps timestep timesteps step steps tick ticks t ts date datetime frame cycle "
-    "cycles hour hours minute minutes second seconds sec secs day days week weeks month months elapsed 时间 时刻 "
-    "时间戳 日期"
-)
-_WITH_TIME = word_set("s ms us ns utc index idx id no nr num number stamp of point in since start local unix h min")
-_COUNTED = word_set("reading measurement observation obs point position order")
-_COUNTS = word_set("id no nr num number index idx")
 _VARIABLES = word_set("dim dimension kind variable var channel sensor axis feature signal 通道 变量")
 _MOST_ROWS = 2_000_000
 _MOST_NUMBERED = 10
 """Rows per series from which even numbered columns, which a row that is a series has, are channels."""
 _FEW_COLUMNS = 8
+_FEWEST_STEPS = 5
 _MOST_VARIABLES = 1000
 _ALMOST_ALL = 0.95
 
@@ -49,14 +51,6 @@ class LongColumns:
     case: tuple[str, ...]
     time: str | None = None
     variable: str | None = None
-
-
-def is_time_name(name: str) -> bool:
-    """Whether a column's name says when its row was measured."""
-    parts = words_of(name)
-    if any(part in _TIMES for part in parts):
-        return all(part in _TIMES or part in _WITH_TIME for part in parts)
-    return len(parts) == 2 and parts[0] in _COUNTED and parts[1] in _COUNTS
 
 
 def find_long_columns(path: Path, options: DataOptions) -> LongColumns | None:
@@ -102,10 +96,10 @@ class _Look:
     ) -> None:
         self.path, self.options, self.names, self.rows = path, options, names, rows
         self._encoding = encoding
-        label = options.label_column or _usual(names, table.LABEL_NAMES)
+        label = options.label_column or _usual(without_axes(names), table.LABEL_NAMES)
         split = options.split_column or _usual(names, table.SPLIT_NAMES)
         self.label = label
-        self._taken = {name for name in (label, split, options.group_column) if name is not None}
+        self._taken = {name for name in (label, split) if name is not None}
 
     def named(self) -> LongColumns:
         """The columns as the options name them; the time by its name where they do not name it."""
@@ -136,13 +130,15 @@ class _Look:
         times = [self.options.time_column] if self.options.time_column else list(filter(is_time_name, self._free()))
         cases = [name for name in self._free() if name not in times and _is_case_name(name)]
         if not cases and not times:
-            return None
+            return self._unnamed()
         columns = self._codes([*cases, *times, *self._variables(), *([self.label] if self.label else [])])
         cases = [name for name in cases if _rows_per(columns[name]) >= 2]
         if not cases:
             cases = self._unnamed_cases(times)
             columns |= self._codes(cases)
         for chosen in _choices(cases, columns):
+            if chosen == (self.options.group_column,):  # rows that are grouped are items
+                continue
             case = _joint([columns[name] for name in chosen])
             is_wide = self._is_numbered() and _rows_per(case) < _MOST_NUMBERED
             if is_wide:
@@ -179,7 +175,7 @@ class _Look:
         return [row[place].strip() for row in self.rows if place < len(row)]
 
     def _variables(self) -> list[str]:
-        known = _VARIABLES | _COUNTS | {"name"}
+        known = _VARIABLES | COUNTS | {"name"}
         return [
             name
             for name in self._free()
@@ -197,6 +193,27 @@ class _Look:
                 return name
         return None
 
+    def _unnamed(self) -> LongColumns | None:
+        """A column whose values lie in blocks of rows, and one of numbers that goes up in each and starts anew, in a
+        table that names neither."""
+        free = [
+            name
+            for name in self._free()
+            if name != self.options.group_column and len(self._head(name)) == len(self.rows)
+        ]
+        blocks = {name: _blocks(self._head(name)) for name in free if are_whole(self._head(name), texts=True)}
+        for case, lengths in blocks.items():
+            if len(lengths) < 2 or len(self.rows) < _FEWEST_STEPS * len(lengths) or self._is_numbered():
+                continue
+            for time in free:
+                column = self._head(time)
+                if time == case or not all(map(is_value, column)) or any(map(_is_missing, column)):
+                    continue
+                runs = np.split(np.array(list(map(float, column))), np.cumsum(lengths)[:-1])
+                if len({run[0] for run in runs}) == 1 and all((np.diff(run) > 0).all() for run in runs):
+                    return LongColumns((case,), time)
+        return None
+
     def _unnamed_cases(self, times: Sequence[str]) -> list[str]:
         """A column whose values repeat, though no name says that it tells series apart, where times restart."""
         if not times:
@@ -204,7 +221,9 @@ class _Look:
         others = [
             name
             for name in self._free()
-            if name not in times and not any(map(_is_fraction, self._head(name))) and not is_identifier_name(name)
+            if name not in (*times, self.options.group_column)
+            and are_whole(self._head(name), texts=True)
+            and not is_identifier_name(name)
         ]
         columns = self._codes([*others, *times])
         fitting = [
@@ -273,6 +292,27 @@ class _Look:
                 return
 
 
+def without_axes(names: Sequence[str]) -> list[str]:
+    """The names without a y that stands beside an x: it is a channel, not the label that it is elsewhere."""
+    lowered = [name.lower() for name in names]
+    return [name for name in names if not (name.lower() == "y" and "x" in lowered)]
+
+
+def are_whole(column: Sequence[str], *, texts: bool = False) -> bool:
+    """Whether a column has no fractions; with `texts` it may hold words."""
+    return not any(map(_is_fraction, column)) and (texts or all(map(is_value, column)))
+
+
+def _is_missing(field: str) -> bool:
+    return field.lower() in MISSING
+
+
+def _blocks(column: Sequence[str]) -> list[int]:
+    """How many rows each value of a column goes on; nothing where a value comes back later."""
+    groups = [(value, sum(1 for _ in rows)) for value, rows in groupby(column)]
+    return [length for _, length in groups] if len({value for value, _ in groups}) == len(groups) else []
+
+
 def _choices(cases: Sequence[str], columns: Mapping[str, NDArray[np.int32]]) -> Iterator[tuple[str, ...]]:
     """All columns together where series of several rows are left, then each, the finest first."""
     if len(cases) > 1 and _rows_per(_joint([columns[name] for name in cases])) >= 2:
@@ -300,7 +340,7 @@ def _rows_per(case: NDArray[np.int32] | NDArray[np.int64]) -> float:
 def _is_case_name(name: str) -> bool:
     parts = words_of(name)
     known = ENTITIES | SERIES_WORDS | {"id"}
-    return any(part in known for part in parts) and all(part in known | _COUNTS | {"name"} for part in parts)
+    return any(part in known for part in parts) and all(part in known | COUNTS | {"name"} for part in parts)
 
 
 def _is_fraction(field: str) -> bool:

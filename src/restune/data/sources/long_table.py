@@ -19,7 +19,7 @@ from restune.data.plausibility import is_identifier_name
 from restune.data.sources import table
 from restune.data.sources.decimals import with_point
 from restune.data.sources.folder import SPLIT_FOLDERS
-from restune.data.sources.long_columns import LongColumns
+from restune.data.sources.long_columns import LongColumns, are_whole, without_axes
 from restune.data.sources.readers import as_text, first_rows, has_decimal_commas, open_reader, table_errors
 from restune.data.sources.reading import series_line
 from restune.data.sources.series import SeriesList, SeriesLocation, class_order, without_padding
@@ -50,7 +50,7 @@ def open_long_table(path: Path, options: DataOptions, long: LongColumns) -> Data
         note_encoding(path, "utf-8" if options.encoding else encoding)
         reader = open_reader(path, options, encoding=encoding, long_rows=True)
         names = table.column_names(reader, path)
-        marks = table.mark_columns(names, path, options)
+        marks = table.mark_columns(without_axes(names), path, options)
         channels = _channels(path, options, names, long, marks, encoding)
         if not options.labelled:
             marks = {}
@@ -95,8 +95,9 @@ def _channels(
     """The columns of values; what is left out is said. Raises UserError where there are none."""
     rows = first_rows(path, encoding)[1 if table.has_names(path, options) else 0 :]
     taken = [*marks.values(), *long.case, *(name for name in (long.time, long.variable) if name)]
-    channels = [name for name in value_columns(names, rows, taken) if not is_identifier_name(name)]
-    channels = [name for name in channels if not _counts_rows([row[names.index(name)] for row in rows])]
+    heads = {name: [row[names.index(name)] for row in rows] for name in value_columns(names, rows, taken)}
+    channels = [name for name, head in heads.items() if not (is_identifier_name(name) and are_whole(head))]
+    channels = [name for name in channels if not _counts_rows(heads[name])]
     if not channels:
         raise UserError("this table has no columns of numbers besides its series and times", where=str(path))
     if long.variable and len(channels) > 1:

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from restune.core.errors import shorten
 from restune.data import plausibility
-from restune.data.dataset import Dataset
+from restune.data.dataset import Dataset, FileLocation, Rows
+from restune.data.preprocess import NOUNS
 from restune.data.sources.series import SeriesLocation
 
+_LOOKED_AT = 200
 
-def series_line(dataset: Dataset, *, channels: Sequence[str] = (), by: str = "", label: str = "") -> str:
+
+def series_line(
+    dataset: Dataset, *, channels: Sequence[str] = (), columns: Sequence[str] = (), by: str = "", label: str = ""
+) -> str:
     """``12 series of 50 steps x 2 channels (acc_x, acc_y), by case_id, labels from column label (2 classes)``.
 
-    Warns of labels that are no classes, and of constant series.
+    Warns of labels that are no classes, of constant series, and of positions (`columns` of a table) far larger
+    than the others.
     """
     places = [item.location for item in dataset.items if isinstance(item.location, SeriesLocation)]
     constant = sum(plausibility.is_constant(place.read()) for place in places)
     plausibility.warn_of_constant_series(constant, len(places), dataset.source)
+    _warn_of_sizes(places, columns)
     parts = [f"{len(places):,} series of {_span([place.length for place in places])} steps"]
     counts = sorted({place.channels for place in places})
     if counts:
@@ -25,6 +35,28 @@ def series_line(dataset: Dataset, *, channels: Sequence[str] = (), by: str = "",
         parts[0] += f" x {counts[0]} channel{'s' * (counts[0] != 1)}{named}"
     parts.extend([by] if by else [])
     return ", ".join([*parts, labels_part(dataset, label)])
+
+
+def _warn_of_sizes(places: Sequence[SeriesLocation], columns: Sequence[str]) -> None:
+    """Warn where one position of the series, such as the first, is far larger than the others: it may be an id."""
+    shapes = {(place.channels, place.length) for place in places[:_LOOKED_AT]}
+    if len(shapes) == 1 and next(iter(shapes))[0] == 1:
+        values = np.stack([place.read()[0] for place in places[:_LOOKED_AT]]).astype(np.float64)
+        names = columns or [str(place) for place in range(1, values.shape[1] + 1)]
+        plausibility.warn_of_sizes(names, values)
+
+
+def described(dataset: Dataset) -> Dataset:
+    """The data set with a line that says what it was taken for, where its source has not said more."""
+    if dataset.reading or not dataset.classes:
+        return dataset
+    first = dataset.items[0]
+    if isinstance(first.location, SeriesLocation):
+        return replace(dataset, reading=series_line(dataset))
+    in_folders = isinstance(first.location, FileLocation) and not isinstance(dataset.items, Rows) and "/" in first.id
+    count = len(dataset.classes)
+    where = f"in {count:,} class folders" if in_folders else f"{count:,} classes"
+    return replace(dataset, reading=f"{len(dataset):,} {NOUNS[dataset.kind]}{' ' if in_folders else ', '}{where}")
 
 
 def labels_part(dataset: Dataset, column: str = "") -> str:

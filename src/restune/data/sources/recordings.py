@@ -16,16 +16,15 @@ from restune.core.console import note, warn
 from restune.core.errors import UserError, shorten
 from restune.data.dataset import DataOptions, Dataset, FileLocation, Item
 from restune.data.encodings import decode_text
-from restune.data.plausibility import is_constant, is_identifier_name
+from restune.data.plausibility import is_constant, is_identifier_name, is_time_name
 from restune.data.sources import table
 from restune.data.sources.clips import is_video_name
 from restune.data.sources.decimals import splits_decimals, uses_commas, with_point
 from restune.data.sources.folder import from_named_files, is_image_name
-from restune.data.sources.long_columns import is_time_name
 from restune.data.sources.long_table import split_named
 from restune.data.sources.reading import labels_part
 from restune.data.sources.series import MISSING, class_order, is_sound_name, is_value
-from restune.data.sources.walk import walk_files
+from restune.data.sources.walk import is_hidden, walk_files
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".asc")
 _LABEL_TABLES = ("labels", "label", "classes", "targets", "target", "y", "metadata", "meta", "annotations", "index")
@@ -44,6 +43,7 @@ _FILE_NAMES = (
 _LOOKED_AT = 20
 _HEAD_ROWS = 50
 _MOST_NAMES = 1000
+_MOST_FOLDERS = 20
 _FEWEST_ROWS = 4
 
 
@@ -94,7 +94,7 @@ class RecordingLocation:
 
 def holds_recordings(folder: Path) -> bool:
     """Whether the text files of a folder are recordings: tables of numbers, in class folders or beside a table that
-    names their labels, and no images, sounds or videos among them."""
+    names their labels, and no images, sounds or videos among them. Raises UserError for recordings without labels."""
     files = list(islice(walk_files(folder, lambda _: True), _MOST_NAMES))
     if any(is_image_name(path.name) or is_sound_name(path.name) or is_video_name(path.name) for path in files):
         return False
@@ -102,7 +102,14 @@ def holds_recordings(folder: Path) -> bool:
     seen = files[:: max(1, len(files) // _LOOKED_AT)][:_LOOKED_AT]
     if len(files) < 2 or 2 * sum(map(_looks_like_recording, seen)) <= len(seen):
         return False
-    return any(path.parent != folder for path in files) or _label_table(folder) is not None
+    if _label_table(folder) is None and all(path.parent == folder for path in files):
+        raise UserError(
+            "these recordings have no labels",
+            where=str(folder),
+            fix="put each into a folder named for its class, add a table labels.csv with the columns file and label, "
+            "or name one of the files",
+        )
+    return True
 
 
 def open_recordings(folder: Path, options: DataOptions) -> Dataset:
@@ -113,7 +120,9 @@ def open_recordings(folder: Path, options: DataOptions) -> Dataset:
     labels = _label_table(folder)
     if labels is not None:
         return open_recording_table(labels, options)
-    files = [path for path in walk_files(folder, _is_name) if _looks_like_recording(path)]
+    files = list(walk_files(folder, _is_name))
+    forms = {path.suffix.lower() for path in files[:: max(1, len(files) // _LOOKED_AT)] if _looks_like_recording(path)}
+    files = [path for path in files if path.suffix.lower() in forms]
     form, said = _form(files, folder, options.encoding)
     named = [(path.relative_to(folder).as_posix(), RecordingLocation(path, form)) for path in files]
     dataset = replace(from_named_files(named, source=str(folder), noun="recordings"), kind="signal")
@@ -126,11 +135,12 @@ def open_recording_table(path: Path, options: DataOptions) -> Dataset:
     names, root = rows[0], options.root or path.parent
     marks = table.mark_columns(names, path, options)
     label_in = names.index(marks["label"]) if options.labelled else -1
-    file_in = names.index(options.path_column) if options.path_column in names else _files_column(rows, root)
+    places = _places(root)
+    file_in = names.index(options.path_column) if options.path_column in names else _files_column(rows, places)
     if file_in is None:
         raise UserError("no column of this table names recordings", where=str(path), fix="name it with --path-column")
     body = [row for row in rows[1:] if len(row) == len(names)]
-    files = [_file(root, row[file_in]) for row in body]
+    files = [_file(places, row[file_in]) for row in body]
     lost = [row[file_in] for row, file in zip(body, files, strict=True) if file is None]
     if lost:
         raise UserError(
@@ -169,11 +179,11 @@ def names_recordings(path: Path, options: DataOptions) -> bool:
         return False
     with path.open("rb") as file:
         rows = _rows(file.read(2**18), options.encoding)
-    root = options.root or path.parent
-    place = _files_column(rows[: _HEAD_ROWS + 1], root)
+    places = _places(options.root or path.parent)
+    place = _files_column(rows[: _HEAD_ROWS + 1], places)
     if place is None:
         return False
-    files = [_file(root, row[place].strip()) for row in rows[1:_LOOKED_AT] if place < len(row)]
+    files = [_file(places, row[place].strip()) for row in rows[1:_LOOKED_AT] if place < len(row)]
     return all(file is not None and _looks_like_recording(file) for file in files[:3])
 
 
@@ -183,7 +193,7 @@ def _line(dataset: Dataset, form: RecordingForm, said: str, label: str) -> str:
     if constant:
         warn(f"{dataset.source}: {constant} of the first {min(len(dataset), _LOOKED_AT)} recordings are constant")
     channels = f"{form.channels} channel{'s' * (form.channels != 1)}{named}"
-    source = labels_part(dataset, label) if label else f"{labels_part(dataset)} by folder"
+    source = labels_part(dataset, label) if label else f"in {len(dataset.classes):,} class folders"
     return f"{len(dataset):,} recordings, one file each, rows are time steps, {channels}{said}, {source}"
 
 
@@ -205,13 +215,10 @@ def _form(files: Sequence[Path], where: Path, encoding: str | None) -> tuple[Rec
     header = _header(heads[0])
     names = header or [str(place) for place in range(width)]
     columns = _columns(names, heads, has_names=header is not None)
-    numeric = [name for name, found in columns.items() if all(all(map(is_value, column)) for column in found)]
+    numeric = [name for name, found in columns.items() if _most([all(map(is_value, column)) for column in found])]
+    columns = {name: [column for column in columns[name] if all(map(is_value, column))] for name in numeric}
     times = [name for name in numeric if _is_time(name, columns[name], has_names=bool(header), first=names[0])]
-    ids = [
-        name
-        for name in numeric
-        if header and name not in times and (is_identifier_name(name) or name.lower() in table.LABEL_NAMES)
-    ]
+    ids = [name for name in numeric if name not in times and header and _is_mark(name, columns[name])]
     kept = [name for name in numeric if name not in times and name not in ids]
     if not kept:
         raise UserError("these files have no columns of numbers that they share", where=str(where))
@@ -225,17 +232,28 @@ def _form(files: Sequence[Path], where: Path, encoding: str | None) -> tuple[Rec
 
 
 def _columns(names: Sequence[str], heads: Sequence[list[list[str]]], *, has_names: bool) -> dict[str, list[list[str]]]:
-    """The fields of each column in each file, of columns that all files have."""
-    columns: dict[str, list[list[str]]] = {name: [] for name in names}
-    for head in heads:
-        own = _header(head) or [] if has_names else names
-        for name in list(columns):
-            if name not in own:
-                del columns[name]
-                continue
-            place = own.index(name)
-            columns[name].append([row[place] for row in head[1 if has_names else 0 :] if place < len(row)])
+    """The fields of each column in each file, of columns that nearly all files have."""
+    columns: dict[str, list[list[str]]] = {}
+    for name in names:
+        owners = [_header(head) or [] if has_names else names for head in heads]
+        if _most([name in own for own in owners]):
+            columns[name] = [
+                [row[own.index(name)] for row in head[1 if has_names else 0 :] if own.index(name) < len(row)]
+                for own, head in zip(owners, heads, strict=True)
+                if name in own
+            ]
     return columns
+
+
+def _most(found: Sequence[bool]) -> bool:
+    """Whether nearly all are so; a file that differs from the others is unreadable, not the measure of all."""
+    return sum(found) > 0.8 * len(found)
+
+
+def _is_mark(name: str, columns: Sequence[Sequence[str]]) -> bool:
+    """Whether a column is of what a recording is, not of what was measured: one id or label in each file."""
+    is_named = is_identifier_name(name) or name.lower() in table.LABEL_NAMES
+    return is_named and all(len(set(column)) <= 1 for column in columns)
 
 
 def _is_time(name: str, columns: Sequence[Sequence[str]], *, has_names: bool, first: str) -> bool:
@@ -279,30 +297,38 @@ def _label_table(folder: Path) -> Path | None:
             rows = _rows(FileLocation(path).read(), None)
         except (OSError, ValueError):
             continue
-        if rows and _files_column(rows[: _HEAD_ROWS + 1], folder) is not None:
+        if rows and _files_column(rows[: _HEAD_ROWS + 1], _places(folder)) is not None:
             return path
     return None
 
 
-def _files_column(rows: Sequence[Sequence[str]], root: Path) -> int | None:
+def _files_column(rows: Sequence[Sequence[str]], places: Sequence[Path]) -> int | None:
     """The column of a table whose fields name text files that are there, with or without their suffix."""
     if len(rows) < 2:
         return None
     names = [name.strip().lower() for name in rows[0]]
-    for place in sorted(range(len(names)), key=lambda place: names[place] not in _FILE_NAMES):
-        fields = [row[place].strip() for row in rows[1:] if place < len(row)][:_LOOKED_AT]
-        if fields and 2 * sum(_file(root, field) is not None for field in fields) > len(fields):
-            return place
+    for column in sorted(range(len(names)), key=lambda place: names[place] not in _FILE_NAMES):
+        fields = [row[column].strip() for row in rows[1:] if column < len(row)][:_LOOKED_AT]
+        are_distinct = len(set(fields)) == len(fields) > 0
+        if are_distinct and 2 * sum(_file(places, field) is not None for field in fields) > len(fields):
+            return column
     return None
 
 
-def _file(root: Path, name: str) -> Path | None:
-    """The text file that a field names, below a folder."""
+def _places(root: Path) -> list[Path]:
+    """A folder and those directly in it, where recordings may lie."""
+    inner = (
+        [path for path in sorted(root.iterdir()) if path.is_dir() and not is_hidden(path.name)] if root.is_dir() else []
+    )
+    return [root, *inner[:_MOST_FOLDERS]]
+
+
+def _file(places: Sequence[Path], name: str) -> Path | None:
+    """The text file that a field names, with or without its suffix, in the first folder that has it."""
     if not name or "\0" in name or len(name) > 1000:
         return None
-    if _is_name(name):
-        return root / name if (root / name).is_file() else None
-    return next((path for path in (root / f"{name}{suffix}" for suffix in SUFFIXES) if path.is_file()), None)
+    endings = ("",) if _is_name(name) else SUFFIXES
+    return next((file for place in places for ending in endings if (file := place / f"{name}{ending}").is_file()), None)
 
 
 def _head(path: Path, encoding: str | None) -> list[list[str]]:

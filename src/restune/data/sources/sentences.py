@@ -201,9 +201,7 @@ def open_text_folder(folder: Path) -> Dataset:
             where=str(folder),
             fix="restune reads class folders of .txt files, such as DATA/good/1.txt and DATA/bad/2.txt",
         )
-    dataset = replace(from_named_files(files, source=str(folder), noun="texts"), kind="text")
-    classes = f"{len(dataset.classes):,} class{'es' * (len(dataset.classes) != 1)}"
-    return replace(dataset, reading=f"{len(dataset):,} texts, one file each, in class folders ({classes})")
+    return replace(from_named_files(files, source=str(folder), noun="texts"), kind="text")
 
 
 def is_text_name(name: str) -> bool:

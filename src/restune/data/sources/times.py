@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime, time
 from typing import Any
@@ -26,6 +27,10 @@ def parse_times(fields: Sequence[str], where: str, first_row: int) -> NDArray[An
             continue
         if np.isfinite(numbers).all():
             return numbers
+    numbers_among = [_is_number(field) for field in fields]
+    if 2 * sum(numbers_among) > len(fields):
+        place = numbers_among.index(False)
+        raise _no_time(fields[place], f"{where}, row {first_row + place}")
     known: dict[str, int] = {}
     for place, field in enumerate(fields):
         if field not in known:
@@ -54,7 +59,18 @@ def _other(field: str, where: str) -> datetime:
             return datetime.strptime(field, form)
         except ValueError:
             continue
-    raise UserError(
+    raise _no_time(field, where)
+
+
+def _is_number(field: str) -> bool:
+    try:
+        return math.isfinite(float(field))
+    except ValueError:
+        return False
+
+
+def _no_time(field: str, where: str) -> UserError:
+    return UserError(
         f"{field[:60]!r} is not a time" if field else "this row has no time",
         where=where,
         fix="write times as numbers or as ISO dates such as 2026-03-01T12:00:00.5, or name another column with "

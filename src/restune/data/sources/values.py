@@ -57,8 +57,7 @@ def open_value_table(path: Path, options: DataOptions) -> Dataset:
 def _without_ids(
     values: list[str], names: Sequence[str], rows: Sequence[Sequence[str]], group: str | None
 ) -> list[str]:
-    """The columns of values but for those that are ids, with warnings of ids that repeat and of columns that drown
-    the others."""
+    """The columns of values but for those that are ids, with warnings of ids that repeat."""
     head = numbers_in([names.index(name) for name in values], rows)
     ids = plausibility.identifiers(values, head)
     if len(ids) < len(values):
@@ -67,7 +66,6 @@ def _without_ids(
                 plausibility.warn_of_repeated_ids(name, head[:, values.index(name)])
         kept = [place for place, name in enumerate(values) if name not in ids]
         values, head = [values[place] for place in kept], head[:, kept]
-    plausibility.warn_of_spreads(values, head)
     return values
 
 
@@ -125,7 +123,9 @@ def _collect(
         return without_labels([str(start + place) for place in range(len(locations))], locations, "signal", str(path))
     dataset = marked(marks, locations, start, "signal", str(path))
     first, *_, last = [*values, *values]
-    line = series_line(dataset, by=f"one row per series, columns {first} to {last}", label=chosen["label"])
+    line = series_line(
+        dataset, columns=list(values), by=f"one row per series, columns {first} to {last}", label=chosen["label"]
+    )
     return replace(dataset, reading=line)
 
 

@@ -79,12 +79,16 @@ def identifiers(names: Sequence[str], values: NDArray[np.float64]) -> list[str]:
         values: ``[rows, columns]`` of the first rows, NaN for what is missing.
     """
     sizes = _sizes(values)
+    stems = [re.sub(r"\d+", "", name) for name in names]  # of a numbered row of names, as t0 to t99, one
+    alike = Counter(stems)
+    middle = float(np.median(sizes)) if len(sizes) > 1 else 0.0
     found = []
     for place, name in enumerate(names):
         column = values[:, place]
-        others = np.delete(sizes, place)
-        usual = float(np.median(others)) if len(others) else 0.0
-        is_apart = place in (0, len(names) - 1) or not _is_alike(name, names)
+        usual = middle
+        if 1 < len(names) <= _FEW_COLUMNS:
+            usual = float(np.median(np.delete(sizes, place)))
+        is_apart = place in (0, len(names) - 1) or stems[place] == name or alike[stems[place]] < 2
         by_size = is_apart and 0 < usual * MOST_TIMES < sizes[place]
         differ = len(column) >= _ENOUGH and len(np.unique(column)) == len(column)
         if is_time_name(name):
@@ -195,9 +199,3 @@ def _sizes(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _is_whole(column: NDArray[np.float64]) -> bool:
     known = column[np.isfinite(column)]
     return bool(len(known)) and bool((known == np.floor(known)).all())
-
-
-def _is_alike(name: str, names: Sequence[str]) -> bool:
-    """Whether a name is one of a numbered row, as ``t7`` is beside ``t0`` to ``t99``."""
-    stem = re.sub(r"\d+", "", name)
-    return stem != name and sum(re.sub(r"\d+", "", other) == stem for other in names) > 1

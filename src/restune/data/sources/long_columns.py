@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def find_long_columns(path: Path, options: DataOptions) -> LongColumns | None:
     look = _Look(path, options, names, rows[1:] if has_names else rows, encoding)
     if options.case_column:
         return look.named()
-    if look.is_of_files() or look.numbers() == [] or len(look.rows) < 2:
+    if look.is_of_files() or look.numbers == [] or len(look.rows) < 2:
         return None
     found = look.recognised()
     if found is None and options.time_column:
@@ -96,6 +97,7 @@ class _Look:
     ) -> None:
         self.path, self.options, self.names, self.rows = path, options, names, rows
         self._encoding = encoding
+        self._places = {name: place for place, name in enumerate(names)}
         label = options.label_column or _usual(without_axes(names), table.LABEL_NAMES)
         split = options.split_column or _usual(names, table.SPLIT_NAMES)
         self.label = label
@@ -120,6 +122,7 @@ class _Look:
             2 * sum(map(is_image_name, column)) > len(column) for column in columns if column
         )
 
+    @cached_property
     def numbers(self) -> list[str]:
         """Columns of numbers that have no other role by name."""
         free = [name for name in self._free() if not is_time_name(name) and not is_identifier_name(name)]
@@ -157,7 +160,7 @@ class _Look:
     def reject_steps_without_series(self) -> None:
         """Raise UserError where rows go on in time, and no column says which series they belong to."""
         times = list(filter(is_time_name, self._free()))
-        if len(times) != 1 or self._is_numbered() or len(self.numbers()) >= _FEW_COLUMNS or self.options.kind:
+        if len(times) != 1 or self._is_numbered() or len(self.numbers) >= _FEW_COLUMNS or self.options.kind:
             return
         try:
             moments = parse_times(self._head(times[0]), str(self.path), 1).astype(np.float64)
@@ -171,7 +174,7 @@ class _Look:
         return [name for name in self.names if name not in self._taken]
 
     def _head(self, name: str) -> list[str]:
-        place = self.names.index(name)
+        place = self._places[name]
         return [row[place].strip() for row in self.rows if place < len(row)]
 
     def _variables(self) -> list[str]:
@@ -188,7 +191,7 @@ class _Look:
         """The column that makes rows of one series and time different channels."""
         for name in self._variables():
             many = len(np.unique(columns[name])) <= _MOST_VARIABLES
-            is_alone = len([one for one in self.numbers() if one != name]) == 1
+            is_alone = len([one for one in self.numbers if one != name]) == 1
             if many and is_alone and _once(_joint([case, columns[name]]), columns[time]) > _ALMOST_ALL:
                 return name
         return None
@@ -254,7 +257,7 @@ class _Look:
 
     def _is_numbered(self) -> bool:
         """Whether the columns are numbered as the values of one series are: t0, t1, ..."""
-        numbered = [words for words in map(words_of, self.numbers()) if words and words[-1].isdigit()]
+        numbered = [words for words in map(words_of, self.numbers) if words and words[-1].isdigit()]
         return len(numbered) >= _FEW_COLUMNS and len({tuple(words[:-1]) for words in numbered}) <= 2
 
     def _is_in_blocks(

@@ -43,6 +43,7 @@ _FILE_NAMES = (
 _LOOKED_AT = 20
 _HEAD_ROWS = 50
 _MOST_NAMES = 1000
+_MOST_COLUMNS = 100
 _MOST_FOLDERS = 20
 _FEWEST_ROWS = 4
 
@@ -177,8 +178,11 @@ def names_recordings(path: Path, options: DataOptions) -> bool:
     """Whether a table's rows name recordings that are there."""
     if path.suffix.lower() == ".parquet" or options.kind not in (None, "signal"):
         return False
-    with path.open("rb") as file:
-        rows = _rows(file.read(2**18), options.encoding)
+    try:
+        with path.open("rb") as file:
+            rows = _rows(file.read(2**18), options.encoding)
+    except (OSError, ValueError):  # which the reader of tables tells better
+        return False
     places = _places(options.root or path.parent)
     place = _files_column(rows[: _HEAD_ROWS + 1], places)
     if place is None:
@@ -304,7 +308,7 @@ def _label_table(folder: Path) -> Path | None:
 
 def _files_column(rows: Sequence[Sequence[str]], places: Sequence[Path]) -> int | None:
     """The column of a table whose fields name text files that are there, with or without their suffix."""
-    if len(rows) < 2:
+    if len(rows) < 2 or len(rows[0]) > _MOST_COLUMNS:
         return None
     names = [name.strip().lower() for name in rows[0]]
     for column in sorted(range(len(names)), key=lambda place: names[place] not in _FILE_NAMES):

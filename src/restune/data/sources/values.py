@@ -58,7 +58,8 @@ def _without_ids(
     values: list[str], names: Sequence[str], rows: Sequence[Sequence[str]], group: str | None
 ) -> list[str]:
     """The columns of values but for those that are ids, with warnings of ids that repeat."""
-    head = numbers_in([names.index(name) for name in values], rows)
+    places = {name: place for place, name in enumerate(names)}
+    head = numbers_in([places[name] for name in values], rows)
     ids = plausibility.identifiers(values, head)
     if len(ids) < len(values):
         for name in ids:

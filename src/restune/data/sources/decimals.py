@@ -1,4 +1,4 @@
-"""Numbers with a decimal comma, as much of Europe writes them: whether a file has them, and the same with a point."""
+"""Numbers in fields of text: what is one, and those with a decimal comma, as much of Europe writes them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,20 @@ _THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}(?:,\d{3})+\s*")
 _POINT = re.compile(r"\s*[+-]?\d*\.\d+(?:[eE][+-]?\d+)?\s*")
 _GROUPED = re.compile(r"\s*[+-]?\d{1,3}(?:\.\d{3})+\s*")
 _INNER_COMMA = re.compile(r"(?<=\d),(?=\d)")
+
+
+def is_number(field: str) -> bool:
+    """Whether a field is a number as Python writes it."""
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
+
+
+def is_fraction(field: str) -> bool:
+    """Whether a field is a number, and not a whole one."""
+    return is_number(field) and float(field) % 1 != 0
 
 
 def with_point(field: str) -> str:

@@ -24,6 +24,7 @@ from restune.data.plausibility import (
     words_of,
 )
 from restune.data.sources import table
+from restune.data.sources.decimals import is_fraction
 from restune.data.sources.folder import is_image_name
 from restune.data.sources.readers import LABEL_NAMES, Codes, as_text, first_rows, open_columns, usual_column
 from restune.data.sources.series import MISSING, is_value
@@ -185,7 +186,7 @@ class _Look:
             for name in self._free()
             if set(words_of(name)) <= known
             and set(words_of(name)) & _VARIABLES
-            and not all(map(_is_fraction, self._head(name)))
+            and not all(map(is_fraction, self._head(name)))
         ]
 
     def _variable(self, columns: Mapping[str, NDArray[np.int32]], case: NDArray[np.int64], time: str) -> str | None:
@@ -304,7 +305,7 @@ def without_axes(names: Sequence[str]) -> list[str]:
 
 def are_whole(column: Sequence[str], *, texts: bool = False) -> bool:
     """Whether a column has no fractions; with `texts` it may hold words."""
-    return not any(map(_is_fraction, column)) and (texts or all(map(is_value, column)))
+    return not any(map(is_fraction, column)) and (texts or all(map(is_value, column)))
 
 
 def _is_missing(field: str) -> bool:
@@ -345,13 +346,6 @@ def _is_case_name(name: str) -> bool:
     parts = words_of(name)
     known = ENTITIES | SERIES_WORDS | {"id"}
     return any(part in known for part in parts) and all(part in known | COUNTS | {"name"} for part in parts)
-
-
-def _is_fraction(field: str) -> bool:
-    try:
-        return float(field) % 1 != 0
-    except ValueError:
-        return False
 
 
 def _no_case(path: Path, time: str) -> UserError:

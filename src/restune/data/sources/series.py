@@ -18,7 +18,7 @@ from restune.core.errors import UserError, shorten
 from restune.core.machine import memory_bytes
 from restune.data.class_names import class_order
 from restune.data.dataset import Dataset, FileLocation, Item
-from restune.data.sources.decimals import with_point
+from restune.data.sources.decimals import is_number, with_point
 from restune.data.sources.folder import from_named_files
 from restune.data.sources.walk import is_hidden, walk_files
 
@@ -152,7 +152,7 @@ def looks_like_series(path: Path) -> bool:
     if len(lines) > 1 and len(head) == 2**20:
         lines.pop()
     rows = [_fields(line, _separator(line)) for line in lines[:5]]
-    return bool(rows) and all(len(row) > 3 and _is_number(row[0]) and all(map(is_value, row)) for row in rows)
+    return bool(rows) and all(len(row) > 3 and is_number(row[0]) and all(map(is_value, row)) for row in rows)
 
 
 def open_sounds(folder: Path) -> Dataset:
@@ -374,21 +374,13 @@ def _value(field: str, where: str) -> float:
 
 def is_value(field: str) -> bool:
     """Whether a field is a number, or says that there is none."""
-    return field.strip().lower() in MISSING or _is_number(field)
-
-
-def _is_number(field: str) -> bool:
-    try:
-        float(field)
-    except ValueError:
-        return False
-    return True
+    return field.strip().lower() in MISSING or is_number(field)
 
 
 def _whole_label(field: str, where: str) -> str:
     """A label as a class name: 1 where a program wrote 1.0."""
     text = field.strip()
-    if not _is_number(text):
+    if not is_number(text):
         if not text:
             raise UserError("this line has no label", where=where)
         return text

@@ -16,6 +16,7 @@ from restune.core.files import user_path
 from restune.data.class_names import class_order, reject_several_labels
 from restune.data.dataset import SPLITS, DataOptions, Dataset, Rows
 from restune.data.encodings import WESTERN, likely_encoding, note_encoding
+from restune.data.sources.decimals import is_fraction, is_number
 from restune.data.sources.folder import SPLIT_FOLDERS, is_image_name
 from restune.data.sources.one_hot import Reader
 from restune.data.sources.paths import Doubts, FileFinder, found_files
@@ -289,24 +290,12 @@ def _reject_unknown_splits(texts: Any, path: Path, first_row: int) -> None:
 
 
 def _reject_fractions(values: Sequence[str], path: Path, column: str) -> None:
-    if any(map(_is_fraction, values)) and all(map(_is_number, values)):
+    if any(map(is_fraction, values)) and all(map(is_number, values)):
         raise UserError(
             "the labels are fractions, not classes",
             where=f"{path}, column {column!r}",
             fix="name the column that holds the class with --label-column",
         )
-
-
-def _is_number(value: str) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _is_fraction(value: str) -> bool:
-    return _is_number(value) and float(value) % 1 != 0
 
 
 def _split(value: str) -> str | None:

@@ -39,7 +39,13 @@ def test_bytes():
         ("the ' quoted ' dogs' ‘word’", ["the", "'", "quoted", "'", "dogs", "'", "‘", "word", "'"]),
         ("it’s snake_case", ["it's", "snake", "_", "case"]),
         (CHINESE, ["我", "爱", "pytorch", "2", ".", "5", "，", "你", "呢", "？"]),
-        ("𠮷野家でカレー", ["𠮷", "野", "家", "でカレー"]),
+        ("𠮷野家でカレー", ["𠮷", "野", "家", "で", "カ", "レー"]),
+        ("ﾃﾞｰﾀとデータ、ゃ", ["ﾃﾞｰ", "ﾀ", "と", "デー", "タ", "、", "ゃ"]),
+        ("ง่ายน้ำ ๑๒๓ abcไทย", ["ง่", "า", "ย", "น้ำ", "๑๒๓", "abc", "ไ", "ท", "ย"]),
+        ("ດີນ້ຳ", ["ດີ", "ນ້ຳ"]),
+        ("ខ្មែរ ពិបាក។", ["ខ្មែ", "រ", "ពិ", "បា", "ក", "។"]),
+        ("မြန်မာ မန္တလေး", ["မြ", "န်", "မာ", "မ", "န္တ", "လေး"]),
+        ("সংস্কৃতি தமிழ் ሰላም", ["সংস্কৃতি", "தமிழ்", "ሰላም"]),
         ("한국어 텍스트", ["한국어", "텍스트"]),
         ("हिन्दी में", ["हिन्दी", "में"]),
         ("Straße, ÉTÉ e\u0301te\u0301", ["straße", ",", "été", "été"]),
@@ -55,6 +61,16 @@ def test_words(text, expected):
 def test_words_of_plain_english_against_an_expression():
     text = "The quick brown fox; it jumps over 13 lazy dogs (twice)."
     assert words(text) == re.findall(r"[a-z0-9]+|[^\sa-z0-9]", text.lower())
+
+
+def test_texts_of_a_script_without_spaces_share_tokens():
+    thai = ["อาหารอร่อยมาก", "อาหารไม่อร่อย", "มากไม่อร่อย"]
+    japanese = ["とてもおいしかった", "おいしくなかった", "まったくおいしくない"]
+    for texts in (thai, japanese):
+        vocabulary = build_vocabulary(texts[:2], min_count=2)
+        assert len(vocabulary) > 4
+        known = of(*vocabulary).apply(texts[2]).tolist()
+        assert sum(token > 1 for token in known) > len(known) / 2
 
 
 def test_the_vocabulary_is_sorted_by_count_then_text():

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import restune
+from restune.data.preprocess.signal import SignalPreprocess
 from restune.data.preprocess.text import TextPreprocess
 from restune.inference.model import Model
 from restune.weights.bundle import BundleInfo, write_bundle
@@ -204,6 +205,66 @@ def test_files_of_many_texts_are_their_rows(reader, tmp_path, capsys):
     (tmp_path / "poem.txt").write_text("I go\nI come\nAnd see\nAnd leave\n" * 10)
     assert len(restune.predict(reader, tmp_path / "poem.txt")) == 1
     assert "poem.txt is one text of many lines" in capsys.readouterr().err
-    (tmp_path / "bad.csv").write_text("text,kind\na,b\n")
+    (tmp_path / "bad.csv").write_text("text,text\na,b\n")
     (bad,) = restune.predict(reader, [tmp_path / "bad.csv"])
-    assert "no column looks like the labels" in bad.error
+    assert "the column 'text' stands twice" in bad.error
+
+
+def test_tables_of_texts_need_no_labels(reader, tmp_path):
+    texts = ["a good film", "", 'bad, very "bad"', "two\nlines"]
+    expected = [prediction.top for prediction in reader.predict(texts)]
+    rows = "".join('{},"{}",{}\n'.format(row, text.replace('"', '""'), row % 2) for row, text in enumerate(texts))
+    (tmp_path / "labelled.csv").write_text("id,review,label\n" + rows)
+    (tmp_path / "plain.csv").write_text("id,review,kind\n" + rows)
+    for name in ("plain.csv", "labelled.csv"):
+        found = restune.predict(reader, tmp_path / name)
+        assert [prediction.top for prediction in found] == expected
+        assert [prediction.input for prediction in found] == [f"{tmp_path / name} {row}" for row in range(2, 6)]
+
+
+@pytest.fixture
+def sensor(randomize):
+    """A network of series of one channel or of two, as asked for."""
+
+    def made(channels):
+        network = randomize(restune.create_model("resnet1d_ts", num_classes=2, in_channels=channels))
+        info = BundleInfo(spec=network.spec, classes=("off", "on"), preprocess=SignalPreprocess(channels=channels))
+        return Model(module=network.eval(), info=info, source="test")
+
+    return made
+
+
+SERIES = np.random.default_rng(2).normal(size=(6, 2, 30)).round(3)
+
+
+def same_tops(model, table, series):
+    found = restune.predict(model, table)
+    assert [prediction.error for prediction in found] == [None] * len(series)
+    expected = model.predict([one.astype(np.float32) for one in series])
+    assert [prediction.top for prediction in found] == [prediction.top for prediction in expected]
+
+
+@pytest.mark.parametrize("columns", ["", "label", "off,on"])
+def test_tables_of_a_series_per_row_need_no_labels(sensor, tmp_path, columns):
+    """Nor are labels read as values, be they in one column or in one per class."""
+    series = SERIES[:, 0].copy()
+    if columns != "off,on":
+        series[:, :2] = np.stack([np.arange(6) % 2, 1 - np.arange(6) % 2], axis=1)  # as one column per class is
+    labels = {"": [], "label": ["on"], "off,on": ["0", "1"]}[columns]
+    head = [f"t{step}" for step in range(30)] + ([columns] if columns else [])
+    rows = [",".join([*map(str, one), *labels]) for one in series]
+    (tmp_path / "table.csv").write_text("\n".join([",".join(head), *rows]) + "\n")
+    same_tops(sensor(1), tmp_path / "table.csv", series)
+
+
+@pytest.mark.parametrize("label", ["", ",label"])
+def test_tables_of_a_row_per_time_step_need_no_labels(sensor, tmp_path, label):
+    rows = [
+        f"r{number},{step},{x},{y}" + (",on" if label else "")
+        for number, one in enumerate(SERIES)
+        for step, (x, y) in enumerate(one.T)
+    ]
+    (tmp_path / "table.csv").write_text("\n".join([f"recording,step,x,y{label}", *rows]) + "\n")
+    same_tops(sensor(2), tmp_path / "table.csv", SERIES)
+    found = restune.predict(sensor(2), tmp_path / "table.csv")
+    assert [prediction.input for prediction in found][:2] == [f"{tmp_path / 'table.csv'} r{row}" for row in range(2)]

@@ -122,6 +122,11 @@ def on_data(
         str | None, typer.Option(help="A table's column of groups (patients, scenes) that must not span splits.")
     ] = None,
     split_column: Annotated[str | None, typer.Option(help="A table's column of train, val, test.")] = None,
+    case_column: Annotated[
+        str | None,
+        typer.Option(help="Of a table with one row per time step: which series a row belongs to; several with commas."),
+    ] = None,
+    time_column: Annotated[str | None, typer.Option(help="Of such a table: the time of each row.")] = None,
     no_header: Annotated[
         bool, typer.Option("--no-header", help="The table does not have a header; columns are 0, 1, ...")
     ] = False,

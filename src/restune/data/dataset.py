@@ -140,7 +140,7 @@ class Rows(Sequence[Item]):
 
     def counts(self) -> tuple[dict[int, int], dict[str, int]]:
         """How many items each target has, and how many each split."""
-        targets = np.bincount(self._of(self.targets))
+        targets = np.bincount(self._of(self.targets) + 1)[1:]  # -1: without a label
         splits = np.zeros(0, np.int8) if self.splits is None else self._of(self.splits)
         return dict(enumerate(targets.tolist())), {
             name: int(np.count_nonzero(splits == place)) for place, name in enumerate(SPLITS)
@@ -174,6 +174,7 @@ class Dataset:
         kind: the name of its `Kind`.
         form: a form of the kind with a recipe of its own, such as ``sound``.
         not_taken: files of the source that are not items, counted by folder and suffix.
+        reading: what was taken for what, in one line; empty where nothing says it.
 
     >>> from restune.data.sources import open_dataset
     >>> dataset = open_dataset(photos)
@@ -187,6 +188,7 @@ class Dataset:
     kind: str = "image"
     form: str | None = None
     not_taken: tuple[NotTaken, ...] = ()
+    reading: str = ""
 
     def __len__(self) -> int:
         return len(self.items)
@@ -286,10 +288,15 @@ class DataOptions:
         kind: ``image``, ``signal``, ``text`` or ``video``, where the data leaves doubt; None recognises it.
         path_column, text_column, label_column, group_column, split_column: names (or, without a header, numbers
             from 0) of a table's columns. Sensible names are recognised.
+        case_column, time_column: of a long table, one row per time step: which series a row belongs to (several
+            columns with commas), and when it was measured.
         header: False for a table whose first line is already an item.
         root: the folder a table's paths are relative to; by default the table's own folder.
         encoding: of a text file. None: UTF-8 for tables of paths, found from the bytes for texts.
         data_root: where torchvision's named sets are, or go.
+        labelled: False reads tables of texts and of series without their labels, which need not be there: each item's
+            target is -1, and there are no classes.
+        left_out: columns of a table of series that are not values.
 
     >>> table = folder / "labels.csv"
     >>> _ = table.write_text("file,colour\\nred/0.png,red\\nblue/0.png,blue\\n")
@@ -304,7 +311,11 @@ class DataOptions:
     label_column: str | None = None
     group_column: str | None = None
     split_column: str | None = None
+    case_column: str | None = None
+    time_column: str | None = None
     header: bool = True
     root: Path | None = None
     encoding: str | None = None
     data_root: Path | None = None
+    labelled: bool = True
+    left_out: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ from restune.core.console import note
 from restune.core.errors import UserError
 from restune.core.files import is_there, user_path
 from restune.data.dataset import ArrayLocation, DataOptions, Item, Location
+from restune.data.encodings import likely_encoding
 from restune.data.kinds import Kind, kind_of
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def expand(inputs: Any, options: DataOptions, classes: Sequence[str]) -> list[It
     Args:
         inputs: one or many.
         options: how to read tables; its `kind` is the model's.
-        classes: the model's classes; lines that begin with one of them are read as "label text" lines.
+        classes: the model's classes; lines that begin with one of them are read as "label text" lines, and a table's columns
+            named after them as labels.
 
     An input without files becomes one unreadable item. Raises UserError for types that are not accepted.
     """
@@ -86,7 +88,7 @@ def expand(inputs: Any, options: DataOptions, classes: Sequence[str]) -> list[It
         elif "text" in kind.accepts:
             items.extend(_expand_text(value, kind, options, classes))
         else:
-            items.extend(_expand_path(value, kind, options))
+            items.extend(_expand_path(value, kind, options, classes))
     return items
 
 
@@ -142,7 +144,7 @@ def _not_accepted(value: Any, kind: Kind) -> UserError:
     return UserError(f"an input cannot be a {type(value).__name__}", fix=f"pass {kind.accepted}")
 
 
-def _expand_path(value: str | Path, kind: Kind, options: DataOptions) -> list[Item]:
+def _expand_path(value: str | Path, kind: Kind, options: DataOptions, classes: Sequence[str]) -> list[Item]:
     """Return the items of a path, a folder or a pattern; one unreadable item if there are none."""
     text = str(value)
     if not text:
@@ -157,7 +159,7 @@ def _expand_path(value: str | Path, kind: Kind, options: DataOptions) -> list[It
         reason = "no file matches this pattern"
     else:
         return [_file_item(path, kind)]
-    return [item for file in files for item in _items_of(file, kind, options)] or [_missing(text, reason)]
+    return [item for file in files for item in _items_of(file, kind, options, classes)] or [_missing(text, reason)]
 
 
 def _expand_text(value: str | Path, kind: Kind, options: DataOptions, classes: Sequence[str]) -> list[Item]:
@@ -168,16 +170,17 @@ def _expand_text(value: str | Path, kind: Kind, options: DataOptions, classes: S
     text, path = str(value), Path(value)
     if isinstance(value, Path) or (text and is_there(path)):
         if path.is_file():
-            return _labelled_lines(path, kind, options, classes) or _readable_items(path, kind, options)
-        return _readable_items(path, kind, options) if is_there(path) else _expand_path(path, kind, options)
+            return _labelled_lines(path, kind, options, classes) or _readable_items(path, kind, options, classes)
+        expand_path = _readable_items if is_there(path) else _expand_path
+        return expand_path(path, kind, options, classes)
     if _looks_like_file_name(text):
         return [_file_item(path, kind)]
     return [Item(id=text, location=ContentLocation(text), target=-1)]
 
 
-def _readable_items(path: Path, kind: Kind, options: DataOptions) -> list[Item]:
+def _readable_items(path: Path, kind: Kind, options: DataOptions, classes: Sequence[str]) -> list[Item]:
     try:
-        return _expand_path(path, kind, options)
+        return _expand_path(path, kind, options, classes)
     except UserError as error:
         return [_missing(str(path), f"{error.what} ({error.fix})" if error.fix else error.what)]
 
@@ -218,13 +221,27 @@ def _labelled_lines(path: Path, kind: Kind, options: DataOptions, classes: Seque
     return []
 
 
-def _items_of(file: Path, kind: Kind, options: DataOptions) -> list[Item]:
-    """Return a file as one item, or its rows as items."""
+def _items_of(file: Path, kind: Kind, options: DataOptions, classes: Sequence[str]) -> list[Item]:
+    """Return a file as one item, or its rows, which need no labels, as items."""
     from restune.data.sources import open_dataset
 
     if not kind.row_suffixes or not file.name.lower().endswith(kind.row_suffixes):
         return [_file_item(file, kind)]
-    return [replace(item, id=f"{file} {item.id}", target=-1) for item in open_dataset(file, options).items]
+    left_out = _class_columns(file, options, classes) if "text" not in kind.accepts else ()
+    rows = open_dataset(file, replace(options, labelled=False, left_out=left_out)).items
+    return [replace(item, id=f"{file} {item.id}", target=-1) for item in rows]
+
+
+def _class_columns(file: Path, options: DataOptions, classes: Sequence[str]) -> tuple[str, ...]:
+    """The columns of a table that has one per class of the model; none of another file."""
+    from restune.data.sources import TABLE_SUFFIXES, readers
+
+    if not file.name.lower().endswith(TABLE_SUFFIXES) or file.stat().st_size == 0:
+        return ()
+    with readers.table_errors(file):
+        reader = readers.open_columns(file, options, encoding=likely_encoding(file, options.encoding), long_rows=True)
+        found = tuple(name.strip() for name in readers.columns_of_classes(reader, file, options))
+    return found if set(found) == set(classes) else ()
 
 
 def _file_item(path: Path, kind: Kind) -> Item:

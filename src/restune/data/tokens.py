@@ -18,6 +18,24 @@ MAX_WORD = 64
 """Characters of the longest word of a vocabulary; a longer one is rare."""
 
 _IDEOGRAPHS = "\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
+_UNSPACED = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x1000, 0x109F),  # Burmese
+    (0x1780, 0x17FF),  # Khmer
+    (0x1950, 0x19DF),  # Tai Le, New Tai Lue
+    (0x1A20, 0x1AAF),  # Tai Tham
+    (0x3041, 0x30FF),  # hiragana, katakana
+    (0x31F0, 0x31FF),
+    (0xA9E0, 0xA9FF),
+    (0xAA60, 0xAADF),  # Burmese of the Shan, Tai Viet
+    (0xFF66, 0xFF9F),  # katakana of half width
+    (0x1AFF0, 0x1B16F),
+)
+"""Blocks of scripts that put no space between words."""
+_ATTACHED = "\u0e33\u0eb3\u30fc\uff70\uff9e\uff9f"
+"""Letters that are written as part of the one before: am of Thai and Lao, marks of length and of voice in kana."""
+_STACKED = "\u17d2\u1039"
+"""Marks after which a consonant stands below the one before, in Khmer and in Burmese."""
 _INVISIBLE = "\x00-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef"
 
 
@@ -32,8 +50,9 @@ def byte_tokens(text: str) -> NDArray[np.int32]:
 def words(text: str) -> list[str]:
     """The words of a text, in lower case.
 
-    A word is a run of letters, digits and apostrophes inside them; each Chinese character is a word of its own, and so
-    is every other visible mark.
+    A word is a run of letters, digits and apostrophes inside them. Scripts without spaces are cut into characters:
+    each Chinese character is a word of its own, and so is each letter of Thai, Lao, Khmer, Burmese and kana with the
+    marks that belong to it. So is every other visible mark.
     """
     return [word.lower() for word in each_word(text)]
 
@@ -94,6 +113,14 @@ def _is_whole(word: str) -> bool:
     return not any("\ud800" <= mark <= "\udfff" for mark in word)
 
 
+def _letters(block: tuple[int, int]) -> str:
+    """The letters of a block of Unicode, as ranges."""
+    codes = [code for code in range(block[0], block[1] + 1) if unicodedata.category(chr(code)).startswith("L")]
+    first = [code for code in codes if code - 1 not in codes]
+    last = [code for code in codes if code + 1 not in codes]
+    return "".join(f"{chr(one)}-{chr(other)}" for one, other in zip(first, last, strict=True))
+
+
 @lru_cache(maxsize=1)
 def _pattern() -> re.Pattern[str]:
     """A word, or a mark. Vowel signs and accents that stand alone belong to their word, and `re` does not know them."""
@@ -102,5 +129,9 @@ def _pattern() -> re.Pattern[str]:
         for code in range(0x300, 0x1F000)
         if unicodedata.category(chr(code)).startswith("M") and not 0xFE00 <= code <= 0xFE0F
     )
-    letter = rf"[^\W_{_IDEOGRAPHS}]"
-    return re.compile(rf"{letter}(?:{letter}|[{accents}]|'(?={letter}))*|[^\s{_INVISIBLE}]")
+    unspaced = "".join(map(_letters, _UNSPACED))
+    letter = rf"[^\W_{_IDEOGRAPHS}{unspaced}]"
+    plain = "[0-9A-Za-z]"  # the same letters, matched many at a time
+    word = rf"(?:{plain}|{letter})(?:{plain}+|{letter}|[{accents}]|'(?={letter}))*"
+    character = rf"[{unspaced}](?:[{_STACKED}][{unspaced}]|[{accents}{_ATTACHED}])*"
+    return re.compile(rf"{word}|{character}|[^\s{_INVISIBLE}]")

@@ -103,6 +103,8 @@ def _perform(
 ) -> Run:
     started = command_started.get() or time.perf_counter()
     train = open_train(data, data_options)
+    if train.reading:
+        note(train.reading)
     recipe = request.recipe_for(kind_of(train.kind), train.form)
     run_data = open_held_out(train, recipe, data_options)
     if continues:

@@ -20,9 +20,14 @@ from restune.data.sources import (
     arrays,
     clips,
     folder,
+    headerless,
+    long_columns,
+    long_table,
     named,
     python_objects,
+    reading,
     recognise,
+    recordings,
     sentences,
     series,
     shards,
@@ -59,14 +64,14 @@ def open_dataset(data: Any, options: DataOptions | None = None) -> Dataset:
             where=dataset.source,
             fix="restune reads a folder of class folders, such as data/cat/1.jpg and data/dog/2.jpg",
         )
-    if len(dataset.classes) < 2:
+    if len(dataset.classes) < 2 and (options is None or options.labelled):
         raise UserError(
             f"only one class was found: {shorten(dataset.classes)}",
             where=dataset.source,
             fix="give data of two classes or more; of class folders, the folder that holds them",
         )
     _reject_repeated_ids(dataset)
-    return dataset
+    return reading.described(dataset)
 
 
 def _read(data: str | Path, options: DataOptions) -> Dataset:
@@ -129,6 +134,8 @@ def _folder_reader(path: Path, options: DataOptions) -> Callable[[], Dataset]:
     if kind == "video" or (kind is None and clips.looks_like_clips(path)):
         return lambda: clips.open_clips(path, kind_named=kind is not None)
     kind = kind or recognise.folder_kind(path)
+    if options.kind in (None, "signal") and recordings.holds_recordings(path):
+        return lambda: recordings.open_recordings(path, options)
     if kind == "signal":
         return lambda: series.open_sounds(path)
     return lambda: sentences.open_text_folder(path) if kind == "text" else folder.open_folder(path)
@@ -146,8 +153,8 @@ def _read_file(path: Path, options: DataOptions) -> Dataset:
             raise UserError(
                 f"this is a file of series, not of {KINDS[options.kind].noun}", where=str(path), fix=_KIND_FIX
             )
-        if name.endswith(".ts") or not (options.path_column or options.label_column):
-            return series.open_series(path)
+        if name.endswith(".ts") or not (options.path_column or options.label_column or options.case_column):
+            return series.open_series(path, labelled=options.labelled)
     if name.endswith(TABLE_SUFFIXES):
         return _read_table(path, options)
     if options.kind in (None, "text") and (options.kind or sentences.looks_like_lines(path, options)):
@@ -164,7 +171,15 @@ def _read_file(path: Path, options: DataOptions) -> Dataset:
 def _read_table(path: Path, options: DataOptions) -> Dataset:
     with table_errors(path):
         table.reject_empty(path)
+        options = headerless.settle_header(path, options)
+        if recordings.names_recordings(path, options):
+            return recordings.open_recording_table(path, options)
         kind, completed = recognise.table_kind(path, options)
+        is_open = options.kind in (None, "signal") and kind in ("image", "signal") and completed.path_column is None
+        if options.case_column or is_open:
+            long = long_columns.find_long_columns(path, options)
+            if long is not None:
+                return long_table.open_long_table(path, options, long)
     if kind == "text":
         return sentences.open_text_table(path, completed)
     if kind == "signal":

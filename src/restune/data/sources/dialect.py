@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from restune.data.sources.decimals import splits_decimals
+
 _HEAD_BYTES = 2**20
 _HEAD_ROWS = 200
 _SEPARATORS = ",;\t|"
@@ -51,13 +53,15 @@ def dialect_of(path: Path, encoding: str, *, long_rows: bool = False) -> Dialect
     return _completed(Dialect(delimiter, line_ends=has_quotes, escaped=has_escapes), head)
 
 
-def head_rows(path: Path, encoding: str) -> list[list[str]]:
-    """The first rows of a table of separated values, its header among them."""
+def head_rows(path: Path, encoding: str) -> tuple[list[list[str]], Dialect]:
+    """The first rows of a table of separated values, its header among them, and how they are written."""
     head = read_head(path, encoding)
     delimiter = delimiter_of(path, head)
     if _has_stray_quotes(head, delimiter):
-        return parse(head, Dialect(delimiter, quoted=False))
-    return parse(head, _completed(Dialect(delimiter, escaped=_is_escaped("\n".join(head))), head))
+        dialect = Dialect(delimiter, quoted=False)
+    else:
+        dialect = _completed(Dialect(delimiter, escaped=_is_escaped("\n".join(head))), head)
+    return parse(head, dialect), dialect
 
 
 def read_head(path: Path, encoding: str) -> list[str]:
@@ -71,15 +75,17 @@ def read_head(path: Path, encoding: str) -> list[str]:
 
 
 def delimiter_of(path: Path, head: Sequence[str]) -> str:
-    """The separator that gives most rows as many fields as the first has; of several, the first row's most frequent.
+    """The separator that gives most rows as many fields as the first has.
 
+    Of several, the one that leaves the first row numbers with decimal commas, else its most frequent one.
     Always a tab for a ``.tsv``.
     """
     if path.suffix.lower() == ".tsv":
         return "\t"
     first = next((line for line in head if line.strip()), "")
     fits = {mark: _share_of_full_rows(head, mark) for mark in _SEPARATORS if mark in first}
-    return max(fits, key=lambda mark: (fits[mark], first.count(mark)), default=",")
+    decimal = splits_decimals(first)
+    return max(fits, key=lambda mark: (fits[mark], mark == decimal, first.count(mark)), default=",")
 
 
 def parse(lines: Iterable[str], dialect: Dialect, most: int = _HEAD_ROWS) -> list[list[str]]:

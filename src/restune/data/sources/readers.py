@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from restune.core.errors import UserError
 from restune.core.machine import memory_bytes
 from restune.data.dataset import DataOptions
+from restune.data.sources.decimals import uses_commas, with_point
 from restune.data.sources.dialect import dialect_of, head_rows
 from restune.data.sources.json_lines import JSON_SUFFIXES, JsonTable
 from restune.data.sources.one_hot import OneHotTable, Reader, class_columns
@@ -47,22 +48,29 @@ def table_errors(path: Path) -> Iterator[None]:
 def open_reader(path: Path, options: DataOptions, *, encoding: str = "utf-8", long_rows: bool = False) -> Reader:
     """The table's reader, by its name. `long_rows`: of texts or of series, where a row may be long.
 
-    A table with one column per class, and none of labels, has one of labels instead.
+    A table with one column per class, and none of labels, has one of labels instead, where labels are read.
     """
+    reader = open_columns(path, options, encoding=encoding, long_rows=long_rows)
+    classes = columns_of_classes(reader, path, options) if options.labelled else []
+    return OneHotTable(reader, classes, path, 1 if is_typed(path) else 2) if classes else reader
+
+
+def open_columns(path: Path, options: DataOptions, *, encoding: str = "utf-8", long_rows: bool = False) -> Reader:
+    """As `open_reader`, with the columns as they stand in the table."""
     suffix = path.suffix.lower()
-    reader: Reader
     if suffix == ".parquet":
-        reader = ParquetTable(path, _FEW_ROWS if long_rows else _BATCH_ROWS)
-    elif suffix in JSON_SUFFIXES:
-        reader = JsonTable(path)
-    else:
-        reader = TextTable(path, options, encoding, long_rows=long_rows)
+        return ParquetTable(path, _FEW_ROWS if long_rows else _BATCH_ROWS)
+    return JsonTable(path) if suffix in JSON_SUFFIXES else TextTable(path, options, encoding, long_rows=long_rows)
+
+
+def columns_of_classes(reader: Reader, path: Path, options: DataOptions) -> list[str]:
+    """The columns that are one per class; none in a table with a column of labels."""
     has_labels = options.label_column is not None or usual_column(reader.names, LABEL_NAMES) is not None
     if has_labels or not (options.header or is_typed(path)):
-        return reader
-    taken = (options.path_column, options.text_column, options.group_column, options.split_column)
-    classes = class_columns(reader.names, reader.peek(), (*taken, *COUNTERS))
-    return OneHotTable(reader, classes, path, 1 if is_typed(path) else 2) if classes else reader
+        return []
+    columns = (options.path_column, options.text_column, options.case_column, options.time_column)
+    taken = (*columns, options.group_column, options.split_column, *COUNTERS)
+    return class_columns(reader.names, reader.peek(), taken)
 
 
 def is_typed(path: Path) -> bool:
@@ -246,13 +254,30 @@ def content_of(texts: Any) -> bytes:
     return b"" if content is None else bytes(memoryview(content)[int(offsets[0]) : int(offsets[-1])])
 
 
+def has_decimal_commas(path: Path, encoding: str) -> bool:
+    """Whether a table's numbers are written with commas, by its first rows."""
+    if is_typed(path):
+        return False
+    rows, dialect = head_rows(path, encoding)
+    return uses_commas(rows, dialect.delimiter)
+
+
 def first_rows(path: Path, encoding: str) -> list[list[str]]:
     """The first rows of a table, its header among them, as text: enough to see of what kind it is.
 
-    Raises UserError, as `table_errors`, for a file that cannot be read.
+    Decimal commas are points. Raises UserError, as `table_errors`, for a file that cannot be read.
     """
     if not is_typed(path):
-        return head_rows(path, encoding)
+        rows, dialect = head_rows(path, encoding)
+        commas = uses_commas(rows, dialect.delimiter)
+        return [list(map(with_point, row)) for row in rows] if commas else rows
     table: Reader = ParquetTable(path) if path.suffix.lower() == ".parquet" else JsonTable(path)
     columns = [["" if value is None else str(value) for value in column] for column in table.peek()]
     return [list(table.names), *(list(row) for row in zip(*columns, strict=True))]
+
+
+def by_name(names: Sequence[str], head: Sequence[Sequence[str]]) -> list[list[str]]:
+    """A table's `first_rows` without its header, in the order of `names`; empty for a column that a reader made."""
+    places = {name.strip(): place for place, name in enumerate(head[0])}
+    columns = [places.get(name, places.get(with_point(name), len(places))) for name in names]
+    return [[row[place] if place < len(row) else "" for place in columns] for row in head[1:]]

@@ -1,24 +1,28 @@
-"""StringArray: lines of "label text", tables with a column of texts, folders of .txt files."""
+"""Texts: lines of "label text", tables with a column of texts, folders of .txt files."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from restune.core.console import note
-from restune.core.errors import UserError
+from restune.core.errors import UserError, shorten
 from restune.core.machine import memory_bytes
+from restune.data import plausibility
 from restune.data.class_names import class_order
 from restune.data.dataset import DataOptions, Dataset, FileLocation, Item
 from restune.data.encodings import decode_text, file_encoding, head_encoding
 from restune.data.sources import table
 from restune.data.sources.folder import from_named_files
 from restune.data.sources.readers import as_text, open_reader, table_errors
-from restune.data.sources.values import marked
+from restune.data.sources.reading import labels_from
+from restune.data.sources.values import marked, without_labels
 from restune.data.sources.walk import walk_files
 from restune.data.string_array import StringArray
 
@@ -46,7 +50,12 @@ TEXT_NAMES = (
 )
 MAX_LINE = 64 * 2**20
 """Characters of the longest line that is read as a text."""
+LABEL_MARK = "__label__"
+"""What fastText writes before a label."""
+_MARKED = re.compile(rf"{LABEL_MARK}((?:(?!{LABEL_MARK})[^\s,;|])*)[,;|]?")
 _LONGEST_LABEL = 40
+_LONGEST_MARKED = 200
+_SEEN = 2000
 _HEAD = 2**18
 _HEAD_LINES = 400
 _BATCH = 4096
@@ -94,14 +103,18 @@ def open_lines(path: Path, options: DataOptions) -> Dataset:
     separator = _separator([line for line, _ in zip(_lines(path, encoding), range(_HEAD_LINES), strict=False)])
     texts, labels, numbers, room = StringArray(), [], [], _Room(str(path))
     batch: list[str] = []
+    has_marks = _has_label_marks(path, encoding)
+    if has_marks:
+        _reject_several_labels(path, encoding)
     for number, line in enumerate(_lines(path, encoding), 1):
         if not line.strip():
             continue
         if "\0" in line:
             raise UserError("this line holds zero bytes, as no text does", where=f"{path}, line {number}")
-        label, _, text = line.partition(separator)
-        if not label or len(label) > _LONGEST_LABEL:
-            raise UserError("this line has no label", where=f"{path}, line {number}", fix="write 'label text'")
+        label, text = _marked_line(line) if has_marks else line.partition(separator)[::2]
+        if not label or len(label) > (_LONGEST_MARKED if has_marks else _LONGEST_LABEL):
+            fix = f"write '{LABEL_MARK}NAME text'" if has_marks else "write 'label text'"
+            raise UserError("this line has no label", where=f"{path}, line {number}", fix=fix)
         labels.append(label)
         numbers.append(number)
         batch.append(text.strip())
@@ -122,8 +135,10 @@ def open_lines(path: Path, options: DataOptions) -> Dataset:
         Item(id=f"{number:0{digits}d}", location=TextLocation(texts, row), target=rank[label])
         for row, (number, label) in enumerate(zip(numbers, labels, strict=True))
     )
-    _note_empty(texts, path)
-    return Dataset(items=items, classes=classes, source=str(path), kind="text")
+    note_empty(texts, path, numbers)
+    dataset = Dataset(items=items, classes=classes, source=str(path), kind="text")
+    form = f"one per line after its {LABEL_MARK} label" if has_marks else "one per line after its label"
+    return replace(dataset, reading=_text_line(dataset, texts, form))
 
 
 def looks_like_lines(path: Path, options: DataOptions) -> bool:
@@ -136,6 +151,8 @@ def looks_like_lines(path: Path, options: DataOptions) -> bool:
     lines = [line for line in text.split("\n")[:_HEAD_LINES] if line.strip()]
     if not lines or "\0" in text:
         return False
+    if _are_marked(lines):
+        return True
     separator = _separator(lines)
     parts = [line.partition(separator) for line in lines]
     counts = Counter(label for label, _, _ in parts)
@@ -154,8 +171,8 @@ def open_text_table(path: Path, options: DataOptions) -> Dataset:
         reader = open_reader(path, options, encoding=encoding, long_rows=True)
         names = table.column_names(reader, path)
         text_in = table.choose_column(names, options.text_column, TEXT_NAMES, "text", path, required=True)
-        chosen = {"text": str(text_in), **table.mark_columns(names, path, options)}
-        if chosen["text"] == chosen["label"]:
+        chosen = {"text": str(text_in), **(table.mark_columns(names, path, options) if options.labelled else {})}
+        if chosen["text"] == chosen.get("label"):
             raise UserError("the texts and the labels are one column", where=str(path), fix="name the other")
         table.say_columns(path, chosen)
         columns = {role: names.index(name) for role, name in chosen.items()}
@@ -163,10 +180,16 @@ def open_text_table(path: Path, options: DataOptions) -> Dataset:
         marks, texts, room = table.Marks(path, chosen, start), StringArray(), _Room(str(path))
         for batch in reader.batches(sorted(set(columns.values()))):
             by_role = {role: batch[position] for role, position in columns.items()}
-            marks.extend(by_role)
+            if options.labelled:
+                marks.extend(by_role)
             _extend(texts, as_text(by_role["text"]).fill_null(""), room)
-    _note_empty(texts, path)
-    return marked(marks, [TextLocation(texts, row) for row in range(len(texts))], start, "text", str(path))
+    note_empty(texts, path, range(start, start + len(texts)), "rows")
+    locations = [TextLocation(texts, row) for row in range(len(texts))]
+    if not options.labelled:
+        return without_labels([str(start + row) for row in range(len(texts))], locations, "text", str(path))
+    dataset = marked(marks, locations, start, "text", str(path))
+    _reject_joined_marks(dataset.classes, path, chosen["label"])
+    return replace(dataset, reading=_text_line(dataset, texts, f"column {chosen['text']}", chosen["label"]))
 
 
 def open_text_folder(folder: Path) -> Dataset:
@@ -254,10 +277,67 @@ def _extend(texts: StringArray, array: Any, room: _Room) -> None:
         len(texts)  # settles where texts end, before threads read them
 
 
-def _note_empty(texts: StringArray, path: Path) -> None:
-    empty = sum(not texts[row].strip() for row in range(len(texts)))
+def note_empty(texts: StringArray, path: Path, numbers: Sequence[int], noun: str = "lines") -> None:
+    """Say which texts are empty, as those of lines that are a label alone."""
+    empty = [numbers[row] for row in range(len(texts)) if not texts[row].strip()]
     if empty:
-        note(f"{path.name}: {empty} texts are empty")
+        note(f"{path.name}: {len(empty)} texts are empty ({noun} {shorten(empty, 5)}); they stay, as texts of no word")
+
+
+def _text_line(dataset: Dataset, texts: StringArray, form: str, label: str = "") -> str:
+    """``5,452 texts, column text, labels from column label (6 classes)``, with warnings where that is not plausible."""
+    plausibility.warn_of_words(
+        [texts[row] for row in range(0, len(texts), max(1, len(texts) // _SEEN))], dataset.source
+    )
+    return ", ".join([f"{len(dataset):,} texts", form, *([labels_from(label)] if label else [])])
+
+
+def _are_marked(lines: Sequence[str]) -> bool:
+    """Whether lines name their labels as fastText has them."""
+    return sum(LABEL_MARK in line for line in lines) >= 0.8 * len(lines) > 0
+
+
+def _has_label_marks(path: Path, encoding: str) -> bool:
+    lines = (line for line in _lines(path, encoding) if line.strip())
+    return _are_marked(list(islice(lines, _HEAD_LINES)))
+
+
+def _labels_of(line: str) -> list[str]:
+    return [label for label in _MARKED.findall(line) if label]
+
+
+def _marked_line(line: str) -> tuple[str, str]:
+    """The label of a line of fastText's, without its mark, and the text; no label where none stands there."""
+    found = _labels_of(line)
+    return (found[0] if found else ""), " ".join(_MARKED.sub(" ", line).split())
+
+
+def _reject_several_labels(path: Path, encoding: str) -> None:
+    """Raise UserError where lines name more than one label: a word of the text would give the answer away."""
+    count = total = 0
+    first = ""
+    for number, line in enumerate(_lines(path, encoding), 1):
+        total += bool(line.strip())
+        labels = _labels_of(line)
+        if len(labels) > 1:
+            count += 1
+            first = first or f"line {number} has {len(labels)}: {shorten([LABEL_MARK + label for label in labels], 4)}"
+    if count:
+        raise UserError(
+            f"{count:,} of {total:,} texts have several labels; {first}",
+            where=str(path),
+            fix="give each text one label; several labels per text are not supported",
+        )
+
+
+def _reject_joined_marks(labels: Iterable[str], path: Path, column: str) -> None:
+    several = next((label for label in labels if label.count(LABEL_MARK) > 1), None)
+    if several is not None:
+        raise UserError(
+            f"some texts have several labels, such as {several[:100]!r}",
+            where=f"{path}, column {column!r}",
+            fix="give each text one label; several labels per text are not supported",
+        )
 
 
 def _separator(lines: Iterable[str]) -> str:

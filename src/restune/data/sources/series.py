@@ -1,4 +1,4 @@
-"""Series: sktime's .ts, the UCR archive's rows of numbers, tables of values, folders of .wav files."""
+"""Series in files of their own: sktime's .ts, the UCR archive's rows of numbers, folders of .wav files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,6 +18,7 @@ from restune.core.errors import UserError, shorten
 from restune.core.machine import memory_bytes
 from restune.data.class_names import class_order
 from restune.data.dataset import Dataset, FileLocation, Item
+from restune.data.sources.decimals import is_number, with_point
 from restune.data.sources.folder import from_named_files
 from restune.data.sources.walk import is_hidden, walk_files
 
@@ -24,6 +26,8 @@ MAX_LINE = 256 * 2**20
 """Characters of the longest line that is read, and so of the longest series."""
 _MAX_CHANNELS = 65_536
 _MAX_VALUES = 10_000_000
+_STEPS, _WIDTH = 5, 100
+"""Fewest rows per series, and most numbers in one, of a file whose rows look like time steps."""
 MISSING = frozenset({"", "?", "nan", "na", "n/a", "null", "none"})
 """What stands for a value that was not measured, in lower case."""
 _ARCHIVE = re.compile(r"(.+)_(train|test)(\.ts|\.tsv|\.csv|\.txt)", re.IGNORECASE)
@@ -71,6 +75,13 @@ class SeriesList:
                 fix="use fewer, or shorter ones",
             )
 
+    def heads(self, rows: int) -> list[tuple[float, int]]:
+        """The first value and the number of values of each of the last series."""
+        ends = np.cumsum([0, *(channels * length for channels, length in self._shapes)])
+        values = np.frombuffer(self._values, np.float32)
+        starts = ends[len(self._shapes) - rows : -1]
+        return [(float(values[start]), length) for start, (_, length) in zip(starts, self._shapes[-rows:], strict=True)]
+
     def locations(self) -> list[SeriesLocation]:
         """Where each series is, in the order in which they came."""
         values = np.frombuffer(self._values, np.float32)
@@ -83,12 +94,15 @@ class SeriesList:
         return made
 
 
-def open_series(path: Path) -> Dataset:
+def open_series(path: Path, *, labelled: bool = True) -> Dataset:
     """Items are the series of a ``.ts`` file, or the rows of numbers of a file of the UCR archive (label first).
 
-    Raises UserError with the line's number.
+    Not `labelled`: labels are left out, and a ``.ts`` may have none. Raises UserError with the line's number.
     """
-    return _dataset([(None, path)], source=str(path))
+    dataset = _dataset([(None, path)], str(path), labelled=labelled)
+    if labelled:
+        return dataset
+    return replace(dataset, items=tuple(replace(item, target=-1) for item in dataset.items), classes=())
 
 
 def open_archive(folder: Path) -> Dataset:
@@ -138,7 +152,7 @@ def looks_like_series(path: Path) -> bool:
     if len(lines) > 1 and len(head) == 2**20:
         lines.pop()
     rows = [_fields(line, _separator(line)) for line in lines[:5]]
-    return bool(rows) and all(len(row) > 3 and _is_number(row[0]) and all(map(is_value, row)) for row in rows)
+    return bool(rows) and all(len(row) > 3 and is_number(row[0]) and all(map(is_value, row)) for row in rows)
 
 
 def open_sounds(folder: Path) -> Dataset:
@@ -191,7 +205,7 @@ def without_padding(series: NDArray[np.float32]) -> NDArray[np.float32]:
     return series[:, : int(there[-1]) + 1 if len(there) else 1]
 
 
-def _dataset(files: Sequence[tuple[str | None, Path]], source: str) -> Dataset:
+def _dataset(files: Sequence[tuple[str | None, Path]], source: str, *, labelled: bool = True) -> Dataset:
     """The series of one file, or of two that are a side each."""
     ids: list[str] = []
     labels: list[str] = []
@@ -199,10 +213,10 @@ def _dataset(files: Sequence[tuple[str | None, Path]], source: str) -> Dataset:
     collected = SeriesList(source)
     channels: int | None = None
     for side, path in files:
-        read = _read_ts if path.suffix.lower() == ".ts" else _read_numbers
+        found = _read_ts(path, labelled=labelled) if path.suffix.lower() == ".ts" else _read_numbers(path)
         rows = 0
         try:
-            for where, label, series in read(path):
+            for where, label, series in found:
                 if channels is not None and len(series) != channels:
                     raise UserError(f"{len(series)} channels after series of {channels}", where=where)
                 channels = len(series)
@@ -214,6 +228,8 @@ def _dataset(files: Sequence[tuple[str | None, Path]], source: str) -> Dataset:
         prefix, digits = f"{side}/" if side else "", len(str(rows))
         ids.extend(f"{prefix}{row:0{digits}d}" for row in range(1, rows + 1))
         sides.extend([side] * rows)
+        if rows and path.suffix.lower() != ".ts":
+            _reject_steps(labels[-rows:], collected.heads(rows), path)
     return make_dataset(ids, labels, collected.locations(), source, sides)
 
 
@@ -231,7 +247,24 @@ def _read_numbers(path: Path) -> Iterator[_Row]:
         yield where, _whole_label(fields[0], where), without_padding(_numbers(fields[1:], where)[None])
 
 
-def _read_ts(path: Path) -> Iterator[_Row]:
+def _reject_steps(labels: Sequence[str], heads: Sequence[tuple[float, int]], path: Path) -> None:
+    """Raise UserError for rows that are time steps: of each first number several rows, in which the second goes up in
+    even steps from where it started before."""
+    first = [0] + [row for row in range(1, len(labels)) if labels[row] != labels[row - 1]]
+    runs = [[value for value, _ in heads[begin:end]] for begin, end in pairwise([*first, len(labels)])]
+    if len(runs) < 3 or len(labels) < _STEPS * len(runs) or max((length for _, length in heads), default=0) > _WIDTH:
+        return
+    starts = {run[0] for run in runs}
+    if len(starts) == 1 and all(len(run) > 1 and min(np.diff(run)) > 0 for run in runs):
+        raise UserError(
+            f"the rows of this file look like time steps of {len(runs)} series, not like a series each: the second "
+            "number goes up and starts anew with each first number",
+            where=str(path),
+            fix="name the columns: --no-header --case-column 0 --time-column 1 --label-column N",
+        )
+
+
+def _read_ts(path: Path, *, labelled: bool) -> Iterator[_Row]:
     """The format of sktime and aeon: a header of ``@`` lines, then channels separated by ``:``, the label last."""
     classes: frozenset[str] | None = None
     in_data = False
@@ -248,17 +281,20 @@ def _read_ts(path: Path) -> Iterator[_Row]:
                     fix="the format is described at https://www.aeon-toolkit.org (the ts file format)",
                 )
             in_data = key.lower() == "@data"
-            if in_data and classes is None:
+            if in_data and classes is None and labelled:
                 raise _no_labels(path)
             if key.lower() == "@timestamps" and value.strip().lower() == "true":
                 raise UserError("series with time stamps are not read", where=where, fix="write values alone")
             if key.lower() == "@classlabel":
                 has, *names = value.split()[:100_001] or ["false"]
                 if has.lower() != "true":
-                    raise _no_labels(path)
+                    if labelled:
+                        raise _no_labels(path)
+                    continue
                 classes = frozenset(names)
             continue
-        yield where, *_series_and_label(line, classes or frozenset(), where)
+        label = ":?" if classes is None else ""  # a .ts without labels has channels alone
+        yield where, *_series_and_label(line + label, classes or frozenset(), where)
     if not in_data:
         raise UserError("this is no .ts file of series: there is no @data in it", where=str(path))
 
@@ -302,12 +338,16 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _separator(line: str) -> str | None:
-    """What stands between numbers: a tab, a comma, a semicolon, or any white space."""
-    return next((mark for mark in "\t,;" if mark in line), None)
+    """What stands between numbers: a tab, a semicolon, a comma, or any white space; commas may be in numbers."""
+    mark = next((mark for mark in "\t;," if mark in line), None)
+    if mark == "," and all("," in field and is_value(with_point(field)) for field in line.split()[1:]):
+        return None if len(line.split()) > 1 else mark
+    return mark
 
 
 def _fields(line: str, separator: str | None) -> list[str]:
-    return line.strip().split(separator, _MAX_VALUES)
+    fields = line.strip().split(separator, _MAX_VALUES)
+    return list(map(with_point, fields)) if separator != "," and "," in line else fields
 
 
 def _numbers(fields: Sequence[str], where: str) -> NDArray[np.float32]:
@@ -334,21 +374,13 @@ def _value(field: str, where: str) -> float:
 
 def is_value(field: str) -> bool:
     """Whether a field is a number, or says that there is none."""
-    return field.strip().lower() in MISSING or _is_number(field)
-
-
-def _is_number(field: str) -> bool:
-    try:
-        float(field)
-    except ValueError:
-        return False
-    return True
+    return field.strip().lower() in MISSING or is_number(field)
 
 
 def _whole_label(field: str, where: str) -> str:
     """A label as a class name: 1 where a program wrote 1.0."""
     text = field.strip()
-    if not _is_number(text):
+    if not is_number(text):
         if not text:
             raise UserError("this line has no label", where=where)
         return text

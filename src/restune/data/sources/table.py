@@ -16,6 +16,7 @@ from restune.core.files import user_path
 from restune.data.class_names import class_order, reject_several_labels
 from restune.data.dataset import SPLITS, DataOptions, Dataset, Rows
 from restune.data.encodings import WESTERN, likely_encoding, note_encoding
+from restune.data.sources.decimals import is_fraction, is_number
 from restune.data.sources.folder import SPLIT_FOLDERS, is_image_name
 from restune.data.sources.one_hot import Reader
 from restune.data.sources.paths import Doubts, FileFinder, found_files
@@ -88,7 +89,7 @@ def column_names(reader: Reader, path: Path) -> list[str]:
 def mark_columns(names: Sequence[str], path: Path, options: DataOptions) -> dict[str, str]:
     """The columns that hold each row's label and, where there are any, its split and its group, by role."""
     roles = {
-        "label": choose_column(names, options.label_column, LABEL_NAMES, "label", path, required=True),
+        "label": choose_column(names, options.label_column, LABEL_NAMES, "label", path, required=options.labelled),
         "split": choose_column(names, options.split_column, SPLIT_NAMES, "split", path),
         "group": choose_column(names, options.group_column, (), "group", path),
     }
@@ -158,20 +159,23 @@ def _collect(reader: Reader, path: Path, options: DataOptions) -> Dataset:
     names = column_names(reader, path)
     root = user_path(options.root) if options.root else path.parent
     files_in = _path_column(names, reader, options, path, root)
-    chosen = {"path": files_in, **mark_columns(names, path, options)}
+    chosen = {"path": files_in, **(mark_columns(names, path, options) if options.labelled else {})}
     say_columns(path, chosen)
     files, doubts = StringArray(), Doubts()
-    marks = Marks(path, chosen, first_row(path, options))
+    row = first_row(path, options)
+    marks = Marks(path, chosen, row)
     columns = {role: names.index(name) for role, name in chosen.items()}
     for batch in reader.batches(sorted(set(columns.values()))):
         by_role = {role: batch[position] for role, position in columns.items()}
-        paths, row = trimmed(as_text(by_role["path"])), marks.row
-        marks.extend(by_role)
+        paths = trimmed(as_text(by_role["path"]))
+        if options.labelled:
+            marks.extend(by_role)
         reject_missing(paths, "path", f"{path}, row ", row, "")
-        _reject_repeated(paths, by_role["label"], path, row)
+        _reject_repeated(paths, by_role.get("label"), path, row)
         files.extend(paths)
         doubts.extend(paths)
-    classes, targets = marks.targets()
+        row += len(paths)
+    classes, targets = marks.targets() if options.labelled else ((), np.full(len(files), -1, np.int32))
     items = Rows(
         files=files,
         root=root,
@@ -258,10 +262,12 @@ def _reject_repeated(texts: Any, labels: Any, path: Path, row: int) -> None:
 
     name = max(counts.to_pylist(), key=lambda entry: entry["counts"])["values"]
     first, second = pc.indices_nonzero(pc.equal(texts, name)).to_pylist()[:2]
+    where = f"{path}, rows {row + first} and {row + second}: {name}"
+    if labels is None:
+        raise listed_twice(where)
     names = [str(labels[place].as_py()).strip() for place in (first, second)]
     raise listed_twice(
-        f"{path}, rows {row + first} and {row + second}: {name}",
-        f"as {names[0]!r} and as {names[1]!r}" if names[0] != names[1] else f"both times as {names[0]!r}",
+        where, f"as {names[0]!r} and as {names[1]!r}" if names[0] != names[1] else f"both times as {names[0]!r}"
     )
 
 
@@ -284,24 +290,12 @@ def _reject_unknown_splits(texts: Any, path: Path, first_row: int) -> None:
 
 
 def _reject_fractions(values: Sequence[str], path: Path, column: str) -> None:
-    if any(map(_is_fraction, values)) and all(map(_is_number, values)):
+    if any(map(is_fraction, values)) and all(map(is_number, values)):
         raise UserError(
             "the labels are fractions, not classes",
             where=f"{path}, column {column!r}",
             fix="name the column that holds the class with --label-column",
         )
-
-
-def _is_number(value: str) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _is_fraction(value: str) -> bool:
-    return _is_number(value) and float(value) % 1 != 0
 
 
 def _split(value: str) -> str | None:

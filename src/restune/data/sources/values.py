@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,28 @@ from numpy.typing import NDArray
 
 from restune.core.console import note
 from restune.core.errors import UserError, shorten
+from restune.data import plausibility
 from restune.data.dataset import SPLITS, DataOptions, Dataset, Item, Location
 from restune.data.encodings import likely_encoding, note_encoding
 from restune.data.sources import table
-from restune.data.sources.readers import COUNTERS, as_text, first_rows, open_reader, table_errors
+from restune.data.sources.decimals import with_point
+from restune.data.sources.readers import (
+    COUNTERS,
+    as_text,
+    by_name,
+    first_rows,
+    has_decimal_commas,
+    open_reader,
+    table_errors,
+)
+from restune.data.sources.reading import series_line
 from restune.data.sources.series import MISSING, SeriesList, is_value, without_padding
 
 
 def open_value_table(path: Path, options: DataOptions) -> Dataset:
     """Items are rows; their values, the columns of numbers in order, are one channel.
 
-    What is missing at a row's end is padding. Columns that hold something else, or that count rows, are left out and
+    What is missing at a row's end is padding. Columns that hold something else, or ids, are left out and
     named. Raises UserError with the row's number for what is no number.
     """
     with table_errors(path):
@@ -32,8 +44,8 @@ def open_value_table(path: Path, options: DataOptions) -> Dataset:
         names = table.column_names(reader, path)
         chosen = table.mark_columns(names, path, options)
         head = first_rows(path, encoding)
-        rows = _by_name(names, head) if table.has_names(path, options) else head
-        values = value_columns(names, rows, chosen.values())
+        rows = by_name(names, head) if table.has_names(path, options) else head
+        values = value_columns(names, rows, (*chosen.values(), *options.left_out))
         if not values:
             raise UserError(
                 "this table has no columns of numbers",
@@ -41,19 +53,46 @@ def open_value_table(path: Path, options: DataOptions) -> Dataset:
                 fix="a table of series has a column per position; of files or texts, name one with --path-column or "
                 "--text-column",
             )
+        values = _without_ids(values, names, rows, chosen.get("group"))
         left_out = [name for name in names if name not in values and name not in chosen.values()]
-        table.say_columns(path, chosen)
+        if options.labelled:
+            table.say_columns(path, chosen)
         note(f"{path.name}: series of the {len(values)} columns {values[0]!r} to {values[-1]!r}")
         if left_out:
             note(f"{path.name}: left out {shorten(map(repr, left_out))}")
-        return _collect(reader, path, options, chosen, {name: names.index(name) for name in values}, names)
+        commas = has_decimal_commas(path, encoding)
+        columns = {name: names.index(name) for name in values}
+        return _collect(reader, path, options, chosen if options.labelled else {}, columns, names, commas)
 
 
-def _by_name(names: Sequence[str], head: Sequence[Sequence[str]]) -> list[list[str]]:
-    """The first rows with their fields in the order of `names`; empty for a column that a reader has made."""
-    places = {name.strip(): place for place, name in enumerate(head[0])}
-    columns = [places.get(name, len(places)) for name in names]
-    return [[row[place] if place < len(row) else "" for place in columns] for row in head[1:]]
+def _without_ids(
+    values: list[str], names: Sequence[str], rows: Sequence[Sequence[str]], group: str | None
+) -> list[str]:
+    """The columns of values but for those that are ids, with warnings of ids that repeat."""
+    places = {name: place for place, name in enumerate(names)}
+    head = numbers_in([places[name] for name in values], rows)
+    ids = plausibility.identifiers(values, head)
+    if len(ids) < len(values):
+        for name in ids:
+            if group is None:
+                plausibility.warn_of_repeated_ids(name, head[:, values.index(name)])
+        kept = [place for place, name in enumerate(values) if name not in ids]
+        values, head = [values[place] for place in kept], head[:, kept]
+    return values
+
+
+def numbers_in(places: Sequence[int], rows: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+    """float64 ``[rows, columns]`` of fields that `is_value`, NaN for what is missing."""
+    return np.array(
+        [
+            [
+                np.nan if place >= len(row) or row[place].strip().lower() in MISSING else float(row[place])
+                for place in places
+            ]
+            for row in rows
+        ],
+        np.float64,
+    ).reshape(len(rows), len(places))
 
 
 def value_columns(names: Sequence[str], rows: Sequence[Sequence[str]], taken: Any) -> list[str]:
@@ -76,19 +115,36 @@ def _collect(
     chosen: dict[str, str],
     values: dict[str, int],
     names: Sequence[str],
+    commas: bool,
 ) -> Dataset:
     start = table.first_row(path, options)
-    marks = table.Marks(path, chosen, start)
+    row, marks = start, table.Marks(path, chosen, start)
     columns = {role: names.index(name) for role, name in chosen.items()}
     collected = SeriesList(str(path))
     for batch in reader.batches(sorted({*columns.values(), *values.values()})):
         rows = np.empty((len(next(iter(batch.values()))), len(values)), np.float32)
         for place, (name, position) in enumerate(values.items()):
-            rows[:, place] = _as_numbers(batch[position], f"{path}, row ", marks.row, name)
-        marks.extend({role: batch[position] for role, position in columns.items()})
-        for row in rows:
-            collected.add(without_padding(row[None]))
-    return marked(marks, collected.locations(), start, "signal", str(path))
+            rows[:, place] = as_numbers(batch[position], f"{path}, row ", row, name, commas=commas)
+        row += len(rows)
+        if options.labelled:
+            marks.extend({role: batch[position] for role, position in columns.items()})
+        for series in rows:
+            collected.add(without_padding(series[None]))
+    locations = collected.locations()
+    if not options.labelled:
+        return without_labels([str(start + place) for place in range(len(locations))], locations, "signal", str(path))
+    dataset = marked(marks, locations, start, "signal", str(path))
+    first, *_, last = [*values, *values]
+    line = series_line(
+        dataset, columns=list(values), by=f"one row per series, columns {first} to {last}", label=chosen["label"]
+    )
+    return replace(dataset, reading=line)
+
+
+def without_labels(ids: Sequence[str], locations: Sequence[Location], kind: str, source: str) -> Dataset:
+    """Items whose labels are not asked for."""
+    items = tuple(Item(id=name, location=place, target=-1) for name, place in zip(ids, locations, strict=True))
+    return Dataset(items=items, classes=(), source=source, kind=kind)
 
 
 def marked(marks: table.Marks, locations: Sequence[Location], start: int, kind: str, source: str) -> Dataset:
@@ -114,13 +170,15 @@ def marked(marks: table.Marks, locations: Sequence[Location], start: int, kind: 
     return Dataset(items=items, classes=classes, source=source, kind=kind)
 
 
-def _as_numbers(column: Any, where: str, row: int, name: str) -> NDArray[np.float32]:
-    """float32 of an Arrow array, NaN for what is missing. Raises UserError with the row."""
+def as_numbers(column: Any, where: str, row: int, name: str, *, commas: bool = False) -> NDArray[np.float32]:
+    """float32 of an Arrow array, NaN for what is missing; `commas`: decimal ones. Raises UserError with the row."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
         texts = pc.utf8_trim_whitespace(as_text(column))
+        if commas:
+            texts = pa.array([None if text is None else with_point(text) for text in texts.to_pylist()], pa.string())
         missing = pc.is_in(pc.utf8_lower(texts), value_set=pa.array(sorted(MISSING)))
         texts = pc.if_else(missing, pa.scalar(None, pa.string()), texts)
         try:

@@ -1,0 +1,74 @@
+"""The line that says what was taken for what, and warnings where that is not plausible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from restune.core.errors import shorten
+from restune.data import plausibility
+from restune.data.dataset import Dataset, FileLocation, Rows
+from restune.data.kinds import KINDS
+from restune.data.sources.series import SeriesLocation
+
+_LOOKED_AT = 200
+
+
+def series_line(
+    dataset: Dataset, *, channels: Sequence[str] = (), columns: Sequence[str] = (), by: str = "", label: str = ""
+) -> str:
+    """``12 series of 50 steps x 2 channels (acc_x, acc_y), by case_id, labels from column label``.
+
+    Warns of constant series, and of positions (`columns` of a table) far larger than the others.
+    """
+    places = [item.location for item in dataset.items if isinstance(item.location, SeriesLocation)]
+    constant = sum(plausibility.is_constant(place.read()) for place in places)
+    plausibility.warn_of_constant_series(constant, len(places), dataset.source)
+    _warn_of_sizes(places, columns)
+    parts = [f"{len(places):,} series of {_span([place.length for place in places])} steps"]
+    counts = sorted({place.channels for place in places})
+    if counts:
+        named = f" ({shorten(channels)})" if channels else ""
+        parts[0] += f" x {counts[0]} channel{'s' * (counts[0] != 1)}{named}"
+    parts.extend([by] if by else [])
+    parts.extend([labels_from(label)] if label else [])
+    return ", ".join(parts)
+
+
+def _warn_of_sizes(places: Sequence[SeriesLocation], columns: Sequence[str]) -> None:
+    """Warn where one position of the series, such as the first, is far larger than the others: it may be an id."""
+    shapes = {(place.channels, place.length) for place in places[:_LOOKED_AT]}
+    if len(shapes) == 1 and next(iter(shapes))[0] == 1:
+        values = np.stack([place.read()[0] for place in places[:_LOOKED_AT]]).astype(np.float64)
+        names = columns or [str(place) for place in range(1, values.shape[1] + 1)]
+        plausibility.warn_of_sizes(names, values)
+
+
+def described(dataset: Dataset) -> Dataset:
+    """The data set with the whole line: what its source says of the form, or what its items show, and its classes.
+
+    Warns of labels that may be none.
+    """
+    if not dataset.classes:
+        return dataset
+    first = dataset.items[0]
+    line = dataset.reading or (series_line(dataset) if isinstance(first.location, SeriesLocation) else "")
+    count = len(dataset.classes)
+    if line:
+        plausibility.warn_of_labels(dataset.class_counts(), dataset.source)
+        return replace(dataset, reading=f"{line} ({count:,} class{'es' * (count != 1)})")
+    in_folders = isinstance(first.location, FileLocation) and not isinstance(dataset.items, Rows) and "/" in first.id
+    where = f" in {count:,} class folders" if in_folders else f", {count:,} classes"
+    return replace(dataset, reading=f"{len(dataset):,} {KINDS[dataset.kind].noun}{where}")
+
+
+def labels_from(column: str) -> str:
+    """``labels from column label``."""
+    return f"labels from column {column}"
+
+
+def _span(lengths: Sequence[int]) -> str:
+    least, most = min(lengths, default=0), max(lengths, default=0)
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"

@@ -72,7 +72,8 @@ def expand(inputs: Any, options: DataOptions, classes: Sequence[str]) -> list[It
     Args:
         inputs: one or many.
         options: how to read tables; its `kind` is the model's.
-        classes: the model's classes; lines that begin with one of them are read as "label text" lines, and a table's columns
+        classes: the model's classes; lines that begin with one of them are read as "label text" lines, and a table's
+            columns
             named after them as labels.
 
     An input without files becomes one unreadable item. Raises UserError for types that are not accepted.

@@ -33,7 +33,13 @@ class Split(StrEnum):
 def evaluate(
     model: opt.ModelArgument,
     data: opt.DataArgument,
-    split: Annotated[Split | None, typer.Option(help="Which items; by default test, else val, else all.")] = None,
+    split: Annotated[
+        Split | None,
+        typer.Option(
+            help="Which items; by default test, else val, else all. For a run on the data that it was made from, the "
+            "run's own splits."
+        ),
+    ] = None,
     on_corrupt: Annotated[
         OnCorrupt, typer.Option(help="Stop at an unreadable item, or leave it out, list and count it.")
     ] = OnCorrupt.error,

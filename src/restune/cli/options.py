@@ -208,6 +208,16 @@ def data_options(options: dict[str, Any]) -> DataOptions:
     return DataOptions(header=not taken.pop("no_header"), kind=None if kind is None else kind.value, **taken)
 
 
+def data_words(reading: DataOptions) -> list[str]:
+    """The words of a command line that `data_options` reads as these."""
+    words = [] if reading.header else ["--no-header"]
+    for name in inspect.signature(on_data).parameters:
+        value = getattr(reading, name, None)
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return words
+
+
 def inference_options(options: dict[str, Any]) -> dict[str, Any]:
     """What `restune.load` and its callers take, from a verb's options. Raises UserError for what is no number."""
     taken = {name: options.pop(name) for name in inspect.signature(on_inference).parameters}

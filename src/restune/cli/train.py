@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from restune.cli import options as opt
 from restune.cli.run import print_json, verb
 from restune.core import console
+
+if TYPE_CHECKING:
+    from restune.data.dataset import DataOptions
 
 
 @opt.takes(opt.on_training, opt.on_data, opt.on_device, opt.on_seed, opt.on_all_verbs)
@@ -22,8 +25,9 @@ def train(data: opt.DataArgument, **options: Any) -> None:
         from restune.verbs.train import train as run
 
         reading = opt.data_options(options)
-        finished = run(data, data_options=reading, **opt.training_options(options))
-        _show(finished, data, options)
+        asked = opt.training_options(options)
+        finished = run(data, data_options=reading, **asked)
+        _show(finished, _held_out(data, asked), reading, options)
 
 
 @opt.takes(opt.on_training, opt.on_data, opt.on_device, opt.on_seed, opt.on_all_verbs)
@@ -60,13 +64,20 @@ def finetune(
 
         reading = opt.data_options(options)
         layers = int(freeze) if freeze is not None and freeze.isdigit() else freeze
-        finished = run(
-            data, weights=weights, freeze=layers, views=views, data_options=reading, **opt.training_options(options)
-        )
-        _show(finished, data, options)
+        asked = opt.training_options(options)
+        finished = run(data, weights=weights, freeze=layers, views=views, data_options=reading, **asked)
+        _show(finished, _held_out(data, asked), reading, options)
 
 
-def _show(finished: Any, data: str, options: dict[str, Any]) -> None:
+def _held_out(data: str, asked: dict[str, Any]) -> str:
+    """The data with the held-out items that are worth scoring first: test data, else validation data of its own."""
+    test, val = asked["test"], asked["val"]
+    if isinstance(test, str):
+        return test
+    return val if isinstance(val, str) and not test else data
+
+
+def _show(finished: Any, data: str, reading: DataOptions, options: dict[str, Any]) -> None:
     """The scores, and the three commands to run next."""
     if not finished.result:  # of several processes the first one prints
         return
@@ -87,8 +98,8 @@ def _show(finished: Any, data: str, options: dict[str, Any]) -> None:
     seconds, share = finished.result["seconds"], finished.result["loader_share"]
     spent = f"; data loading: {share:.1%} of training time" if share else ""
     console.note(f"{seconds:.0f} s in total{spent}")
-    out = shlex.quote(str(finished.out))
-    print(f"\nthe run is in {finished.out}; next:")
+    out = str(finished.out)
+    print(f"\nthe run is in {out}; next:")
     print(f"  open {shlex.quote(str(finished.out / 'report.html'))}")
-    print(f"  restune evaluate {out} {shlex.quote(data)}")
-    print(f"  restune predict {out} YOUR_{kind_of(finished.result['kind']).noun.upper()}")
+    print("  " + shlex.join(["restune", "evaluate", out, data, *opt.data_words(reading)]))
+    print(f"  restune predict {shlex.quote(out)} YOUR_{kind_of(finished.result['kind']).noun.upper()}")

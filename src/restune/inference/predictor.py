@@ -59,6 +59,7 @@ def predict_batches(
     workers: int | None = None,
     views: str | None = None,
     description: str = "predict",
+    retry: bool = False,
 ) -> Iterator[tuple[Batch, Tensor]]:
     """Decode items ahead in threads and compute them; yields batches with logits ``[N, V, C]``.
 
@@ -66,6 +67,7 @@ def predict_batches(
         batch_size: images per forward pass; items of several views, or of many frames, are fewer.
         workers: threads that decode.
         views: one of the kind's `view_modes`; its default for None. Raises UserError for others.
+        retry: see `read_batches`.
 
     N counts the items of the batch that could be read.
     """
@@ -74,7 +76,7 @@ def predict_batches(
     size = batch_size if batch_size < 1 else max(1, batch_size // preprocess.cost(mode))
     workers = 0 if len(items) == 1 else workers
     with freed_memory_kept(), progress(description, len(items)) as advance:
-        for batch in read_batches(items, preprocess, batch_size=size, workers=workers, views=mode):
+        for batch in read_batches(items, preprocess, batch_size=size, workers=workers, views=mode, retry=retry):
             if batch.samples is None:
                 yield batch, torch.zeros(0, 1, len(predictor.classes))
             else:

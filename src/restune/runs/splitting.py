@@ -47,13 +47,15 @@ def split_data(
     decided: list[tuple[Splits, SplitRecord]] = []
 
     def decide() -> str:
-        splits = _read_or_draw(data, unreadable, recipe, folder, continues=continues)
-        before = read_split_record(folder) if continues and (folder / "split.csv").exists() else None
+        begun = continues and (folder / "split.csv").exists()
+        splits = _read_or_draw(data, unreadable, recipe, folder, begun=begun)
+        before = read_split_record(folder) if begun else None
         splits, record = _compared(
             splits, contents, len(data.items()), before, folder, accept_changes=accept_changes
         )  # fmt: skip
         write_split_record(folder, record)
-        write_splits(folder / "split.csv", splits)
+        if not begun:
+            write_splits(folder / "split.csv", splits)
         decided.append((splits, record))
         return json.dumps([splits_text(splits), record.to_json()]) if world.size > 1 else ""
 
@@ -70,16 +72,13 @@ def split_data(
     return splits, main
 
 
-def _read_or_draw(
-    data: RunData, unreadable: Mapping[str, str], recipe: Recipe, folder: Path, *, continues: bool
-) -> Splits:
+def _read_or_draw(data: RunData, unreadable: Mapping[str, str], recipe: Recipe, folder: Path, *, begun: bool) -> Splits:
     if unreadable:
         names = shorten(f"{name} ({reason})" for name, reason in list(unreadable.items())[:3])
         count = f"{len(unreadable)} unreadable item" + "s" * (len(unreadable) > 1)
         warn(f"skipped {count}: {names}; all are in split.csv")
-    path = folder / "split.csv"
-    if continues and path.exists():
-        splits = read_splits(path, data.train, data.val, data.test)
+    if begun:
+        splits = read_splits(folder / "split.csv", data.train, data.val, data.test)
         _reject_lost(splits, unreadable)
         return splits
     splits = split_dataset(

@@ -1,4 +1,4 @@
-"""What it costs that the C library gives freed memory back: training steps with and without restune's setting.
+"""Time training steps with and without restune's setting that keeps freed memory in the process.
 
 Command: python benchmarks/allocation.py [--only resnet20] [--rounds 12]
 Pairs of steps of one network in one process, in turns: contiguous, channels_last, channels_last with freed memory

@@ -1,8 +1,8 @@
-"""What a checkpoint costs the training it is written beside.
+"""Measure how much writing a checkpoint in the background slows training.
 
 Command: python benchmarks/checkpoint_cost.py PHOTOS [--model resnet18] [--batch 32] [--seconds 30] [--rounds 5]
-Turns of at least `--seconds`, as long as a short epoch: one with a checkpoint at its beginning, one without, in one
-process. Prints the images a second of both and what the main thread waited for each checkpoint.
+Turns of at least `--seconds`, about a short epoch, in one process: one that starts with a checkpoint, one without.
+Prints images per second of both and the main thread's waiting time per checkpoint.
 """
 
 from __future__ import annotations

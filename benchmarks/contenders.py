@@ -1,7 +1,7 @@
-"""Ways to fit a network to a folder of photos from given weights, each as its users write it.
+"""Ways to fine-tune a network on a folder of photos, each written as in its own documentation.
 
-`run_contender` times one from the call to a saved, loadable model and says which validation items it gets right.
-Used by finetune_vs_peers.py, in a process for each run, imports done before the clock starts.
+`run_contender` times one from the call to a saved, loadable model and returns which validation items it classifies
+correctly. Used by finetune_vs_peers.py, in one process per run, with imports before the clock starts.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".gif"}
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What all contenders get alike.
+    """Input shared by all contenders.
 
     Args:
-        name: of the network.
-        weights: a file of its state dict.
-        data: a folder with ``train`` and ``val``, each of class folders.
-        size: pixels a side.
-        epochs: that a contender which has them makes.
-        batch: items a step.
-        freeze: everything but the head, or nothing.
+        name: name of the network.
+        weights: file with its state dict.
+        data: folder with class folders in ``train`` and ``val``.
+        size: side of the images, pixels.
+        epochs: number of epochs, for contenders that train in epochs.
+        batch: items per step.
+        freeze: True: train the head only; False: train all layers.
         out: an empty folder.
     """
 
@@ -54,7 +54,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Seconds from the call to a saved model, seconds of the last epoch, and which validation items are right."""
+    """Seconds from the call to a saved model, seconds of the last epoch, and correctness per validation item."""
 
     seconds: float
     epoch_seconds: float
@@ -62,7 +62,7 @@ class Outcome:
 
 
 def validation_files(case: Case) -> list[Path]:
-    """The order in which all are scored."""
+    """List the validation files in the order in which all contenders are scored."""
     return sorted(path for path in (case.data / "val").rglob("*") if path.suffix.lower() in SUFFIXES)
 
 
@@ -71,7 +71,7 @@ def class_names(case: Case) -> list[str]:
 
 
 def network_of(case: Case) -> nn.Module:
-    """The network with its weights and a new head: torchvision's where it has one."""
+    """Build the network with its weights and a new head: torchvision's network if it has one, else restune's."""
     classes = len(class_names(case))
     torch.manual_seed(0)
     if hasattr(torchvision.models, case.name):
@@ -83,11 +83,11 @@ def network_of(case: Case) -> nn.Module:
 
 
 class Photos(Dataset):
-    """Files of class folders through torchvision's transforms."""
+    """Files of class folders, transformed by torchvision."""
 
-    def __init__(self, case: Case, side: str) -> None:
+    def __init__(self, case: Case, split: str) -> None:
         names = class_names(case)
-        self.paths = sorted(path for path in (case.data / side).rglob("*") if path.suffix.lower() in SUFFIXES)
+        self.paths = sorted(path for path in (case.data / split).rglob("*") if path.suffix.lower() in SUFFIXES)
         self.targets = [names.index(path.parent.name) for path in self.paths]
         self.transform = v2.Compose(
             [v2.Resize((case.size, case.size)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
@@ -103,25 +103,25 @@ class Photos(Dataset):
         return self.transform(Image.open(self.paths[index]).convert("RGB")), self.targets[index]
 
 
-def _loader(case: Case, side: str) -> DataLoader:
-    return DataLoader(Photos(case, side), case.batch, shuffle=side == "train", num_workers=cpu_count())
+def _loader(case: Case, split: str) -> DataLoader:
+    return DataLoader(Photos(case, split), case.batch, shuffle=split == "train", num_workers=cpu_count())
 
 
 def standard_loop(case: Case) -> Outcome:
-    """float32, DataLoader, SGD; timm's network where timm has it. Norms of a frozen body keep their statistics."""
+    """Train with float32, DataLoader and SGD; timm's network if it has one. Frozen norms keep their statistics."""
     import timm
 
     started = time.perf_counter()
     network = network_of(case)
     if timm.is_model(case.name):
-        made = timm.create_model(case.name, num_classes=len(class_names(case)))
-        made.load_state_dict(network.state_dict())
-        network = made
+        theirs = timm.create_model(case.name, num_classes=len(class_names(case)))
+        theirs.load_state_dict(network.state_dict())
+        network = theirs
     if case.freeze:
         network.requires_grad_(False)
         network.get_submodule("fc").requires_grad_(True)
-    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(learning, 0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(trainable, 0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, case.epochs)
     epoch_seconds = 0.0
     for _ in range(case.epochs):
@@ -145,24 +145,24 @@ def _scored(case: Case, network: nn.Module) -> list[bool]:
 
 
 def by_hand(case: Case) -> Outcome:
-    """Embeddings computed once (channels_last, bf16 where it is fast), then scikit-learn's logistic regression."""
+    """Compute embeddings once (channels_last, bf16 where fast), then fit scikit-learn's logistic regression."""
     from sklearn.linear_model import LogisticRegression
 
     started = time.perf_counter()
     network = network_of(case).eval().to(memory_format=torch.channels_last)
     head, network.fc = network.fc, nn.Identity()
     embedded = {}
-    for side in ("train", "val"):
+    for split in ("train", "val"):
         rows, labels = [], []
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bf16()):
-            for images, targets in DataLoader(Photos(case, side), case.batch, num_workers=cpu_count()):
+            for images, targets in DataLoader(Photos(case, split), case.batch, num_workers=cpu_count()):
                 rows.append(network(images.contiguous(memory_format=torch.channels_last)).float())
                 labels.append(targets)
-        embedded[side] = torch.cat(rows).numpy(), torch.cat(labels).numpy()
-    found = LogisticRegression(max_iter=1000).fit(*embedded["train"])
-    correct = (found.predict(embedded["val"][0]) == embedded["val"][1]).tolist()
-    weight, bias = torch.from_numpy(found.coef_).float(), torch.from_numpy(found.intercept_).float()
-    if len(weight) == 1:  # of two classes scikit-learn keeps one row
+        embedded[split] = torch.cat(rows).numpy(), torch.cat(labels).numpy()
+    probe = LogisticRegression(max_iter=1000).fit(*embedded["train"])
+    correct = (probe.predict(embedded["val"][0]) == embedded["val"][1]).tolist()
+    weight, bias = torch.from_numpy(probe.coef_).float(), torch.from_numpy(probe.intercept_).float()
+    if len(weight) == 1:  # for two classes scikit-learn fits one row
         weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
     head.load_state_dict({"weight": weight, "bias": bias})
     network.fc = head
@@ -171,12 +171,12 @@ def by_hand(case: Case) -> Outcome:
 
 
 def fastai_default(case: Case) -> Outcome:
-    """vision_learner as its users call it: norms of the frozen body learn and follow the data."""
+    """Fine-tune with vision_learner's defaults: frozen layers' batch norms are trained and update their statistics."""
     return _fastai(case, train_bn=True)
 
 
 def fastai_frozen_norms(case: Case) -> Outcome:
-    """The same with train_bn=False."""
+    """Fine-tune with vision_learner and train_bn=False."""
     return _fastai(case, train_bn=False)
 
 
@@ -216,7 +216,7 @@ def _fastai(case: Case, *, train_bn: bool) -> Outcome:
 
 
 def _learner(fastai, data, case: Case, train_bn: bool):
-    """`vision_learner`, or by its parts for a network whose children are no plain sequence."""
+    """Call `vision_learner`, or assemble its parts for a network whose children are not a plain sequence."""
     classes = len(class_names(case))
     if hasattr(torchvision.models, case.name):
 
@@ -247,9 +247,9 @@ def _learner(fastai, data, case: Case, train_bn: bool):
 
 
 def restune_cold(case: Case) -> Outcome:
-    """restune.finetune with an empty cache; without a frozen body, with --freeze none."""
-    every = {"freeze": "none", "epochs": case.epochs, "batch_size": case.batch}
-    return _restune(case, {"freeze": "all"} if case.freeze else every)
+    """Run restune.finetune with an empty cache; with --freeze none if all layers are trained."""
+    all_layers = {"freeze": "none", "epochs": case.epochs, "batch_size": case.batch}
+    return _restune(case, {"freeze": "all"} if case.freeze else all_layers)
 
 
 def _restune(case: Case, options: dict) -> Outcome:
@@ -258,7 +258,7 @@ def _restune(case: Case, options: dict) -> Outcome:
         case.data, weights=str(case.weights), model=case.name, image_size=case.size, out=case.out / "run", **options
     )
     seconds = time.perf_counter() - started
-    labels = [found.label for found in run.model.predict(validation_files(case))]
+    labels = [prediction.label for prediction in run.model.predict(validation_files(case))]
     correct = [label == path.parent.name for label, path in zip(labels, validation_files(case), strict=True)]
     last = 0.0
     if options["freeze"] == "none":
@@ -267,12 +267,12 @@ def _restune(case: Case, options: dict) -> Outcome:
 
 
 def restune_warm(case: Case) -> Outcome:
-    """The same where an earlier run, not timed, has filled the cache."""
+    """Run restune.finetune with a cache filled by an earlier, untimed run."""
     return restune_cold(case)
 
 
 def restune_auto(case: Case) -> Outcome:
-    """The solved head, then thawing for what is left of 90 seconds: for peers whose norms learn too."""
+    """Fit the head, then unfreeze layers, within 90 seconds: compares with peers that also train batch norms."""
     return _restune(case, {"freeze": "auto", "time": "90s"})
 
 
@@ -290,7 +290,7 @@ CONTENDERS: dict[str, tuple[Callable[[Case], Outcome], tuple[str, ...]]] = {
 
 
 def run_contender(name: str, case: Case) -> Outcome:
-    """One contender on one case, its imports done first."""
+    """Run one contender on one case, its imports done first."""
     work, modules = CONTENDERS[name]
     for module in modules:
         importlib.import_module(module)

@@ -1,6 +1,6 @@
-"""Fine-tuning against training from scratch with the same budget, compared on the same test items.
+"""Compare fine-tuning with training from scratch: same time budget, same test items.
 
-python benchmarks/finetune_or_scratch.py ../shared/data/sign-digits/Dataset ../shared/data/weights/resnet56-4bfd9763.th
+Command: python benchmarks/finetune_or_scratch.py sign-digits/Dataset resnet56-4bfd9763.th [--time 90s]
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def main() -> None:
         paths = [options.data / name for name in names]
         right = {}
         for kind, run in runs.items():
-            found = restune.predict(run.out, paths)
+            predictions = restune.predict(run.out, paths)
             right[kind] = np.array(
-                [prediction.label == path.parent.name for prediction, path in zip(found, paths, strict=True)]
+                [prediction.label == path.parent.name for prediction, path in zip(predictions, paths, strict=True)]
             )
     for kind, hits in right.items():
         score = runs[kind].result["test"]

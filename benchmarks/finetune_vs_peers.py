@@ -1,10 +1,10 @@
-"""How long it takes to fit a network to new classes, from the call to a saved model, beside fastai, timm and by hand.
+"""Time fine-tuning from the call to a saved model: restune against fastai, timm and a hand-written linear probe.
 
 Command: python benchmarks/finetune_vs_peers.py HYMENOPTERA SIGN_DIGITS RESNET56_WEIGHTS [--rounds 3] [--only CASE]
-Needs fastai, timm and scikit-learn beside restune. Every run is a process of its own with its imports done before the
-clock starts; contenders take turns; all see the same files, split, size and weights. ResNet-18 and -50 start from
-random weights whose norms have seen the photos (no published weights are at hand without a network): their times
-mean something, their accuracies only that nobody got others' features. ResNet-56 starts from CIFAR-10 weights.
+Needs fastai, timm and scikit-learn besides restune. Each run is its own process with its imports done before the
+clock starts; contenders take turns; all use the same files, split, size and weights. ResNet-18 and -50 start from
+random weights with batch-norm statistics of the photos, so that the benchmark runs offline: their times are
+meaningful; their accuracies only show that all use the same weights. ResNet-56 starts from CIFAR-10 weights.
 """
 
 from __future__ import annotations
@@ -40,29 +40,29 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="a case: frozen-resnet18, thawed-resnet50, frozen-resnet56, ...")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the frozen peers")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="epochs of peers with a frozen backbone")
     parser.add_argument("--contender", action="append", choices=list(CONTENDERS), help="only these; may be repeated")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
         print(json.dumps(_worker(json.loads(options.work))))
         return
-    with tempfile.TemporaryDirectory() as made:
-        for name, case in _cases(options, Path(made)):
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, case in _cases(options, Path(scratch)):
             if options.only in name:
-                _compare(name, case, options, Path(made))
+                _compare(name, case, options, Path(scratch))
 
 
-def _cases(options: argparse.Namespace, made: Path) -> list[tuple[str, Case]]:
-    digits = _split_folder(options.digits, made / "digits")
+def _cases(options: argparse.Namespace, scratch: Path) -> list[tuple[str, Case]]:
+    digits = _split_folder(options.digits, scratch / "digits")
     blank = Case(
         name="", weights=options.weights, data=options.hymenoptera, size=224, epochs=options.epochs, batch=32,
-        freeze=True, out=made,
+        freeze=True, out=scratch,
     )  # fmt: skip
     cases = []
     for network, batch in (("resnet18", 32), ("resnet50", 16)):
         if network in options.only or not options.only or options.only in ("frozen", "thawed"):
-            case = replace(blank, name=network, batch=batch, weights=made / f"{network}.pth")
+            case = replace(blank, name=network, batch=batch, weights=scratch / f"{network}.pth")
             _random_weights(case)
             thawed = replace(case, epochs=THAWED_EPOCHS, freeze=False)
             cases += [(f"frozen-{network}", case), (f"thawed-{network}", thawed)]
@@ -70,24 +70,24 @@ def _cases(options: argparse.Namespace, made: Path) -> list[tuple[str, Case]]:
     return [*cases, ("frozen-resnet56", small), ("thawed-resnet56", replace(small, epochs=3, freeze=False))]
 
 
-def _compare(name: str, case: Case, options: argparse.Namespace, made: Path) -> None:
-    """All contenders in turns; prints medians, ranges, ratios and paired differences."""
+def _compare(name: str, case: Case, options: argparse.Namespace, scratch: Path) -> None:
+    """Run all contenders in turns; print medians, ranges, ratios and paired differences."""
     rounds, asked = options.rounds, options.contender or list(CONTENDERS)
     contenders = [key for key in asked if case.freeze or key not in FROZEN_ONLY]
     outcomes: dict[str, list[dict]] = {key: [] for key in contenders}
     for number in range(rounds):
         for key in contenders:
-            out = made / f"{name}-{number}-{key.replace(' ', '-')}"
-            cache = made / f"{name}-{number}-cache"  # of this round's cold run, found again by the warm one
+            out = scratch / f"{name}-{number}-{key.replace(' ', '-')}"
+            cache = scratch / f"{name}-{number}-cache"  # filled by this round's cold run, reused by the warm one
             outcomes[key].append(_in_process(key, replace(case, out=out), cache))
     measure = "seconds" if case.freeze else "epoch_seconds"
     what = "the last epoch, validation included"
     if case.freeze:
-        what = f"{EPOCHS} epochs' worth, from call to saved model"
+        what = f"{EPOCHS} epochs, from call to saved model"
         for outcome in (outcome for several in outcomes.values() for outcome in several):
             outcome["seconds"] += (EPOCHS - case.epochs) * outcome["epoch_seconds"]
         if case.epochs < EPOCHS:
-            what += f" ({case.epochs} made, the others counted at the last one's time)"
+            what += f" ({case.epochs} run, the others extrapolated from the last)"
     print(f"\n{name} at {case.size}, batch {case.batch}: {what}; medians of {rounds}")
     first = OURS if OURS in outcomes else contenders[0]
     ours = statistics.median(outcome[measure] for outcome in outcomes[first])
@@ -103,7 +103,7 @@ def _compare(name: str, case: Case, options: argparse.Namespace, made: Path) -> 
 
 
 def bootstrap(one: np.ndarray, other: np.ndarray, draws: int = 10_000) -> tuple[float, float]:
-    """95% interval of the difference in accuracy on the same items, by resampling the items."""
+    """Return the paired-bootstrap 95% interval of the difference in accuracy on the same items."""
     difference = one.astype(float) - other.astype(float)
     drawn = np.random.default_rng(0).choice(difference, (draws, len(difference))).mean(1)
     low, high = np.quantile(drawn, [0.025, 0.975])
@@ -129,7 +129,7 @@ def _worker(work: dict) -> dict:
 
 
 def _random_weights(case: Case) -> None:
-    """He's initialisation, and norms that have seen the photos."""
+    """Write He-initialised weights with batch-norm statistics of the photos."""
     torch.manual_seed(0)
     network = getattr(torchvision.models, case.name)().train()
     with torch.no_grad():
@@ -138,17 +138,17 @@ def _random_weights(case: Case) -> None:
     torch.save(network.state_dict(), case.weights)
 
 
-def _split_folder(data: Path, made: Path) -> Path:
-    """Links to the files of class folders, a fifth of each class in ``val``."""
+def _split_folder(data: Path, scratch: Path) -> Path:
+    """Link the files of class folders into ``train`` and ``val``, a fifth of each class in ``val``."""
     for folder in sorted(path for path in data.iterdir() if path.is_dir()):
         files: Sequence[Path] = sorted(folder.iterdir())
         order = np.random.default_rng(0).permutation(len(files))
         for position, index in enumerate(order):
-            side = "val" if position < len(files) // 5 else "train"
-            target = made / side / folder.name / files[index].name
+            split = "val" if position < len(files) // 5 else "train"
+            target = scratch / split / folder.name / files[index].name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.symlink_to(files[index].resolve())
-    return made
+    return scratch
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""An epoch above a frozen prefix whose features are kept, beside an epoch of the whole network.
+"""Time an epoch on cached activations of frozen layers against an epoch of the whole network.
 
 Command: python benchmarks/frozen_prefix.py PHOTOS [--model resnet18] [--size 224] [--batch 32] [--rounds 3]
 Every run is `restune.finetune` from the same weights with ``freeze`` none or K, in turns; an epoch is training and
-validation, and the last of three is taken. The saved operations promise a ratio: a training step is three passes over
-what learns, validation one.
+validation, and the last of three is timed. The expected speed-up is the whole network's operations over those of the
+trainable layers.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ def main() -> None:
     shares = _shares(options.model, options.size)
     whole = statistics.median(seconds["none"])
     print(f"{options.model} at {options.size}, batch {options.batch}: the last epoch of {EPOCHS}, medians")
-    print(f"  nothing frozen       {whole:7.2f} s ({min(seconds['none']):.2f} to {max(seconds['none']):.2f})")
+    print(f"  not frozen           {whole:7.2f} s ({min(seconds['none']):.2f} to {max(seconds['none']):.2f})")
     for cut in cuts[1:]:
         median = statistics.median(seconds[cut])
-        promised = 1 / shares[int(cut)]
+        expected = 1 / shares[int(cut)]
         print(f"  frozen to stage {cut}    {median:7.2f} s ({min(seconds[cut]):.2f} to {max(seconds[cut]):.2f}): "
-              f"{whole / median:5.2f} times as fast; saved operations promise {promised:5.2f}; "
-              f"{whole / median / promised:.2f} of that")  # fmt: skip
+              f"{whole / median:5.2f} times as fast; {expected:5.2f} expected from operations; "
+              f"ratio {whole / median / expected:.2f}")  # fmt: skip
 
 
 def _random_weights(options: argparse.Namespace, path: Path) -> None:
@@ -70,7 +70,7 @@ def _random_weights(options: argparse.Namespace, path: Path) -> None:
 
 
 def _shares(name: str, size: int) -> dict[int, float]:
-    """Of the network's operations, what stands above each stage."""
+    """Return the share of the network's operations above each stage."""
     description = describe(zoo.find(name).spec, size)
     total = description.flops
     shares, below = {}, 0

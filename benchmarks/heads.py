@@ -1,10 +1,10 @@
-"""Many heads on the same frozen features, and one on more features than fit in memory.
+"""Fit many heads on the same frozen features, and one on features read from disk.
 
 Command: python benchmarks/heads.py [--rounds 3] [--large 1000000]
-First part, 10,000 x 512 rows of 10 classes: fifty heads (ten L2 strengths, with and without class weights, label
-smoothing 0, 0.1 and, unweighted, 0.2) against one solved from nothing; and the loss reached against scikit-learn's
-on the same rows. Second part: a store of `--large` rows on disk, a head solved from it, and the most anonymous memory
-that took (pages of mapped files are the system's to drop and are not counted).
+First part, 10,000 x 512 rows of 10 classes: the time of fifty heads (ten L2 strengths, with and without class weights,
+label smoothing 0, 0.1 and, unweighted, 0.2) against one head; and the loss against scikit-learn's on the same rows.
+Second part: a store of `--large` rows on disk, a head fitted from it, and its peak anonymous memory (pages of mapped
+files, which the system can drop, are not counted).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STRENGTHS = 10
 
 
 def clouds(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Overlapping clouds of positive numbers, as pooled activations are; classes of unequal size."""
+    """Draw overlapping classes of non-negative features, like pooled activations; classes differ in size."""
     generator = torch.Generator().manual_seed(seed)
     targets = (torch.rand(count, generator=generator).square() * CLASSES).long()
     centers = torch.rand(CLASSES, WIDTH, generator=torch.Generator().manual_seed(1)) * 0.5
@@ -53,14 +53,14 @@ def many_heads(rounds: int) -> None:
         head = solve(Problem(rows=rows, targets=targets, classes=CLASSES), middle)
         one.append(time.perf_counter() - started)
         started = time.perf_counter()
-        solver, made = None, 0
+        solver, fitted = None, 0
         for weights, smoothing in kinds:
             if solver is None:
                 solver = Solver(Problem(rows=rows, targets=targets, classes=CLASSES))
             else:
                 solver = solver.varied(class_weights=weights, smoothing=smoothing)
             grid = l2_grid(solver.axes)[4 : 4 + STRENGTHS]
-            made += sum(1 for _ in solver.path(grid))
+            fitted += sum(1 for _ in solver.path(grid))
         fifty.append(time.perf_counter() - started)
     from sklearn.linear_model import LogisticRegression
 
@@ -73,14 +73,14 @@ def many_heads(rounds: int) -> None:
         losses.append(float(loss))
     ratio = statistics.median(fifty) / statistics.median(one)
     print(f"{len(rows):,} x {WIDTH}, {CLASSES} classes, medians of {rounds}")
-    print(f"  one head from nothing {statistics.median(one):.3f} s; {made} heads {statistics.median(fifty):.3f} s: "
+    print(f"  one head {statistics.median(one):.3f} s; {fitted} heads {statistics.median(fifty):.3f} s: "
           f"{ratio:.1f} times one")  # fmt: skip
     print(f"  scikit-learn, one head {seconds:.2f} s; loss {losses[0]:.7f}, restune's {losses[1]:.7f}", flush=True)
 
 
 def from_disk(count: int, folder: Path) -> None:
-    """Run in a process of its own, so that the memory is its own."""
-    store = RowStore(folder / "rows", {"made by": "benchmarks/heads.py"})
+    """Fit a head from disk; run in its own process, so that only its memory is measured."""
+    store = RowStore(folder / "rows", {"source": "benchmarks/heads.py"})
     size = 100_000
     targets = []
     for part in range(-(-count // size)):
@@ -98,20 +98,20 @@ def from_disk(count: int, folder: Path) -> None:
         seconds = time.perf_counter() - started
     nbytes = features.content.nbytes
     print(f"{count:,} x {WIDTH} from disk ({nbytes / 2**20:,.0f} MiB): {seconds:.1f} s, {head.iterations} iterations, "
-          f"loss {head.loss:.5f}; anonymous memory {most[0]:.0f} MiB at most, {most[1]:.0f} before")  # fmt: skip
+          f"loss {head.loss:.5f}; anonymous memory: peak {most[0]:.0f} MiB, {most[1]:.0f} before")  # fmt: skip
 
 
 @contextmanager
 def anonymous_memory() -> Iterator[list[float]]:
-    """The most that was held within the block, and what was held before it, MiB; preloaded at 50 times a second."""
+    """Measure the peak anonymous memory within the block and that before it, MiB; sampled 50 times per second."""
     seen = [_anonymous_mib()] * 2
     over = threading.Event()
 
-    def look() -> None:
+    def sample() -> None:
         while not over.wait(0.02):
             seen[0] = max(seen[0], _anonymous_mib())
 
-    thread = threading.Thread(target=look, daemon=True)
+    thread = threading.Thread(target=sample, daemon=True)
     thread.start()
     try:
         yield seen

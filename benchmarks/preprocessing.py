@@ -1,8 +1,8 @@
-"""Decode and preprocess photos: restune beside torchvision's own evaluation transform, interleaved.
+"""Time decoding and preprocessing of photos: restune against torchvision's evaluation transform, interleaved.
 
 Command: python benchmarks/preprocessing.py FOLDER [--count 200] [--rounds 5]
-Prints seconds a round (median, and the range) and the ratio of medians; above 1 restune is faster. Both read the
-same bytes from memory and end with a normalised float tensor; one thread each.
+Prints seconds per round (median and range) and the ratio of medians; above 1 restune is faster. Both read the same
+bytes from memory and return a normalised float tensor, on one thread.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> None:
     for name, times in seconds.items():
         median = statistics.median(times)
         rate = len(contents) / median
-        print(f"{name:12} {median:.3f} s ({min(times):.3f} to {max(times):.3f}), {rate:.0f} photos a second")
+        print(f"{name:12} {median:.3f} s ({min(times):.3f} to {max(times):.3f}), {rate:.0f} photos per second")
     ratio = statistics.median(seconds["torchvision"]) / statistics.median(seconds["restune"])
     print(f"restune is {ratio:.2f} times as fast, {len(contents)} photos, {options.rounds} rounds")
 

@@ -1,7 +1,7 @@
-"""Where a training step's time goes, by kind of operation, with the default settings.
+"""Profile a training step by kind of operation, with default settings.
 
 Command: python benchmarks/profile_step.py [--model resnet50] [--size 224] [--batch 16] [--steps 5]
-Times are torch's profiler's own for each operator, without those it calls; shares are of all of them.
+Times are each operator's self CPU time from torch's profiler; shares are of their sum.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
         kind = next((kind for kind, signs in KINDS if any(sign in name for sign in signs)), "everything else")
         spent[kind] += event.self_cpu_time_total / 1e3 / options.steps
     total = sum(spent.values())
-    print(f"{options.model} at {options.size}, batch {options.batch}, {recipe.precision}: {total:.0f} ms a step")
+    print(f"{options.model} at {options.size}, batch {options.batch}, {recipe.precision}: {total:.0f} ms per step")
     for kind, milliseconds in sorted(spent.items(), key=lambda pair: -pair[1]):
         print(f"  {kind:24}{milliseconds:8.1f} ms  {milliseconds / total:6.1%}")
 

@@ -1,6 +1,6 @@
-"""Time series: the shipped recipe on standard splits, all of train trained on, over several seeds.
+"""Score the series recipe on standard splits of time series, without validation items, over several seeds.
 
-python benchmarks/series.py ../shared/data/ucr --seeds 5
+Command: python benchmarks/series.py ../shared/data/ucr --seeds 5
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import restune
 from restune.core.console import quiet
 
 SETS = {"GunPoint": 99.1, "ItalyPowerDemand": 96.3, "RefrigerationDevices": 52.5, "BasicMotions": None}
-"""What Fawaz et al. 2019 report for a ResNet, in percent, the mean of five runs."""
+"""Accuracies of a ResNet in Fawaz et al. 2019, in percent, means of five runs."""
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
         known = "" if published is None else f"; Fawaz et al. 2019: {published}"
         print(
             f"{name:22} mean {statistics.mean(scores):.2f}% ({listed}; n = {run.result['test']['n']}){known}; "
-            f"{statistics.median(seconds):.0f} s a run, at most {max(seconds):.0f}",
+            f"{statistics.median(seconds):.0f} s per run (median), at most {max(seconds):.0f} s",
             flush=True,
         )
 

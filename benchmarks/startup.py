@@ -1,7 +1,7 @@
-"""How long a person waits for `import restune` and for each verb's --help, in processes of their own.
+"""Time `import restune` and the --help of each verb, each in its own process.
 
 Command: python benchmarks/startup.py [--rounds 5]
-Prints the median and the range; the aims are 0.1 s above Python's own start for the import, 0.5 s for help.
+Prints the median and the range; the targets are 0.1 s above Python's own start for the import, 0.5 s for help.
 """
 
 from __future__ import annotations

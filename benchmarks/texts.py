@@ -1,9 +1,9 @@
-"""Texts: the shipped recipe on questions, movie reviews and SMS, over several seeds.
+"""Score the text recipe on questions, movie reviews and SMS, over several seeds.
 
-python benchmarks/texts.py ../shared/data/text --seeds 3
-
-Training questions that also stand in the test are left out. Of movie reviews a fixed tenth of each class is the test,
-of SMS a fifth, with equal texts on one side. `--validation` measures on a tenth of train instead: to choose by.
+Command: python benchmarks/texts.py ../shared/data/text --seeds 3
+Questions that are also in the test split are removed from train. The test split is a fixed tenth of each class of
+movie reviews and a fifth of SMS, with identical texts in one split. `--validation` scores a tenth of train instead,
+for choosing settings.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SETS = ("TREC", "movie reviews", "SMS spam")
 
 
 def rows(folder: Path, name: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]] | None]:
-    """(text, label) pairs: train, and test where there is one."""
+    """Return (text, label) pairs: train, and test or None."""
     if name == "SMS spam":
         lines = (folder / "sms.tsv").read_text(encoding="utf-8").splitlines()
         return [(text, label) for label, text in (line.split("\t", 1) for line in lines)], None
@@ -42,7 +42,7 @@ def labelled(path: Path) -> list[tuple[str, str]]:
 
 
 def held_out(pairs: list[tuple[str, str]], share: float, seed: int) -> tuple[list, list]:
-    """A share of each class, equal texts on one side."""
+    """Hold out a share of each class, with identical texts in one split; return both splits."""
     random = np.random.default_rng(seed)
     taken: set[str] = set()
     for label in sorted({label for _, label in pairs}):
@@ -77,8 +77,8 @@ def main() -> None:
             train, test = held_out(train, 0.1, 1)
         scores, seconds = [], []
         for seed in range(options.first, options.first + options.seeds):
-            with tempfile.TemporaryDirectory() as made, quiet():
-                folder = Path(made)
+            with tempfile.TemporaryDirectory() as temporary, quiet():
+                folder = Path(temporary)
                 test_file = write(folder / "test.csv", test)
                 run = restune.train(
                     write(folder / "train.csv", train), test=test_file, val=0, seed=seed, out=folder / "run",
@@ -89,7 +89,7 @@ def main() -> None:
         listed = ", ".join(f"{score:.2f}" for score in scores)
         print(
             f"{name:15} mean {statistics.mean(scores):.2f}% ({listed}; n = {run.result['test']['n']}, train "
-            f"{run.result['items']['train']}); {statistics.median(seconds):.0f} s a run",
+            f"{run.result['items']['train']}); {statistics.median(seconds):.0f} s per run",
             flush=True,
         )
 

@@ -1,10 +1,10 @@
-"""Images a second of everything trainable: restune's loop, a plain PyTorch loop, and the best hand-set loop.
+"""Compare training speed with all layers trainable: restune, a plain PyTorch loop, and a hand-tuned loop.
 
 Command: python benchmarks/train_step.py CIFAR_TAR PHOTOS [--rounds 3] [--seconds 30]
-The three train the same network from the same files in turns, in one process, after a warm-up. A turn lasts at least
-`--seconds` and at least 8 steps, so that the batches a loader holds ready from the others' turns do not count for
-much. Plain: float32, contiguous, DataLoader with torchvision's transforms. Hand-set: channels_last, bf16 where it is
-fast, normalised data already in memory as one tensor, so no loader at all. Prints medians, ranges and ratios.
+The three train the same network on the same files in turns, in one process, after a warm-up. A turn lasts at least
+`--seconds` and at least 8 steps, so that batches prefetched during the others' turns hardly matter. Plain: float32,
+contiguous, DataLoader with torchvision's transforms. Hand-tuned: channels_last, bf16 where it is fast, normalised
+data in memory as one tensor, without a loader. Prints medians, ranges and ratios.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CASES = (("resnet20", 32, 128), ("resnet18", 224, 32), ("resnet50", 224, 16))
 
 
 class Files(Dataset):
-    """What people write: decode with Pillow, transform, one item at a time."""
+    """A typical data set class: decode with Pillow and transform, one item at a time."""
 
     def __init__(self, items, size: int) -> None:
         self.items = items
@@ -76,7 +76,7 @@ def plain(name: str, size: int, batch: int, items, classes: int) -> Iterator[Non
             yield
 
 
-def hand_set(name: str, size: int, batch: int, items, classes: int) -> Iterator[None]:
+def hand_tuned(name: str, size: int, batch: int, items, classes: int) -> Iterator[None]:
     recipe, _ = resolve_auto(Recipe(), torch.device("cpu"))
     network: nn.Module = restune.create_model(name, num_classes=classes).train().to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True)
@@ -96,7 +96,7 @@ def hand_set(name: str, size: int, batch: int, items, classes: int) -> Iterator[
 
 
 def ours(name: str, size: int, batch: int, items, classes: int, folder: Path) -> tuple[Iterator[None], Trainer]:
-    """Steps of restune's loop, and the trainer that takes them."""
+    """Return an iterator over steps of restune's loop, and its trainer."""
     recipe, _ = resolve_auto(Recipe(model=name, batch_size=batch, epochs=1000), torch.device("cpu"))
     preprocess = ImagePreprocess(crop=size, resize=None if size <= 64 else round(size * 256 / 224))
     augment = Augment(shift=4, flip=True) if size <= 64 else Augment(crop_scale=(0.08, 1.0), flip=True)
@@ -114,8 +114,8 @@ def ours(name: str, size: int, batch: int, items, classes: int, folder: Path) ->
     def steps() -> Iterator[None]:
         for epoch in range(10**6):
             trainer.state.epoch, trainer.state.batches = epoch, 0
-            for made in batches.epoch(epoch, epoch * len(batches)):
-                trainer._step(made, last=False)
+            for training_batch in batches.epoch(epoch, epoch * len(batches)):
+                trainer._step(training_batch, last=False)
                 yield
 
     return steps(), trainer
@@ -138,7 +138,7 @@ def main() -> None:
             loops = {
                 "restune": ours(name, size, batch, items, len(data.classes), Path(folder))[0],
                 "plain PyTorch": plain(name, size, batch, items, len(data.classes)),
-                "hand-set, no loader": hand_set(name, size, batch, items, len(data.classes)),
+                "hand-tuned, no loader": hand_tuned(name, size, batch, items, len(data.classes)),
             }
             report(name, size, batch, loops, options)
 
@@ -150,7 +150,7 @@ def report(name: str, size: int, batch: int, loops: dict[str, Iterator[None]], o
             pass
     for _ in range(options.rounds):
         for kind, loop in loops.items():
-            # As `restune.train` has it for a whole run; the others have the C library's usual setting.
+            # `restune.train` uses this for the whole run; the other loops use the C library's default.
             with freed_memory_kept() if kind == "restune" else nullcontext():
                 next(loop)
                 started, steps = time.perf_counter(), 0
@@ -163,7 +163,7 @@ def report(name: str, size: int, batch: int, loops: dict[str, Iterator[None]], o
         print(f"  {kind:22} {statistics.median(values):7.1f} images/s ({min(values):.1f} to {max(values):.1f})")
     medians = {kind: statistics.median(values) for kind, values in rates.items()}
     print(f"  restune over plain {medians['restune'] / medians['plain PyTorch']:.2f}", end="")
-    print(f", over hand-set {medians['restune'] / medians['hand-set, no loader']:.2f}", flush=True)
+    print(f", over hand-tuned {medians['restune'] / medians['hand-tuned, no loader']:.2f}", flush=True)
 
 
 def _readable(item) -> bool:

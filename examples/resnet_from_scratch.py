@@ -20,7 +20,7 @@ def conv(inputs, outputs, size, stride=1):
 
 
 def shortcut(inputs, outputs, stride):
-    """What carries x around a block: x itself where it fits, else a 1x1 projection to the new shape."""
+    """The path around a block: the identity where shapes agree, else a 1x1 projection to the new shape."""
     if stride == 1 and inputs == outputs:
         return nn.Identity()
     return nn.Sequential(conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
@@ -29,11 +29,11 @@ def shortcut(inputs, outputs, stride):
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut around them."""
 
-    expansion = 1  # a block of width w gives w * expansion channels
+    expansion = 1  # a block of width w outputs w * expansion channels
 
     def __init__(self, inputs, width, stride):
         super().__init__()
-        self.conv1 = conv(inputs, width, 3, stride)  # stride here: all that follows works on fewer pixels
+        self.conv1 = conv(inputs, width, 3, stride)  # stride here: later layers then compute fewer pixels
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = conv(width, width, 3)
         self.bn2 = nn.BatchNorm2d(width)
@@ -41,22 +41,22 @@ class BasicBlock(nn.Module):
 
     def forward(self, x):
         y = F.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))  # no ReLU yet: what is added to x must be free to be negative
-        # Why the sum? The convolutions only learn a correction to x, and "change nothing" is as easy as zeros. And
-        # the gradient flows back through "+" undiminished, so the first layers of a very deep network learn too.
+        y = self.bn2(self.conv2(y))  # no ReLU yet: the correction to x may be negative
+        # Why the sum? The convolutions only learn a correction to x, and with zero weights the block is the identity.
+        # And the sum passes the gradient on undiminished, so the first layers of a very deep network learn too.
         return F.relu(y + self.downsample(x))
 
 
 class Bottleneck(nn.Module):
-    """1x1 to fewer channels, 3x3 there where it is cheap, 1x1 back to more: the block of ResNet-50 and deeper."""
+    """1x1 to fewer channels, a cheap 3x3 on those, 1x1 back to more: the block of ResNet-50 and deeper."""
 
-    expansion = 4  # the last 1x1 widens: a block of width 64 works on 64 channels inside and gives 256
+    expansion = 4  # the last 1x1 widens: a block of width 64 has 64 channels inside and outputs 256
 
     def __init__(self, inputs, width, stride):
         super().__init__()
         self.conv1 = conv(inputs, width, 1)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = conv(width, width, 3, stride)  # stride here: a 1x1 would never look at three pixels of four
+        self.conv2 = conv(width, width, 3, stride)  # stride here: a 1x1 would skip three of four pixels
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = conv(width, width * self.expansion, 1)
         self.bn3 = nn.BatchNorm2d(width * self.expansion)
@@ -101,22 +101,22 @@ def resnet18(num_classes):
 
 
 def digits(size):
-    """Images [N, 3, size, size] and labels to train on, then those to test with: every fifth item."""
+    """Return training images [N, 3, size, size] and labels, then test images and labels: every fifth item."""
     grey, labels = map(torch.from_numpy, load_digits(return_X_y=True))  # 8x8 greys from 0 to 16
     images = (grey / 16 * 255).round().to(torch.uint8).reshape(-1, 1, 8, 8).expand(-1, 3, -1, -1)
     images = F.interpolate(images.float(), (size, size), mode="bilinear") / 255
-    images = (images - 0.5) / 0.5  # from -1 to 1: the initialisation reckons with inputs around zero
+    images = (images - 0.5) / 0.5  # from -1 to 1: the initialisation assumes inputs around zero
     test = torch.arange(len(labels)) % 5 == 0
     return images[~test], labels[~test], images[test], labels[test]
 
 
 def train(model, images, labels, epochs, batch_size=64, max_lr=0.05):
-    """SGD whose learning rate rises once and falls once; yields each epoch's mean loss."""
+    """Train by SGD with a one-cycle learning rate; yield each epoch's mean loss."""
     optimizer = torch.optim.SGD(model.parameters(), max_lr, momentum=0.9, weight_decay=5e-4, nesterov=True)
-    steps = epochs * -(-len(images) // batch_size)  # the last batch of an epoch is a small one
+    steps = epochs * -(-len(images) // batch_size)  # the last batch of an epoch may be smaller
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr, steps)
     for _ in range(epochs):
-        model.train()  # batch norm uses each batch's own statistics and remembers their average
+        model.train()  # batch norm uses each batch's statistics and keeps a running average
         total = 0.0
         for batch in torch.randperm(len(images)).split(batch_size):
             loss = F.cross_entropy(model(images[batch]), labels[batch])
@@ -130,7 +130,7 @@ def train(model, images, labels, epochs, batch_size=64, max_lr=0.05):
 
 @torch.inference_mode()
 def accuracy(model, images, labels):
-    model.eval()  # batch norm uses what it remembers: an answer must not depend on the other images of its batch
+    model.eval()  # batch norm uses the running average: a prediction must not depend on the rest of its batch
     return (torch.cat([model(batch).argmax(1) for batch in images.split(256)]) == labels).float().mean().item()
 
 
@@ -138,8 +138,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Train ResNet-18 on scikit-learn's digits.")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--size", type=int, default=48, help="height and width of the network's input")
-    parser.add_argument("--out", default="resnet18-digits.pth", help="file for the weights")
-    parser.add_argument("--seed", type=int, default=0, help="decides the initial weights and the order of the images")
+    parser.add_argument("--out", default="resnet18-digits.pth", help="file to write the weights to")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of initial weights and image order")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     images, labels, test_images, test_labels = digits(args.size)

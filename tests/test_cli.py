@@ -119,7 +119,7 @@ MISTAKES = {
     "another network's weights": (["evaluate", "resnet20", "{photos}", "--weights", "{weights}"], "missing layer1.1"),
     "no cuda": (["evaluate", "{model}", "{photos}", "--device", "cuda"], "no CUDA device"),
     "mean of two": (["evaluate", "{model}", "{photos}", "--mean", "0.5,0.5"], "--mean"),
-    "mean of letters": (["evaluate", "{model}", "{photos}", "--mean", "half"], "no list of numbers"),
+    "mean of letters": (["evaluate", "{model}", "{photos}", "--mean", "half"], "not a list of numbers"),
     "crop of 2": (["evaluate", "{model}", "{photos}", "--crop", "2"], "share from 0 to 1"),
     "no split": (["evaluate", "{model}", "{photos}", "--split", "val"], "no 'val' split"),
     "unknown zoo entry": (["models", "resnet49"], "Did you mean"),
@@ -168,7 +168,7 @@ def test_a_fault_of_ours_is_status_1_with_a_traceback(model, photos):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "deep inside" in done.stderr
-    assert "fault of restune" in done.stderr
+    assert "bug in restune" in done.stderr
 
 
 def test_a_small_image_warning_is_one_line(run, photos, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 import restune
 from restune.cli import VERBS
+from restune.weights import bundle
 
 
 def python(code):
@@ -37,6 +39,37 @@ def test_help_pulls_in_nothing_heavy(arguments):
         "print([m for m in ('torch', 'numpy', 'torchvision', 'PIL') if m in sys.modules])"
     )
     assert python(code).splitlines()[-1] == "[]"
+
+
+def test_predicting_an_image_imports_what_it_needs_and_no_more(photos, tmp_path):
+    """Each of these takes longer to import than the prediction takes."""
+    network = restune.create_model("resnet8", num_classes=2)
+    preprocess = restune.ImagePreprocess(crop=32)
+    bundle.write_bundle(
+        tmp_path / "model.safetensors",
+        network.state_dict(),
+        bundle.BundleInfo(spec=network.spec, classes=("blue", "red"), preprocess=preprocess),
+    )
+    arguments = ["predict", str(tmp_path / "model.safetensors"), str(photos / "red" / "0.jpg"), "--json"]
+    heavy = ("torchvision", "torch._dynamo", "sklearn", "scipy", "pyarrow", "matplotlib", "huggingface_hub", "pandas")
+    printed = python(
+        f"import sys; sys.argv = ['restune', *{arguments}]\n"
+        "from restune.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        f"print('torch' in sys.modules, [m for m in {heavy} if m in sys.modules])"
+    ).splitlines()
+    assert '"label"' in printed[0]
+    assert printed[-1] == "True []"
+
+
+def test_torchvision_is_imported_for_its_weights_and_its_data_sets_alone():
+    source = Path(restune.__file__).parent
+    imports = re.compile(r"^( *)(?:from|import) torchvision", re.MULTILINE)
+    found = {path.relative_to(source).as_posix(): imports.findall(path.read_text()) for path in source.rglob("*.py")}
+    importing = {name: indents for name, indents in found.items() if indents}
+    assert set(importing) == {"data/sources/named.py", "weights/hub.py"}
+    assert all(indent for indents in importing.values() for indent in indents)  # inside functions
 
 
 def test_every_public_name_exists_and_is_documented():

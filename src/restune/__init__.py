@@ -1,6 +1,6 @@
-"""restune: residual networks you can trust and ship.
+"""restune: train, fine-tune, evaluate and use residual networks for images, series, texts and videos.
 
-Names are loaded when first used, so that importing this costs nothing and pulls in no torch.
+Names are loaded on first use, so that importing the package is fast and does not import torch.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def test_the_same_batches_as_from_memory(dataset, augment):
     preloaded = preload(dataset.items, PREPROCESS, store_size=None, as_seen=True)
     kept = resident(dataset.items, preloaded, PREPROCESS, augment, CPU, room=1e9)
     assert kept.samples.shape == (18, 3, 16, 16)
-    alike = {"items": dataset.items, "classes": 2, "preprocess": PREPROCESS, "augment": augment, "survey": preloaded}
+    alike = {"items": dataset.items, "classes": 2, "preprocess": PREPROCESS, "augment": augment, "preloaded": preloaded}
     alike |= {"batch_size": 5, "seed": 3}
     plain = TrainingBatches(**alike)
     for one, other in zip(plain.epoch(1, 4), TrainingBatches(**alike, resident=kept).epoch(1, 4), strict=True):

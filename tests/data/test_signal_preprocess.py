@@ -87,11 +87,11 @@ def test_padding_is_masked():
         (np.array([1, np.inf]), "infinite"),
         (np.array([1e300, 1.0]), "infinite"),
         (np.array([np.nan, np.nan]), "are missing"),
-        (np.zeros((2, 4)), "2 channels, the model wants 1"),
+        (np.zeros((2, 4)), "2 channels, the model expects 1"),
         (np.zeros((1, 0)), r"\[C, L\]"),
         (np.zeros((1, 1, 1)), r"\[C, L\]"),
-        (np.array(["a"]), "no numbers"),
-        (np.array([1j]), "no numbers"),
+        (np.array(["a"]), "not numbers"),
+        (np.array([1j]), "not numbers"),
         (np.broadcast_to(np.float32(0), (1, 10_000_001)), "too long"),
         (b"", "empty"),
         (b"garbage", r"not a \.wav"),
@@ -165,8 +165,8 @@ def test_broken_recordings():
         ({"normalization": "serie"}, "Did you mean 'series'"),
         ({"length": 0}, "length"),
         ({"rate": 1}, "rate"),
-        ({"mean": (1.0,)}, "takes 0 numbers"),
-        ({"normalization": "channel"}, "takes 1 numbers"),
+        ({"mean": (1.0,)}, "mean and std of length 0"),
+        ({"normalization": "channel"}, "mean and std of length 1"),
         ({"normalization": "channel", "mean": (0.0,), "std": (0.0,)}, "above 0"),
         ({"normalization": "channel", "mean": (float("nan"),), "std": (1.0,)}, "finite"),
     ],
@@ -179,15 +179,15 @@ def test_settings_that_cannot_be(changes, message):
 def test_settings_are_changed_stored_and_shown():
     preprocess = SignalPreprocess(channels=2, normalization="channel", mean=(1.0, 2.0), std=(3.0, 4.0), rate=8000)
     assert preprocess_from_dict(preprocess.to_dict()) == preprocess
-    assert str(preprocess) == "2 channels, any length, 8000 samples a second, mean 1, 2, std 3, 4"
+    assert str(preprocess) == "2 channels, any length, 8000 samples per second, mean 1, 2, std 3, 4"
     assert preprocess.override(std=(1.0,), length=None).std == (1.0, 1.0)
     assert preprocess.override(normalization="series") == SignalPreprocess(channels=2, rate=8000)
     assert preprocess.with_channels(3).mean == (1.5, 1.5, 1.5)
-    with pytest.raises(restune.UserError, match="--image-size has no meaning for signal"):
+    with pytest.raises(restune.UserError, match="--image-size does not apply to signal"):
         preprocess.override(image_size=32)
-    with pytest.raises(restune.UserError, match="takes no mean"):
+    with pytest.raises(restune.UserError, match="does not use mean"):
         SignalPreprocess().override(mean=1.0)
-    with pytest.raises(restune.UserError, match="3 numbers for 2"):
+    with pytest.raises(restune.UserError, match="3 values for 2"):
         preprocess.override(mean=(1.0, 2.0, 3.0))
 
 

@@ -110,8 +110,8 @@ def test_files_in_several_encodings(encoding):
     [
         (BYTES, "half \ud83d a character", "lone surrogate"),
         (of("a"), "a \ud83d", "lone surrogate"),
-        (TextPreprocess(encoding="utf-8"), b"one\ntwo \xff", "0xff in line 2 is no utf-8"),
-        (TextPreprocess(encoding="gb18030"), b"\xff", "no gb18030"),
+        (TextPreprocess(encoding="utf-8"), b"one\ntwo \xff", "0xff in line 2 is not valid utf-8"),
+        (TextPreprocess(encoding="gb18030"), b"\xff", "not valid gb18030"),
         (BYTES, bytes(range(256)), "zero bytes"),
         (BYTES, "x".encode("utf-16-le"), "zero bytes"),
     ],
@@ -146,7 +146,7 @@ def test_long_texts_are_quick():
         ({"tokens": "word"}, "Did you mean 'words'"),
         ({"length": 0}, "1 to 1,000,000"),
         ({"length": True}, "1 to 1,000,000"),
-        ({"vocabulary": ("a",)}, "no vocabulary"),
+        ({"vocabulary": ("a",)}, "do not use a vocabulary"),
         ({"tokens": "words", "vocabulary": ("a", "a")}, "twice"),
         ({"tokens": "words", "vocabulary": ("a", 1)}, "list of words"),
         ({"tokens": "words", "vocabulary": "abc"}, "list of words"),
@@ -169,7 +169,7 @@ def test_settings_are_changed_stored_and_shown():
     assert preprocess.override(length=9, encoding=None).length == 9
     assert preprocess.with_channels(1) is preprocess
     assert preprocess.channels == 1
-    with pytest.raises(restune.UserError, match="--image-size has no meaning for text"):
+    with pytest.raises(restune.UserError, match="--image-size does not apply to text"):
         preprocess.override(image_size=32)
     with pytest.raises(restune.UserError, match="one channel"):
         preprocess.with_channels(3)

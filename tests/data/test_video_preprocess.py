@@ -149,7 +149,7 @@ def test_a_batch(video):
     assert grey.channels == 1
     assert grey.apply(video).shape == (1, 4, 8, 8)
     assert grey.mean == pytest.approx((sum(SMALL.mean) / 3,))
-    with pytest.raises(DecodeError, match="the model wants 5"):
+    with pytest.raises(DecodeError, match="the model expects 5"):
         SMALL.with_channels(5).apply(video)
 
 
@@ -167,7 +167,7 @@ def test_a_strip_is_cut_before_it_is_resized(tmp_path):
 
 def test_a_whole_that_does_not_fit_is_refused(video, monkeypatch):
     monkeypatch.setattr(module, "memory_bytes", lambda: 1000)
-    with pytest.raises(DecodeError, match="more than half of the memory"):
+    with pytest.raises(DecodeError, match="more than half of this machine's memory"):
         SMALL.whole(video)
     assert shown(SMALL.clip_of(video, 0)) == [0, 1, 2, 3]
 
@@ -200,23 +200,23 @@ def test_override():
     assert small.override(rate=0).rate is None
     assert small.override(crop=0).resize is None
     assert small.override(crop=0.5).resize == 112
-    with pytest.raises(restune.UserError, match="--length has no meaning for video"):
+    with pytest.raises(restune.UserError, match="--length does not apply to video"):
         preprocess.override(length=3)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"frames": 0}, "frames is a whole number"),
-        ({"frames": 2.5}, "frames is a whole number"),
-        ({"stride": 0}, "stride is a whole number"),
-        ({"clips": 1000}, "clips is a whole number"),
-        ({"rate": -1}, "the rate is"),
-        ({"rate": float("nan")}, "the rate is"),
+        ({"frames": 0}, "frames must be a whole number"),
+        ({"frames": 2.5}, "frames must be a whole number"),
+        ({"stride": 0}, "stride must be a whole number"),
+        ({"clips": 1000}, "clips must be a whole number"),
+        ({"rate": -1}, "the rate must be"),
+        ({"rate": float("nan")}, "the rate must be"),
         ({"interpolation": "bilinaer"}, "Did you mean 'bilinear'"),
-        ({"crop": 1.5}, "the crop is a share"),
+        ({"crop": 1.5}, "the crop must be a share"),
         ({"image_size": 0}, "the image size must be"),
-        ({"mean": (0.1, 0.2)}, "2 numbers for 3 channels"),
+        ({"mean": (0.1, 0.2)}, "2 values for 3 channels"),
         ({"std": 0}, "every std must be above"),
         ({"mean": float("inf")}, "must be finite"),
         ({"frames": 4096, "image_size": 2000}, "too large a clip"),

@@ -186,9 +186,9 @@ def test_the_cache_verb_lists_and_prunes(network, photos):
     assert [store.rows for store in cached_features()] == [6, 6]
     assert json.dumps(cached_features()[0].about)
     assert parse_size("1.5M") == 3 * 2**19
-    with pytest.raises(UserError, match="no size"):
+    with pytest.raises(UserError, match="not a size"):
         parse_size("much")
-    with pytest.raises(UserError, match="what is to be removed"):
+    with pytest.raises(UserError, match="no limit for removal"):
         prune_features()
     assert prune_features(to="1G") == []
     assert len(prune_features(to=0)) == 2

@@ -239,5 +239,5 @@ def test_masks_are_for_series():
     with pytest.raises(ValueError, match="for series"):
         restune.create_model("resnet8")(torch.randn(2, 3, 32, 32), torch.ones(2, 32, dtype=torch.bool))
     network = ResNet(SPECS["resnet1d18"])
-    with pytest.raises(ValueError, match=r"\[2, 40\] with \[2, 2, 48\]"):
+    with pytest.raises(ValueError, match=r"\[2, 40\] with input \[2, 2, 48\]"):
         network(torch.randn(2, 2, 48), torch.ones(2, 40, dtype=torch.bool))

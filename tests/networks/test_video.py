@@ -253,7 +253,7 @@ def test_new_entries_are_told_apart_with_other_channels_and_vocabularies(name):
         ("resnet18", {"conv": "spatial", "dims": 1}, "'spatial' is for clips"),
         ("r3d_18", {"dims": 2}, "clip"),
         ("r3d_18", {"conv": "2d"}, "unknown conv '2d'"),
-        ("r3d_18", {"block": "bottleneck", "groups": 2, "conv": "2+1"}, "no groups"),
+        ("r3d_18", {"block": "bottleneck", "groups": 2, "conv": "2+1"}, "do not support groups"),
         ("r3d_18", {"downsample": "maxpool"}, "Did you mean 'max-pool'"),
         ("r3d_18", {"kernels": (4, 4)}, "even size"),
     ],

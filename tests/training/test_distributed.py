@@ -110,7 +110,7 @@ def test_two_then_one_then_two(start, tmp_path):
         errors = process.communicate(timeout=240)[1]
         assert process.returncode != 0, "the run was over before it was stopped"
         assert "stopped by SIGTERM" in errors
-        assert errors.count("to go on: the same torchrun command, with --resume") == 1
+        assert errors.count("to resume: the same torchrun command, with --resume") == 1
     together(start, out, 2, "--resume", *long)
     assert json.loads((out / "result.json").read_text())["resumed_from_step"] > 0
     for mine, theirs in zip(metrics(tmp_path / "whole"), metrics(out), strict=True):

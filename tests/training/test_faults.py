@@ -83,7 +83,7 @@ def test_the_command_line_says_how_to_go_on(data, tmp_path, number, status):
     process.send_signal(number)
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == status, errors
-    command = next(line for line in errors.splitlines() if line.startswith("to go on: "))
+    command = next(line for line in errors.splitlines() if line.startswith("to resume: "))
     assert command.endswith(f"--out '{tmp_path / 'a run'}' --resume")
     assert "Traceback" not in errors
 

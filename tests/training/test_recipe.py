@@ -44,7 +44,7 @@ def test_numbers_that_yaml_reads_as_text(tmp_path):
     ("changes", "message"),
     [
         ({"optimiser.lr": 1}, "Did you mean 'optimizer.lr'"),
-        ({"optimizer.learning_rate": 1}, "no setting"),
+        ({"optimizer.learning_rate": 1}, "not a setting"),
         ({"lable_smoothing": 0.1}, "Did you mean 'label_smoothing'"),
         ({"optimizer.lr": -1}, "optimizer.lr: .*greater than 0"),
         ({"optimizer.lr": "fast"}, "optimizer.lr: .*number"),
@@ -95,5 +95,5 @@ def test_durations(text, seconds):
 
 @pytest.mark.parametrize("text", ["", "soon", "m", "-3m", "0", "1d", "1..5h"])
 def test_durations_that_are_none(text):
-    with pytest.raises(restune.UserError, match="no duration"):
+    with pytest.raises(restune.UserError, match="not a duration"):
         parse_duration(text)

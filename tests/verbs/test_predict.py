@@ -54,13 +54,20 @@ def test_every_kind_of_input_gives_the_same(model, by_hand, image, tmp_path):
         assert [label for label, _ in prediction.top] == [model.classes[i] for i in expected.topk(2).indices]
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "F", "HSV", "La", "RGBa", "YCbCr"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "HSV", "La", "RGBa", "YCbCr"])
 def test_pil_images_of_any_mode(model, image, mode):
-    steps = {"I;16": ("L",), "F": ("L",), "La": ("LA",), "RGBa": ("RGBA",)}.get(mode, ())
+    steps = {"I;16": ("L",), "La": ("LA",), "RGBa": ("RGBA",)}.get(mode, ())
     converted = image
     for step in (*steps, mode):
         converted = converted.convert(step)
     assert model.predict(converted)[0].label in "abcd"
+
+
+def test_a_pil_image_of_floats_is_what_an_array_of_floats_is(model, image):
+    floats = np.array(image.convert("L"), dtype=np.float32) / 255
+    assert model.predict(Image.fromarray(floats))[0].top == model.predict(floats)[0].top
+    with pytest.raises(restune.UserError, match="floats run from 0 to 1"):
+        model.predict(Image.fromarray(255 * floats))
 
 
 def test_a_pil_image_is_turned_upright_as_its_file_is(model, image, tmp_path):

@@ -241,7 +241,7 @@ MISTAKES = {
     "option without effect": ({"set": {"schedule.gamma": 0.5}}, "no effect"),
     "epochs with time": ({"time": "1m"}, "the clock decides"),
     "unknown recipe key": ({"set": {"optimzer.lr": 0.5}}, "Did you mean 'optimizer.lr'"),
-    "unknown option": ({"learning_rate": 0.5}, "no setting"),
+    "unknown option": ({"learning_rate": 0.5}, "not a setting"),
     "unknown network": ({"model": "resnet19"}, "Did you mean"),
     "unknown recipe": ({"recipe": "defalut"}, "Did you mean 'default'"),
     "share of 1": ({"val": 1.0}, "below 1"),

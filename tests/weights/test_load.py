@@ -306,7 +306,7 @@ def rewrite(bundle, change):
         (lambda h: h["spec"].update(warp=9), "'warp'"),
         (lambda h: h["spec"]["stages"][0].update(depth="three"), "expected int"),
         (lambda h: h["spec"]["stages"][0].update(depth=2), "missing layer1.1"),
-        (lambda h: h.update(preprocess={"kind": "image", "crop": 32}), "say no mean"),
+        (lambda h: h.update(preprocess={"kind": "image", "crop": 32}), "lack mean"),
     ],
 )
 def test_headers_that_do_not_fit_are_clear_errors(bundle, change, message):

@@ -1,6 +1,6 @@
-"""The command line: parse, call a verb, show. No logic of its own, and no torch before a verb runs.
+"""The command line: parse, call a verb, print. No logic of its own, and no torch import before a verb runs.
 
-One module a verb. Only the verb that is asked for is imported and built: help stays quick however many there are.
+One module per verb. Only the requested verb is imported and built, so that help stays fast.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ import typer
 from restune.core.console import command_started
 
 VERBS = {
-    "quickstart": ("quickstart", "The whole journey in a minute, on data that comes with the install."),
-    "train": ("train", "A residual network from scratch."),
-    "finetune": ("train", "A pretrained network: new head, frozen or thawed layers."),
-    "evaluate": ("evaluate", "Score a model on labelled data: accuracy with its interval, confusion."),
-    "predict": ("predict", "Label items: one line an input, whatever becomes of the others."),
-    "embed": ("embed", "Write what the head reads of each item, as numbers for other programs."),
-    "bench": ("bench", "How fast this machine is, and how near its limit training and predicting are."),
-    "cache": ("cache", "List and prune what is kept of frozen layers between runs."),
+    "quickstart": ("quickstart", "Train, fine-tune, evaluate and predict on bundled data, in about a minute."),
+    "train": ("train", "Train a residual network from scratch."),
+    "finetune": ("train", "Fine-tune a pretrained network: new head, frozen or unfrozen layers."),
+    "evaluate": ("evaluate", "Score a model on labelled data: accuracy, 95% interval, confusion matrix."),
+    "predict": ("predict", "Label items, one line per input."),
+    "embed": ("embed", "Write embeddings (penultimate features) for other programs."),
+    "bench": ("bench", "Compare training and prediction speed with this machine's peak."),
+    "cache": ("cache", "List and prune the cached activations of frozen layers."),
     "models": ("models", "List the networks, or show one stage by stage."),
 }
-"""Every verb with its module and what it does, in the order of a first journey."""
+"""Each verb's module and summary, in the order of a first session."""
 
 
 def main() -> None:
-    """What ``restune`` runs."""
+    """Run the ``restune`` command."""
     token = command_started.set(time.perf_counter())
-    # File names may hold bytes that are no UTF-8: they are read as they are, and printed escaped.
+    # File names may contain bytes that are not UTF-8: they are read unchanged and printed escaped.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def make_app(verb: str | None) -> typer.Typer:
-    """The application with one verb ready to run and the others as names; all as names where `verb` is none."""
+    """Build the application with one verb ready to run and the others as names; all as names if `verb` is None."""
     app = typer.Typer(
         name="restune",
         no_args_is_help=True,
@@ -64,7 +64,7 @@ def make_app(verb: str | None) -> typer.Typer:
 def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
 ) -> None:
-    """Residual networks you can trust and ship."""
+    """Train, fine-tune, evaluate and ship residual networks."""
     if version:
         from restune.core.version import __version__
 
@@ -73,4 +73,4 @@ def root(
 
 
 def _placeholder() -> None:
-    """A verb that was not asked for."""
+    """Stand in for a verb that was not requested."""

@@ -16,18 +16,18 @@ def bench(
         list[str] | None, typer.Argument(help="Networks to time; three by default.", metavar="[NAME]...")
     ] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the images, pixels.", min=1)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step.", min=1)] = None,
-    seconds: Annotated[float, typer.Option(help="For each figure; more is steadier.")] = 4.0,
-    threads: Annotated[int | None, typer.Option(help="Threads of arithmetic.", min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Items per step.", min=1)] = None,
+    seconds: Annotated[float, typer.Option(help="Seconds per measurement; longer is steadier.")] = 4.0,
+    threads: Annotated[int | None, typer.Option(help="CPU threads for computation.", min=1)] = None,
     compiles: Annotated[
         bool,
         typer.Option(
-            "--compile", help="Also time compiled training, and remember the gain: runs here compile where it pays."
+            "--compile", help="Also time compiled training; later runs on this machine compile where it was faster."
         ),
     ] = False,
     **options: Any,
 ) -> None:
-    """Time this machine's matrix products, and how near to them training and predicting come.
+    """Time matrix products on this machine, and compare the speed of training and prediction with them.
 
     Example: restune bench resnet18 resnet50
     """
@@ -35,7 +35,7 @@ def bench(
         from restune.verbs.bench import DEFAULT
         from restune.verbs.bench import bench as run
 
-        found = run(
+        measured = run(
             models or DEFAULT,
             image_size=image_size,
             batch_size=batch_size,
@@ -45,11 +45,11 @@ def bench(
             compile=compiles,
         )
         if options["as_json"]:
-            print_json(found.to_dict())
+            print_json(measured.to_dict())
             return
         from restune.reporting import tables
 
-        peaks = ", ".join(f"{name} {value / 1e9:.1f} GFLOP/s" for name, value in found.peaks.items())
-        print(f"matrix products on {found.device}: {peaks}")
-        print(f"training takes {found.precision}: {found.reason}")
-        tables.show(tables.bench_table(found))
+        peaks = ", ".join(f"{name} {value / 1e9:.1f} GFLOP/s" for name, value in measured.peaks.items())
+        print(f"matrix products on {measured.device}: {peaks}")
+        print(f"training precision: {measured.precision} ({measured.reason})")
+        tables.show(tables.bench_table(measured))

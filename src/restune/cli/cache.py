@@ -12,14 +12,16 @@ from restune.cli.run import print_json, verb
 
 @opt.takes(opt.on_all_verbs)
 def cache(
-    prune: Annotated[bool, typer.Option("--prune", help="Remove tables, the longest unused first.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove tables, least recently used first.")] = False,
     to: Annotated[
-        str | None, typer.Option(help="With --prune: until the rest is no larger, such as 2G; 0: all.")
+        str | None, typer.Option(help="With --prune: keep at most this size, such as 2G; 0 removes all.")
     ] = None,
-    unused_days: Annotated[float | None, typer.Option(help="With --prune: those unused for so long.", min=0)] = None,
+    unused_days: Annotated[
+        float | None, typer.Option(help="With --prune: remove tables unused for this many days.", min=0)
+    ] = None,
     **options: Any,
 ) -> None:
-    """List what is kept of frozen layers between runs, and remove it.
+    """List the cached activations of frozen layers, or remove some with --prune.
 
     Example: restune cache --prune --to 2G
     """
@@ -28,7 +30,7 @@ def cache(
         from restune.verbs.cache import cached_features, prune_features
 
         if not prune and (to is not None or unused_days is not None):
-            raise UserError("--to and --unused-days say what to remove", where="restune cache", fix="add --prune")
+            raise UserError("--to and --unused-days need --prune", where="restune cache", fix="add --prune")
         removed = prune_features(to=to, unused_days=unused_days) if prune else []
         stores = cached_features()
         total = sum(store.size for store in stores)

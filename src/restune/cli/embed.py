@@ -15,12 +15,12 @@ from restune.cli.run import print_json, verb
 def embed(
     model: opt.ModelArgument,
     data: opt.DataArgument,
-    out: Annotated[Path, typer.Option(help="The .npz to write: features, labels, ids, classes.")] = Path(
+    out: Annotated[Path, typer.Option(help=".npz file to write: features, labels, ids, classes.")] = Path(
         "features.npz"
     ),
     **options: Any,
 ) -> None:
-    """Write what the model's head reads of each item, for other programs; what is in the cache is not computed.
+    """Write the embeddings (penultimate features) of items for other programs. Cached ones are not computed again.
 
     Example: restune embed resnet50:v2 photos/ --out features.npz
     """
@@ -28,11 +28,11 @@ def embed(
         from restune.verbs.embed import embed as run
 
         reading = opt.data_options(options)
-        made = run(model, data, out=out, data_options=reading, **opt.inference_options(options))
-        count, width = made.features.shape
+        embedded = run(model, data, out=out, data_options=reading, **opt.inference_options(options))
+        count, width = embedded.features.shape
         if options["as_json"]:
-            skipped = [{"item": item, "reason": reason} for item, reason in made.skipped]
-            print_json({"out": str(out), "items": count, "features": width, "computed": made.computed,
+            skipped = [{"item": item, "reason": reason} for item, reason in embedded.skipped]
+            print_json({"out": str(out), "items": count, "features": width, "computed": embedded.computed,
                         "skipped": skipped})  # fmt: skip
         else:
             print(f"{count} items, {width} features each: {out}")

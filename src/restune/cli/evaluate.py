@@ -36,26 +36,27 @@ def evaluate(
     split: Annotated[
         Split | None,
         typer.Option(
-            help="Which items; by default test, else val, else all. For a run on the data that it was made from, the "
-            "run's own splits."
+            help="Split to score; by default test, else val, else all. On the data that a run was made from, the run's "
+            "splits."
         ),
     ] = None,
     on_corrupt: Annotated[
-        OnCorrupt, typer.Option(help="Stop at an unreadable item, or leave it out, list and count it.")
+        OnCorrupt, typer.Option(help="Stop at an unreadable item, or skip it and list it.")
     ] = OnCorrupt.error,
     class_order: Annotated[
         ClassOrder,
         typer.Option(
-            help="Match classes by name, or take the data's sorted classes to be the model's (such as ImageNet's "
-            "folders n01440764)."
+            help="Match classes by name, or assume that the data's sorted classes are the model's, in order (such as "
+            "ImageNet's folders n01440764)."
         ),
     ] = ClassOrder.names,
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Score even if some of the model's classes have no items.")
+        bool,
+        typer.Option("--allow-missing", help="Score even if some of the model's classes do not occur in the data."),
     ] = False,
     **options: Any,
 ) -> None:
-    """Score a model on labelled data: accuracy with its interval, top-5, per-class scores, confusion matrix.
+    """Score a model on labelled data: accuracy with 95% interval, top-5, per-class scores, confusion matrix.
 
     Example: restune evaluate resnet20 photos/ --weights resnet20.th
     """
@@ -80,4 +81,4 @@ def evaluate(
 
         tables.show(*tables.evaluation_tables(result))
         rate = (result.n + len(result.skipped)) / max(result.seconds, 1e-9)
-        console.note(f"{result.n} items in {result.seconds:.1f} s ({rate:.0f} a second, reading and loading included)")
+        console.note(f"{result.n} items in {result.seconds:.1f} s ({rate:.0f} per second, including loading)")

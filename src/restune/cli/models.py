@@ -23,10 +23,10 @@ def models(
     with verb(options["quiet"]):
         from restune.verbs.models import models as run
 
-        found = run(name, image_size=image_size)
+        listed = run(name, image_size=image_size)
         if options["as_json"]:
-            print_json({"models": [model.to_dict() for model in found]})
+            print_json({"models": [model.to_dict() for model in listed]})
             return
         from restune.reporting import tables
 
-        tables.show(*(tables.model_tables(found[0]) if len(found) == 1 else [tables.zoo_table(found)]))
+        tables.show(*(tables.model_tables(listed[0]) if len(listed) == 1 else [tables.zoo_table(listed)]))

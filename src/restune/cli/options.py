@@ -1,4 +1,4 @@
-"""Arguments and options that several verbs share, each said once, in groups that a verb takes whole."""
+"""Arguments and options shared by several verbs, defined once, in groups that a verb includes whole."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Monitor(StrEnum):
 
 
 ModelArgument = Annotated[
-    str, typer.Argument(help="A model file, a run's folder, or a network's name with --weights.", metavar="MODEL")
+    str, typer.Argument(help="A model file, a run folder, or a network's name with --weights.", metavar="MODEL")
 ]
 DataArgument = Annotated[
     str,
@@ -68,26 +68,26 @@ Weights = Annotated[
 
 def on_all_verbs(
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object as the last line; all else on standard error.")
+        bool, typer.Option("--json", help="Print one JSON object as the last line; everything else on standard error.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only results and warnings.")] = False,
 ) -> None:
-    """How a verb prints."""
+    """Options for output."""
 
 
-def on_device(device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto) -> None:
-    """For verbs that compute."""
+def on_device(device: Annotated[Device, typer.Option(help="Device to compute on.")] = Device.auto) -> None:
+    """Option of verbs that compute."""
 
 
-def on_seed(seed: Annotated[int | None, typer.Option(help="Of everything drawn at random.", min=0)] = None) -> None:
-    """For verbs that draw at random."""
+def on_seed(seed: Annotated[int | None, typer.Option(help="Random seed.", min=0)] = None) -> None:
+    """Option of verbs that draw random numbers."""
 
 
 def on_inference(
     weights: Weights = None,
-    batch_size: Annotated[int, typer.Option(help="Images computed at a time.", min=1)] = 64,
+    batch_size: Annotated[int, typer.Option(help="Items per batch.", min=1)] = 64,
     workers: Annotated[
-        int | None, typer.Option(help="Threads that decode images; one a core by default.", min=0)
+        int | None, typer.Option(help="Threads that decode images; by default one per core.", min=0)
     ] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the network's input, pixels.")] = None,
     crop: Annotated[
@@ -96,62 +96,64 @@ def on_inference(
     ] = None,
     interpolation: Annotated[str | None, typer.Option(help="nearest, bilinear or bicubic.")] = None,
     mean: Annotated[
-        str | None, typer.Option(help="One number, or one a channel with commas, for pixels of 0..1.")
+        str | None, typer.Option(help="One number, or one per channel separated by commas, for pixels in 0..1.")
     ] = None,
     std: Annotated[str | None, typer.Option(help="As --mean.")] = None,
 ) -> None:
-    """How a model is loaded and its input prepared; by default by the model's own preprocessing."""
+    """Options for loading a model and preparing its input; by default the model's own preprocessing."""
 
 
 def on_views(
     views: Annotated[
         str | None,
         typer.Option(
-            help="Views whose probabilities are averaged: of images flip or five-crop (test-time augmentation), of "
+            help="Views whose probabilities are averaged: for images flip or five-crop (test-time augmentation), for "
             "videos spread (clips over the whole video, the default) or single (the centre clip)."
         ),
     ] = None,
 ) -> None:
-    """Evaluation views."""
+    """Option for evaluation views."""
 
 
 def on_data(
-    kind: Annotated[Kind | None, typer.Option(help="What the items are, where the data does not say so.")] = None,
+    kind: Annotated[Kind | None, typer.Option(help="Kind of data, where it cannot be recognised.")] = None,
     path_column: Annotated[str | None, typer.Option(help="A table's column of paths.")] = None,
     text_column: Annotated[str | None, typer.Option(help="A table's column of texts.")] = None,
     label_column: Annotated[str | None, typer.Option(help="A table's column of labels.")] = None,
     group_column: Annotated[
-        str | None, typer.Option(help="A table's column of groups (patients, scenes) that stay on one side of a split.")
+        str | None, typer.Option(help="A table's column of groups (patients, scenes) that must not span splits.")
     ] = None,
     split_column: Annotated[str | None, typer.Option(help="A table's column of train, val, test.")] = None,
     no_header: Annotated[
-        bool, typer.Option("--no-header", help="The table has no header; columns are 0, 1, ...")
+        bool, typer.Option("--no-header", help="The table does not have a header; columns are 0, 1, ...")
     ] = False,
     root: Annotated[Path | None, typer.Option(help="Folder the table's paths are relative to.")] = None,
     encoding: Annotated[
-        str | None, typer.Option(help="Of a table or of texts, such as latin-1 or gb18030; found where not named.")
+        str | None, typer.Option(help="Encoding of tables and texts, such as latin-1 or gb18030; detected by default.")
     ] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Where named data sets are, or are downloaded to.")] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder of named data sets; missing ones are downloaded there.")
+    ] = None,
 ) -> None:
-    """How DATA is read where it does not say so itself."""
+    """Options for reading DATA."""
 
 
 def on_training(
     model: Annotated[str | None, typer.Option(help="A network's name; `restune models` lists them.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/VERB-001 and so on by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/VERB-001 and so on.")] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
             help="default, series, sounds, text, video, finetune, finetune-series, finetune-text, finetune-video, "
-            "cifar-fast, cifar-paper, imagenet-classic, or a YAML file such as a run's recipe.yaml. By default the "
-            "kind of data decides."
+            "cifar-fast, cifar-paper, imagenet-classic, or a YAML file such as a run's recipe.yaml. The default "
+            "depends on the kind of data."
         ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="How often each item is seen.", min=1)] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs.", min=1)] = None,
     time: Annotated[
-        str | None, typer.Option(help="A budget such as 90s, 10m, 1h30m; the schedule ends when it does.")
+        str | None, typer.Option(help="Time budget such as 90s, 10m, 1h30m; the schedule ends with it.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Items a step.", min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Items per step.", min=1)] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the network's input, pixels.", min=1)] = None,
     val: Annotated[
@@ -160,17 +162,19 @@ def on_training(
     ] = None,
     test: Annotated[
         str | None,
-        typer.Option(help="Test items, touched once at the end: a share of train or other data.", metavar="SHARE|PATH"),
+        typer.Option(help="Test items, used once at the end: a share of train, or other data.", metavar="SHARE|PATH"),
     ] = None,
-    precision: Annotated[Precision | None, typer.Option(help="Of the arithmetic.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads that make batches.", min=0)] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of arithmetic.", min=1)] = None,
-    monitor: Annotated[Monitor | None, typer.Option(help="What decides which epoch is best.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    precision: Annotated[Precision | None, typer.Option(help="Numeric precision.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads that prepare batches.", min=0)] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads for computation.", min=1)] = None,
+    monitor: Annotated[Monitor | None, typer.Option(help="Metric that decides which epoch is best.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
     accept_changes: Annotated[
-        bool, typer.Option("--accept-changes", help="Go on even though recipe or data changed.")
+        bool, typer.Option("--accept-changes", help="Resume even though recipe or data changed.")
     ] = False,
-    smoke: Annotated[bool, typer.Option("--smoke", help="Two batches, to see that all works.")] = False,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Run two batches only, to check that everything works.")
+    ] = False,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
@@ -178,11 +182,11 @@ def on_training(
         ),
     ] = None,
 ) -> None:
-    """What decides a training run."""
+    """Options for training."""
 
 
 def takes(*groups: Verb) -> Callable[[Verb], Verb]:
-    """Give a verb whose last parameter is ``**options`` the options of these groups, as if it had listed them."""
+    """Add the options of these groups to a verb whose last parameter is ``**options``."""
 
     def decorate(function: Verb) -> Verb:
         own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
@@ -200,7 +204,7 @@ def takes(*groups: Verb) -> Callable[[Verb], Verb]:
 
 
 def data_options(options: dict[str, Any]) -> DataOptions:
-    """The group `on_data` taken out of a verb's options."""
+    """Take the group `on_data` out of a verb's options."""
     from restune.data.dataset import DataOptions
 
     taken = {name: options.pop(name) for name in inspect.signature(on_data).parameters}
@@ -219,14 +223,15 @@ def data_words(reading: DataOptions) -> list[str]:
 
 
 def inference_options(options: dict[str, Any]) -> dict[str, Any]:
-    """What `restune.load` and its callers take, from a verb's options. Raises UserError for what is no number."""
+    """Take the arguments for `restune.load` out of a verb's options. Raises UserError for a mean or std that is not a
+    number."""
     taken = {name: options.pop(name) for name in inspect.signature(on_inference).parameters}
     taken["mean"], taken["std"] = numbers(taken["mean"], "--mean"), numbers(taken["std"], "--std")
     return {**taken, "device": options.pop("device").value}
 
 
 def training_options(options: dict[str, Any]) -> dict[str, Any]:
-    """What `restune.train` takes, from a verb's options. Raises UserError for assignments that are none."""
+    """Take the arguments for `restune.train` out of a verb's options. Raises UserError for malformed assignments."""
     from restune.training.recipe import parse_assignment
 
     taken = {name: options.pop(name) for name in inspect.signature(on_training).parameters}
@@ -239,7 +244,7 @@ def training_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def share_or_path(text: str | None) -> float | str | None:
-    """``0.2`` as a number, anything else as a path."""
+    """Convert ``0.2`` to a number; return anything else as a path."""
     try:
         return None if text is None else float(text)
     except ValueError:
@@ -247,12 +252,12 @@ def share_or_path(text: str | None) -> float | str | None:
 
 
 def numbers(text: str | None, option: str) -> tuple[float, ...] | None:
-    """``0.5`` or ``0.485,0.456,0.406`` as numbers. Raises UserError."""
+    """Parse ``0.5`` or ``0.485,0.456,0.406``. Raises UserError."""
     if text is None:
         return None
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise UserError(
-            f"{text!r} is no list of numbers", where=option, fix="write it like 0.485,0.456,0.406"
+            f"{text!r} is not a list of numbers", where=option, fix="write it like 0.485,0.456,0.406"
         ) from None

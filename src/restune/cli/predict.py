@@ -20,8 +20,8 @@ def predict(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="Files, folders, patterns, or - for a list on standard input; for a network that reads texts also "
-            "the text itself.",
+            help="Files, folders, patterns, or - for a list on standard input; for a text network also the text "
+            "itself.",
             metavar="INPUT...",
         ),
     ],
@@ -29,13 +29,13 @@ def predict(
     csv_file: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
     **options: Any,
 ) -> None:
-    """Label images, videos, series or texts: one line an input. What cannot be read is reported in its place.
+    """Label images, videos, series or texts, one line per input. Unreadable inputs are reported in place.
 
     Example: restune predict model.safetensors photo.jpg holiday/ --csv
     """
     with verb(options["quiet"]):
         if options["as_json"] and csv_file:
-            raise UserError("--json and --csv ask for two forms at once", fix="choose one")
+            raise UserError("--json and --csv cannot be combined", fix="choose one")
         from restune.verbs.predict import predict as run
 
         reading = opt.data_options(options)
@@ -56,16 +56,16 @@ def predict(
 
             tables.show(tables.predictions_table(predictions))
         if predictions and all(prediction.error is not None for prediction in predictions):
-            raise UserError("none of the inputs could be read", where="INPUT", fix="see the reasons above")
+            raise UserError("no input could be read", where="INPUT", fix="see the reasons above")
 
 
 def _listed(inputs: list[str]) -> list[str]:
-    """The inputs with ``-`` replaced by the lines of standard input."""
+    """Return the inputs with ``-`` replaced by the lines of standard input."""
     listed: list[str] = []
     for text in inputs:
         listed.extend(line.rstrip("\r\n") for line in sys.stdin if line.strip()) if text == "-" else listed.append(text)
     if not listed:
-        raise UserError("standard input named no files", where="-", fix="give one path a line")
+        raise UserError("standard input lists no files", where="-", fix="write one path per line")
     return listed
 
 

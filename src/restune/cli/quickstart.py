@@ -13,12 +13,12 @@ from restune.cli.run import print_json, verb
 
 @opt.takes(opt.on_device, opt.on_seed, opt.on_all_verbs)
 def quickstart(
-    out: Annotated[Path | None, typer.Option(help="Folder for the runs; runs/quickstart-001 by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the runs; by default runs/quickstart-001.")] = None,
     **options: Any,
 ) -> None:
-    """The whole journey in a minute: train, fine-tune, evaluate, report and predict on scikit-learn's digits.
+    """Train, fine-tune, evaluate, report and predict on scikit-learn's digits, in about a minute.
 
-    Needs no network and no data of yours.
+    Needs neither a network connection nor your own data.
     """
     with verb(options["quiet"]):
         from restune.verbs.quickstart import quickstart as run
@@ -39,7 +39,7 @@ def quickstart(
             print(f"{name:45} test accuracy {score['accuracy']:.1%} ({interval})")
         print(f"{journey.image} is a {journey.prediction.label} ({journey.prediction.probability:.1%})")
         print(f"report: {journey.complete.out / 'report.html'}")
-        print("\non your own folder of class folders:")
+        print("\nto use your own data, a folder of class folders:")
         print("  restune train PHOTOS --model resnet18")
         print("  restune finetune PHOTOS --weights resnet18:v1")
         print("  restune predict runs/finetune-001 MORE_PHOTOS")

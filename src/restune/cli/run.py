@@ -1,4 +1,4 @@
-"""How a verb runs: what it raises becomes a message and an exit status; what it returns is printed."""
+"""Run verbs: exceptions become a message and an exit status; results are printed."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def verb(quiet: bool) -> Iterator[None]:
-    """Turn what a verb raises into a message and an exit status: 2 for the user's to mend, 1 for a fault of ours."""
+    """Turn a verb's exceptions into a message and an exit status: 2 for errors that users can fix, 1 for bugs."""
+    show, handler = warnings.showwarning, signal.getsignal(signal.SIGTERM)
+    is_main = threading.current_thread() is threading.main_thread()
     warnings.showwarning = _show_warning
-    if threading.current_thread() is threading.main_thread():
+    if is_main:
         signal.signal(signal.SIGTERM, raise_terminated)
     try:
         with console.quiet(quiet):
@@ -39,12 +41,12 @@ def verb(quiet: bool) -> Iterator[None]:
         if not isinstance(error, SharedError) or os.environ.get("RANK", "0") == "0":
             print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
     except Interrupted as error:
         if os.environ.get("RANK", "0") == "0":
-            print(f"{error}\n{_how_to_go_on(error.folder)}", file=sys.stderr)
+            print(f"{error}\n{_resume_hint(error.folder)}", file=sys.stderr)
         raise typer.Exit(128 + error.number) from None
     except (KeyboardInterrupt, Terminated) as error:
         by_hand = isinstance(error, KeyboardInterrupt)
@@ -57,28 +59,32 @@ def verb(quiet: bool) -> Iterator[None]:
             print(f"error: the results cannot be written: {error.strerror}", file=sys.stderr)
             raise typer.Exit(2) from None
         traceback.print_exc()
-        print("error: this is a fault of restune's; please report it with the lines above", file=sys.stderr)
+        print("error: this is a bug in restune; please report it with the lines above", file=sys.stderr)
         raise typer.Exit(1) from None
+    finally:
+        warnings.showwarning = show
+        if is_main and handler is not None:  # None: the handler was not set from Python
+            signal.signal(signal.SIGTERM, handler)
 
 
-def _how_to_go_on(folder: Path) -> str:
-    """The command that was run, made to go on with the run's folder."""
+def _resume_hint(folder: Path) -> str:
+    """Return the command that resumes the run in `folder`."""
     if sys.argv[1:2] not in (["train"], ["finetune"]):
-        return "to begin again: run the same command"
+        return "to start again: run the same command"
     if "WORLD_SIZE" in os.environ:
-        return "to go on: the same torchrun command, with --resume"
+        return "to resume: the same torchrun command, with --resume"
     words = [word for word in sys.argv[1:] if word != "--resume"]
     if not any(word == "--out" or word.startswith("--out=") for word in words):
         words += ["--out", str(folder)]
-    return "to go on: " + shlex.join(["restune", *words, "--resume"])
+    return "to resume: " + shlex.join(["restune", *words, "--resume"])
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_where: Any, **_more: Any) -> None:
-    """Warnings of ours as one line; those of libraries that a user cannot act on are left out."""
+    """Print restune's own warnings as one line; drop those of libraries, on which users cannot act."""
     if category.__module__.startswith("restune"):
         console.warn(str(message))
 
 
 def print_json(content: dict[str, Any]) -> None:
-    """One line on standard output."""
+    """Print one line of JSON on standard output."""
     print(json.dumps(content, ensure_ascii=False, allow_nan=False))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @opt.takes(opt.on_training, opt.on_data, opt.on_device, opt.on_seed, opt.on_all_verbs)
 def train(data: opt.DataArgument, **options: Any) -> None:
-    """Train a residual network from scratch; the run's folder gets the model, its scores and a report.
+    """Train a residual network from scratch. The run folder receives the model, its scores and a report.
 
     Example: restune train photos/ --model resnet18 --time 30m
     """
@@ -37,16 +37,16 @@ def finetune(
     freeze: Annotated[
         str | None,
         typer.Option(
-            help="auto: the head is fitted, then stages are unfrozen from the top while validation improves; all: only "
-            "the head is fitted; none: all layers train; or K: the stem and stages 1 to K stay frozen.",
+            help="auto: fit the head, then unfreeze stages from the top while validation improves; all: fit only the "
+            "head; none: train all layers; K: keep the stem and stages 1 to K frozen.",
             metavar="auto|all|none|K",
         ),
     ] = None,
     views: Annotated[
         int | None,
         typer.Option(
-            help="Augmented copies per training image for frozen layers, the first one plain. Their activations are "
-            "cached: more copies cost time once. As --time allows where not named, else 1.",
+            help="Augmented copies per training image for frozen layers; the first is not augmented. Their activations "
+            "are cached, so more copies cost time once. By default as many as --time allows, else 1.",
             min=1,
         ),
     ] = None,
@@ -55,7 +55,7 @@ def finetune(
     """Fine-tune a pretrained network on your data: replace its head, freeze or unfreeze its layers.
 
     Activations of frozen layers are computed once and cached for later runs (`restune cache`). With --freeze all the
-    head is then fitted by logistic regression, in a second; auto starts from there.
+    head is fitted by logistic regression; auto starts from that head.
 
     Example: restune finetune photos/ --weights resnet50:v2 --freeze auto
     """
@@ -78,16 +78,16 @@ def _held_out(data: str, asked: dict[str, Any]) -> str:
 
 
 def _show(finished: Any, data: str, reading: DataOptions, options: dict[str, Any]) -> None:
-    """The scores, and the three commands to run next."""
-    if not finished.result:  # of several processes the first one prints
+    """Print the scores and the three commands to run next."""
+    if not finished.result:  # only the first of several processes prints
         return
     if options["as_json"]:
         print_json(finished.result)
         return
     from restune.data.kinds import kind_of
 
-    for side, name in (("val", "validation"), ("test", "test")):
-        score = finished.result[side]
+    for split, name in (("val", "validation"), ("test", "test")):
+        score = finished.result[split]
         if score is not None:
             low, high = score["interval"]
             what = "accuracy" if "clips" not in score else "video accuracy"

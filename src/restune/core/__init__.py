@@ -1,1 +1,1 @@
-"""What every room may use: errors, files, console, machine facts, fingerprints. Knows nothing of torch."""
+"""Shared by every package: errors, files, console, machine facts, random streams, row stores. Imports no torch."""

@@ -1,4 +1,4 @@
-"""What is said while working: notes, warnings and progress on standard error; results are the caller's."""
+"""Print notes, warnings and progress on standard error. The caller prints results."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _silent: ContextVar[bool] = ContextVar("restune_silent", default=False)
 
 
 command_started: ContextVar[float | None] = ContextVar("restune_command_started", default=None)
-"""`time.perf_counter()` when the command line began; None when called from Python. A time budget counts from there."""
+"""`time.perf_counter()` when the command line began; None when called from Python. Time budgets count from there."""
 
 
 @contextmanager
 def silent(on: bool = True) -> Iterator[None]:
-    """Within this block nothing is said at all: another process of the same run says it."""
+    """Print nothing within this block, not even warnings: another process of the same run prints them."""
     token = _silent.set(on)
     try:
         with quiet(on or is_quiet()):
@@ -28,7 +28,7 @@ def silent(on: bool = True) -> Iterator[None]:
 
 @contextmanager
 def quiet(on: bool = True) -> Iterator[None]:
-    """Within this block notes and progress are silent; warnings still show."""
+    """Print no notes or progress within this block; warnings still show."""
     token = _quiet.set(on)
     try:
         yield
@@ -37,27 +37,27 @@ def quiet(on: bool = True) -> Iterator[None]:
 
 
 def is_quiet() -> bool:
-    """Whether notes and progress are silent now."""
+    """Return whether notes and progress are switched off."""
     return _quiet.get()
 
 
 def note(message: str) -> None:
-    """Say something worth knowing, such as what was recognised or chosen, and why."""
+    """Print information, such as a detected format or a chosen setting with its reason."""
     if not _quiet.get():
         _print(message)
 
 
 def warn(message: str) -> None:
-    """Say something the user should act on. Shown even when quiet, though not by processes that leave it to another."""
+    """Print a warning that the user should act on. Shown even when quiet, but not within `silent`."""
     if not _silent.get():
         _print(f"warning: {message}")
 
 
 @contextmanager
 def progress(description: str, total: float | None, *, unit: str = "items") -> Iterator[Callable[[float], None]]:
-    """A live bar on a terminal, nothing elsewhere; yields `advance(amount)`. ``unit="bytes"`` shows sizes and speed.
+    """Show a progress bar on a terminal; yields `advance(amount)`. ``unit="bytes"`` shows sizes and speed.
 
-    On something other than a terminal a line is printed at the end of long work instead, by the verb itself.
+    Shows nothing where standard error is not a terminal; there the verb prints one line at the end of long work.
     """
     if _quiet.get() or not sys.stderr.isatty():
         yield lambda _amount: None

@@ -1,4 +1,4 @@
-"""The one exception for mistakes a user can mend, and the hints that go with it."""
+"""The exception for mistakes that users can fix, and helpers for its messages."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user can mend. Shown as one message without a traceback; the command line exits with 2.
+    """A mistake that the user can fix. Shown as one message without a traceback; the command line exits with 2.
 
     Args:
         what: what is wrong, in one sentence.
-        where: the file, row or option it is about.
+        where: the file, row or option concerned.
         fix: what to do about it.
 
     >>> print(UserError("unknown network 'resnet19'", where="--model", fix="Did you mean 'resnet18'?"))
@@ -40,7 +40,7 @@ class SharedError(UserError):
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
-    """A clause like ``Did you mean 'resnet18'?`` for a mistyped word, or an empty string."""
+    """Return a hint like ``Did you mean 'resnet18'?`` for a mistyped word, or an empty string if nothing is close."""
     lowered = {candidate.lower(): candidate for candidate in candidates}
     close = difflib.get_close_matches(word.lower(), lowered, n=3, cutoff=0.6)
     if not close:
@@ -51,7 +51,7 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
 
 
 def shorten(names: Iterable[object], limit: int = 8) -> str:
-    """``a, b, c, ... (12 in all)``: a list of names that fits in a message."""
+    """Join names for a message, cut to `limit` of them: ``a, b, c, ... (12 in all)``."""
     listed = [str(name) for name in names]
     if len(listed) <= limit:
         return ", ".join(listed)

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and the cache folder."""
+"""Atomic file writes, folder locks and the cache folder."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from restune.core.errors import UserError
 
 
 def user_path(text: str | Path) -> Path:
-    """A path as a person wrote it, with ``~`` expanded. Raises UserError for a home that is not there."""
+    """Expand ``~`` in a path that a user wrote. Raises UserError if there is no such home folder."""
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise UserError("there is no such home folder", where=str(text), fix="write the whole path") from error
+        raise UserError("there is no such home folder", where=str(text), fix="write the full path") from error
 
 
 def is_there(path: Path) -> bool:
-    """Whether something is at a path; False, not an error, for names too long and links that go in circles."""
+    """Return whether a path exists; False, not an error, for names that are too long and for circular links."""
     try:
         return path.exists()
     except OSError:
@@ -30,9 +30,9 @@ def is_there(path: Path) -> bool:
 
 @contextmanager
 def written_whole(destination: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `destination`; on success it is synced and renamed over it, else removed.
+    """Yield a temporary path beside `destination`; on success sync it and rename it to `destination`, else remove it.
 
-    A reader therefore sees the old file or the new one, never a part.
+    Readers therefore see the old file or the new one, never a partial one.
     """
     destination = Path(destination)
     temporary = destination.with_name(f".{destination.name[:100]}.{secrets.token_hex(6)}.tmp")
@@ -46,11 +46,11 @@ def written_whole(destination: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(mode)  # some writers make their own file, for the owner only
+        temporary.chmod(mode)  # some writers replace the file by one that only its owner may read
         temporary.replace(destination)
         sync(destination.parent)
     except OSError as error:
-        if error.errno is None:  # a format's own error, such as gzip's, from what is being read inside the block
+        if error.errno is None:  # an error of a format, such as gzip's, raised by reading inside the block
             raise
         raise cannot_write(destination, error) from error
     finally:
@@ -60,9 +60,10 @@ def written_whole(destination: Path) -> Iterator[Path]:
 
 @contextmanager
 def sole_user(folder: Path) -> Iterator[None]:
-    """Within this block no other process has the folder: two that write one run would ruin it. Raises UserError.
+    """Lock the folder within this block: two processes that write one run would corrupt it.
 
-    The system frees the lock of a process that is killed. Where a file system knows no locks there is none.
+    The system releases the lock of a killed process. Where the file system does not support locks, nothing is locked.
+    Raises UserError if another process holds the lock.
     """
     from filelock import FileLock, Timeout
 
@@ -73,7 +74,7 @@ def sole_user(folder: Path) -> Iterator[None]:
         raise UserError(
             "another process is working in this folder",
             where=str(folder),
-            fix="wait until it has ended, or name another folder with --out",
+            fix="wait until it ends, or choose another folder with --out",
         ) from None
     except (OSError, NotImplementedError):
         yield
@@ -93,12 +94,12 @@ def write_bytes(destination: Path, content: bytes) -> None:
 
 
 def write_text(destination: Path, content: str) -> None:
-    """Write UTF-8 text to `destination` atomically, with the same line ends on every platform."""
+    """Write UTF-8 text to `destination` atomically, with the same line endings on every platform."""
     write_bytes(destination, content.encode("utf-8"))
 
 
 def cache_folder() -> Path:
-    """``$RESTUNE_CACHE``, read at each call, or the platform's cache folder for this user. May not exist yet."""
+    """Return ``$RESTUNE_CACHE``, read at each call, or the user's cache folder on this platform. May not exist yet."""
     named = os.environ.get("RESTUNE_CACHE")
     if named:
         return user_path(named)
@@ -110,7 +111,7 @@ def cache_folder() -> Path:
 
 
 def cannot_write(destination: Path, error: Exception) -> UserError:
-    """The message for a full disk, a read-only folder or a path that cannot be."""
+    """Return the error for a full disk, a read-only folder or an impossible path."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else error
     return UserError(
         f"cannot write {destination.name}: {reason}",
@@ -120,7 +121,7 @@ def cannot_write(destination: Path, error: Exception) -> UserError:
 
 
 def sync(path: Path) -> None:
-    """Have the operating system put a file, or a folder's list of names, on the disk."""
+    """Flush a file, or a folder's entries, to disk (fsync)."""
     if os.name == "nt" and path.is_dir():  # Windows cannot open a folder for syncing
         return
     descriptor = os.open(path, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Signals that ask a run to end: noted while a step is under way, so that it ends at one."""
+"""Signals that stop a run: recorded when they arrive, acted on after the current step."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Terminated(BaseException):
-    """SIGTERM: a scheduler wants this process to end."""
+    """Raised on SIGTERM: a scheduler asks this process to end."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was asked to end, and has.
+    """Raised after a signal has stopped a run and its state is saved.
 
     Args:
-        number: of the signal.
-        folder: the run's, from which it can go on.
+        number: number of the signal.
+        folder: the run folder, from which the run can be resumed.
     """
 
     def __init__(self, number: int, folder: Path) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}; what was done is in {folder}")
+        super().__init__(f"stopped by {signal.Signals(number).name}; progress is saved in {folder}")
         self.number, self.folder = number, folder
 
 
 @contextmanager
 def noted() -> Iterator[Callable[[], int | None]]:
-    """Within this block SIGINT and SIGTERM are only noted; yields a function that says which, or None.
+    """Record SIGINT and SIGTERM within this block; yields a function that returns the recorded signal, or None.
 
-    A second one ends the process as it would have without this. Outside the main thread nothing is noted, since
-    Python delivers signals to none but it.
+    A second signal acts as it would without this block. Outside the main thread nothing is recorded, since Python
+    delivers signals to the main thread only.
     """
     seen: list[int] = []
 
@@ -47,7 +47,8 @@ def noted() -> Iterator[Callable[[], int | None]]:
         seen.append(number)
 
     before = {}
-    if threading.current_thread() is threading.main_thread():
+    from_python = all(signal.getsignal(number) is not None for number in _SIGNALS)  # others cannot be restored
+    if from_python and threading.current_thread() is threading.main_thread():
         before = {number: signal.signal(number, take) for number in _SIGNALS}
     try:
         yield lambda: seen[0] if seen else None
@@ -57,5 +58,5 @@ def noted() -> Iterator[Callable[[], int | None]]:
 
 
 def raise_terminated(_number: int, _frame: FrameType | None) -> None:
-    """A handler for SIGTERM that lets files be closed and checkpoints finished."""
+    """Handle SIGTERM by raising `Terminated`, so that files are closed and checkpoints finished."""
     raise Terminated

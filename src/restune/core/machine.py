@@ -1,4 +1,4 @@
-"""Facts about this machine that decide speed, never results."""
+"""Facts about this machine: cores, memory, processes, bf16 in hardware."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 
 def cpu_count() -> int:
-    """Cores this process may use: the affinity mask where the platform has one, else all."""
+    """Return the number of cores this process may use: those of its affinity mask, or all without one."""
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return os.cpu_count() or 1
 
 
 def memory_bytes() -> int:
-    """The machine's memory, or what a container's limit leaves of it; 8 GiB where the platform does not say."""
+    """Return the machine's memory, or the container's limit if lower; 8 GiB where the platform reports neither."""
     total = 8 * 2**30
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -28,12 +28,12 @@ def memory_bytes() -> int:
 
 
 def local_processes() -> int:
-    """Processes of one run that share this machine, as torchrun says; 1 without it."""
+    """Return the number of this run's processes on this machine, as set by torchrun; 1 without it."""
     return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def has_fast_bf16() -> bool:
-    """Whether this processor multiplies bf16 in hardware; elsewhere it is emulated, tens of times slower."""
+    """Return whether this processor multiplies bf16 in hardware; emulation is tens of times slower."""
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -42,7 +42,7 @@ def has_fast_bf16() -> bool:
 
 
 def memory_mib() -> int:
-    """The most memory this process has held, MiB; 0 where the platform does not say."""
+    """Return this process's peak memory, MiB; 0 where the platform does not report it."""
     try:
         import resource
     except ImportError:  # Windows
@@ -51,7 +51,7 @@ def memory_mib() -> int:
 
 
 def describe_machine() -> dict[str, object]:
-    """What a report should say about where its numbers come from."""
+    """Return the machine facts that a report lists beside its results."""
     return {
         "system": platform.system(),
         "processor": platform.machine(),

@@ -1,8 +1,8 @@
-"""Rows of numbers on disk under the hash of what they were made from: written whole, memory-mapped, shared.
+"""Rows of float32 values on disk, keyed by the hash of their source: written atomically, memory-mapped, shared.
 
-A store is a folder of segments. A segment is one safetensors file, written aside and renamed, that holds some rows and
-their keys; nothing is ever changed in place. So processes that share a store do no harm to each other: the worst is
-that both compute a row. A segment that is cut or altered is noticed, set aside with a warning, and computed again.
+A store is a folder of segments. A segment is one safetensors file that holds some rows and their keys; it is written
+under a temporary name, renamed, and never changed. Processes can therefore share a store: at worst, two compute the
+same row. A truncated or altered segment is detected and deleted with a warning, and its rows are computed again.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from restune.core.files import write_text, written_whole
 KEY_BYTES = 16
 _PART = 2**20
 _CHECKED_BYTES = 256 * 2**20
-"""Segments up to this size are checked to the last byte when they are opened; larger ones by their size."""
+"""Segments up to this size are verified by checksum when opened; larger ones by file size only."""
 
 Floats = NDArray[np.float32]
 
 
 def content_key(content: bytes | str | Path | NDArray[Any]) -> bytes:
-    """What stands for some content, or for that of a file or folder: equal content, equal key. Raises OSError."""
+    """Hash some content, or the content of a file or folder: equal content, equal key. Raises OSError."""
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
     if isinstance(content, np.ndarray):
         digest.update(f"{content.dtype.str} {content.shape}".encode())
@@ -53,11 +53,11 @@ def content_key(content: bytes | str | Path | NDArray[Any]) -> bytes:
 
 
 class RowStore:
-    """One store of float32 rows of one shape.
+    """A store of float32 rows of one shape.
 
     Args:
-        folder: where it is; made when something is written.
-        about: what its rows are, for people; written beside them.
+        folder: the store's folder; created by the first write.
+        about: description of the rows for people; written beside them.
     """
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
@@ -68,7 +68,7 @@ class RowStore:
         self.refresh()
 
     def refresh(self) -> None:
-        """Take up segments that were written since, by this process or another."""
+        """Open segments written since the last refresh, by this process or another."""
         if not self.folder.is_dir():
             return
         for path in sorted(self.folder.glob("*.safetensors")):
@@ -78,18 +78,18 @@ class RowStore:
             try:
                 keys, rows = _open_segment(path)
             except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-                warn(f"a part of the feature cache is damaged and is computed again: {path} ({_short(error)})")
+                warn(f"deleted a damaged feature-cache file; its rows are computed again: {path} ({_short(error)})")
                 path.unlink(missing_ok=True)
                 self._read.discard(path.name)
                 continue
             for row, key in enumerate(keys):
                 self.places.setdefault(key, (len(self.segments), row))
             self.segments.append(rows)
-        with suppress(OSError):  # another's cache may be read, too
-            os.utime(self.folder)  # when it was last used: what is pruned first
+        with suppress(OSError):  # the cache may belong to another user
+            os.utime(self.folder)  # time of last use: pruning starts with the oldest
 
     def add(self, keys: Sequence[bytes], rows: Floats) -> None:
-        """Write rows as one segment. Raises UserError where that cannot be."""
+        """Write rows as one segment. Raises UserError if it cannot be written."""
         rows = np.ascontiguousarray(rows, dtype=np.float32)
         packed = np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), KEY_BYTES)
         name = hashlib.blake2b(packed.tobytes(), digest_size=12).hexdigest()
@@ -100,18 +100,18 @@ class RowStore:
         self.refresh()
 
     def rows(self, keys: Sequence[bytes]) -> StoredRows:
-        """The rows of keys that are all there, in this order."""
+        """Return the rows of `keys`, in this order. Every key must be in the store."""
         places = np.array([self.places[key] for key in keys], np.int64).reshape(-1, 2)
         return StoredRows(self.segments, places)
 
 
 @dataclass(frozen=True)
 class StoredRows:
-    """Rows that stay on disk until they are asked for.
+    """Rows that stay on disk until `take` reads them.
 
     Args:
         segments: memory-mapped ``[n, ...]``.
-        places: ``[N, 2]``: segment and row of each.
+        places: ``[N, 2]``: each row's segment and its position there.
     """
 
     segments: Sequence[Floats]
@@ -119,18 +119,18 @@ class StoredRows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """As an array's."""
+        """Shape, like an array's."""
         inner = self.segments[0].shape[1:] if self.segments else ()
         return (len(self.places), *inner)
 
     @property
     def nbytes(self) -> int:
-        """As an array's."""
+        """Size in bytes, like an array's."""
         return 4 * int(np.prod(self.shape))
 
     @classmethod
     def join(cls, parts: Sequence[StoredRows]) -> StoredRows:
-        """The rows of several, one after the other."""
+        """Concatenate the rows of several parts."""
         segments: list[Floats] = []
         places = []
         for part in parts:
@@ -139,14 +139,14 @@ class StoredRows:
         return cls(segments, np.concatenate(places))
 
     def take(self, indices: NDArray[np.int64] | slice) -> Floats:
-        """A copy of some rows."""
+        """Return a copy of the selected rows."""
         places = self.places[indices]
         taken = np.empty((len(places), *self.shape[1:]), np.float32)
         for segment in np.unique(places[:, 0]):
             here = places[:, 0] == segment
             wanted = places[here, 1]
             first, last = int(wanted[0]), int(wanted[-1])
-            if len(wanted) == last - first + 1 and bool((np.diff(wanted) == 1).all()):  # a run is copied in one go
+            if len(wanted) == last - first + 1 and bool((np.diff(wanted) == 1).all()):  # consecutive: one copy
                 taken[here] = self.segments[segment][first : last + 1]
             else:
                 taken[here] = self.segments[segment][wanted]
@@ -155,14 +155,14 @@ class StoredRows:
 
 @dataclass(frozen=True, kw_only=True)
 class StoreInfo:
-    """A store as a person wants to see it.
+    """A store as listed for people.
 
     Args:
-        folder: where it is.
-        about: what its rows are.
-        rows: how many.
+        folder: the store's folder.
+        about: description of its rows.
+        rows: number of rows.
         size: bytes on disk.
-        used: seconds since it was last used.
+        used: seconds since its last use.
     """
 
     folder: Path
@@ -173,8 +173,8 @@ class StoreInfo:
 
 
 def list_stores(parent: Path) -> list[StoreInfo]:
-    """The stores below a folder, the one longest unused first."""
-    found = []
+    """List the stores below a folder, least recently used first."""
+    infos = []
     for folder in parent.iterdir() if parent.is_dir() else ():
         try:
             about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
@@ -183,32 +183,32 @@ def list_stores(parent: Path) -> list[StoreInfo]:
             used = time.time() - folder.stat().st_mtime
         except (OSError, ValueError):
             continue
-        found.append(
+        infos.append(
             StoreInfo(folder=folder, about=about, rows=rows, size=sum(stat.st_size for stat in files), used=used)
         )
-    return sorted(found, key=lambda store: -store.used)
+    return sorted(infos, key=lambda store: -store.used)
 
 
 def remove_store(store: StoreInfo) -> None:
-    """Delete a store. A process that uses it keeps what it has mapped."""
+    """Delete a store. A process that uses it keeps its mapped rows."""
     shutil.rmtree(store.folder, ignore_errors=True)
 
 
 def _open_segment(path: Path) -> tuple[list[bytes], Floats]:
-    with safetensors.safe_open(path, framework="np") as file:  # refuses files that are shorter than they say
+    with safetensors.safe_open(path, framework="np") as file:  # rejects files shorter than their header says
         expected = (file.metadata() or {})["sum"]
         packed = file.get_tensor("keys")
         shape = tuple(file.get_slice("rows").get_shape())
     rows = np.memmap(path, np.float32, "r", _offset(path), shape) if all(shape) else np.empty(shape, np.float32)
     if packed.shape != (len(rows), KEY_BYTES):
-        raise ValueError("keys and rows do not pair")
+        raise ValueError("the number of keys is not the number of rows")
     if rows.nbytes <= _CHECKED_BYTES and _sum(packed, rows) != expected:
-        raise ValueError("its checksum is not the one it was written with")
+        raise ValueError("wrong checksum")
     return [row.tobytes() for row in packed], rows
 
 
 def _offset(path: Path) -> int:
-    """Where the rows begin: safetensors' format is a length, a header of JSON, and the tensors."""
+    """Return the file offset of the rows: a safetensors file is a length, a JSON header, and the tensors."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-import torch
-
 from restune.core.console import warn
+from restune.data.threads import compute_alone
 
 STALL_SECONDS = 60
 """After which waiting for data is said."""
@@ -30,8 +29,7 @@ def ahead(
     if workers == 0:
         yield from map(function, arguments)
         return
-    threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(workers, "ahead", initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(workers, "ahead", initializer=compute_alone)
     waiting: deque[Future[Result]] = deque()
     try:
         for argument in arguments:
@@ -42,7 +40,6 @@ def ahead(
             yield _awaited(waiting.popleft())
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(threads)  # torch gives new threads what was set last, by whichever thread
 
 
 def ahead_in_groups(

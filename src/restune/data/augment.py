@@ -1,6 +1,6 @@
 """What changes images and clips at random, with every parameter drawn from stateless streams.
 
-Parameters are drawn for whole batches by numpy; the pixels are changed by torchvision's functions. Geometry that
+Parameters are drawn for whole batches by numpy; `pixel_operations` changes the pixels. Geometry that
 depends on an image's own size works item by item (`random_crops`), everything else on batches of one size. A clip's
 frames all change alike.
 """
@@ -15,11 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional
 
 from restune.core.streams import generator, uniforms
-from restune.data.resize import interpolation_mode
+from restune.data import pixel_operations
+from restune.data.resize import resize_to
 
 CROP_DRAWS = 40
 """Numbers an item's random resized crop may use: ten tries of area, ratio and place, as torchvision's."""
@@ -166,10 +165,7 @@ def _random_resized_crop(
     assert augment.crop_scale is not None
     height, width = image.shape[-2:]
     top, left, h, w = _crop_box(height, width, augment.crop_scale, augment.crop_ratio, draw)
-    cropped: Tensor = functional.resized_crop(
-        image, top, left, h, w, [size, size], interpolation_mode(interpolation), antialias=True
-    )
-    return cropped
+    return resize_to(image[..., top : top + h, left : left + w], size, size, interpolation)
 
 
 def _crop_box(
@@ -214,42 +210,32 @@ def apply_operation(image: Tensor, name: str, strength: float) -> Tensor:
     if name in _GEOMETRIC:
         return _apply_geometric(image, name, strength)
     factors = {
-        "brightness": functional.adjust_brightness,
-        "color": functional.adjust_saturation,
-        "contrast": functional.adjust_contrast,
-        "sharpness": functional.adjust_sharpness,
+        "brightness": pixel_operations.adjust_brightness,
+        "color": pixel_operations.adjust_saturation,
+        "contrast": pixel_operations.adjust_contrast,
+        "sharpness": pixel_operations.adjust_sharpness,
     }
-    result: Tensor = image
     if name in factors:
         if name == "color" and image.shape[-3] != 3:  # saturation means nothing without colours
             return image
-        result = factors[name](image, 1.0 + strength)
-    elif name == "posterize":
-        result = functional.posterize(image, int(strength))
-    elif name == "solarize":
-        result = functional.solarize(image, strength)
-    elif name == "auto_contrast":
-        result = functional.autocontrast(image)
-    elif name == "equalize":
-        result = functional.equalize(image)
-    return result
+        return factors[name](image, 1.0 + strength)
+    if name == "posterize":
+        return pixel_operations.posterize(image, int(strength))
+    if name == "solarize":
+        return pixel_operations.solarize(image, strength)
+    if name == "auto_contrast":
+        return pixel_operations.autocontrast(image)
+    return pixel_operations.equalize(image) if name == "equalize" else image
 
 
 def _apply_geometric(image: Tensor, name: str, strength: float) -> Tensor:
-    angle, translate, shear, center = 0.0, [0, 0], [0.0, 0.0], None
     if name == "rotate":
-        rotated: Tensor = functional.rotate(image, strength, InterpolationMode.NEAREST)
-        return rotated
+        return pixel_operations.rotate(image, strength)
     if name.startswith("translate"):
-        translate["xy".index(name[-1])] = int(strength)
-    else:
-        shear["xy".index(name[-1])] = math.degrees(math.atan(strength))
-        center = [0.0, 0.0]  # as in the AutoAugment paper's code: the top left corner stays
-    moved: Tensor = functional.affine(
-        image, angle=angle, translate=translate, scale=1.0, shear=shear, center=center,
-        interpolation=InterpolationMode.NEAREST,
-    )  # fmt: skip
-    return moved
+        pixels = int(strength)
+        return pixel_operations.translate(image, *((pixels, 0) if name == "translate_x" else (0, pixels)))
+    degrees = math.degrees(math.atan(strength))
+    return pixel_operations.shear(image, *((degrees, 0.0) if name == "shear_x" else (0.0, degrees)))
 
 
 def _trivial_augment(images: Tensor, draw: NDArray[np.float64]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What changes series and texts at random, with every parameter drawn from stateless streams."""
+"""Random augmentation of series and texts, with every parameter drawn from stateless streams."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from restune.data.dataset import Item
 from restune.data.preprocess import Preprocess
 
 UNKNOWN = 1
-"""The token that stands for a dropped one: of words the unknown one, of bytes the byte 0, which texts do not hold."""
+"""The token id that replaces a dropped token: the unknown word, or byte 0, which does not occur in texts."""
 
 _KNOTS = 6
-"""Points between which time runs at one speed when it is warped."""
+"""Points in time with a random speed each when time is warped; speeds are interpolated between them."""
 
 
 def change_time(series: Sequence[Tensor], augment: Augment, key: RandomKey) -> list[Tensor]:
-    """Raw series ``[C, L]``: a random window of each, in which time runs unevenly."""
+    """Cut a random window of each raw series ``[C, L]`` and warp its time."""
     changed = list(series)
     if augment.window < 1:
         draws = key.draw("window", 1)[:, 0]
@@ -35,7 +35,7 @@ def change_time(series: Sequence[Tensor], augment: Augment, key: RandomKey) -> l
 
 
 def change_values(batch: Tensor, augment: Augment, key: RandomKey) -> Tensor:
-    """Normalised series ``[N, C, L]``: each channel scaled by a random factor, and noise added; NaN stays NaN."""
+    """Scale each channel of normalised series ``[N, C, L]`` by a random factor and add noise; NaN padding stays NaN."""
     if not augment.scaling and not augment.jitter:
         return batch
     channels, length = batch.shape[1:]
@@ -52,7 +52,7 @@ def change_values(batch: Tensor, augment: Augment, key: RandomKey) -> Tensor:
 
 
 def drop_tokens(texts: Sequence[Tensor], share: float, key: RandomKey) -> list[Tensor]:
-    """Tokens ``[L]`` of each text with a share of them made unknown."""
+    """Replace a random share of each text's tokens ``[L]`` by the unknown token."""
     if not share:
         return list(texts)
     dropped = []
@@ -65,22 +65,22 @@ def drop_tokens(texts: Sequence[Tensor], share: float, key: RandomKey) -> list[T
 
 def _window(series: Tensor, share: float, draw: float) -> Tensor:
     length = series.shape[1]
-    kept = max(1, round(length * share))
-    start = int(draw * (length - kept + 1))
-    return series[:, start : start + kept]
+    size = max(1, round(length * share))
+    start = int(draw * (length - size + 1))
+    return series[:, start : start + size]
 
 
 def _warped(series: Tensor, strength: float, draw: NDArray[np.float64]) -> Tensor:
-    """The same length, at speeds between ``1 / (1 + strength)`` and ``1 + strength`` (Um et al. 2017)."""
+    """Warp time by speeds from ``1 / (1 + strength)`` to ``1 + strength``, keeping the length (Um et al. 2017)."""
     length = series.shape[1]
     if length < 2:
         return series
     speeds = np.exp((2 * draw - 1) * np.log1p(strength))
     knots = np.linspace(0, 1, len(speeds))
     travelled = np.cumsum(np.interp(np.linspace(0, 1, length), knots, speeds))
-    places = (travelled - travelled[0]) / (travelled[-1] - travelled[0]) * (length - 1)
+    positions = (travelled - travelled[0]) / (travelled[-1] - travelled[0]) * (length - 1)
     steps = np.arange(length)
-    rows = [np.interp(places, steps, row) for row in series.numpy()]
+    rows = [np.interp(positions, steps, row) for row in series.numpy()]
     return torch.from_numpy(np.stack(rows).astype(np.float32))
 
 
@@ -88,7 +88,7 @@ _WINDOW, _LEAST_WINDOW, _SAMPLED = 256, 0.5, 200
 
 
 def default_window(items: Sequence[Item], preprocess: Preprocess) -> float:
-    """The share of a series that random windows keep by default: 256 values of the median length, at least half."""
+    """Return the default length of random windows as a share of a series: 256 / median length, from 0.5 to 1."""
     lengths = [preprocess.whole(item.location.read()).shape[-1] for item in items[:_SAMPLED]]
     median = sorted(lengths)[len(lengths) // 2]
     window = min(1.0, max(_LEAST_WINDOW, _WINDOW / median))

@@ -1,4 +1,4 @@
-"""Training batches: which items, in which order, and how each looks, all as pure functions of place."""
+"""Training batches: their items, order and augmentation are pure functions of seed, epoch and position."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from restune.data.resident import Resident
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """What one step sees.
+    """The batch of one training step.
 
     Args:
-        samples: augmented, stacked by the preprocessing: of images uint8 ``[N, C, crop, crop]``.
+        samples: augmented, stacked by the preprocessing; images are uint8 ``[N, C, crop, crop]``.
         targets: class indices ``[N]``.
-        items: where each came from.
-        key: what its randomness depended on.
-        seconds: of processor time it took to make.
-        lead: items at the front that are only there for the next one to be mixed with.
+        items: the item of each sample.
+        key: random key of the augmentation.
+        seconds: CPU time spent making the batch.
+        lead: number of leading items that are present only to be mixed with the item after them.
     """
 
     samples: Tensor
@@ -50,24 +50,24 @@ def _whole(positions: range) -> range:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingBatches:
-    """The batches of a run. Batch `index` of epoch `epoch` is the same whoever makes it, and whenever.
+    """The batches of a run. A batch does not depend on the thread or process that makes it, nor on when it is made.
 
     Args:
-        items: of the training split.
-        classes: how many.
+        items: items of the training split.
+        classes: number of classes.
         preprocess: the network's input.
-        augment: what changes at random.
-        batch_size: items a batch; the epoch's last, smaller batch is left out (its items differ every epoch).
-        seed: of the run.
-        balanced: draw classes with equal chance, items with replacement.
-        store_size: see the recipe.
-        survey: holds the samples that are in memory; the others are read when needed.
-        workers: threads; 0 makes batches in the caller's thread.
-        limit: an epoch ends after so many batches, for a try; None for all.
-        part: which positions of a batch this process makes; all by default.
-        mixes: whether each item is mixed with the one before it, which a part then holds too.
-        pins: whether samples go to memory that a GPU copies from while it computes.
-        resident: where all images are kept on the device that computes; they are changed there.
+        augment: the augmentation.
+        batch_size: items per batch; the smaller last batch of an epoch is dropped (other items each epoch).
+        seed: the run's seed.
+        balanced: draw classes with equal probability, items with replacement.
+        store_size: see `Recipe.store_size`.
+        preloaded: samples in memory; other items are read when needed.
+        workers: threads; 0: make batches in the caller's thread.
+        limit: maximum batches per epoch, for a smoke run; None: no limit.
+        part: selects the positions of a batch that this process makes; all by default.
+        mixes: whether each item is mixed with the one before it, which is then added in front of this process's part.
+        pins: whether samples are put in pinned memory, for asynchronous copies to a GPU.
+        resident: all training images on the compute device, where they are augmented; None: they are not there.
     """
 
     items: Sequence[Item]
@@ -99,7 +99,7 @@ class TrainingBatches:
         return count if self.limit is None else min(count, self.limit)
 
     def order(self, epoch: int) -> NDArray[np.int64]:
-        """Indices into `items` in this epoch's order."""
+        """Return indices into `items` in this epoch's order."""
         random = generator(self.seed, "order", epoch)
         count = len(self.items)
         if self.balanced:
@@ -107,11 +107,11 @@ class TrainingBatches:
             weights = 1.0 / np.bincount(targets, minlength=self.classes)[targets]
             return random.choice(count, size=count, p=weights / weights.sum()).astype(np.int64)
         order = random.permutation(count)
-        # Repeated augmentation: a share of the items, each several times, in as many steps as ever.
+        # Repeated augmentation: a share of the items, each several times, in the same number of steps.
         return np.repeat(order[: -(-count // self.augment.repeats)], self.augment.repeats)[:count].astype(np.int64)
 
     def epoch(self, epoch: int, first_step: int, start: int = 0) -> Iterator[TrainingBatch]:
-        """The epoch's batches from number `start` on; `first_step` is the run's step of batch 0."""
+        """Yield the epoch's batches from batch `start` on; `first_step` is the run's step at batch 0."""
         order = self.order(epoch)
 
         def make(number: int) -> TrainingBatch:
@@ -120,7 +120,7 @@ class TrainingBatches:
         yield from ahead(make, range(start, len(self)), self.workers, depth=self.workers + 1)
 
     def make(self, order: NDArray[np.int64], epoch: int, number: int, step: int) -> TrainingBatch:
-        """Batch `number` of an epoch, alone."""
+        """Make batch `number` of an epoch."""
         started = time.thread_time()
         positions, lead = self.positions(number)
         items = tuple(self.items[int(index)] for index in order[list(positions)])
@@ -134,7 +134,7 @@ class TrainingBatches:
         return TrainingBatch(samples, targets, items, key, time.thread_time() - started, lead)
 
     def positions(self, number: int) -> tuple[tuple[int, ...], int]:
-        """Positions in the epoch's order of this process's part of a batch, and how many lead only."""
+        """Return this process's positions of a batch in the epoch's order, and how many of them are `lead` items."""
         whole = range(number * self.batch_size, (number + 1) * self.batch_size)
         mine = self.part(whole)
         if not self.mixes or len(mine) == len(whole):
@@ -142,27 +142,27 @@ class TrainingBatches:
         return (mine.start - 1 if mine.start > whole.start else whole.stop - 1, *mine), 1
 
     def _sources(self, items: Sequence[Item], key: RandomKey) -> list[Tensor]:
-        """The tensors that `Preprocess.training_views` starts from."""
+        """Return the tensors that `Preprocess.training_views` starts from."""
         wholes = self.preprocess.needs_wholes(self.augment)
         return [self._source(item, wholes, key.of(row)) for row, item in enumerate(items)]
 
     def _source(self, item: Item, whole: bool, key: RandomKey) -> Tensor:
         read = read_whole if whole else read_as_seen
-        kept = self.preloaded.kept.get(item.id) if whole else self.preloaded.inference_view(item, self.preprocess)
+        cached = self.preloaded.kept.get(item.id) if whole else self.preloaded.inference_view(item, self.preprocess)
         with _reported(item):
             return self.preprocess.training_source(
-                kept, lambda: read(item, self.preprocess, self.store_size), item.location.read, key
+                cached, lambda: read(item, self.preprocess, self.store_size), item.location.read, key
             )
 
 
 @contextmanager
 def _reported(item: Item) -> Iterator[None]:
-    """Within this block a failure to read becomes the user's to mend."""
+    """Turn a read failure within this block into a UserError."""
     try:
         yield
     except (DecodeError, OSError, ValueError, MemoryError) as error:
         raise UserError(
-            f"an item that could be read before cannot be now: {error}",
+            f"this item became unreadable during the run: {error}",
             where=item.id,
-            fix="restore it; the run goes on from its last checkpoint with --resume",
+            fix="restore it, then continue from the last checkpoint with --resume",
         ) from error

@@ -1,4 +1,4 @@
-"""When each frame of a video is shown, and videos that are folders of numbered images."""
+"""The frame times of a video, and videos that are folders of numbered images."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from restune.data.sources.folder import is_image_name
 from restune.data.sources.walk import is_hidden
 
 NOMINAL_RATE = 25
-"""Frames a second of a folder of images, and of a stream that does not say its own."""
+"""Frames per second of a folder of images, and of a stream that does not state its frame rate."""
 
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """When the frames of a video are shown, and how large they are.
+    """Times and size of a video's frames.
 
     Args:
-        ticks: of each frame, in the order they are shown; strictly increasing.
-        tick: seconds of one of them.
-        width, height: of a frame set upright, pixels.
-        keys: the frames, ascending from 0, from which decoding can start.
-        key_sizes: bytes of their packets, by which they are recognised after a seek.
-        counted: the stream's frames bear no times of their own: they are counted from the start.
-        images: names of the files, where the video is a folder of images.
+        ticks: presentation time of each frame, in ticks; strictly increasing.
+        tick: seconds per tick.
+        width, height: size of an upright frame, pixels.
+        keys: indices of the key frames, ascending from 0; decoding can start at these.
+        key_sizes: bytes of the key frames' packets, used to recognise them after a seek.
+        counted: whether decoded frames lack usable times, so that they are counted from the start.
+        images: file names, if the video is a folder of images.
     """
 
     ticks: NDArray[np.int64]
@@ -50,18 +50,18 @@ class Timeline:
 
     @cached_property
     def times(self) -> NDArray[np.float64]:
-        """Seconds from the first frame, of each frame."""
+        """Time of each frame, in seconds from the first."""
         times: NDArray[np.float64] = (self.ticks - self.ticks[0]) * self.tick
         return times
 
     @cached_property
     def duration(self) -> float:
-        """Seconds, the last frame shown for as long as is usual here."""
+        """Seconds, with the median frame duration for the last frame."""
         return float(self.times[-1] + np.median(np.diff(self.times))) if len(self) > 1 else 0.0
 
 
 def folder_timeline(folder: Path) -> Timeline:
-    """The timeline of a folder of images, ordered by the numbers in their names, at `NOMINAL_RATE`.
+    """Return the timeline of a folder of images, ordered by the numbers in their names, at `NOMINAL_RATE`.
 
     Raises DecodeError when there is no image that can be read.
     """
@@ -88,7 +88,7 @@ def folder_timeline(folder: Path) -> Timeline:
 def read_images(
     folder: Path, timeline: Timeline, wanted: Sequence[int], fit: Callable[[Tensor], Tensor], channels: int
 ) -> Iterator[Tensor]:
-    """Each wanted frame, fitted. For an image that cannot be read the one before it stands, or the first that can.
+    """Yield each wanted frame, fitted. An unreadable image is replaced by the readable one before it, or the first.
 
     Raises DecodeError when none can be read.
     """
@@ -101,14 +101,14 @@ def read_images(
         if index != last:
             pixels = _nearest(timeline.images, index, last + 1, read, pixels)
             last = index
-        assert pixels is not None  # of the first index, -1 is not it
+        assert pixels is not None  # the first index is never -1, so it was read
         yield pixels
 
 
 def _nearest(
     images: Sequence[str], index: int, least: int, read: Callable[[str], Tensor], before: Tensor | None = None
 ) -> Tensor:
-    """The image at `index`, else the nearest before it down to `least`, else what came before, else the next."""
+    """Return the image at `index`, else the nearest readable one down to `least`, else `before`, else the next one."""
     reason: Exception | None = None
     for at in (*range(index, least - 1, -1), *(range(index + 1, len(images)) if before is None else ())):
         try:
@@ -121,6 +121,6 @@ def _nearest(
 
 
 def _by_number(name: str) -> tuple[tuple[tuple[int, int | str], ...], str]:
-    """A sort key by which frame_2 comes before frame_10."""
+    """Return a sort key that puts frame_2 before frame_10."""
     parts = re.split(r"([0-9]+)", name[:1000])
     return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in parts), name

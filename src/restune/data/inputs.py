@@ -1,4 +1,4 @@
-"""What a person may hand to predict, embed and serve, as items: paths, folders, patterns, tables, content."""
+"""Convert inputs of predict, embed and serve to items: paths, folders, patterns, tables, content."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ContentLocation:
-    """An encoded file or a text that the caller passed as such."""
+    """An encoded file or a text that the caller passed as content."""
 
     content: bytes | str
 
@@ -39,7 +39,7 @@ class ContentLocation:
 
 @dataclass(frozen=True, slots=True)
 class MissingLocation:
-    """Stands for a folder or a pattern without files."""
+    """The location of an input without files, such as an empty folder; reading it raises the reason."""
 
     reason: str
 
@@ -51,10 +51,12 @@ class MissingLocation:
 
 
 def as_items(inputs: Input | Iterable[Input], kind: Kind) -> list[Item]:
-    """Inputs of any type as items without a target; an id is the path, or the position of content.
+    """Convert inputs to items without a target; the id is the path, or the position if the input is content.
 
     Args:
-        inputs: one or many; see `Kind.accepted`. Raises UserError for other types.
+        inputs: one or many; see `Kind.accepted`.
+
+    Raises UserError for other types.
     """
     one = _is_one(inputs, kind)
     if not one and not isinstance(inputs, Iterable):
@@ -64,14 +66,14 @@ def as_items(inputs: Input | Iterable[Input], kind: Kind) -> list[Item]:
 
 
 def expand(inputs: Any, options: DataOptions, classes: Sequence[str]) -> list[Item]:
-    """As `as_items`, and a folder stands for its files, a pattern for its matches, a table for its rows.
+    """Convert as `as_items`; also replace a folder by its files, a pattern by its matches, and a table by its rows.
 
     Args:
         inputs: one or many.
         options: how to read tables; its `kind` is the model's.
-        classes: the model's: lines that begin with one of them are "label text" lines.
+        classes: the model's classes; lines that begin with one of them are read as "label text" lines.
 
-    An input that stands for no file is one unreadable item. Raises UserError for types that are not accepted.
+    An input without files becomes one unreadable item. Raises UserError for types that are not accepted.
     """
     kind = kind_of(options.kind or "image")
     one = isinstance(inputs, str | Path | bytes) or not isinstance(inputs, Iterable)
@@ -90,7 +92,7 @@ def expand(inputs: Any, options: DataOptions, classes: Sequence[str]) -> list[It
 
 def _is_one(inputs: Any, kind: Kind) -> bool:
     if isinstance(inputs, np.ndarray) and inputs.ndim and inputs.dtype.kind in "UTSO":
-        return False  # of texts or paths
+        return False  # an array of texts or paths
     if hasattr(inputs, "ndim") and hasattr(inputs, "dtype"):  # an array or a tensor
         return bool(inputs.ndim <= (kind.array_dims or 3))
     return isinstance(inputs, str | Path | bytes | bytearray) or hasattr(inputs, "getbands")
@@ -119,11 +121,11 @@ def _content(value: Any, kind: Kind) -> Location:
 
 
 _PLAIN = {"La": "LA", "RGBa": "RGBA"}
-"""Pillow's modes of premultiplied transparency, which convert to no other."""
+"""The only modes that Pillow converts its premultiplied alpha modes to."""
 
 
 def _encoded(image: Image.Image) -> bytes:
-    """A PIL image as a lossless file: the decoder handles every mode, orientation and transparency."""
+    """Encode a PIL image losslessly: the decoder then handles its mode, orientation and transparency."""
     keeps = image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I", "F", "CMYK")
     form = "TIFF" if image.mode in ("I", "F", "CMYK") else "PNG"
     buffer = io.BytesIO()
@@ -141,27 +143,27 @@ def _not_accepted(value: Any, kind: Kind) -> UserError:
 
 
 def _expand_path(value: str | Path, kind: Kind, options: DataOptions) -> list[Item]:
-    """The items that a path, a folder or a pattern stands for; one unreadable item where there is none."""
+    """Return the items of a path, a folder or a pattern; one unreadable item if there are none."""
     text = str(value)
     if not text:
         return [_missing(text, "an empty name")]
     path = user_path(text)
     if is_there(path):
-        found = list(kind.files_below(path)) if path.is_dir() else [path]
+        files = list(kind.files_below(path)) if path.is_dir() else [path]
         reason = f"there are no {kind.noun} in this folder"
     elif glob.has_magic(text):
         matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 (Path.glob takes no absolute pattern)
-        found = [file for file in map(Path, matches) if kind.holds_folders or not file.is_dir()]
+        files = [file for file in map(Path, matches) if kind.holds_folders or not file.is_dir()]
         reason = "no file matches this pattern"
     else:
         return [_file_item(path, kind)]
-    return [item for file in found for item in _items_of(file, kind, options)] or [_missing(text, reason)]
+    return [item for file in files for item in _items_of(file, kind, options)] or [_missing(text, reason)]
 
 
 def _expand_text(value: str | Path, kind: Kind, options: DataOptions, classes: Sequence[str]) -> list[Item]:
-    """The items of a file or a folder of texts where there is one, else the text itself.
+    """Return the items of a text file or folder if it exists, else the text itself as one item.
 
-    Raises nothing: a table that cannot be read, and the name of a file that is not there, is one unreadable item.
+    Never raises: a table that cannot be read, or the name of a missing file, becomes one unreadable item.
     """
     text, path = str(value), Path(value)
     if isinstance(value, Path) or (text and is_there(path)):
@@ -186,7 +188,7 @@ _HEAD = 2**20
 
 
 def _looks_like_file_name(text: str) -> bool:
-    """Whether a text has no white space, and a suffix of text files or an existing folder before its last part."""
+    """Return whether a text without white space ends in a text file's suffix or lies in an existing folder."""
     if not text or any(map(str.isspace, text)):
         return False
     path = Path(text)
@@ -194,9 +196,9 @@ def _looks_like_file_name(text: str) -> bool:
 
 
 def _labelled_lines(path: Path, kind: Kind, options: DataOptions, classes: Sequence[str]) -> list[Item]:
-    """The texts of a file of "label text" lines, none of another file.
+    """Return the texts of a file of "label text" lines; none for other files.
 
-    The labels must be the network's: lines of a poem begin with words that repeat, too.
+    At least one label must be a class of the model: lines of a poem also begin with repeated words.
     """
     from restune.data.sources import sentences
 
@@ -204,12 +206,12 @@ def _labelled_lines(path: Path, kind: Kind, options: DataOptions, classes: Seque
         return []
     try:
         if sentences.looks_like_lines(path, options):
-            found = sentences.open_lines(path, options)
-            if set(found.classes) & set(classes):
-                return [replace(item, id=f"{path} {item.id}", target=-1) for item in found.items]
+            dataset = sentences.open_lines(path, options)
+            if set(dataset.classes) & set(classes):
+                return [replace(item, id=f"{path} {item.id}", target=-1) for item in dataset.items]
         with path.open("rb") as file:
             lines = file.read(_HEAD).count(b"\n")
-    except (OSError, UserError):  # read as one text, it reports why it cannot be
+    except (OSError, UserError):  # reading it as one text then reports the reason
         return []
     if lines >= _MANY_LINES:
         note(f"{path.name} is one text of many lines; one text per line needs 'label text' lines or a table")
@@ -217,7 +219,7 @@ def _labelled_lines(path: Path, kind: Kind, options: DataOptions, classes: Seque
 
 
 def _items_of(file: Path, kind: Kind, options: DataOptions) -> list[Item]:
-    """A file as one item, or its rows."""
+    """Return a file as one item, or its rows as items."""
     from restune.data.sources import open_dataset
 
     if not kind.row_suffixes or not file.name.lower().endswith(kind.row_suffixes):

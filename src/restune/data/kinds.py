@@ -1,4 +1,4 @@
-"""The kinds of data, one `Kind` each: all that differs between images, series, texts and videos outside tensors."""
+"""The kinds of data, one `Kind` each: all differences between images, series, texts and videos but tensor code."""
 
 from __future__ import annotations
 
@@ -23,32 +23,31 @@ class Kind:
     """One kind of data.
 
     Args:
-        name: its tag in model files, tables and ``--kind``.
-        one: one item, with its article.
-        noun: several items.
-        sample_noun: several samples of a training step.
+        name: its name in model files, tables and ``--kind``.
+        one: singular noun with its article, such as "an image".
+        noun: plural noun of its items.
+        sample_noun: plural noun of the samples in a training step.
         dims: dimensions of its networks' convolutions.
-        module: of its preprocessing: the class `Preprocess`, and the functions `default_preprocess` and
+        module: its preprocessing module, with the class `PREPROCESS` and the functions `default_preprocess` and
             `initial_preprocess`.
         recipes: the default recipe by verb, and by ``verb:form`` for a form of the kind such as sound.
-        default_from_network: whether the network's entry in the zoo decides the input where weights do not.
-        pretrained: the network that is fine-tuned where neither network nor weights are named.
-        augment_fields: fields of `Augment` that apply.
-        recipe_fields: other recipe settings that apply to some kinds only.
-        section: the section of a recipe that only this kind has.
-        spec_fields: fields of the network's spec that follow from the data and cannot be set.
+        default_from_network: whether the network's zoo entry sets the input if the weights do not.
+        pretrained: the network to fine-tune if neither network nor weights are named.
+        augment_fields: the `Augment` fields that apply.
+        recipe_fields: the other recipe settings that apply, of those that do not apply to every kind.
+        section: the recipe section that only this kind has.
+        spec_fields: the `ResNetSpec` fields that follow from the data and cannot be set.
         view_modes: names of its evaluation views; the first is the default, ``single`` is `Preprocess.apply`.
-        view_noun: evaluation views that are scored on their own, too.
-        validates: the views that validation during training sees, where they are not the default ones.
-        mirrors: whether mirroring left and right is on unless classes are single characters.
-        groups_duplicates: whether items of equal content stay on one side of a split.
+        view_noun: plural noun of its evaluation views if they are also scored one by one.
+        validates: the views used in validation during training, if they are not the default ones.
+        mirrors: whether horizontal flips are on by default, unless classes are single characters.
+        groups_duplicates: whether items of equal content stay in one split.
         holds_folders: whether a folder may be one item, such as a video's frames.
-        file_suffixes: of the files that a folder of inputs stands for; empty for images and videos, which have lists of
-            their own.
-        row_suffixes: of files that hold many items.
-        accepts: types of one input from Python: ``str``, ``path``, ``bytes``, ``array``, ``pil``.
-        array_dims: most dimensions of one item that is an array.
-        accepted: the same in words.
+        file_suffixes: suffixes of its files in an input folder; empty for images and videos, which have other rules.
+        row_suffixes: suffixes of files that contain many items.
+        accepts: types of one input from Python: ``str``, ``path``, ``bytes``, ``array``, ``pil``, ``text``.
+        array_dims: maximum number of dimensions of an array that is one item.
+        accepted: `accepts` in words.
     """
 
     name: str
@@ -77,11 +76,11 @@ class Kind:
     accepted: str = ""
 
     def recipe(self, verb: str, form: str | None = None) -> str:
-        """The default recipe of ``train`` or ``finetune``."""
+        """Return the default recipe of ``train`` or ``finetune``."""
         return self.recipes.get(f"{verb}:{form}", self.recipes[verb])
 
     def view_mode(self, name: str | None) -> str:
-        """The evaluation views of that name; the default ones for None. Raises UserError."""
+        """Return the name of the evaluation views, the default for None. Raises UserError for an unknown name."""
         if name is None:
             return self.view_modes[0]
         if name not in self.view_modes:
@@ -91,36 +90,38 @@ class Kind:
 
     @property
     def preprocess_class(self) -> type[Any]:
-        """The class of its preprocessing."""
-        found: type[Any] = self._module().PREPROCESS
-        return found
+        """Its preprocessing class."""
+        preprocess_class: type[Any] = self._module().PREPROCESS
+        return preprocess_class
 
     def default_preprocess(self, spec: ResNetSpec, crop: int | None, resize: int | None) -> Preprocess:
-        """The input of a network whose weights do not describe it.
+        """Return the preprocessing of a network whose weights do not include it.
 
         Args:
-            crop, resize: the zoo entry's, pixels. Raises UserError where there is no default.
+            crop, resize: those of the zoo entry, pixels.
+
+        Raises UserError if there is no default.
         """
-        made: Preprocess = self._module().default_preprocess(spec, crop, resize)
-        return made
+        preprocess: Preprocess = self._module().default_preprocess(spec, crop, resize)
+        return preprocess
 
     def initial_preprocess(self, base: Preprocess | None, dataset: Dataset, settings: InputSettings) -> Preprocess:
-        """The input of a run's network before anything was fitted to training items.
+        """Return the preprocessing of a run's network before it is fitted to the training items.
 
         Args:
-            base: the weights' preprocessing, or the zoo's default; None where there is neither.
+            base: the preprocessing of the weights, or the zoo's default; None if there is neither.
         """
-        made: Preprocess = self._module().initial_preprocess(base, dataset, settings)
-        return made
+        preprocess: Preprocess = self._module().initial_preprocess(base, dataset, settings)
+        return preprocess
 
     def location(self, path: Path) -> Location:
-        """Where the content of one file, or of a folder that is one item, is."""
+        """Return the location of a file, or of a folder that is one item."""
         from restune.data.sources.clips import ClipLocation
 
         return ClipLocation(path) if self.holds_folders else FileLocation(path)
 
     def files_below(self, path: Path) -> Iterator[Path]:
-        """The items of this kind in a folder and its subfolders."""
+        """Iterate over the items of this kind in a folder and its subfolders."""
         from restune.data.sources.clips import clips_below
         from restune.data.sources.folder import walk_images
         from restune.data.sources.walk import walk_files
@@ -214,7 +215,7 @@ KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (IMAGE, SIGNAL, TEXT, V
 
 
 def kind_of(name: str) -> Kind:
-    """The kind of that name. Raises UserError for one that does not exist."""
+    """Return the kind of that name. Raises UserError for an unknown name."""
     if name not in KINDS:
         hint = did_you_mean(name, tuple(KINDS)) or f"use one of {', '.join(KINDS)}"
         raise UserError(f"unknown kind of data {name!r}", where="--kind", fix=hint)
@@ -222,7 +223,7 @@ def kind_of(name: str) -> Kind:
 
 
 def kind_of_network(spec: ResNetSpec) -> Kind:
-    """The kind of data that a network takes, from its dimensions and vocabulary."""
+    """Return the kind of data that a network takes, by its dimensions and vocabulary."""
     if spec.vocabulary:
         return TEXT
     return next(kind for kind in (IMAGE, SIGNAL, VIDEO) if kind.dims == spec.dims)

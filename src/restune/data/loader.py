@@ -25,9 +25,9 @@ class Batch:
 
     Args:
         items: all of them, in order.
-        samples: of the N that could be read, in order, ``[N, V, *sample]`` with V views each: of images uint8
-            ``[N, V, C, H, W]``, of clips ``[N, V, C, T, H, W]``; None when there is none.
-        failures: for each of the others its position in `items`, and why it could not be read.
+        samples: V views of each of the N readable items, in order, ``[N, V, *sample]``: images are uint8
+            ``[N, V, C, H, W]``, clips ``[N, V, C, T, H, W]``; None if no item is readable.
+        failures: the reason for each unreadable item, by its position in `items`.
     """
 
     items: tuple[Item, ...]
@@ -35,7 +35,7 @@ class Batch:
     failures: Mapping[int, str]
 
     def readable(self) -> list[Item]:
-        """The items whose samples are in the batch, in their order."""
+        """Return the items whose samples are in the batch, in order."""
         return [item for position, item in enumerate(self.items) if position not in self.failures]
 
 
@@ -53,13 +53,15 @@ def read_batches(
     At most ``workers + 1`` batches are in memory besides the one being used.
 
     Args:
-        workers: threads that decode; 0 decodes in the caller's thread, None takes one per core.
-        views: one of the kind's `view_modes`. Raises UserError for sizes and numbers below what is possible.
-        retry: read what fails a few times more, after short pauses: for items that could be read before.
+        workers: decoding threads; 0: decode in the caller's thread; None: one per core.
+        views: one of the kind's `view_modes`.
+        retry: retry failed reads a few times, after short pauses: for items that could be read before.
+
+    Raises UserError for a batch size below 1 or a negative number of workers.
     """
     if batch_size < 1 or (workers is not None and workers < 0):
         raise UserError(
-            f"batches of {batch_size} by {workers} workers are not possible",
+            f"a batch size of {batch_size} with {workers} workers is not possible",
             where="batch_size, workers",
             fix="use 1 or more",
         )
@@ -70,7 +72,7 @@ def read_batches(
 
 
 def read_views(item: Item, preprocess: Preprocess, views: str = "single") -> Tensor | str:
-    """One item's evaluation views ``[V, *sample]``; else why it cannot be read."""
+    """Return an item's evaluation views ``[V, *sample]``, or the reason why it cannot be read."""
     try:
         return preprocess.views(item.location.read(), views)
     except (DecodeError, OSError, MemoryError, ValueError) as error:
@@ -87,11 +89,11 @@ def _read(items: Sequence[Item], preprocess: Preprocess, views: str, pauses: Seq
         time.sleep(pause)
         for position in failed:
             read[position] = read_views(items[position], preprocess, views)
-    found = [result for result in read if isinstance(result, Tensor)]
+    readable = [result for result in read if isinstance(result, Tensor)]
     samples = None
-    if found:
-        stacked = preprocess.stack([view for views_of_item in found for view in views_of_item])
-        samples = stacked.reshape(len(found), len(found[0]), *stacked.shape[1:])
+    if readable:
+        stacked = preprocess.stack([view for views_of_item in readable for view in views_of_item])
+        samples = stacked.reshape(len(readable), len(readable[0]), *stacked.shape[1:])
     return Batch(
         items=tuple(items),
         samples=samples,

@@ -1,4 +1,4 @@
-"""One look at every item before training: which cannot be read, and whether all of them fit in memory."""
+"""Read every item once before training: find unreadable items, and keep all in memory if they fit."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ Result = TypeVar("Result")
 
 _SAMPLE = 64
 _QUICK_SECONDS = 0.0005
-"""Threads that decode images quicker than this are slower than none."""
+"""Seconds per item. If decoding is faster than this, threads are slower than none."""
 MEMORY_SHARE = 0.25
-"""Of the machine's memory, what pixels of all its processes may take."""
+"""Share of the machine's memory that samples may take in all its processes together."""
 
 
 @dataclass
 class Preloaded:
-    """What a look at all items showed.
+    """The result of reading every item once.
 
     Args:
-        unreadable: ids and reasons.
-        kept: samples by id where they are in memory: wholes, or inference samples where `as_seen`.
-        as_seen: whether what is kept is what inference sees, such as the centre crop of an image.
-        seconds_an_item: what reading took.
-        contents: of each item that could be read, 16 hex digits over its content.
+        unreadable: reasons by item id.
+        kept: samples in memory by item id: wholes, or inference samples if `as_seen`; empty if they do not fit.
+        as_seen: whether `kept` holds inference samples, such as centre crops of images.
+        seconds_an_item: reading time per item.
+        contents: a content hash (16 hex digits) by item id, of every readable item.
     """
 
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -47,20 +47,23 @@ class Preloaded:
     contents: dict[str, str] = field(default_factory=dict)
 
     def inference_view(self, item: Item, preprocess: Preprocess) -> Tensor | None:
-        """An item as inference sees it; None where it is not in memory."""
+        """Return the inference sample of an item; None if it is not in memory."""
         kept = self.kept.get(item.id)
         return kept if kept is None or self.as_seen else preprocess.view(kept)
 
     def largest(self, preprocess: Preprocess, otherwise: Item) -> Tensor:
-        """A sample as large as inference meets them: of what is in memory, else of an item."""
+        """Return the largest inference sample in memory, else that of the item `otherwise`."""
         if not self.kept:
             return preprocess.apply(otherwise.location.read())
-        longest = max(self.kept.values(), key=lambda kept: kept.shape[-1] if kept.ndim < 3 else 0)
+        longest = max(self.kept.values(), key=lambda sample: sample.shape[-1] if sample.ndim < 3 else 0)
         return longest if self.as_seen else preprocess.view(longest)
 
 
 def read_whole(item: Item, preprocess: Preprocess, store_size: int | None) -> Tensor:
-    """All that training views of an item are cut from; of an image in the form that the recipe has stored.
+    """Read a whole item, from which training views are cut.
+
+    Args:
+        store_size: side to which images are first resized and cropped; None: they are not.
 
     Raises DecodeError, OSError.
     """
@@ -71,7 +74,7 @@ def read_whole(item: Item, preprocess: Preprocess, store_size: int | None) -> Te
 
 
 def read_as_seen(item: Item, preprocess: Preprocess, store_size: int | None) -> Tensor:
-    """An item as inference sees it, or would see it in the form that the recipe has stored. Raises as `read_whole`."""
+    """Read the inference sample of an item, with `store_size` as `read_whole`. Raises as it does."""
     content = item.location.read()
     if store_size is None:
         return preprocess.apply(content)
@@ -91,22 +94,22 @@ def preload(
     in_memory: bool = True,
     workers: int | None = None,
 ) -> Preloaded:
-    """Decode every item, and keep what fits.
+    """Decode every item, and keep all samples in memory if they fit.
 
     Args:
-        items: what to look at.
-        preprocess: decides what is kept.
-        store_size: see the recipe.
-        as_seen: training changes only what inference sees, so only that is kept.
-        in_memory: False keeps nothing, as when the data is too large.
-        workers: threads.
+        items: the items to read.
+        preprocess: decodes items to samples.
+        store_size: see `Recipe.store_size`.
+        as_seen: keep inference samples instead of wholes, if training views are made from those.
+        in_memory: False: keep nothing, as if the data were too large.
+        workers: threads; None: one per core.
     """
-    found = Preloaded(as_seen=as_seen)
+    preloaded = Preloaded(as_seen=as_seen)
     started = time.perf_counter()
     room = _Room(memory_bytes() * MEMORY_SHARE / local_processes() if in_memory else 0)
 
-    def look(item: Item) -> Tensor | str | None:
-        item = replace(item, location=HashedLocation(item.location, item.id, found.contents))
+    def read_once(item: Item) -> Tensor | str | None:
+        item = replace(item, location=HashedLocation(item.location, item.id, preloaded.contents))
         try:
             if not as_seen and store_size is None:
                 whole = preprocess.whole_if(item.location.read(), room.take)
@@ -119,16 +122,16 @@ def preload(
         return sample.contiguous() if room.take(sample.nbytes) else None
 
     with progress("reading", len(items)) as advance:
-        for item, result in zip(items, _looks(look, items, workers or cpu_count()), strict=True):
+        for item, result in zip(items, _in_order(read_once, items, workers or cpu_count()), strict=True):
             if isinstance(result, str):
-                found.unreadable[item.id] = result
+                preloaded.unreadable[item.id] = result
             elif result is not None:
-                found.kept[item.id] = result
+                preloaded.kept[item.id] = result
             if room.is_full:
-                found.kept.clear()  # all or nothing: a mixture would be two speeds with one name
+                preloaded.kept.clear()  # all or nothing: with a part in memory, timings would not be comparable
             advance(1)
-    found.seconds_an_item = (time.perf_counter() - started) / max(1, len(items))
-    return found
+    preloaded.seconds_an_item = (time.perf_counter() - started) / max(1, len(items))
+    return preloaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,7 @@ def content_hash(content: Any) -> str:
 
 
 class _Room:
-    """Bytes that samples may take. Request before a result waits to be fetched, since many wait behind a slow one."""
+    """Memory budget for samples. Threads charge it when they decode, since many results may queue behind a slow one."""
 
     def __init__(self, size: float) -> None:
         self.left = size
@@ -162,18 +165,18 @@ class _Room:
         self._lock = threading.Lock()
 
     def take(self, size: int) -> bool:
-        """Whether there was room for this, and for all before it."""
+        """Charge `size` bytes; return whether they, and all before them, fit."""
         with self._lock:
             self.left -= size
             self.is_full = self.is_full or self.left < 0
             return not self.is_full
 
 
-def _looks(look: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
-    """Each item's look, in order: by threads, unless the first few show that items are so small that threads would
-    mostly wait for the interpreter."""
+def _in_order(read: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+    """Yield each item's result in order, computed by threads unless the first items are so small that threads would
+    mostly wait for the interpreter lock."""
     started = time.perf_counter()
     for item in items[:_SAMPLE]:
-        yield look(item)
+        yield read(item)
     is_quick = time.perf_counter() - started < _QUICK_SECONDS * _SAMPLE
-    yield from ahead_in_groups(look, items[_SAMPLE:], 0 if is_quick else workers, 16)
+    yield from ahead_in_groups(read, items[_SAMPLE:], 0 if is_quick else workers, 16)

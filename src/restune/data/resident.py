@@ -1,4 +1,4 @@
-"""Images of one size kept where the network computes: on a GPU no step then waits for a transfer."""
+"""Keep images of one size on the GPU that trains, so that no step waits for a transfer."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from restune.data.preload import Preloaded
 from restune.data.preprocess import Preprocess
 
 _SHARE = 0.3
-"""Of a GPU's free memory, what the images may take."""
+"""Share of a GPU's free memory that the images may take."""
 
 
 @dataclass(frozen=True)
 class Resident:
-    """Samples ``[N, C, H, W]`` on a device, found by their items' ids."""
+    """Samples ``[N, C, H, W]`` on a device, and the row of each item id."""
 
     samples: Tensor
     rows: dict[str, int]
 
     def take(self, items: Sequence[Item]) -> Tensor:
-        """The samples of some items, in order, on the device."""
+        """Return the samples of some items, in order, on the device."""
         rows = torch.tensor([self.rows[item.id] for item in items])
         return self.samples[rows.to(self.samples.device)]
 
@@ -38,18 +38,17 @@ def resident(
     device: torch.device,
     room: float | None = None,
 ) -> Resident | None:
-    """All images on the device; None where they do not fit there, are not of one size, or change in ways that are made
-    image by image.
+    """Copy all images to the device; return None if they do not fit, differ in size, or are augmented one by one.
 
     Args:
-        items: of training.
-        room: bytes that they may take; by default a share of what is free on a GPU.
+        items: the training items.
+        room: bytes that the images may take; by default a share of the GPU's free memory, and 0 without a GPU.
     """
     by_image = augment.crop_scale is not None or augment.policy != "none"
     if not preprocess.has_fixed_shape or not preloaded.as_seen or by_image:
         return None
-    kept = [preloaded.kept.get(item.id) for item in items]
-    samples = [sample for sample in kept if sample is not None]
+    cached = [preloaded.kept.get(item.id) for item in items]
+    samples = [sample for sample in cached if sample is not None]
     size = sum(sample.nbytes for sample in samples)
     if room is None:
         room = _SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional
+import platform
 
-_MODES = {
-    "nearest": InterpolationMode.NEAREST,
-    "bilinear": InterpolationMode.BILINEAR,
-    "bicubic": InterpolationMode.BICUBIC,
-}
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
 _MAX_ASPECT = 16
 _MOST_RESIZED = 2**26
 """Pixels of a resized image, beyond which a strip is cut shorter than `_MAX_ASPECT`."""
-
-
-def interpolation_mode(name: str) -> InterpolationMode:
-    """torchvision's name for ours."""
-    return _MODES[name]
 
 
 def resize_and_crop(pixels: Tensor, resize: int | None, crop: int, interpolation: str) -> Tensor:
@@ -44,11 +36,36 @@ def resize_shorter_side(pixels: Tensor, resize: int, interpolation: str) -> Tens
 
 
 def resize_to(pixels: Tensor, height: int, width: int, interpolation: str) -> Tensor:
-    """uint8 ``[..., H, W]`` at exactly this size, with antialiasing."""
-    if tuple(pixels.shape[1:]) == (height, width):
+    """uint8 ``[..., C, H, W]`` at exactly this size, with antialiasing; ``nearest`` has none.
+
+    The same calls of `interpolate` as torchvision's ``resize``, whose import takes longer than most commands.
+    """
+    if tuple(pixels.shape[-2:]) == (height, width):
         return pixels
-    resized: Tensor = functional.resize(pixels, [height, width], interpolation=_MODES[interpolation], antialias=True)
-    return resized
+    batch = pixels.reshape(-1, *pixels.shape[-3:])
+    if len(batch) == 1 and batch.is_contiguous(memory_format=torch.channels_last):
+        # One image's first stride may be anything: with this one the result stays channels-last (pytorch #68430).
+        batch = batch.as_strided(batch.shape, (batch.numel(), *batch.stride()[1:]))
+    smooth = interpolation != "nearest"
+    in_floats = smooth and not _resizes_bytes(batch, interpolation)
+    resized = interpolate(
+        batch.float() if in_floats else batch,
+        size=[height, width],
+        mode=interpolation,
+        align_corners=False if smooth else None,
+        antialias=smooth,
+    )
+    if in_floats:  # bicubic overshoots
+        resized = resized.clamp_(0, 255).round_().to(torch.uint8)
+    return resized.reshape(*pixels.shape[:-2], height, width)
+
+
+def _resizes_bytes(pixels: Tensor, interpolation: str) -> bool:
+    """Whether torch has a kernel for bytes here, which rounds otherwise than floats do."""
+    if pixels.device.type != "cpu":
+        return False
+    vectorized = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    return interpolation == "bicubic" or vectorized or platform.machine() in ("aarch64", "arm64")
 
 
 def centre_of_strip(pixels: Tensor, most: int) -> Tensor:

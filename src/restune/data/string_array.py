@@ -1,4 +1,4 @@
-"""Many short texts in one block of memory: ten million paths take what they are long, not a gigabyte of objects."""
+"""Many short strings in one block of memory: ten million paths take their bytes, not a gigabyte of objects."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 
 class StringArray:
-    """A list of texts that grows at its end."""
+    """An append-only list of strings."""
 
     def __init__(self) -> None:
         self._content = bytearray()
-        self._blocks: list[NDArray[np.int64]] = []  # where each text ends, a block an `extend`
+        self._blocks: list[NDArray[np.int64]] = []  # end offsets of the strings, one block per `extend`
         self._ends: NDArray[np.int64] = np.zeros(0, np.int64)
 
     def extend(self, texts: Any) -> None:
@@ -35,7 +35,7 @@ class StringArray:
         return self._content[begin : int(ends[index])].decode()
 
     def picked(self, rows: Iterable[int]) -> Iterator[str]:
-        """The texts at some places, in turn."""
+        """Yield the strings at some rows, in turn."""
         return (self[row] for row in rows)
 
     def _all_ends(self) -> NDArray[np.int64]:

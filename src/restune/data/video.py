@@ -1,6 +1,6 @@
-"""Frames of a video: found by their times, decoded in order, set upright, in bounded memory.
+"""Read frames of a video at given positions: decoded in order, set upright, in bounded memory.
 
-PyAV reads the files. A folder of images is a video too, see `frames`.
+PyAV decodes files; `frames` reads folders of images.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 MAX_FRAMES = 10_000_000
-"""Of a video: four days at 25 a second."""
+"""Maximum frames of a video: more than four days at 25 per second."""
 
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,gif,ogg,flv,asf,h264,hevc,m4v"
-"""What is recognised, by content. libav knows more: a playlist would have it open other files."""
+"""Formats that libav may recognise, by content. Others are off: a playlist, for one, makes libav open other files."""
 
 _FAR = 64
-"""Frames between two wanted ones from which on it is worth to start anew at a later key frame."""
+"""Seek to a wanted frame's key frame if it is more than this many frames ahead; else decode the frames in between."""
 
 _ABSENT = -(2**63)
 
 
 def probe(path: Path) -> Timeline:
-    """When the frames of a video file, or of a folder of images, are shown.
+    """Return the timeline of a video file or of a folder of images.
 
-    Packets are counted and only the first frame is decoded: what the file says of its own length is not believed.
-    Of a truncated file what is there counts. Raises DecodeError when there is nothing that can be decoded, UserError
-    when PyAV is missing.
+    Packets are counted and only the first frame is decoded: the length in the file's header is not trusted. A
+    truncated file has the frames that are in it. Raises DecodeError if nothing can be decoded, UserError if PyAV is
+    not installed.
     """
     try:
         status = path.stat()
@@ -65,21 +65,21 @@ def probe(path: Path) -> Timeline:
 def read_frames(
     path: Path, timeline: Timeline, wanted: Sequence[int], fit: Callable[[Tensor], Tensor], channels: int = 3
 ) -> Iterator[Tensor]:
-    """Each wanted frame of a video, fitted, one after the other; what is decoded on the way is not kept.
+    """Yield each wanted frame of a video, fitted; frames decoded in between are discarded.
 
-    A frame that cannot be decoded is the one shown before it, or the first that can. The same frame has the same
-    pixels whatever others are wanted.
+    A frame that cannot be decoded is replaced by the one shown before it, or by the first that can be decoded. The
+    pixels of a frame do not depend on which others are wanted.
 
     Args:
         timeline: from `probe`.
-        wanted: places in the timeline, none smaller than the one before.
-        fit: makes uint8 ``[channels, H, W]`` smaller; it sees one frame at a time, upright.
+        wanted: positions in the timeline, in non-decreasing order.
+        fit: resizes one upright frame, uint8 ``[channels, H, W]``.
         channels: 3 for RGB, 1 for luma.
 
-    Raises DecodeError when nothing can be decoded.
+    Raises DecodeError if nothing can be decoded.
     """
     if channels not in (1, 3):
-        raise DecodeError(f"a video has 1 or 3 channels, the model wants {channels}")
+        raise DecodeError(f"a video has 1 or 3 channels, the model expects {channels}")
     if timeline.images:
         yield from read_images(path, timeline, wanted, fit, channels)
         return
@@ -87,14 +87,14 @@ def read_frames(
         yield from _read_run(path, timeline, run, fit, channels)
 
 
-@lru_cache(maxsize=64)  # who reads a video asks for its timeline several times in a row
+@lru_cache(maxsize=64)  # readers of a video ask for its timeline several times in a row
 def _probe_file(path: Path, size: int, changed: int) -> Timeline:  # noqa: ARG001
     with _opened(path) as (container, stream):
-        found = _Packets(stream)
+        index = _PacketIndex(stream)
         for packet in _packets(container, stream):
-            found.add(packet)
-        found.finish()
-        return found.timeline()
+            index.add(packet)
+        index.finish()
+        return index.timeline()
 
 
 @lru_cache(maxsize=64)
@@ -102,8 +102,8 @@ def _probe_folder(path: Path, changed: int) -> Timeline:  # noqa: ARG001
     return folder_timeline(path)
 
 
-class _Packets:
-    """What the packets of a stream say, and the size of the first frame that can be decoded."""
+class _PacketIndex:
+    """Times, sizes and key flags of a stream's packets, and the size of the first frame that can be decoded."""
 
     def __init__(self, stream: VideoStream) -> None:
         self._stream = stream
@@ -123,7 +123,7 @@ class _Packets:
         self._keys.append(packet.is_keyframe)
 
     def finish(self) -> None:
-        """After the last packet."""
+        """Flush the decoder after the last packet."""
         if not self._size:
             self._see(_decode(self._stream.decode))
 
@@ -132,14 +132,14 @@ class _Packets:
             self._size = _upright(np.empty((frames[0].height, frames[0].width)), frames[0]).shape
 
     def timeline(self) -> Timeline:
-        """Raises DecodeError when no frame could be decoded."""
+        """Build the timeline. Raises DecodeError if no frame could be decoded."""
         if not self._size or not self._keys:
-            raise DecodeError("no frame of it can be decoded")
+            raise DecodeError("no frame of this video can be decoded")
         shown, order, sizes = (np.array(values) for values in (self._shown, self._order, self._sizes))
         keys = np.array(self._keys, bool)
         tick = float(self._stream.time_base or 0)
         height, width = self._size
-        # An AVI numbers packets in the order of decoding, whatever it calls their times.
+        # AVI packets are numbered in decoding order, even if these numbers are called presentation times.
         counted = self._stream.container.format.name == "avi" or not (tick > 0 and _all_differ(shown) and _grow(order))
         if counted:
             ticks, tick = self._counted(order, tick)
@@ -151,7 +151,7 @@ class _Packets:
         return Timeline(ticks, tick, width, height, keys, sizes[keys])
 
     def _counted(self, order: NDArray[np.int64], tick: float) -> tuple[NDArray[np.int64], float]:
-        """Times by the order of decoding where it has times, else by the rate."""
+        """Return frame times from the decoding times if these are usable, else from the frame rate."""
         if tick > 0 and _all_differ(order) and _grow(order):
             return order, tick
         rate = float(self._stream.average_rate or 0)
@@ -163,12 +163,12 @@ def _all_differ(ticks: NDArray[np.int64]) -> bool:
 
 
 def _grow(ticks: NDArray[np.int64]) -> bool:
-    """Whether times never go back, as where recordings were joined; absent ones aside."""
+    """Return whether times never decrease, as they do if recordings were joined; absent times are ignored."""
     return bool(np.all(np.diff(ticks[ticks != _ABSENT]) >= 0))
 
 
 def _runs(timeline: Timeline, wanted: Sequence[int]) -> Iterator[list[int]]:
-    """Wanted frames in groups, a new one where it saves decoding to start anew."""
+    """Yield wanted frames in groups; a new group starts where a seek saves decoding."""
     run: list[int] = []
     for index in wanted:
         if run and timeline.keys[_key_before(timeline, index)] > run[-1] + _FAR:
@@ -196,7 +196,7 @@ def _read_run(
                 return
         before = now
     if before is None:
-        raise DecodeError("no frame of it can be decoded")
+        raise DecodeError("no frame of this video can be decoded")
     for _ in wanted[waiting:]:
         yield before()
 
@@ -206,7 +206,7 @@ def _fitted(frame: VideoFrame, fit: Callable[[Tensor], Tensor], channels: int) -
 
 
 def _decoded_before(path: Path, timeline: Timeline, index: int) -> Iterator[tuple[int, VideoFrame]]:
-    """Frames and their places from the last key frame before a place on, from the start where that one is broken."""
+    """Return positions and frames from the last key frame up to `index` on; from the start if that one is broken."""
     for key in (_key_before(timeline, index), 0):
         frames = _decoded(path, timeline, key)
         first = next(frames, None)
@@ -216,13 +216,13 @@ def _decoded_before(path: Path, timeline: Timeline, index: int) -> Iterator[tupl
 
 
 def _decoded(path: Path, timeline: Timeline, key: int) -> Iterator[tuple[int, VideoFrame]]:
-    """Frames and their places in the timeline, ascending, from one of its keys on."""
+    """Yield positions in the timeline, ascending, and their frames, from key frame number `key` on."""
     for seek in (True, False) if key else (False,):
         with _opened(path) as (container, stream):
             packets = _packets(container, stream)
             if seek:
-                with suppress(Exception):  # where the file cannot be sought, it is gone through from its start
-                    # One key frame early: some containers are sought by the time of decoding.
+                with suppress(Exception):  # a file that cannot seek is read from its start
+                    # One key frame early: some containers seek by decoding time.
                     container.seek(int(timeline.ticks[timeline.keys[key - 1]]), stream=stream)
             if key:
                 packets = dropwhile(lambda packet: not _is_key(packet, timeline, key), packets)
@@ -239,7 +239,7 @@ def _is_key(packet: Packet[VideoStream], timeline: Timeline, key: int) -> bool:
 
 
 def _placed(frames: Iterator[VideoFrame], timeline: Timeline, key: int) -> Iterator[tuple[int, VideoFrame]]:
-    """Without frames whose time is unknown, or before the key frame: those need what stands before it."""
+    """Yield positions and frames; drop frames without a time or before the key frame: those need earlier frames."""
     last, end = int(timeline.keys[key]) - 1, len(timeline) - 1
     for number, frame in enumerate(frames):
         if timeline.counted:
@@ -260,15 +260,15 @@ def _frames(stream: VideoStream, packets: Iterator[Packet[VideoStream]]) -> Iter
 
 
 def _decode(call: Callable[[], list[VideoFrame]]) -> list[VideoFrame]:
-    """What a decoder gives now; nothing where the packet is broken."""
+    """Return the frames that a decoder has ready; none if the packet is broken."""
     try:
         return call()
-    except Exception:  # the readers let whatever a broken file provokes escape
+    except Exception:  # broken files make PyAV raise exceptions of many types
         return []
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    """In the order of decoding, up to where the file ends or breaks off. An empty one would end the decoder's work."""
+    """Yield packets in decoding order until the file ends or breaks off; skip empty ones, which flush the decoder."""
     with suppress(Exception):  # as in `_decode`
         for packet in container.demux(stream):
             if packet.size:
@@ -277,7 +277,7 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The file and its first stream of video, decoded by one thread: ours are many."""
+    """Open the file and its first video stream; decode with one thread, since callers use several."""
     av = _pyav()
     limits = {"max_pixels": str(max_pixels())}
     with ExitStack() as stack:
@@ -303,7 +303,7 @@ def _first_video(container: InputContainer) -> VideoStream:
         raise DecodeError("there is no video in this file")
     stream = streams[0]
     if stream.codec_context is None:
-        raise DecodeError("this kind of video cannot be decoded here")
+        raise DecodeError("this video's codec cannot be decoded here")
     _reject_large(stream.codec_context.width, stream.codec_context.height)
     return stream
 
@@ -320,7 +320,7 @@ def _pyav() -> ModuleType:
         import av
     except ImportError as error:
         raise UserError(
-            f"reading videos needs PyAV, which is not here: {error}", fix="pip install 'restune[video]'"
+            f"reading videos needs PyAV, which cannot be imported: {error}", fix="pip install 'restune[video]'"
         ) from error
     return av
 
@@ -334,12 +334,12 @@ def _no_video(path: Path) -> str:
 
 
 def _pixels(frame: VideoFrame, channels: int) -> Tensor:
-    """uint8 ``[channels, H, W]``, upright; transparency is laid over white, as in images."""
+    """Convert a frame to uint8 ``[channels, H, W]``, upright; transparency is blended with white, as for images."""
     _reject_large(frame.width, frame.height)
     if frame.format.has_palette or any(component.is_alpha for component in frame.format.components):
         array = _over_white(_array(frame, "rgba"))
         if channels == 1:
-            array = (array @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)  # ITU-R 601-2, as of images
+            array = (array @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)  # ITU-R 601-2, as for images
     else:
         array = _array(frame, "rgb24" if channels == 3 else "gray")
     pixels = torch.from_numpy(np.ascontiguousarray(_upright(array, frame)))
@@ -347,7 +347,7 @@ def _pixels(frame: VideoFrame, channels: int) -> Tensor:
 
 
 def _array(frame: VideoFrame, layout: str) -> NDArray[np.uint8]:
-    """``[H, W, C]``, or ``[H, W]`` of greys."""
+    """Return ``[H, W, C]``, or ``[H, W]`` for greyscale."""
     return frame.to_ndarray(format=layout, threads=1).view(np.uint8)
 
 
@@ -357,11 +357,11 @@ def _over_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _upright(array: NDArray[Any], frame: VideoFrame) -> NDArray[Any]:
-    """``[H, W, ...]`` as the file wants it shown: a phone films upright and notes that it was held sideways."""
+    """Rotate and mirror ``[H, W, ...]`` by the file's display matrix, which phones use to store their orientation."""
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return array
-    # Screen x is a * x + c * y, screen y is b * x + d * y; what is no quarter turn is shown as the nearest.
+    # Screen x is a * x + c * y, screen y is b * x + d * y; other angles are rounded to a quarter turn.
     a, b, _, c, d = np.frombuffer(bytes(cast("Buffer", matrix)), np.int32)[:5].tolist()
     if abs(b) + abs(c) > abs(a) + abs(d):
         array, a, d = array.swapaxes(0, 1), c, b

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import warnings
 from typing import Literal
 
 import numpy as np
@@ -22,9 +21,6 @@ MAX_RATE = 384_000
 _UNKNOWN_SIZE = 2**32 - 1
 """What programs write as the size of data that they pass on before they know its end."""
 
-# Warnings about extra or cut chunks; what is cut is an error here. At import: filters are not each thread's own.
-warnings.filterwarnings("ignore", category=wavfile.WavFileWarning)
-
 
 def decode_wav(content: bytes, rate: int | None) -> NDArray[np.float32]:
     """float32 ``[L]`` in -1..1: the mean of the channels, resampled to `rate`, or as recorded where it is None.
@@ -37,9 +33,9 @@ def decode_wav(content: bytes, rate: int | None) -> NDArray[np.float32]:
         raise DecodeError(f"the file has {len(content) / 2**20:.0f} MiB, the limit is {MAX_BYTES // 2**20}")
     if content[:4] not in (b"RIFF", b"RIFX", b"RF64") or content[8:12] != b"WAVE":
         raise DecodeError("not a .wav file")
-    _reject_cut(content)
+    recording = _recording(content)
     try:
-        recorded, samples = wavfile.read(io.BytesIO(content))
+        recorded, samples = wavfile.read(io.BytesIO(recording))
     except Exception as error:  # the reader lets whatever a broken file provokes escape
         reason = next(iter(str(error).splitlines()), "")[:200]
         raise DecodeError(f"this .wav file cannot be read: {reason or type(error).__name__}") from error
@@ -77,15 +73,24 @@ def _resampled(samples: NDArray[np.float32], recorded: int, rate: int | None) ->
     return resampled
 
 
-def _reject_cut(content: bytes) -> None:
-    """Raise DecodeError where fewer bytes of samples are there than the file says."""
+def _recording(content: bytes) -> bytes:
+    """The file up to the end of its samples, without chunks that are no part of the recording: scipy warns of those.
+
+    Raises DecodeError where fewer bytes of samples are there than the file says.
+    """
     order: Literal["big", "little"] = "big" if content[:4] == b"RIFX" else "little"
-    place = 12
+    form, place = b"", 12
     while place + 8 <= len(content):
         size = int.from_bytes(content[place + 4 : place + 8], order)
-        if content[place : place + 4] == b"data":
+        name, end = content[place : place + 4], place + 8 + size + size % 2
+        if name == b"data":
             if size != _UNKNOWN_SIZE and place + 8 + size > len(content):
                 raise DecodeError("the file ends inside the recording")
-            return
-        place += 8 + size + size % 2
+            if content[:4] == b"RF64":  # which says its sizes elsewhere
+                return content
+            kept = b"WAVE" + form + content[place:end]
+            return content[:4] + len(kept).to_bytes(4, order) + kept
+        if name == b"fmt ":
+            form = content[place:end]
+        place = end
     raise DecodeError("there is no recording in this .wav file")

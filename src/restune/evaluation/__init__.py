@@ -1,1 +1,1 @@
-"""Honest numbers about a model."""
+"""The scores of a model on labelled data."""

@@ -1,4 +1,4 @@
-"""What a model scored on some data: logits and targets of every item, and the scores that follow from them."""
+"""The evaluation of a model on a data set: logits and targets of every item, and the scores computed from them."""
 
 from __future__ import annotations
 
@@ -27,28 +27,26 @@ from restune.evaluation.metrics import (
 )
 
 _LARGEST_MATRIX = 2_000
-"""Classes up to which the confusion matrix is written out; beyond, only its entries that are not zero."""
+"""Number of classes up to which JSON has the whole confusion matrix; with more, it has the nonzero entries."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """What a model scored on some data.
+    """The scores of a model on a data set.
 
     Args:
         classes: names, in the order of the logits.
         ids: of the items, in order.
         targets: class indices ``[N]``.
-        logits: float32 ``[N, C]``, of several views the logarithm of their mean probability; a memory map where they
-            are many.
+        logits: float32 ``[N, C]``; for several views the logarithm of their mean probability; a memory map if large.
         predicted: the most probable class of each item ``[N]``.
         probabilities: of that class ``[N]``.
-        top5_correct: items whose class is among the five most probable; None with five classes or fewer, where
-            it would always be all.
+        top5_correct: number of items whose class is among the five most probable; None for five classes or fewer.
         skipped: items that could not be read, with the reason.
-        model, data: what was evaluated on what.
+        model, data: source of the model and of the data.
         fingerprint: of the data.
-        seconds: it took, reading included.
-        clips: of videos, the score of single clips; every other figure counts videos.
+        seconds: time taken, including reading.
+        clips: for videos, the score of single clips; all other scores count videos.
 
     >>> evaluation = restune.evaluate(run_folder, photos, split="all")
     >>> evaluation.n, evaluation.logits.shape == (evaluation.n, len(evaluation.classes))
@@ -71,17 +69,17 @@ class Evaluation:
 
     @property
     def n(self) -> int:
-        """Items scored."""
+        """Number of items scored."""
         return len(self.targets)
 
     @property
     def correct(self) -> int:
-        """Items whose most probable class is theirs."""
+        """Number of items whose most probable class is the true one."""
         return int((self.targets == self.predicted).sum())
 
     @property
     def accuracy(self) -> float:
-        """Share of items that are right."""
+        """Share of items predicted correctly."""
         return self.correct / self.n
 
     @property
@@ -101,12 +99,12 @@ class Evaluation:
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
-        """Counts ``[true, predicted]``; with very many classes ask `confused_pairs` instead."""
+        """Counts ``[true, predicted]``; for very many classes use `confused_pairs` instead."""
         return confusion_matrix(self.targets, self.predicted, len(self.classes))
 
     @property
     def confused_pairs(self) -> list[tuple[int, int, int]]:
-        """The confusion matrix's entries that are not zero: true class, predicted class, count."""
+        """Nonzero entries of the confusion matrix: true class, predicted class, count."""
         return confused_pairs(self.targets, self.predicted)
 
     @property
@@ -120,7 +118,7 @@ class Evaluation:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """The object that ``restune evaluate --json`` prints."""
+        """Return the object that ``restune evaluate --json`` prints."""
         is_small = len(self.classes) <= _LARGEST_MATRIX
         return {
             "accuracy": self.accuracy,
@@ -225,7 +223,7 @@ class EvaluationBuilder:
         self._predictions.add(logits, target)
 
     def evaluation(self, **about: Any) -> Evaluation:
-        """The evaluation so far; `about` fills the fields that say what was evaluated on what."""
+        """Return the evaluation so far; `about` sets the fields on model, data and time."""
         return Evaluation(
             classes=self.classes,
             ids=tuple(self._ids),
@@ -259,5 +257,5 @@ class _Predictions:
 
 
 def _strings(values: tuple[str, ...]) -> NDArray[np.str_]:
-    """Names as an array; bytes that are not UTF-8 are escaped, since NumPy refuses halves of characters."""
+    """Return names as an array; bytes that are not UTF-8 are escaped, since NumPy rejects lone surrogates."""
     return np.array([value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for value in values])

@@ -1,4 +1,4 @@
-"""Rows of logits, in memory while they are few and in a temporary file beyond, and arrays in an .npz read in place."""
+"""Buffers of logits, in memory or in a temporary file by size; write an .npz, and read its arrays in place."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from torch import Tensor
 from restune.core.files import written_whole
 
 _IN_MEMORY = 64 * 2**20
-"""Bytes of logits that are held in memory."""
+"""Maximum bytes of logits in memory."""
 _CHUNK = 16 * 2**20
 
 
 class LogitsBuffer:
-    """Grows by batches of float32 rows ``[N, C]``; its memory is bounded.
+    """Collects batches of float32 rows ``[N, C]`` in bounded memory.
 
     Args:
-        classes: C.
+        classes: C, the number of classes.
     """
 
     def __init__(self, classes: int) -> None:
@@ -42,7 +42,7 @@ class LogitsBuffer:
             self._flush()
 
     def rows(self) -> NDArray[np.float32]:
-        """All rows so far ``[N, C]``; a read-only memory map where they are many."""
+        """Return all rows so far ``[N, C]``, as a read-only memory map if they are many."""
         if self._file is None:
             empty = np.zeros((0, self.classes), np.float32)
             return np.concatenate([empty, *self._parts])
@@ -61,7 +61,7 @@ class LogitsBuffer:
 class Column:
     """A one-dimensional array that grows in few large steps.
 
-    Many small arrays that outlive large temporary ones would keep the memory between them from being used again.
+    Many small arrays, allocated between large temporary ones, would fragment memory.
     """
 
     def __init__(self, dtype: type[np.generic]) -> None:
@@ -79,12 +79,12 @@ class Column:
         self._count = end
 
     def values(self) -> NDArray[Any]:
-        """All values so far."""
+        """Return all values so far."""
         return self._values[: self._count].copy()
 
 
 def chunks(rows: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    """Parts of the rows, each small enough to be copied."""
+    """Yield parts of the rows, each small enough to be copied."""
     size = max(1, _CHUNK // (4 * max(1, rows.shape[1])))
     for start in range(0, len(rows), size):
         yield np.asarray(rows[start : start + size])
@@ -99,7 +99,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def read_array(path: Path, name: str) -> NDArray[Any]:
-    """One array of an .npz; of an uncompressed one a read-only memory map. Raises KeyError, OSError, ValueError."""
+    """Read an array of an .npz, uncompressed ones as a read-only memory map. Raises KeyError, OSError, ValueError."""
     with zipfile.ZipFile(path) as archive:
         info = archive.getinfo(f"{name}.npy")
         with archive.open(info) as member:
@@ -111,7 +111,7 @@ def read_array(path: Path, name: str) -> NDArray[Any]:
             shape, fortran, dtype = read_header(member)
             header = member.tell()
             if dtype.hasobject:
-                raise ValueError("an array of Python objects is not read")
+                raise ValueError("arrays of Python objects are not supported")
             if info.compress_type != zipfile.ZIP_STORED or not np.prod(shape) or dtype.kind in "US":
                 content = member.read(dtype.itemsize * int(np.prod(shape)))
                 return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
@@ -120,7 +120,7 @@ def read_array(path: Path, name: str) -> NDArray[Any]:
 
 
 def _content_offset(path: Path, info: zipfile.ZipInfo) -> int:
-    """Where a stored member's bytes begin: its local header has lengths of its own."""
+    """Return the offset of a stored member's bytes, by the name and extra lengths in its local header."""
     with path.open("rb") as file:
         file.seek(info.header_offset + 26)
         name, extra = (int.from_bytes(file.read(2), "little") for _ in range(2))

@@ -1,4 +1,4 @@
-"""Counts and rates: intervals, per-class scores, clips of videos."""
+"""Metrics from counts: intervals, per-class scores, accuracy of video clips."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Z_95 = 1.959963984540054
-"""The normal distribution's 97.5% point: 95% lie within it on both sides."""
+"""The 97.5% quantile of the standard normal distribution."""
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
-    """The 95% interval of a proportion (Wilson 1927), valid at 0% and 100% and for small n; (0, 1) for n = 0.
+    """Return the 95% interval of a proportion (Wilson 1927), valid at 0% and 100% and for small n; (0, 1) for n = 0.
 
     >>> low, high = wilson_interval(9, 10)
     >>> round(low, 3), round(high, 3)
@@ -36,11 +36,11 @@ class ClassScores:
     """One class's scores; None where the denominator is 0.
 
     Args:
-        n: items of this class.
-        predicted: items that the model assigned to this class.
-        precision: of the predicted ones, the share that are of this class.
-        recall: of those of this class, the share predicted: the class's accuracy.
-        interval: the recall's 95% Wilson interval.
+        n: number of items of this class.
+        predicted: number of items that are predicted as this class.
+        precision: share of these predictions that are correct.
+        recall: share of the class's items that are predicted as it: the class's accuracy.
+        interval: 95% Wilson interval of the recall.
         f1: harmonic mean of precision and recall.
     """
 
@@ -52,12 +52,12 @@ class ClassScores:
     f1: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON has them."""
+        """Return the fields as JSON values."""
         return {**self.__dict__, "interval": list(self.interval)}
 
 
 def class_scores(hits: int, n: int, predicted: int) -> ClassScores:
-    """From the counts of one class: items of it predicted right, items of it, items predicted as it."""
+    """Compute one class's scores from its correct predictions, its items, and the predictions of it."""
     return ClassScores(
         n=n,
         predicted=predicted,
@@ -69,39 +69,39 @@ def class_scores(hits: int, n: int, predicted: int) -> ClassScores:
 
 
 def confusion_matrix(targets: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """Counts ``[true, predicted]``."""
+    """Count items ``[true, predicted]``."""
     counts = np.bincount(targets * classes + predicted, minlength=classes * classes)
     return counts.reshape(classes, classes).astype(np.int64, copy=False)
 
 
 def confused_pairs(targets: NDArray[np.int64], predicted: NDArray[np.int64]) -> list[tuple[int, int, int]]:
-    """The confusion matrix's entries that are not zero: true class, predicted class, count."""
+    """Return the nonzero entries of the confusion matrix: true class, predicted class, count."""
     pairs, counts = np.unique(np.stack([targets, predicted], axis=1), axis=0, return_counts=True)
     return [(int(true), int(guess), int(count)) for (true, guess), count in zip(pairs, counts, strict=True)]
 
 
 @dataclass(frozen=True)
 class ClipCount:
-    """Clips of videos, each scored alone. The clips of one video are not independent, so this has no interval.
+    """Accuracy of single video clips, without an interval: the clips of one video are not independent.
 
     Args:
-        n: clips.
-        correct: those whose most probable class is their video's.
+        n: number of clips.
+        correct: number of clips whose most probable class is their video's.
     """
 
     n: int = 0
     correct: int = 0
 
     def plus(self, logits: Tensor, targets: list[int]) -> ClipCount:
-        """With more videos counted: logits ``[N, clips, classes]`` and one class index per video."""
+        """Return the count with more videos: logits ``[N, clips, classes]`` and one class index per video."""
         hits = logits.argmax(dim=2) == torch.tensor(targets)[:, None]
         return ClipCount(self.n + hits.numel(), self.correct + int(hits.sum()))
 
     @property
     def accuracy(self) -> float:
-        """Share of clips that are right."""
+        """Share of clips predicted correctly."""
         return self.correct / self.n
 
     def to_dict(self) -> dict[str, Any]:
-        """Accuracy and n."""
+        """Return accuracy and n."""
         return {"accuracy": self.accuracy, "n": self.n}

@@ -1,4 +1,4 @@
-"""Score a model on a data set: decode, compute, collect logits."""
+"""Score a model on a data set: decode items, compute logits, collect them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def score(
     views: str | None = None,
     retry: bool = False,
 ) -> Evaluation:
-    """Logits of all items and the scores that follow from them.
+    """Compute the logits of all items and the scores from them.
 
     Args:
-        predictor: a model; its classes are the data set's, in its order.
-        dataset: what to score.
+        predictor: a model with the data set's classes, in their order.
+        dataset: the items to score.
         on_corrupt: ``error`` raises at the first item that cannot be read, ``skip`` lists such items.
         batch_size, workers, views, retry: see `predict_batches`.
 
-    Raises UserError, also where no item could be read: a score of no items is not a score.
+    Raises UserError, also if no item could be read: a score of zero items is not a score.
     """
     started = time.perf_counter()
     if not len(dataset):
@@ -77,7 +77,7 @@ def score(
 def match_classes(
     model: P, dataset: Dataset, class_order: str = "names", *, allow_missing: bool = False
 ) -> tuple[P, Dataset]:
-    """Model and data with one list of classes, in the model's order. Raises UserError when they differ."""
+    """Give model and data the same list of classes, in the model's order. Raises UserError if they differ."""
     if class_order not in ("names", "data"):
         raise UserError(f"unknown order {class_order!r}", where="--class-order", fix="use names or data")
     if model.classes_known and class_order == "names":

@@ -1,8 +1,8 @@
-"""What a frozen part of a network says of each item, computed once and kept.
+"""Cached activations: the outputs of a network's frozen layers (up to embeddings), computed once per item.
 
-A table belongs to the weights of the frozen part, where it was cut, the preprocessing, the view and its seed, the
-precision, and the versions of this code and of torch; within it a row belongs to an item's content. Change any of
-these and it is another table or another row; change none and nothing is computed twice, whatever the run.
+A table belongs to the weights of the frozen layers, where they end, the preprocessing, the view and its seed, the
+precision, and the versions of this code and of torch; within it a row belongs to an item's content. Changing any of
+these gives another table or row; otherwise nothing is computed twice, in whatever run.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from restune.networks.layout import weights_layout
 from restune.networks.resnet import ResNet
 
 CODE_VERSION = 2
-"""Raised whenever the same inputs would give other features."""
+"""Increased whenever the same inputs would give other features."""
 
 _NOT_BELOW = ("num_classes", "dropout", "drop_path", "embedding_dropout")
-"""Of a spec, what changes nothing of what a frozen part says."""
+"""Spec fields that do not change the outputs of frozen layers."""
 _SEGMENT_BYTES = 256 * 2**20
 _IN_MEMORY = 2**30
-"""Features up to this size are taken into memory whole."""
+"""Bytes. Features up to this size are loaded into memory whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """How items look: augmented by this, as number `number` of the views of a seed.
+    """An augmented view of items: view `number` of a seed.
 
-    Its randomness depends on the item's content instead of its place in an epoch.
+    Its randomness depends on the item's content instead of its position in an epoch.
     """
 
     augment: Augment
@@ -64,8 +64,8 @@ class Features:
         rows: in memory or on disk, ``[N, ...]``.
         readable: indices of their items, ``[N]``.
         failures: why the others could not be read, by item id.
-        computed: how many rows were not in the cache.
-        seconds: it took.
+        computed: number of rows that were not in the cache.
+        seconds: time taken.
     """
 
     rows: FeatureRows
@@ -77,13 +77,13 @@ class Features:
 
 @dataclass(frozen=True)
 class FeatureRows:
-    """Rows ``[N, ...]`` in memory or on disk, read alike."""
+    """Rows ``[N, ...]`` in memory or on disk, with the same interface."""
 
     content: Tensor | StoredRows
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """As a tensor's."""
+        """Shape, as of a tensor."""
         return tuple(self.content.shape)
 
     def __len__(self) -> int:
@@ -93,23 +93,23 @@ class FeatureRows:
         return self.content[part] if isinstance(self.content, Tensor) else torch.from_numpy(self.content.take(part))
 
     def take(self, indices: NDArray[np.int64]) -> Tensor:
-        """Some rows, in this order."""
+        """Return some rows, in this order."""
         if isinstance(self.content, Tensor):
             return self.content[torch.from_numpy(indices)]
         return torch.from_numpy(self.content.take(indices))
 
     def loaded(self) -> FeatureRows:
-        """The same rows, in memory where they are small enough."""
+        """Return the same rows, in memory if they are small enough."""
         if isinstance(self.content, Tensor) or self.content.nbytes > _IN_MEMORY:
             return self
         return FeatureRows(self[0 : len(self)])
 
     def plain(self) -> Tensor | FeatureRows:
-        """The tensor itself where the rows are in memory."""
+        """Return the tensor if the rows are in memory, else this object."""
         return self.content if isinstance(self.content, Tensor) else self
 
     def joined(self, others: Sequence[FeatureRows]) -> FeatureRows:
-        """These rows and then the others'."""
+        """Return these rows followed by the others'."""
         parts = [self.content, *(other.content for other in others)]
         tensors = [part for part in parts if isinstance(part, Tensor)]
         if tensors:
@@ -118,17 +118,17 @@ class FeatureRows:
 
 
 class FeatureCache:
-    """Features of items under one frozen part of one network.
+    """Cache of the outputs of a network's frozen layers.
 
     Args:
         network: in any mode; it is not changed.
         preprocess: its input.
-        cut: ``all``: what the head reads; K: after stage K (0: the stem).
+        cut: ``all``: embeddings, the input of the last layer; K: activations after stage K (0: the stem).
         device: where to compute.
-        bf16: compute in bfloat16, where that is fast.
-        on_disk: False keeps everything in memory, for as long as this object lives.
-        batch_size: items computed at a time.
-        workers: threads that decode.
+        bf16: compute in bfloat16.
+        on_disk: False: keep everything in memory, for the lifetime of this object.
+        batch_size: items per forward pass.
+        workers: decoding threads.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class FeatureCache:
         self.computed = 0
         self.seconds_an_item: float | None = None
         self._known_keys: dict[str, bytes | str] = {}
-        self._kept: dict[str, dict[bytes, Tensor]] = {}  # by table, where nothing is kept on disk
+        self._kept: dict[str, dict[bytes, Tensor]] = {}  # by table, unless on disk
         self.batch_size, self.workers = batch_size, cpu_count() if workers is None else workers
         self.network = folded(network, cut).to(self.device)
         self.network.to(memory_format=weights_layout(network.spec.dims))
@@ -162,7 +162,7 @@ class FeatureCache:
         }
 
     def of(self, items: Sequence[Item], view: View | None = None) -> Features:
-        """Features of items: of their inference view, or of an augmented one. Raises UserError on a full disk."""
+        """Return features of the items' inference view, or of an augmented view. Raises UserError on a full disk."""
         started = time.perf_counter()
         about = self.about | {"view": None if view is None else asdict(view)}
         name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
@@ -199,7 +199,7 @@ class FeatureCache:
             self._known_keys.pop(name, None)
 
     def _keys(self, items: Sequence[Item]) -> tuple[list[bytes | None], dict[str, str]]:
-        """What stands for each item's content; None, and the reason, where it cannot be read."""
+        """Return a key of each item's content, None if it cannot be read, and the reasons by item id."""
         failures: dict[str, str] = {}
         keys: list[bytes | None] = []
         new = [item for item in items if item.id not in self._known_keys]
@@ -215,7 +215,7 @@ class FeatureCache:
     def _compute(
         self, wanted: Sequence[tuple[bytes, Item]], view: View | None, store: RowStore | None
     ) -> tuple[dict[bytes, Tensor], dict[bytes, str]]:
-        """Compute rows and write them to the store, segment by segment; without one they are returned."""
+        """Compute rows and write them to the store, segment by segment; without a store, return them."""
         started = time.perf_counter()
         fresh: dict[bytes, Tensor] = {}
         broken: dict[bytes, str] = {}
@@ -244,7 +244,7 @@ class FeatureCache:
         return fresh, broken
 
     def time_an_item(self, items: Sequence[Item]) -> float:
-        """Seconds that a row takes to compute; one batch is, and thrown away, where none had to be so far."""
+        """Return the seconds to compute one row; if none was computed yet, time one batch and discard it."""
         if self.seconds_an_item is None:
             started = time.perf_counter()
             part = [(bytes([0] * 16), item) for item in items[: self.batch_size]]
@@ -296,13 +296,13 @@ def _batch_maker(preprocess: Preprocess, view: View | None) -> Callable[[Sequenc
 
 
 def _random_key(view: View, keys: Sequence[bytes]) -> RandomKey:
-    """Streams of the view's own, with a row for each content."""
+    """Return the random key of a view, with a row for each item's content."""
     rows = tuple(int.from_bytes(key[:6], "little") for key in keys)
     return RandomKey(seed=view.seed, epoch=view.number, positions=rows, step=0, stream="cached view ")
 
 
 def _decoded(item: Item, preprocess: Preprocess, view: View | None, key: bytes) -> Tensor | str:
-    """A sample: as inference sees it at once, unless the view needs more; many wholes are more than memory may hold."""
+    """Decode a sample: an inference sample unless the view needs wholes, of which many may not fit in memory."""
     try:
         content = item.location.read()
         if view is None or not preprocess.needs_wholes(view.augment):
@@ -332,7 +332,7 @@ def _gathered(fresh: dict[bytes, Tensor], keys: Sequence[bytes | None]) -> Tenso
 
 
 def _digest(network: ResNet) -> str:
-    """A hash of every number that the frozen part computes with."""
+    """Hash all parameters and buffers of the frozen layers."""
     digest = hashlib.blake2b(digest_size=16)
     for name, value in _sorted(network):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\0".encode())

@@ -1,4 +1,4 @@
-"""From a bundle, a run's folder, or a zoo name with weights to a model in use."""
+"""Load a model from a bundle, a run's folder, or a zoo name with weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from restune.data.preprocess import Preprocess
 from restune.inference.model import Model
 from restune.networks import zoo
 from restune.networks.layout import weights_layout
-from restune.networks.resnet import ResNet
 from restune.networks.spec import ResNetSpec
 from restune.weights import hub
 from restune.weights.bundle import BundleInfo
@@ -24,7 +23,7 @@ from restune.weights.load import (
     WEIGHT_SUFFIXES,
     Weights,
     infer_model,
-    load_into,
+    loaded_network,
     read_weights,
     reject_other_structure,
 )
@@ -33,15 +32,14 @@ from restune.weights.load import (
 def load_model(
     model: str | Path | Model, *, weights: str | Path | None = None, device: str = "auto", **preprocess: Any
 ) -> Model:
-    """A model ready to predict, evaluate and embed; see `restune.load`."""
+    """Load a model ready to predict, evaluate and embed; see `restune.load`."""
     settings = {key: value for key, value in preprocess.items() if value is not None}
     if isinstance(model, Model):
         return _adjusted(model, weights, device, settings)
     if not isinstance(model, str | Path):
         raise UserError(f"a model is a path or a name, not {model!r}", where="MODEL")
     found, name = _find(model, weights)
-    network = ResNet(_spec(found, name))
-    report = load_into(network, found)
+    network, report = loaded_network(_spec(found, name), found)
     if report.new:
         raise UserError(
             f"these weights have no head: {', '.join(report.new)} would be random",
@@ -65,7 +63,7 @@ def load_model(
 
 
 def _adjusted(model: Model, weights: str | Path | None, device: str, settings: dict[str, Any]) -> Model:
-    """A loaded model with other preprocessing; it cannot get other weights or move."""
+    """Return a loaded model with other preprocessing settings. Raises UserError for other weights or another device."""
     if weights is not None:
         raise UserError("this model is loaded and has its weights", where="weights", fix="load it with these weights")
     if device != "auto" and pick_device(device).type != model.device.type:
@@ -76,7 +74,7 @@ def _adjusted(model: Model, weights: str | Path | None, device: str, settings: d
 
 
 def pick_device(device: str) -> torch.device:
-    """The device to compute on. Raises UserError for one that is not there."""
+    """Return the device to compute on. Raises UserError if it is not available."""
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"unknown device {device!r}", where="--device", fix="use auto, cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
@@ -85,7 +83,7 @@ def pick_device(device: str) -> torch.device:
 
 
 def _find(model: str | Path, weights: str | Path | None) -> tuple[Weights, str | None]:
-    """The weights, and the zoo's name for the network they are for (None: a bundle of a home-made one)."""
+    """Return the weights, and the zoo's name for their network (None: a bundle of a custom network)."""
     text = str(model)
     if weights is not None:
         return read_weights(weights), zoo.find(text).name
@@ -116,7 +114,7 @@ def _spec(found: Weights, name: str | None) -> ResNetSpec:
 
 
 def _info(found: Weights, name: str | None, spec: ResNetSpec, *, told: bool) -> BundleInfo:
-    """What can be said of weights that carry no header: the zoo's defaults, and numbers for class names."""
+    """Complete the information on weights without a header: the zoo's preprocessing, and numbered classes."""
     preprocess = found.preprocess
     if preprocess is None:
         preprocess = zoo_preprocess(name, spec)
@@ -127,7 +125,7 @@ def _info(found: Weights, name: str | None, spec: ResNetSpec, *, told: bool) -> 
     if classes is None:
         classes = tuple(f"class {number}" for number in range(spec.num_classes))
     elif len(classes) != spec.num_classes:
-        warn(f"{found.source} names {len(classes)} classes for {spec.num_classes} outputs; numbers are used instead")
+        warn(f"{found.source} names {len(classes)} classes for {spec.num_classes} outputs; using class numbers instead")
         classes = tuple(f"class {number}" for number in range(spec.num_classes))
     return BundleInfo(
         spec=spec,
@@ -140,7 +138,7 @@ def _info(found: Weights, name: str | None, spec: ResNetSpec, *, told: bool) -> 
 
 
 def zoo_preprocess(name: str | None, spec: ResNetSpec) -> Preprocess:
-    """The input of a network where its weights do not describe it. Raises UserError where there is no default."""
+    """Return the default preprocessing of a network whose weights do not include it. Raises UserError without one."""
     entry = zoo.ZOO.get(name or "")
     if entry is not None:
         return kind_of(entry.kind).default_preprocess(spec, entry.crop, entry.resize)

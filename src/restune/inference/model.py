@@ -66,7 +66,7 @@ class Model:
         module: the network, in eval mode and float32.
         info: its classes, preprocessing, structure and history.
         source: where it came from, for messages.
-        classes_known: False when the weights did not say their classes and numbers stand in for names.
+        classes_known: False if the weights do not name their classes, which are then numbered.
         device: where it computes.
     """
 
@@ -83,7 +83,7 @@ class Model:
 
     @property
     def preprocess(self) -> Preprocess:
-        """What turns an input into the network's tensor."""
+        """Preprocessing that converts an input to the network's tensor."""
         return self.info.preprocess
 
     @property
@@ -97,7 +97,7 @@ class Model:
         return self.module.spec
 
     def with_classes(self, classes: Sequence[str]) -> Self:
-        """The same model with its classes named, in the order of the logits. Raises UserError unless they fit."""
+        """Return the model with its classes named, in the order of the logits. Raises UserError unless they fit."""
         if len(set(classes)) != self.spec.num_classes or len(classes) != self.spec.num_classes:
             raise UserError(f"{self.spec.num_classes} different class names are needed, not {len(classes)}")
         return replace(self, info=replace(self.info, classes=tuple(classes)), classes_known=True)
@@ -105,7 +105,7 @@ class Model:
     def predict(
         self, inputs: Input | Iterable[Input], topk: int = 5, *, batch_size: int = 64, views: str | None = None
     ) -> list[Prediction]:
-        """Labels and probabilities, one prediction per input, in order.
+        """Predict labels and probabilities, one prediction per input, in order.
 
         Args:
             inputs: one or many. For images paths, encoded images, arrays (``[H, W]`` or ``[H, W, C]``), or PIL images;
@@ -127,7 +127,7 @@ class Model:
         return [_raise_error(prediction) for prediction in predictions]
 
     def embed(self, inputs: Input | Iterable[Input], *, batch_size: int = 64) -> NDArray[np.float32]:
-        """Embeddings (inputs of the last layer), float32 ``[N, num_features]``, from the feature cache where possible.
+        """Return embeddings (inputs of the last layer), float32 ``[N, num_features]``, cached ones where possible.
 
         Raises UserError for an unreadable input.
         """
@@ -137,11 +137,11 @@ class Model:
         return found.rows[0 : len(found.rows)].numpy().reshape(-1, self.spec.num_features)
 
     def features(self, *, batch_size: int = 64, workers: int | None = None) -> FeatureCache:
-        """The cache of this model's embeddings."""
+        """Return the cache of this model's embeddings."""
         return FeatureCache(self.module, self.preprocess, device=self.device, batch_size=batch_size, workers=workers)
 
     def logits(self, samples: Tensor) -> Tensor:
-        """Evaluation views ``[N, V, *sample]`` to float32 logits ``[N, V, C]`` on the CPU.
+        """Compute float32 logits ``[N, V, C]`` of evaluation views ``[N, V, *sample]``, on the CPU.
 
         Safe to call from several threads at once; starts none, and changes no global setting. Raises UserError where
         the network's outputs are not finite.
@@ -172,7 +172,7 @@ def predict_items(
     workers: int | None = None,
     views: str | None = None,
 ) -> Iterator[Prediction]:
-    """Predictions of items as they are made; those of unreadable items have an `error`.
+    """Yield the predictions of items; those of unreadable items have an `error`.
 
     Args:
         topk: how many classes `Prediction.top` lists.
@@ -199,4 +199,4 @@ def _raise_error(prediction: Prediction) -> Prediction:
 
 
 def _cannot_read(where: str, reason: str) -> UserError:
-    return UserError(f"this input cannot be read: {reason}", where=where, fix="remove it, or mend the file")
+    return UserError(f"this input cannot be read: {reason}", where=where, fix="remove it, or repair the file")

@@ -1,8 +1,9 @@
-"""What evaluate, predict and serve need of a model, whatever runtime computes it; and many items through it."""
+"""The interface of a model that evaluate, predict and serve use, for any runtime; and prediction in batches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Protocol, Self
 
 import torch
@@ -31,7 +32,7 @@ class Predictor(Protocol):
 
     @property
     def preprocess(self) -> Preprocess:
-        """From an item's content to samples."""
+        """Preprocessing that converts an item's content to samples."""
         ...
 
     @property
@@ -40,11 +41,11 @@ class Predictor(Protocol):
         ...
 
     def with_classes(self, classes: Sequence[str]) -> Self:
-        """The same with its classes named."""
+        """Return the same model with its classes named."""
         ...
 
     def logits(self, samples: Tensor) -> Tensor:
-        """Evaluation views ``[N, V, *sample]`` to float32 logits ``[N, V, C]`` on the CPU.
+        """Compute float32 logits ``[N, V, C]`` of evaluation views ``[N, V, *sample]``, on the CPU.
 
         Safe to call from several threads at once; starts none, and changes no global setting.
         """
@@ -61,21 +62,23 @@ def predict_batches(
     description: str = "predict",
     retry: bool = False,
 ) -> Iterator[tuple[Batch, Tensor]]:
-    """Decode items ahead in threads and compute them; yields batches with logits ``[N, V, C]``.
+    """Decode items ahead in threads and compute them; yield batches with logits ``[N, V, C]`` of their readable items.
 
     Args:
-        batch_size: images per forward pass; items of several views, or of many frames, are fewer.
-        workers: threads that decode.
-        views: one of the kind's `view_modes`; its default for None. Raises UserError for others.
+        batch_size: images per forward pass; items with several views or many frames count as several images.
+        workers: decoding threads.
+        views: one of the kind's `view_modes`; its default for None.
         retry: see `read_batches`.
 
-    N counts the items of the batch that could be read.
+    Raises UserError for other views.
     """
     preprocess = predictor.preprocess
     mode = kind_of(preprocess.kind).view_mode(views)
     size = batch_size if batch_size < 1 else max(1, batch_size // preprocess.cost(mode))
     workers = 0 if len(items) == 1 else workers
-    with freed_memory_kept(), progress(description, len(items)) as advance:
+    # One batch leaves nothing to keep for a next one, and giving its memory back takes longer than a small network.
+    memory = freed_memory_kept() if len(items) > size else nullcontext()
+    with memory, progress(description, len(items)) as advance:
         for batch in read_batches(items, preprocess, batch_size=size, workers=workers, views=mode, retry=retry):
             if batch.samples is None:
                 yield batch, torch.zeros(0, 1, len(predictor.classes))

@@ -1,1 +1,1 @@
-"""Pure torch modules and the numbers that make them. Knows nothing of files."""
+"""Pure torch modules and the specs that define them. Reads and writes no files."""

@@ -1,7 +1,7 @@
-"""The residual block in its forms: what a stage is made of, for 1, 2 and 3 dimensions.
+"""Residual blocks (basic, bottleneck, triple, pre-activation) for 1, 2 and 3 dimensions.
 
-Layer names inside a block are torchvision's: conv1, bn1, conv2, bn2, conv3, bn3, downsample; attention sits at
-`se`, as in timm. A mask says where a padded series is, see `restune.networks.masks`.
+Layer names inside a block are torchvision's: conv1, bn1, conv2, bn2, conv3, bn3, downsample; attention is named
+`se`, as in timm. A mask marks the real positions of padded series, see `restune.networks.masks`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from restune.networks.spec import ResNetSpec, StageSpec, midplanes
 
 @dataclass(frozen=True, kw_only=True)
 class BlockPlan:
-    """What one block needs to know: its network, its stage, and its place in them."""
+    """Settings of one block: its network, its stage, and its position."""
 
     network: ResNetSpec
     stage: StageSpec
@@ -51,30 +51,30 @@ class BlockPlan:
 
     @property
     def pools(self) -> bool:
-        """Whether a pool has the stride, and not a convolution."""
+        """Whether a max pool before the block is strided instead of a convolution in it."""
         return self.stride > 1 and self.stage.downsample == "max-pool"
 
     @property
     def layer_stride(self) -> int:
-        """Stride of the block's own layers."""
+        """Stride of the block's strided convolution."""
         return 1 if self.pools else self.stride
 
     @property
     def changes_shape(self) -> bool:
-        """Whether the input must be reshaped before it can be added to the branch's output."""
+        """Whether the branch's output has another shape than the input, so that the shortcut must project."""
         return self.layer_stride != 1 or self.in_channels != self.out_channels
 
     def along_axes(self, stride: int) -> Size:
-        """A stride as layers take it: convolutions of space alone leave time as it is."""
+        """Return the stride per axis: spatial convolutions do not stride time."""
         return (1, stride, stride) if self.stage.conv == "spatial" else stride
 
     def conv(self, number: int, inputs: int, outputs: int, *, stride: int = 1) -> nn.Module:
-        """The block's convolution of that number, from 1; grouped and dilated where it is no pointwise one."""
+        """Build convolution `number` of the block, counted from 1; grouped and dilated unless pointwise."""
         size, kind = self.stage.sizes[number - 1], self.stage.conv
         if size == 1:
             return self.conv1x1(inputs, outputs, stride=stride)
         if kind == "2+1":
-            # From the block's own channels for all its convolutions, as in torchvision.
+            # Computed from the block's channels for all of its convolutions, as in torchvision.
             between = midplanes(self.in_channels, self.inner_channels, size)
             return two_plus_one(inputs, between, outputs, (size, size), stride=(stride, stride), dilation=self.dilation)
         grouped = self.stage.block == "bottleneck" and number == 2
@@ -89,16 +89,16 @@ class BlockPlan:
         )
 
     def conv1x1(self, inputs: int, outputs: int, *, stride: int = 1) -> nn.Module:
-        """A pointwise convolution."""
+        """Build a pointwise convolution."""
         return conv(self.network.dims, inputs, outputs, 1, stride=self.along_axes(stride))
 
     def norm(self, channels: int) -> nn.Module:
-        """Batch norm."""
+        """Build a batch norm."""
         return norm(self.network.dims, channels)
 
 
 class Block(nn.Module):
-    """What all forms share: a pool where the stage has one, attention on the branch, the shortcut, and their sum.
+    """Base of all blocks: max pool where the stage has one, attention on the branch, shortcut, and sum.
 
     Shapes: ``[N, in_channels, ...] -> [N, out_channels, ... / stride]``.
     """
@@ -114,17 +114,17 @@ class Block(nn.Module):
         self.pool = max_pool(plan.network.dims, plan.along_axes(plan.stride)) if plan.pools else None
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The block; `mask` is that of its input."""
+        """Run the block; `mask` is the input's."""
         if self.pool is not None:
             x, mask = max_pooled(self.pool, x, mask, self.stride), strided(mask, self.stride)
         return self.run(x, mask, strided(mask, self.layer_stride))
 
     def run(self, x: Tensor, mask: Tensor | None, after: Tensor | None) -> Tensor:
-        """The block's own layers; the masks are those before and after its strided one."""
+        """Run the block's own layers; the masks are those before and after its strided layer."""
         raise NotImplementedError
 
     def add_shortcut(self, branch: Tensor, identity: Tensor, mask: Tensor | None, after: Tensor | None) -> Tensor:
-        """``branch + shortcut(identity)``, or the branch alone in a plain network."""
+        """Return ``branch + shortcut(identity)``, or the branch alone in a plain network."""
         branch = normed(self.se, branch, after)
         if not self.residual:
             return branch
@@ -134,7 +134,7 @@ class Block(nn.Module):
         return summed
 
     def last_norm(self) -> nn.Module:
-        """The norm that ends the branch, which `zero_init_residual` sets to 0."""
+        """Return the norm that ends the branch, which `zero_init_residual` sets to 0."""
         raise NotImplementedError(f"{type(self).__name__} ends in a convolution")
 
 
@@ -166,8 +166,8 @@ class Bottleneck(Block):
         inner, out = plan.inner_channels, plan.out_channels
         self.conv1 = plan.conv(1, plan.in_channels, inner)
         self.bn1 = plan.norm(inner)
-        # The stride is in the 3x3, not in the first 1x1 as in the paper: that would drop three quarters of the
-        # input unseen. Everybody's ResNet-50 weights are trained this way ("v1.5").
+        # The stride is in the 3x3 ("v1.5"), not in the first 1x1 as in the paper, which would skip three quarters
+        # of the input. Published ResNet-50 weights are trained this way.
         self.conv2 = plan.conv(2, inner, inner, stride=plan.layer_stride)
         self.bn2 = plan.norm(inner)
         self.conv3 = plan.conv(3, inner, out)
@@ -209,8 +209,8 @@ class TripleBlock(Block):
 class PreActBlock(Block):
     """Norm and activation before each convolution; nothing after the sum (He et al. 2016, "Identity Mappings").
 
-    The network's very first block receives what the stem already normalised and activated, so it has no norm of
-    its own (there, section 4.1: "adopt the first activation right after conv1 and before splitting").
+    The network's first block omits its first norm, since the stem has already normalised and activated its input
+    (there, section 4.1: "adopt the first activation right after conv1 and before splitting").
     """
 
     def __init__(self, plan: BlockPlan) -> None:
@@ -221,13 +221,13 @@ class PreActBlock(Block):
     def run(self, x: Tensor, mask: Tensor | None, after: Tensor | None) -> Tensor:
         activated = F.relu(normed(self.bn1, x, mask))
         branch = self.branch(activated, mask, after)
-        if after is not None:  # it ends in a convolution, which reaches into the padding
+        if after is not None:  # the branch ends in a convolution, which writes into the padding
             branch = blanked(branch, after)
-        # A projection reads the activated input, an identity the raw one: its path stays clear of any function.
+        # A projection takes the activated input. An identity takes the raw input, so that its path stays linear.
         return self.add_shortcut(branch, activated if self.shortcut_sees_activated else x, mask, after)
 
     def branch(self, activated: Tensor, mask: Tensor | None, after: Tensor | None) -> Tensor:
-        """The convolutions, from the activated input."""
+        """Run the convolutions on the activated input."""
         raise NotImplementedError
 
 
@@ -267,7 +267,7 @@ class PreActBottleneck(PreActBlock):
 
 
 def make_block(plan: BlockPlan) -> Block:
-    """The block that the plan's network and stage ask for."""
+    """Build the block for the plan's network and stage."""
     forms: dict[tuple[str, bool], type[Block]] = {
         ("basic", False): BasicBlock,
         ("bottleneck", False): Bottleneck,
@@ -279,11 +279,11 @@ def make_block(plan: BlockPlan) -> Block:
 
 
 def shortcut(plan: BlockPlan) -> nn.Module | None:
-    """What the input passes on its way to the sum; None where it passes unchanged.
+    """Build the shortcut; None for an identity.
 
     A slices and pads with zero channels, B projects (He et al. 2016, section 4.1), C projects even where shapes
-    agree (there, table 3), D averages before it projects (He et al. 2019, "Bag of Tricks", figure 2c), norm is B with
-    a batch norm where shapes agree (the code of Wang et al. 2017).
+    agree (there, table 3), D average-pools before it projects (He et al. 2019, "Bag of Tricks", figure 2c), norm is B
+    with a batch norm where shapes agree (the code of Wang et al. 2017).
     """
     kind = plan.network.shortcut
     dims, inputs, outputs, stride = plan.network.dims, plan.in_channels, plan.out_channels, plan.layer_stride
@@ -293,7 +293,7 @@ def shortcut(plan: BlockPlan) -> nn.Module | None:
         return None
     if kind == "A":
         return PadShortcut(inputs, outputs, plan.along_axes(stride))
-    # A pre-activation block's projection already reads a normalised input and is not normalised again.
+    # The input of a pre-activation block's projection is already normalised, so no norm follows.
     after = [] if plan.network.preact else [plan.norm(outputs)]
     if kind == "D":
         pool = AveragePool(dims, plan.along_axes(stride)) if stride > 1 else nn.Identity()

@@ -1,4 +1,4 @@
-"""What a network is made of, measured on it: shapes, parameters and operations, part by part."""
+"""Describe a network part by part: output shapes, parameters and multiply-adds."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Part:
     Args:
         name: ``stem``, ``stage1``, ..., ``head``.
         role: what it does, in a few words.
-        shape: of its output for one input, without the batch.
-        parameters: trainable numbers in it.
+        shape: shape of its output for one input, without the batch.
+        parameters: number of parameters.
         flops: multiply-adds for one input; one multiply-add counts as one, as in the papers and in torchvision.
     """
 
@@ -34,25 +34,25 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """A network's parts, and their sums."""
+    """A network's parts and their totals."""
 
     input_shape: tuple[int, ...]
     parts: tuple[Part, ...]
 
     @property
     def parameters(self) -> int:
-        """All trainable numbers."""
+        """Total number of parameters."""
         return sum(part.parameters for part in self.parts)
 
     @property
     def flops(self) -> int:
-        """Multiply-adds of one forward pass of one input."""
+        """Total multiply-adds of one forward pass on one input."""
         return sum(part.flops for part in self.parts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """A network of the zoo: its description and where weights for it are published."""
+    """A network of the zoo: its description and the names of its published weights."""
 
     name: str
     kind: str
@@ -62,7 +62,7 @@ class ModelInfo:
     description: Description
 
     def to_dict(self) -> dict[str, Any]:
-        """What ``restune models --json`` prints of it."""
+        """Return its entry in ``restune models --json``."""
         return {
             "name": self.name,
             "kind": self.kind,
@@ -77,11 +77,11 @@ class ModelInfo:
 
 
 def describe(spec: ResNetSpec, size: int | tuple[int, ...]) -> Description:
-    """Run a weightless copy of the network on one input and note what passes by.
+    """Run the network on the meta device, without weights, and record shapes and multiply-adds.
 
     Args:
-        spec: the network's.
-        size: the input's positions a side, or along each of its axes: (height, width), (frames, height, width),
+        spec: the network's spec.
+        size: the input's size: one value for all axes, or one per axis: (height, width), (frames, height, width),
             (length,).
     """
     with torch.device("meta"):
@@ -105,7 +105,7 @@ def describe(spec: ResNetSpec, size: int | tuple[int, ...]) -> Description:
 
 
 def describe_entry(entry: ZooEntry, size: int | None = None, spec: ResNetSpec | None = None) -> Description:
-    """A network of the zoo on its own input, or one of another side or length; with another spec, as that one is."""
+    """Describe a zoo network on its own input or another side or length; `spec` replaces the network's own spec."""
     spec = spec or entry.spec
     shape = entry.input_shape(size)
     return describe(spec, shape[-spec.dims :] if spec.dims == entry.spec.dims else shape[-1])
@@ -126,14 +126,14 @@ def _stem_role(spec: ResNetSpec) -> str:
     }[spec.stem]
     if not spec.vocabulary:
         return role
-    embedding = f"{spec.vocabulary} tokens embedded in {spec.in_channels} numbers"
+    embedding = f"embedding of {spec.vocabulary} tokens in {spec.in_channels} channels"
     return embedding if spec.stem == "none" else f"{embedding}; {role}"
 
 
 def _stage_role(stage: StageSpec) -> str:
     role = f"{stage.depth} {stage.block} {'block' if stage.depth == 1 else 'blocks'}, {stage.out_channels} channels"
     role += f", kernels {', '.join(map(str, stage.kernels))}" if stage.kernels else ""
-    role += {"full": "", "2+1": ", space then time", "spatial": ", space alone"}[stage.conv]
+    role += {"full": "", "2+1": ", space then time", "spatial": ", space only"}[stage.conv]
     role += f", dilation {stage.dilation}" if stage.dilation > 1 else ""
     if stage.stride == 1:
         return role
@@ -141,7 +141,7 @@ def _stage_role(stage: StageSpec) -> str:
 
 
 def _head_role(spec: ResNetSpec) -> str:
-    pools = {"k-max": f"{spec.k_max} largest a channel", "average+max": "global average and maximum"}
+    pools = {"k-max": f"{spec.k_max} largest per channel", "average+max": "global average and maximum"}
     pool = pools.get(spec.pool, f"global {spec.pool.replace('max', 'maximum')}")
     widths = " to ".join(str(width) for width in (spec.pooled_features, *spec.hidden))
     return f"{pool}, {widths} features to {spec.num_classes} classes"
@@ -158,13 +158,13 @@ def _part(name: str, role: str, output: Tensor, modules: list[nn.Module], operat
 
 
 def _count_operations(model: nn.Module) -> dict[nn.Module, int]:
-    """A dictionary that a forward pass fills: multiply-adds of each convolution and linear layer."""
+    """Return a dictionary that the next forward pass fills: multiply-adds of each convolution and linear layer."""
     counted: dict[nn.Module, int] = {}
 
     def count(module: nn.Module, _inputs: object, output: Tensor) -> None:
         weight = module.weight
         assert isinstance(weight, Tensor)
-        per_output = weight[0].numel()  # inputs one output number is made from
+        per_output = weight[0].numel()  # multiply-adds per output value
         counted[module] = per_output * output.numel()
 
     for module in model.modules():

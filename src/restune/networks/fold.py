@@ -1,4 +1,4 @@
-"""A frozen part of a network, cut off and made quick: norms that only scale and shift move into the convolutions."""
+"""Cut a frozen network below its trainable layers and fold its batch norms into the convolutions, for speed."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from restune.networks.resnet import ResNet
 
 
 def folded(network: ResNet, cut: str | int = "all") -> ResNet:
-    """A copy in eval mode for `ResNet.forward_until` at `cut`: without what lies above, with norms folded.
+    """Return an eval-mode copy for `ResNet.forward_until` at `cut`: no layers above the cut, batch norms folded.
 
-    In eval mode a batch norm after a convolution is the same as other weights and a bias of that convolution, up to
-    rounding; memory is then read and written once instead of twice. Networks of series keep their norms, which also
-    blank what is padding.
+    In eval mode a convolution and its batch norm equal one convolution with other weights and a bias, up to rounding;
+    activations are then read and written once instead of twice. Series networks keep their norms, which also zero
+    the padding.
     """
-    made = copy.deepcopy(network).eval().requires_grad_(False)
-    made.fc = nn.Identity()  # type: ignore[assignment]
+    truncated = copy.deepcopy(network).eval().requires_grad_(False)
+    truncated.fc = nn.Identity()  # type: ignore[assignment]
     if cut != "all":
-        made.norm = nn.Identity()
-        made.hidden = nn.Sequential()
+        truncated.norm = nn.Identity()
+        truncated.hidden = nn.Sequential()
         for number in range(int(cut) + 1, len(network.spec.stages) + 1):
-            setattr(made, f"layer{number}", nn.Sequential())
+            setattr(truncated, f"layer{number}", nn.Sequential())
     if network.spec.dims == 1:
-        return made
-    _fold_pair(made, "conv1", "bn1")
-    for block in list(made.modules()):
+        return truncated
+    _fold_pair(truncated, "conv1", "bn1")
+    for block in list(truncated.modules()):
         if isinstance(block, Block):
             _fold_block(block)
-    return made
+    return truncated
 
 
 def _fold_block(block: Block) -> None:
-    """A block's convolutions with the norms that follow them: of their own number, or the next where norms lead."""
+    """Fold each convolution's norm: the one of the same number, or of the next number in pre-activation blocks."""
     ahead = 1 if isinstance(block, PreActBlock) else 0
     for number in (1, 2, 3):
         conv, norm = f"conv{number}", f"bn{number + ahead}"
@@ -46,7 +46,7 @@ def _fold_block(block: Block) -> None:
 
 
 def _fold_pair(owner: nn.Module, conv: str, norm: str) -> None:
-    """A convolution, or several in a sequence, with the norm that follows under another name, if one does."""
+    """Fold the norm, if there is one, into the convolution or into the last of a sequence of convolutions."""
     layers = getattr(owner, conv)
     if isinstance(layers, nn.Sequential):
         _fold_sequence(layers)
@@ -66,7 +66,7 @@ def _fold_sequence(layers: nn.Sequential) -> None:
 
 
 def _fold(conv: nn.Module, norm: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """The two as one and nothing where they are a convolution and a batch norm, else as they are."""
+    """Return the folded convolution and an identity; any other pair of layers is returned unchanged."""
     if isinstance(conv, nn.modules.conv._ConvNd) and isinstance(norm, nn.modules.batchnorm._BatchNorm):
         return fuse_conv_bn_eval(conv, norm), nn.Identity()
     return conv, norm

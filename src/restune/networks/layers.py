@@ -1,4 +1,4 @@
-"""The layers that blocks and stems are built from, for 1, 2 and 3 dimensions."""
+"""Layers of blocks and stems, for 1, 2 and 3 dimensions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from restune.networks.masks import MaskedNorm1d, average
 
 Size = int | tuple[int, ...]
-"""A number for all of an input's axes, or one for each."""
+"""One value for all of an input's axes, or one value per axis."""
 
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _NORM = {1: MaskedNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -22,21 +22,21 @@ _AVG_POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 def conv(
     dims: int, inputs: int, outputs: int, kernel: Size, *, stride: Size = 1, dilation: int = 1, groups: int = 1
 ) -> nn.Module:
-    """A convolution that keeps the size (over its stride). No bias: the norm beside it would cancel it."""
+    """Build a convolution that keeps the size (divided by the stride). No bias: the norm next to it cancels it."""
     if isinstance(kernel, int) and dilation * (kernel - 1) % 2:
-        assert dims == 1  # the spec sees to it
+        assert dims == 1  # checked by the spec
         layer: Any = EvenConv1d
         padding: tuple[int, ...] = (0,)
     else:
         layer = _CONV[dims]
         widths = (kernel,) * dims if isinstance(kernel, int) else kernel
         padding = tuple(dilation * (width - 1) // 2 for width in widths)
-    made: nn.Module = layer(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False)
-    return made
+    convolution: nn.Module = layer(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False)
+    return convolution
 
 
 class EvenConv1d(nn.Conv1d):
-    """A convolution of even size, padded by one more at the end. (torch's padding="same" does so, but warns.)"""
+    """A convolution of even size, padded by one more at the end. (torch's padding="same" does the same, but warns.)"""
 
     def forward(self, x: Tensor) -> Tensor:
         reach = self.dilation[0] * (self.kernel_size[0] - 1)
@@ -52,12 +52,12 @@ def two_plus_one(
     stride: tuple[int, int] = (1, 1),
     dilation: int = 1,
 ) -> nn.Sequential:
-    """A convolution of clips in two steps, space and then time, with a norm and a ReLU between them (Tran et al. 2018).
+    """Build a (2+1)-D convolution: space, norm, ReLU, then time (Tran et al. 2018).
 
     Args:
         inputs, between, outputs: channels.
-        kernel, stride: in space, in time.
-        dilation: of both.
+        kernel, stride: (in space, in time).
+        dilation: of both convolutions.
     """
     (space, time), (space_stride, time_stride) = kernel, stride
     return nn.Sequential(
@@ -69,27 +69,27 @@ def two_plus_one(
 
 
 def norm(dims: int, channels: int) -> nn.Module:
-    """Batch norm (Ioffe and Szegedy 2015)."""
-    made: nn.Module = _NORM[dims](channels)
-    return made
+    """Build a batch norm (Ioffe and Szegedy 2015)."""
+    batch_norm: nn.Module = _NORM[dims](channels)
+    return batch_norm
 
 
 def max_pool(dims: int, stride: Size = 2) -> nn.Module:
-    """The largest of three neighbours along each axis that is strided."""
+    """Build a max pool of width 3 along each strided axis."""
     strides = (stride,) * dims if isinstance(stride, int) else stride
     kernel = tuple(3 if step > 1 else 1 for step in strides)
     return _MAX_POOL[dims](kernel_size=kernel, stride=strides, padding=tuple(width // 2 for width in kernel))
 
 
 class AveragePool(nn.Module):
-    """Averages of `stride` neighbours; at an odd edge the average is over those that exist, as in timm."""
+    """Average pool of width `stride`; at an odd edge it averages the positions that exist, as in timm."""
 
     def __init__(self, dims: int, stride: Size) -> None:
         super().__init__()
         self.stride = (stride,) * dims if isinstance(stride, int) else stride
 
     def forward(self, x: Tensor) -> Tensor:
-        # torch refuses windows that are wider than the input, such as those over a clip's last frame.
+        # torch rejects windows wider than the input, such as those over a clip's single remaining frame.
         window = [min(step, size) for step, size in zip(self.stride, x.shape[2:], strict=True)]
         pool: Any = _AVG_POOL[len(self.stride)]
         averages: Tensor = pool(x, window, self.stride, ceil_mode=True, count_include_pad=False)
@@ -100,7 +100,7 @@ class AveragePool(nn.Module):
 
 
 class PadShortcut(nn.Module):
-    """Shortcut A: take every `stride`-th position, fill up with zero channels, half on each side. No parameters."""
+    """Shortcut A: keep every `stride`-th position, pad with zero channels, half before, half after. No parameters."""
 
     def __init__(self, inputs: int, outputs: int, stride: Size) -> None:
         super().__init__()
@@ -119,9 +119,9 @@ class PadShortcut(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (Huang et al. 2016): in training drops whole branches, one draw a sample.
+    """Stochastic depth (Huang et al. 2016): in training, drop each sample's branch at random.
 
-    Kept branches are scaled up so that the expectation stays the same.
+    Remaining branches are scaled up so that the expectation stays the same.
     """
 
     def __init__(self, rate: float) -> None:
@@ -140,7 +140,7 @@ class DropPath(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """A gate a channel from the global average (Hu et al. 2018), reduced 16 times, in multiples of 8 as in timm."""
+    """Channel gates from the global average (Hu et al. 2018); reduction 16, rounded to a multiple of 8 as in timm."""
 
     def __init__(self, dims: int, channels: int) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ class SqueezeExcitation(nn.Module):
 
 
 class EfficientChannelAttention(nn.Module):
-    """A gate a channel from its neighbours' averages by one short 1-D convolution (Wang et al. 2020)."""
+    """Channel gates from a short 1-D convolution over the channels' averages (Wang et al. 2020)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class EfficientChannelAttention(nn.Module):
 
 
 def attention(kind: str, dims: int, channels: int) -> nn.Module:
-    """The attention a block puts on its branch; an identity for ``none``."""
+    """Build the attention of a residual branch; an identity for ``none``."""
     if kind == "se":
         return SqueezeExcitation(dims, channels)
     if kind == "eca":
@@ -179,13 +179,13 @@ def attention(kind: str, dims: int, channels: int) -> nn.Module:
 
 
 def run_layers(layers: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor:
-    """A convolution, or a sequence of convolutions, norms, average pools and activations, on what may be padded."""
+    """Run a convolution, or a sequence of convolutions, norms, average pools and activations, on padded input."""
     if mask is None or not isinstance(layers, nn.Sequential):
         alone: Tensor = layers(x)
         return alone
     for layer in layers:
         x = layer(x, mask) if isinstance(layer, MaskedNorm1d) else layer(x)
-        if isinstance(layer, AveragePool):  # over those of its positions that are there
+        if isinstance(layer, AveragePool):  # average over real positions only
             share = layer(mask.unsqueeze(1).to(x.dtype))  # [N, 1, L / stride]
             x = x / share.masked_fill(share == 0, 1.0)
         if isinstance(layer, AveragePool | nn.Conv1d):

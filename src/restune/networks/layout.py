@@ -1,4 +1,4 @@
-"""How tensors lie in memory: channels last where there is such a layout, which is the quicker one."""
+"""Memory layout of tensors: channels last for images and clips, because it is faster."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import torch
 from torch import Tensor
 
 _MOST_POSITIONS = 2**20
-"""Of all items of a part together."""
+"""Positions per part at most, summed over its items."""
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def laid_out(x: Tensor, *, channels_last: bool = True) -> Tensor:
-    """The same numbers, of images and clips ``[N, C, (T,) H, W]`` in channels-last order; series have no such."""
+    """Return the same values, for images and clips ``[N, C, (T,) H, W]`` in channels-last order."""
     layout = _CHANNELS_LAST.get(x.ndim) if channels_last else None
     return x.contiguous() if layout is None else x.contiguous(memory_format=layout)
 
 
 def in_parts(x: Tensor, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """A batch a few items at a time where they are so long that all at once would fill memory, and of padded ones only
-    as much as the longest of the few needs. Images and clips are of one size and stay together.
+    """Split a batch of long series or texts into parts that fit in memory, each trimmed to its longest item.
+
+    Images and clips, all of one size, are not split.
 
     Args:
         x, mask: series ``[N, C, L]`` or tokens ``[N, L]`` with a mask ``[N, L]``, images, or clips.
@@ -36,10 +37,10 @@ def in_parts(x: Tensor, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor | 
 
 
 def joined(parts: list[Tensor]) -> Tensor:
-    """What was made of the parts, as of one batch; the only part itself, which may be large, and not a copy."""
+    """Concatenate the results of the parts; a single part, which may be large, is returned without a copy."""
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def weights_layout(dims: int) -> torch.memory_format:
-    """What `Module.to` takes to lay out a network of so many dimensions so that it reads `laid_out` input quickly."""
+    """Return the memory format for `Module.to` that matches `laid_out` input of this many dimensions."""
     return _CHANNELS_LAST.get(dims + 2, torch.preserve_format)

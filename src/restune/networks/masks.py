@@ -1,8 +1,8 @@
-"""Padded series: how layers treat positions that are not there, so that an item does not depend on its padding.
+"""Layers that ignore the padding of series, so that an item's output does not depend on it.
 
-A mask is bool ``[N, L]``, True where an item has a position. Between layers a padded batch is zero where its mask is
-False, which is what a convolution would find beyond the end of the item alone. A layer of stride s has an output
-where its input has the position ``s * p``: ``ceil(length / s)`` positions, as many as it makes of the item alone.
+A mask is bool ``[N, L]``, True at an item's real positions. Between layers a padded batch is zero where its mask is
+False, like the zero padding that a convolution adds to the item alone. The output of a layer of stride s has position
+p where its input has position ``s * p``: ``ceil(length / s)`` positions, as many as for the item alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class MaskedNorm1d(nn.BatchNorm1d):
-    """Batch norm that takes its statistics from the positions that are there and leaves zeros at the others."""
+    """Batch norm with statistics over real positions only; the padding stays zero."""
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """``[N, C, L] -> [N, C, L]``; with a mask ``[N, L]``."""
@@ -23,9 +23,11 @@ class MaskedNorm1d(nn.BatchNorm1d):
             return blanked(super().forward(x), mask)
         rows = x.transpose(1, 2)  # [N, L, C]
         there = rows[mask]  # [positions, C]
-        if len(there) < 2:  # one position has no spread of its own
-            kept = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-            return blanked(kept, mask)
+        if len(there) < 2:  # the variance of a single position is undefined
+            normalised_alone = F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+            return blanked(normalised_alone, mask)
         normalised = super().forward(there)
         filled = normalised.new_zeros(rows.shape)
         filled[mask] = normalised
@@ -33,30 +35,30 @@ class MaskedNorm1d(nn.BatchNorm1d):
 
 
 def normed(norm: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor:
-    """The norm, or the identity in its place, on what may be padded."""
+    """Apply the norm, or the identity in its place, to padded input."""
     normalised: Tensor = norm(x) if mask is None or isinstance(norm, nn.Identity) else norm(x, mask)
     return normalised
 
 
 def blanked(x: Tensor, mask: Tensor, value: float = 0.0) -> Tensor:
-    """``[N, C, L]`` with a number where nothing is."""
+    """Set the padding of ``[N, C, L]`` to `value`."""
     return x.masked_fill(~mask.unsqueeze(1), value)
 
 
 def strided(mask: Tensor | None, stride: int) -> Tensor | None:
-    """The mask after a layer of that stride."""
+    """Return the mask after a layer of that stride."""
     return mask if mask is None or stride == 1 else mask[:, ::stride]
 
 
 def average(x: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Over all positions that are there: ``[N, C, ...] -> [N, C]``."""
+    """Average over the real positions: ``[N, C, ...] -> [N, C]``."""
     if mask is None:
         return x.flatten(2).mean(dim=2)
     return x.sum(dim=2) / mask.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def max_pooled(pool: nn.Module, x: Tensor, mask: Tensor | None, stride: int) -> Tensor:
-    """A max pool, to which padding is no candidate, as beyond the end of an item alone."""
+    """Apply a max pool that never selects padding, as for the item alone."""
     if mask is None:
         largest: Tensor = pool(x)
         return largest
@@ -64,9 +66,9 @@ def max_pooled(pool: nn.Module, x: Tensor, mask: Tensor | None, stride: int) -> 
 
 
 def pooled(kind: str, x: Tensor, mask: Tensor | None, k_max: int) -> Tensor:
-    """What is left of all positions, see `ResNetSpec.pool`: ``[N, C, ...] -> [N, features]``.
+    """Pool over all positions, see `ResNetSpec.pool`: ``[N, C, ...] -> [N, features]``.
 
-    `x` is what a ReLU gave: at least 0, so that zeros in place of padding never are the largest.
+    `x` is the output of a ReLU, at least 0, so the zeros of the padding are never the largest values.
     """
     if kind == "average":
         return average(x, mask)
@@ -76,6 +78,6 @@ def pooled(kind: str, x: Tensor, mask: Tensor | None, k_max: int) -> Tensor:
         return torch.cat([average(x, mask), x.flatten(2).amax(dim=2)], dim=1)
     positions = x.flatten(2)
     positions = F.pad(positions, (0, max(0, k_max - positions.shape[2])))
-    # Stable, so that of equal numbers the first count, however much padding follows.
+    # Stable: among equal values the first are selected, however much padding follows.
     largest = positions.sort(dim=2, descending=True, stable=True).indices[:, :, :k_max]
     return positions.gather(2, largest.sort(dim=2).values).flatten(1)

@@ -22,19 +22,19 @@ _EMBEDDING_STD = 0.05
 
 
 class SmallInputWarning(UserWarning):
-    """An ImageNet stem met images so small that it leaves little of them."""
+    """Images are so small that an ImageNet stem leaves few positions."""
 
 
 class ResNet(nn.Module):
-    """A residual network made from its spec (He et al. 2016, "Deep Residual Learning for Image Recognition").
+    """A residual network built from its spec (He et al. 2016, "Deep Residual Learning for Image Recognition").
 
-    Parameter names are torchvision's: ``conv1, bn1, layer1.0.conv1, ..., fc``; a text network's ``embedding`` comes
-    before them, ``hidden`` linear layers stand before ``fc``.
+    Parameter names are torchvision's: ``conv1, bn1, layer1.0.conv1, ..., fc``; in addition, text networks have an
+    ``embedding`` before ``conv1``, and ``hidden`` linear layers may come before ``fc``.
 
-    Shapes: ``[N, in_channels, H, W] -> [N, num_classes]`` for dims=2; one spatial axis fewer or more for 1 and 3;
-    from tokens, whole numbers ``[N, L]``, where the spec has a vocabulary. Series and tokens of several lengths are
-    padded at the end and come with a mask, bool ``[N, L]``, True where there is an item: its logits then are those of
-    the item alone, and batch norms count nothing else.
+    Shapes: ``[N, in_channels, H, W] -> [N, num_classes]`` for dims=2; one axis fewer or more for dims 1 and 3; token
+    indices ``[N, L]`` as input where the spec has a vocabulary. Series and tokens of different lengths are padded at
+    the end and come with a mask, bool ``[N, L]``, True at real positions: logits then equal those of the item alone,
+    and batch-norm statistics exclude the padding.
 
     >>> import torch
     >>> network = restune.create_model("resnet8")
@@ -54,7 +54,7 @@ class ResNet(nn.Module):
         self.maxpool = max_pool(spec.dims) if spec.stem in ("imagenet", "deep") else nn.Identity()
         for number, blocks in enumerate(plan_stages(spec), start=1):
             self.add_module(f"layer{number}", nn.Sequential(*(make_block(plan) for plan in blocks)))
-        # Pre-activation stages end in a bare sum: it is normalised and activated once, here.
+        # Pre-activation stages end in a plain sum, which is normalised and activated here.
         self.norm = norm(spec.dims, spec.stages[-1].out_channels) if spec.preact else nn.Identity()
         self.hidden = hidden_layers(spec)
         self.dropout = nn.Dropout(spec.dropout)
@@ -62,22 +62,22 @@ class ResNet(nn.Module):
         self.initialize()
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits ``[N, num_classes]``."""
+        """Return logits ``[N, num_classes]``."""
         return self.forward_from(self.embed(x, mask), "all")
 
     def embed(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """What the head reads: ``[N, num_features]``."""
+        """Return embeddings (the classifier's input) ``[N, num_features]``."""
         return self.forward_until(x, "all", mask)
 
     def forward_until(self, x: Tensor, cut: str | int, mask: Tensor | None = None) -> Tensor:
-        """The network up to a cut: after stage `cut` (0: the stem), or, for ``"all"``, what the head reads."""
+        """Run the network up to `cut`: through stage `cut` (0: the stem), or to the embeddings for ``"all"``."""
         x, mask = self.stem(x, mask), self.mask_at(mask, 0)
         for stage in self.stages()[: None if cut == "all" else int(cut)]:
             x, mask = self._run_stage(stage, x, mask)
         return self.pool(x, mask) if cut == "all" else x
 
     def forward_from(self, x: Tensor, cut: str | int, mask: Tensor | None = None) -> Tensor:
-        """Logits from what `forward_until` gave at the same cut; `mask` as given there, or `mask_at` the cut."""
+        """Return logits from `forward_until`'s output at the same cut; `mask` is the input's or `mask_at` the cut."""
         if cut != "all":
             if mask is not None and mask.shape[1] != x.shape[2]:
                 mask = self.mask_at(mask, int(cut))
@@ -88,7 +88,7 @@ class ResNet(nn.Module):
         return logits
 
     def forward_stages(self, x: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
-        """The named intermediates, in order: ``stem, stage1, ..., pooled, logits``."""
+        """Return the named intermediate outputs, in order: ``stem, stage1, ..., pooled, logits``."""
         outputs = {"stem": self.stem(x, mask)}
         x, mask = outputs["stem"], self.mask_at(mask, 0)
         for number, stage in enumerate(self.stages(), start=1):
@@ -99,22 +99,22 @@ class ResNet(nn.Module):
         return outputs
 
     def mask_at(self, mask: Tensor | None, cut: int) -> Tensor | None:
-        """The input's mask as it is after stage `cut` (0: the stem), where each item has ``ceil(length / stride)``."""
+        """Return the input's mask after stage `cut` (0: the stem): ``ceil(length / stride)`` positions per item."""
         for stride in (STEM_STRIDES[self.spec.stem], *(stage.stride for stage in self.spec.stages[:cut])):
             mask = strided(mask, stride)
         return mask
 
     def parts_below(self, cut: str | int) -> list[nn.Module]:
-        """The modules that `forward_until` runs through, from the input on."""
+        """Return the modules that `forward_until` runs, in order."""
         depth = len(self.spec.stages) if cut == "all" else int(cut)
         first = [] if self.embedding is None else [self.embedding, self.embedding_dropout]
         parts = [*first, self.conv1, self.bn1, self.maxpool, *self.stages()[:depth]]
         return [*parts, self.norm, self.hidden] if cut == "all" else parts
 
     def stem(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """``[N, in_channels, H, W] -> [N, stem_width, H/4, W/4]``; small and no stems keep H and W."""
+        """Run the stem: ``[N, in_channels, H, W] -> [N, stem_width, H/4, W/4]``; ``small`` and ``none`` keep H, W."""
         if mask is not None and (self.spec.dims != 1 or mask.shape != (x.shape[0], x.shape[-1])):
-            raise ValueError(f"a mask is [N, L] and for series: not {list(mask.shape)} with {list(x.shape)}")
+            raise ValueError(f"a mask must be [N, L], for series: not {list(mask.shape)} with input {list(x.shape)}")
         if self.embedding is not None:
             x = self.embedding_dropout(self.embedding(x).transpose(1, 2))
         if mask is not None:
@@ -127,30 +127,30 @@ class ResNet(nn.Module):
         return x if isinstance(self.maxpool, nn.Identity) else max_pooled(self.maxpool, x, mask, 2)
 
     def stages(self) -> list[nn.Sequential]:
-        """The stages in order; each is a sequence of blocks."""
+        """Return the stages in order; each is a sequence of blocks."""
         return [self.get_submodule(f"layer{i + 1}") for i in range(len(self.spec.stages))]  # type: ignore[misc]
 
     def pool(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """What the head reads, from the last stage's output: ``[N, C, ...] -> [N, num_features]``."""
+        """Return embeddings from the last stage's output: ``[N, C, ...] -> [N, num_features]``."""
         if self.spec.preact:
             x = F.relu(normed(self.norm, x, mask), inplace=True)
         x = pooled(self.spec.pool, x, mask, self.spec.k_max)
         return self.hidden(x) if self.spec.hidden else x
 
     def reset_head(self, num_classes: int) -> None:
-        """Replace the last layer by a fresh one for `num_classes`, on the same device and in the same dtype."""
+        """Replace the head by a newly initialised one for `num_classes`, on the same device and in the same dtype."""
         self.spec = replace(self.spec, num_classes=num_classes)
         like = self.fc.weight
         self.fc = nn.Linear(self.spec.num_features, num_classes, device=like.device, dtype=like.dtype)
 
     def initialize(self) -> None:
-        """He initialisation by fan-out (He et al. 2015), norms at identity: torchvision's start."""
+        """Initialise as torchvision does: He by fan-out (He et al. 2015), norms at identity."""
         if self.fc.weight.is_meta:
-            return  # nothing to fill, and torch takes long to fill it
+            return  # there are no values to set, and torch is slow to find that out
         for module in self.modules():
             if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if self.embedding is not None:  # a ReLU network wants small numbers; torch starts with a deviation of 1
+        if self.embedding is not None:  # small values suit a ReLU network; torch's standard deviation is 1
             nn.init.normal_(self.embedding.weight, std=_EMBEDDING_STD)
             with no_grad():
                 self.embedding.weight[0].zero_()
@@ -160,11 +160,11 @@ class ResNet(nn.Module):
                     nn.init.zeros_(module.last_norm().get_parameter("weight"))
 
     def _run_stage(self, stage: nn.Sequential, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The stage's output, and the mask there."""
+        """Run a stage; return its output and the mask there."""
         for block in stage:
             assert isinstance(block, Block)
             if self.gradient_checkpointing and self.training:
-                # Keep a block's input only, and run the block again when its gradient is due (Chen et al. 2016).
+                # Store only the block's input and recompute the block in the backward pass (Chen et al. 2016).
                 x = checkpoint(block, x, mask, use_reentrant=False, context_fn=partial(_rerun_of, block))
             else:
                 x = block(x, mask)
@@ -177,8 +177,8 @@ class ResNet(nn.Module):
         height, width = x.shape[2:]
         if max(height, width) <= 64:
             warnings.warn(
-                f"images of {height}x{width} pixels meet a stem made for 224: it leaves "
-                f"{-(-height // 4)}x{-(-width // 4)} positions for the first stage. "
+                f"images of {height}x{width} pixels are small for this stem, designed for 224: the first stage gets "
+                f"{-(-height // 4)}x{-(-width // 4)} positions. "
                 'stem="small" (3x3, stride 1, no pooling) fits images of 64 pixels or fewer',
                 SmallInputWarning,
                 stacklevel=2,
@@ -187,11 +187,11 @@ class ResNet(nn.Module):
 
 CONVOLUTION_STRIDES = {"imagenet": 2, "deep": 2, "small": 1, "none": 1, "clip": 1}
 STEM_STRIDES = {"imagenet": 4, "deep": 4, "small": 1, "none": 1, "clip": 1}
-"""Along a series; the clip stem's strides in space concern none."""
+"""Strides along a series, for masks; the clip stem's entry is unused, since clips are never masked."""
 
 
 def stem_convolution(spec: ResNetSpec) -> nn.Module:
-    """7x7 stride 2, three 3x3 of which the first has stride 2, one 3x3 that keeps the size, a clip's, or none."""
+    """Build the stem's convolutions as described in `ResNetSpec.stem`; an identity for ``none``."""
     dims, width = spec.dims, spec.stem_width
     if spec.stem == "none":
         return nn.Identity()
@@ -217,7 +217,7 @@ def stem_convolution(spec: ResNetSpec) -> nn.Module:
 
 
 def hidden_layers(spec: ResNetSpec) -> nn.Sequential:
-    """Linear layers with ReLU between pool and head, with dropout between them; empty for most networks."""
+    """Build the linear layers with ReLU, and dropout between them, from pool to head; empty for most networks."""
     layers: list[nn.Module] = []
     for before, after in pairwise((spec.pooled_features, *spec.hidden)):
         layers += [nn.Dropout(spec.dropout)] * bool(layers) + [nn.Linear(before, after), nn.ReLU(inplace=True)]
@@ -225,7 +225,7 @@ def hidden_layers(spec: ResNetSpec) -> nn.Sequential:
 
 
 def plan_stages(spec: ResNetSpec) -> list[list[BlockPlan]]:
-    """Every block's plan, stage by stage: its channels, stride, dilation and drop-path rate."""
+    """Plan every block, stage by stage: its channels, stride, dilation and drop-path rate."""
     total = sum(stage.depth for stage in spec.stages)
     channels, dilation, position = spec.stem_channels, 1, 0
     plans: list[list[BlockPlan]] = []
@@ -251,21 +251,21 @@ def plan_stages(spec: ResNetSpec) -> list[list[BlockPlan]]:
 
 
 def _rerun_of(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Contexts for a checkpointed block's first and second run. The second must not count in the norms' statistics."""
+    """Return contexts for a checkpointed block's first and second run; the second must not update the statistics."""
     return nullcontext(), _statistics_untouched(block)
 
 
 @contextmanager
 def _statistics_untouched(block: nn.Module) -> Iterator[None]:
-    """Within this block the norms write their running statistics into copies."""
+    """Let the norms update copies of their running statistics within this block."""
     norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    kept = [dict(module.named_buffers()) for module in norms]
-    for module, buffers in zip(norms, kept, strict=True):
+    originals = [dict(module.named_buffers()) for module in norms]
+    for module, buffers in zip(norms, originals, strict=True):
         for name, buffer in buffers.items():
             setattr(module, name, buffer.clone())
     try:
         yield
     finally:
-        for module, buffers in zip(norms, kept, strict=True):
+        for module, buffers in zip(norms, originals, strict=True):
             for name, buffer in buffers.items():
                 setattr(module, name, buffer)

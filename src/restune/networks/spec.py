@@ -1,4 +1,4 @@
-"""The one configuration a network takes: plain numbers and strings, checked when made."""
+"""The configuration of a network: plain values, validated on construction."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ ATTENTIONS = ("none", "se", "eca")
 POOLS = ("average", "max", "average+max", "k-max")
 
 MAX_PARAMETERS = 2_000_000_000
-"""Twice the largest residual network published (BiT-M R152x4 has 937 million): beyond it, a slip of the keyboard."""
+"""Twice the largest published residual network (BiT-M R152x4, 937 million); more is taken for a typing error."""
 MAX_DEPTH = 10_000
 
 EXPANSION = {"basic": 1, "bottleneck": 4, "triple": 1}
 """How many times wider a block's output is than its `width` (He et al. 2016, section 4.1)."""
 
 USUAL_KERNELS = {"basic": (3, 3), "bottleneck": (1, 3, 1), "triple": (3, 3, 3)}
-"""Sizes of a block's convolutions where the stage names none."""
+"""Sizes of a block's convolutions where the stage does not set `kernels`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageSpec:
-    """A run of blocks at one resolution.
+    """A sequence of blocks at one resolution.
 
     Args:
         block: ``basic`` (two 3x3 convolutions), ``bottleneck`` (1x1, 3x3, 1x1) or ``triple`` (three of one width;
@@ -39,15 +39,15 @@ class StageSpec:
         depth: number of blocks.
         width: channels of the 3x3 convolutions before `groups` and `base_width`; the stage's output has
             ``width * EXPANSION[block]`` channels.
-        stride: of the first block.
-        dilation: of the 3x3 convolutions; the first block keeps the previous stage's, as in torchvision.
+        stride: stride of the first block.
+        dilation: of the 3x3 convolutions; the first block uses the previous stage's, as in torchvision.
         groups: of a bottleneck's 3x3 convolution (ResNeXt's cardinality).
         base_width: a bottleneck's inner channels are ``int(width * base_width / 64) * groups``.
-        kernels: sizes of the block's convolutions in order; (): the block's usual ones. Even ones are for series
-            (dims=1), padded by one more at the end, as Keras does.
-        conv: of clips (dims=3), ``full`` convolves time and space at once, ``2+1`` first space and then time (Tran
-            et al. 2018, "R(2+1)D"), ``spatial`` space alone; the stride then leaves time alone, too.
-        downsample: ``stride`` has it in the first block's convolution, ``max-pool`` in a pool before that block
+        kernels: sizes of the block's convolutions in order; (): the block's defaults. Even sizes are for series only
+            (dims=1), padded by one more at the end, as in Keras.
+        conv: for clips (dims=3): ``full`` convolves time and space together, ``2+1`` first space, then time (Tran et
+            al. 2018, "R(2+1)D"), ``spatial`` space only, and strides space only.
+        downsample: ``stride``: the first block's convolution is strided; ``max-pool``: a pool before that block
             (Conneau et al. 2017).
 
     >>> StageSpec(depth=2, width=64).depth
@@ -81,12 +81,12 @@ class StageSpec:
             )
         if self.block != "bottleneck" and (self.groups != 1 or self.base_width != 64):
             raise UserError(
-                f"{self.block} blocks have no groups or base_width",
+                f"{self.block} blocks do not support groups or base_width",
                 where=f"groups={self.groups}, base_width={self.base_width}",
                 fix="use block='bottleneck' with them",
             )
         if self.conv == "2+1" and self.groups != 1:
-            raise UserError("2+1 convolutions have no groups", where=f"groups={self.groups}", fix="leave them at 1")
+            raise UserError("2+1 convolutions do not support groups", where=f"groups={self.groups}", fix="use groups=1")
         self._check_kernels()
 
     def _check_kernels(self) -> None:
@@ -113,47 +113,47 @@ class StageSpec:
         return self.width * EXPANSION[self.block]
 
     def convolution_parameters(self, inputs: int, dims: int) -> int:
-        """Parameters of the convolutions of a block that reads `inputs` channels, its shortcut aside."""
-        found, inner = 0, self.inner_channels
+        """Return the convolution parameters of a block with `inputs` input channels, without its shortcut."""
+        count, inner = 0, self.inner_channels
         channels = (inputs, *[inner] * (len(self.sizes) - 1), self.out_channels)
         for size, (before, after) in zip(self.sizes, pairwise(channels), strict=True):
             if self.conv == "2+1" and size > 1:
-                found += midplanes(inputs, inner, size) * (before * size**2 + after * size)
+                count += midplanes(inputs, inner, size) * (before * size**2 + after * size)
             else:
                 groups = self.groups if self.block == "bottleneck" and before == after == inner else 1
-                found += before // groups * after * size ** (2 if self.conv == "spatial" else dims)
-        return found
+                count += before // groups * after * size ** (2 if self.conv == "spatial" else dims)
+        return count
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResNetSpec:
-    """Everything that decides a residual network's structure.
+    """The complete structure of a residual network.
 
     Args:
         dims: 1 for series ``[N, C, L]``, 2 for images ``[N, C, H, W]``, 3 for clips ``[N, C, T, H, W]``.
-        in_channels: C of the input; with a `vocabulary` the width of the embedding.
-        vocabulary: number of tokens that a text network embeds, counting 0, the padding; 0: the input is numbers.
+        in_channels: C of the input; with a `vocabulary`, the width of the embedding.
+        vocabulary: number of tokens of a text network, including 0, the padding; 0: no embedding.
         embedding_dropout: on the embedded tokens.
         stem: ``imagenet`` (7x7 stride 2, max pool), ``deep`` (three 3x3, the first of stride 2, max pool;
             He et al. 2019), ``small`` (3x3 stride 1, no pool: for inputs of 64 pixels or fewer), ``clip`` (dims=3:
             3x7x7, stride 2 in space, no pool; in two steps where the first stage is ``2+1``; Tran et al. 2018) or
             ``none`` (the stages read the input).
-        stem_width: channels after the stem; not read where there is none.
+        stem_width: channels after the stem; unused with ``none``.
         stages: from high to low resolution; three or four are usual, any number works.
         shortcut: where shapes change, ``A`` slices and pads zeros (no parameters), ``B`` projects by a
-            1x1 convolution, ``D`` averages first, then projects; ``C`` projects in every block; ``norm`` is B,
+            1x1 convolution, ``D`` average-pools, then projects; ``C`` projects in every block; ``norm`` is B,
             with a batch norm where shapes agree (Wang et al. 2017's code).
         preact: norm and activation before each convolution (He et al. 2016, "Identity Mappings").
         attention: ``se`` (Hu et al. 2018) or ``eca`` (Wang et al. 2020) on each residual branch.
-        drop_path: stochastic depth's rate at the last block, rising linearly from 0 (Huang et al. 2016).
-        residual: False gives the plain twin: the same layers with no shortcuts.
-        pool: what is left of all positions: their ``average``, their ``max``, both side by side (``average+max``)
-            or the `k_max` largest of each channel in order of position (``k-max``; Kalchbrenner et al. 2014).
-        k_max: how many ``k-max`` keeps; not read by other pools.
+        drop_path: stochastic-depth rate of the last block, rising linearly from 0 (Huang et al. 2016).
+        residual: False gives the plain twin: the same layers without shortcuts.
+        pool: global pooling: ``average``, ``max``, both concatenated (``average+max``), or the `k_max` largest values
+            of each channel in order of position (``k-max``; Kalchbrenner et al. 2014).
+        k_max: values per channel for ``k-max``; unused by other pools.
         hidden: widths of linear layers with ReLU between the pool and the head.
-        num_classes: rows of the head.
+        num_classes: outputs of the head.
         dropout: before the head, and between hidden layers.
-        zero_init_residual: start each branch's last norm at 0, so that blocks begin as identities
+        zero_init_residual: initialise each branch's last norm to 0, so that blocks start as identities
             (Goyal et al. 2017, section 5.1). Not for plain networks, which would then output zeros, nor for
             `preact`, whose branches end in a convolution.
 
@@ -207,17 +207,17 @@ class ResNetSpec:
             )
 
     def _check_combinations(self) -> None:
-        """Settings that contradict each other are named."""
+        """Raise UserError for settings that contradict each other."""
         if self.zero_init_residual and (self.preact or not self.residual):
             kind = "pre-activation" if self.preact else "plain"
             raise UserError(
-                f"zero_init_residual makes no sense for a {kind} network",
+                f"zero_init_residual does not apply to a {kind} network",
                 where="ResNetSpec.zero_init_residual",
                 fix="leave it off",
             )
         if self.drop_path and not self.residual:
             raise UserError(
-                "drop_path drops residual branches, and a plain network has none",
+                "drop_path drops residual branches, but a plain network does not have any",
                 where="ResNetSpec.drop_path",
                 fix="leave it at 0",
             )
@@ -227,22 +227,24 @@ class ResNetSpec:
                 "shortcut='norm'": self.shortcut == "norm",
                 "stem='none'": self.stem == "none",
             }
-            if found := [what for what, there in forbidden.items() if there]:
-                raise UserError(f"{found[0]} and pre-activation do not go together", where="ResNetSpec.preact")
+            if present := [what for what, is_set in forbidden.items() if is_set]:
+                raise UserError(f"{present[0]} cannot be combined with pre-activation", where="ResNetSpec.preact")
 
     def _check_dimensions(self) -> None:
-        """What only series, or only clips, have."""
+        """Raise UserError for settings that only series or only clips support."""
         if not isinstance(self.vocabulary, int) or isinstance(self.vocabulary, bool) or self.vocabulary < 0:
             raise UserError(
                 f"vocabulary must be a whole number, not {_shown(self.vocabulary)}", where="ResNetSpec.vocabulary"
             )
         if self.vocabulary == 1:
-            raise UserError("a vocabulary has the padding and at least one token", where="ResNetSpec.vocabulary")
+            raise UserError("a vocabulary needs the padding and at least one token", where="ResNetSpec.vocabulary")
         if self.vocabulary and self.dims != 1:
-            raise UserError("tokens stand in a row: a vocabulary needs dims=1", where=f"dims={self.dims}")
+            raise UserError("a vocabulary needs dims=1: tokens form a sequence", where=f"dims={self.dims}")
         if self.embedding_dropout and not self.vocabulary:
             raise UserError(
-                "there is no embedding to drop from", where="ResNetSpec.embedding_dropout", fix="leave it at 0"
+                "embedding_dropout needs a vocabulary",
+                where="ResNetSpec.embedding_dropout",
+                fix="leave it at 0",
             )
         if self.stem == "clip" and self.dims != 3:
             raise UserError("stem='clip' is for clips, dims=3", where=f"dims={self.dims}")
@@ -256,34 +258,34 @@ class ResNetSpec:
             raise UserError(f"conv={min(convolutions)!r} is for clips, dims=3", where=f"dims={self.dims}")
 
     def _least_parameters(self) -> int:
-        """No more than there are: the blocks' convolutions, the first layer, the embedding, the linear layers."""
-        found, channels = self.vocabulary * self.in_channels, self.stem_channels
+        """Return a lower bound on the parameters: block convolutions, first layer, embedding and linear layers."""
+        count, channels = self.vocabulary * self.in_channels, self.stem_channels
         if self.stem != "none":
-            found += self.in_channels * self.stem_width
+            count += self.in_channels * self.stem_width
         for stage in self.stages:
-            found += stage.convolution_parameters(channels, self.dims)
-            found += (stage.depth - 1) * stage.convolution_parameters(stage.out_channels, self.dims)
+            count += stage.convolution_parameters(channels, self.dims)
+            count += (stage.depth - 1) * stage.convolution_parameters(stage.out_channels, self.dims)
             channels = stage.out_channels
         widths = (self.pooled_features, *self.hidden, self.num_classes)
-        return found + sum(before * after for before, after in pairwise(widths))
+        return count + sum(before * after for before, after in pairwise(widths))
 
     @property
     def stem_channels(self) -> int:
-        """Channels that the first stage reads."""
+        """Input channels of the first stage."""
         return self.in_channels if self.stem == "none" else self.stem_width
 
     @property
     def pooled_features(self) -> int:
-        """Numbers that the pool leaves of an input."""
+        """Number of pooled features per input."""
         return self.stages[-1].out_channels * {"average+max": 2, "k-max": self.k_max}.get(self.pool, 1)
 
     @property
     def num_features(self) -> int:
-        """Numbers that the head reads."""
+        """Width of the embeddings, the head's input."""
         return self.hidden[-1] if self.hidden else self.pooled_features
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dictionaries, lists, numbers and strings; `from_dict` is its inverse."""
+        """Return the spec as plain dictionaries, lists, numbers and strings; `from_dict` is the inverse."""
         content = asdict(self)
         content["stages"] = [{**stage, "kernels": list(stage["kernels"])} for stage in content["stages"]]
         content["hidden"] = list(content["hidden"])
@@ -291,19 +293,19 @@ class ResNetSpec:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> ResNetSpec:
-        """The spec that `to_dict` described. Raises UserError on unknown keys and wrong types."""
+        """Build a spec from the output of `to_dict`. Raises UserError on unknown keys and wrong types."""
         return cls(**_checked(cls, content))
 
     def override(self, **changes: Any) -> ResNetSpec:
-        """A copy with fields changed; shorthands apply to all stages.
+        """Return a copy with fields changed; shorthands apply to all stages.
 
-        Shorthands: `depths` (one number a stage; more or fewer stages than now are added with doubled width
-        and stride 2, or cut), `width` (of the first stage; later stages and the stem keep their ratio to it),
-        `block`, `groups`, `base_width`, `kernels`, `conv`, `downsample`.
+        Shorthands: `depths` (one number per stage; added stages double the width with stride 2, missing ones are
+        removed), `width` (of the first stage; later stages and the stem keep their ratio to it), `block`, `groups`,
+        `base_width`, `kernels`, `conv`, `downsample`.
 
         Raises UserError for a name that is neither a field nor a shorthand.
         """
-        if not changes.get("residual", True):  # whose blocks cannot begin as identities
+        if not changes.get("residual", True):  # blocks without shortcuts cannot start as identities
             changes.setdefault("zero_init_residual", False)
         stages = self.stages
         if (depths := changes.pop("depths", None)) is not None:
@@ -323,7 +325,7 @@ class ResNetSpec:
 
 
 def same_structure(one: ResNetSpec, other: ResNetSpec) -> bool:
-    """Whether weights of one network mean the same in the other: all but head, input channels and training aids."""
+    """Return whether two networks can share weights: equal but for head, input channels and training-only settings."""
     aside: dict[str, Any] = {"num_classes": 1, "dropout": 0.0, "drop_path": 0.0, "zero_init_residual": False}
     aside["embedding_dropout"] = 0.0
     if not one.vocabulary:
@@ -338,21 +340,21 @@ SHORTHANDS = ("depths", "width", *_OF_ALL_STAGES)
 
 
 def midplanes(inputs: int, outputs: int, size: int) -> int:
-    """Channels between the two steps of a 2+1 convolution, so that it has as many parameters as the full one (Tran
-    et al. 2018, section 3.5)."""
+    """Return the channels between the two steps of a 2+1 convolution that give it as many parameters as the full one
+    (Tran et al. 2018, section 3.5)."""
     return max(1, inputs * outputs * size**3 // (inputs * size**2 + outputs * size))
 
 
 def _with_depths(stages: tuple[StageSpec, ...], depths: Any) -> tuple[StageSpec, ...]:
     if not isinstance(depths, list | tuple) or not depths:
-        raise UserError(f"depths must have one number a stage, not {depths!r}", where="depths")
-    made: list[StageSpec] = []
+        raise UserError(f"depths must have one number per stage, not {depths!r}", where="depths")
+    changed: list[StageSpec] = []
     for position, depth in enumerate(depths):
         if position < len(stages):
-            made.append(replace(stages[position], depth=depth))
+            changed.append(replace(stages[position], depth=depth))
         else:
-            made.append(replace(made[-1], depth=depth, width=made[-1].width * 2, stride=2))
-    return tuple(made)
+            changed.append(replace(changed[-1], depth=depth, width=changed[-1].width * 2, stride=2))
+    return tuple(changed)
 
 
 def _scaled(value: int, width: int, first: int) -> int:
@@ -360,7 +362,7 @@ def _scaled(value: int, width: int, first: int) -> int:
 
 
 def _checked(cls: type, content: Mapping[str, Any]) -> dict[str, Any]:
-    """`content` when each key is a field of `cls` and each value of the field's kind; UserError otherwise."""
+    """Return `content` if each key is a field of `cls` and each value has the field's type; else raise UserError."""
     if not isinstance(content, Mapping):
         raise UserError(f"expected a mapping, not {type(content).__name__}", where=cls.__name__)
     kinds = {field.name: str(field.type) for field in fields(cls)}
@@ -420,7 +422,7 @@ def _sizes(name: str, values: Any) -> None:
 
 
 def _shown(value: Any) -> str:
-    """A value as a message quotes it: not all of a thousand digits, nor of lists in lists."""
+    """Quote a value in a message, with long numbers and nested lists cut short."""
     return reprlib.repr(value)
 
 

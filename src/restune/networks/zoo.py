@@ -1,4 +1,4 @@
-"""The networks that have names: for each a spec and the input it was made for, nothing else."""
+"""The named networks: for each a spec and the input it was designed for, nothing else."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ class ZooEntry:
     """A named network.
 
     Args:
-        name: the field's name for it.
+        name: its usual name.
         spec: its structure.
         source: the paper, or the reference implementation whose details it follows.
-        kind: what it reads: ``image``, ``signal``, ``text`` or ``video``.
+        kind: kind of input: ``image``, ``signal``, ``text`` or ``video``.
         crop: side of the square input of images and clips, pixels.
         resize: the shorter side is resized to this before the centre crop; None: resize straight to `crop`.
-        frames: of a clip.
-        length: of a series it is described on, of a text where longer ones are cut; any other works.
+        frames: frames per clip.
+        length: for series, the length used to describe the network; for texts, the length to which longer ones are
+            cut. Any other length works.
     """
 
     name: str
@@ -35,8 +36,8 @@ class ZooEntry:
     length: int = 0
 
     def input_shape(self, size: int | None = None) -> tuple[int, ...]:
-        """Shape of one input as the network takes it, without the batch: ``[C, H, W]`` of an image, ``[C, T, H, W]``
-        of a clip, ``[C, L]`` of a series, ``[L]`` of tokens; `size` in place of the side or the length."""
+        """Return the shape of one input, without the batch: ``[C, H, W]`` for images, ``[C, T, H, W]`` for clips,
+        ``[C, L]`` for series, ``[L]`` for tokens. `size` replaces the side or the length."""
         if self.kind == "text":
             return (size or self.length,)
         side = size or self.crop
@@ -56,11 +57,11 @@ CONNEAU = "Conneau et al. 2017, arXiv:1606.01781"
 TRAN = "Tran et al. 2018, arXiv:1711.11248"
 
 BYTES = 257
-"""The tokens of a text as bytes: 256, and 0 for the padding."""
+"""Vocabulary of a text read as bytes: 256 values, and 0 for the padding."""
 
 
 def _stages(block: str, depths: tuple[int, ...], **changes: Any) -> tuple[StageSpec, ...]:
-    """From 64 channels on, doubled where the resolution is halved."""
+    """Build stages that start at 64 channels and double them where the resolution halves."""
     return tuple(
         StageSpec(block=block, depth=depth, width=64 * 2**i, stride=1 if i == 0 else 2, **changes)
         for i, depth in enumerate(depths)
@@ -74,7 +75,7 @@ def _imagenet(name: str, block: str, depths: tuple[int, ...], source: str = HE, 
 
 
 def _cifar(name: str, depth: int, source: str = f"{HE}, section 4.2", **changes: Any) -> ZooEntry:
-    """``6n + 2`` layers: three stages of n basic blocks of 16, 32 and 64 channels, on 32x32 pixels."""
+    """Build a network of ``6n + 2`` layers: three stages of n basic blocks, 16, 32 and 64 channels, 32x32 pixels."""
     blocks = (depth - 2) // 6
     stages = tuple(StageSpec(depth=blocks, width=16 * 2**i, stride=1 if i == 0 else 2) for i in range(3))
     spec = ResNetSpec(stem="small", stem_width=16, stages=stages, shortcut="A", num_classes=10, **changes)
@@ -82,20 +83,20 @@ def _cifar(name: str, depth: int, source: str = f"{HE}, section 4.2", **changes:
 
 
 def _series(name: str, block: str, depths: tuple[int, ...]) -> ZooEntry:
-    """The ImageNet network of that form on one row."""
+    """Build the one-dimensional version of an ImageNet network."""
     spec = ResNetSpec(dims=1, in_channels=1, stages=_stages(block, depths), num_classes=10)
     return ZooEntry(name=name, spec=spec, kind="signal", length=128, source=HE)
 
 
 def _wang(name: str) -> ZooEntry:
-    """Three blocks of three convolutions at full resolution, and a shortcut with a norm in each."""
+    """Build three blocks of three convolutions at full resolution, each with a norm in its shortcut."""
     stages = tuple(StageSpec(block="triple", depth=1, width=width, kernels=(8, 5, 3)) for width in (64, 128, 128))
     spec = ResNetSpec(dims=1, in_channels=1, stem="none", stages=stages, shortcut="norm", num_classes=10)
     return ZooEntry(name=name, spec=spec, kind="signal", length=128, source=WANG)
 
 
 def _vdcnn(name: str, depths: tuple[int, ...]) -> ZooEntry:
-    """``2 * sum(depths) + 1`` convolutions over characters, halved by max pools (there, figure 1 and table 2)."""
+    """Build ``2 * sum(depths) + 1`` convolutions over characters, halved by max pools (there, figure 1, table 2)."""
     spec = ResNetSpec(
         dims=1,
         vocabulary=BYTES,
@@ -111,17 +112,17 @@ def _vdcnn(name: str, depths: tuple[int, ...]) -> ZooEntry:
 
 
 def _textresnet(name: str) -> ZooEntry:
-    """Two blocks, one dilated, over words or bytes at full resolution: for the thousands of texts people have."""
+    """Build two blocks, one dilated, over words or bytes at full resolution: for data sets of a few thousand texts."""
     spec = ResNetSpec(
         dims=1,
         vocabulary=BYTES,
         in_channels=128,
         stem="none",
-        # A stage's first block keeps the dilation before it: so these two have 1 and 2.
+        # A stage's first block uses the previous stage's dilation, so these two have 1 and 2.
         stages=(StageSpec(depth=1, width=128, dilation=2), StageSpec(depth=1, width=128, dilation=2)),
         pool="average+max",
         embedding_dropout=0.3,
-        zero_init_residual=True,  # begins as a bag of words, which few texts already fill
+        zero_init_residual=True,  # starts as a bag of words, which few texts suffice to train
         dropout=0.5,
         num_classes=2,
     )
@@ -129,7 +130,7 @@ def _textresnet(name: str) -> ZooEntry:
 
 
 def _video(name: str, *convs: str) -> ZooEntry:
-    """ResNet-18 on clips; how each stage convolves them."""
+    """Build ResNet-18 for clips; `convs` is each stage's kind of convolution."""
     stages = tuple(replace(stage, conv=kind) for stage, kind in zip(_stages("basic", (2, 2, 2, 2)), convs, strict=True))
     spec = ResNetSpec(dims=3, stem="clip", stages=stages, num_classes=400)
     return ZooEntry(name=name, spec=spec, kind="video", crop=112, resize=128, frames=16, source=TRAN)
@@ -179,12 +180,12 @@ ZOO: dict[str, ZooEntry] = {entry.name: entry for entry in _ENTRIES}
 
 
 def find(name: str) -> ZooEntry:
-    """The zoo entry of that name. Raises UserError with a suggestion when there is none."""
+    """Return the zoo entry of that name. Raises UserError with a suggestion if there is none."""
     if not isinstance(name, str):
-        raise UserError(f"a network's name is a string, not {name!r}", where="the model's name")
+        raise UserError(f"a network's name must be a string, not {name!r}", where="the model's name")
     if name not in ZOO:
         raise UserError(
-            f"there is no network named {name!r}",
+            f"unknown network {name!r}",
             where="the model's name",
             fix=did_you_mean(name, ZOO) or "`restune models` lists them",
         )
@@ -192,7 +193,7 @@ def find(name: str) -> ZooEntry:
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of the zoo that match a shell-style pattern, in the zoo's order.
+    """Return the names in the zoo that match a shell-style pattern, in the zoo's order.
 
     >>> restune.list_models("resnet?")
     ['resnet8']

@@ -1,1 +1,1 @@
-"""Results as people read them: tables, and later reports."""
+"""Results for people to read: tables and report.html."""

@@ -1,4 +1,4 @@
-"""report.html: one file that opens offline, with curves, the confusion matrix and every setting."""
+"""Write report.html: one offline page with curves, the confusion matrix and every setting."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _WIDEST_CONFUSION = 40
 
 
 def write_report(folder: Path) -> Path:
-    """Write ``report.html`` into a finished run's folder, from the files there. Returns its path.
+    """Write ``report.html`` into the folder of a finished run, from the files there. Returns its path.
 
-    Reads result.json, recipe.yaml, metrics.jsonl, split.csv and evaluation/. Raises UserError where one is damaged.
+    Reads result.json, recipe.yaml, metrics.jsonl, split.csv and evaluation/. Raises UserError if one is damaged.
     """
     import jinja2
 
@@ -54,7 +54,7 @@ def _result(folder: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(
-            "this folder does not hold a finished run", where=str(folder), fix="name a run's folder"
+            "this folder does not contain a finished run", where=str(folder), fix="name the folder of a finished run"
         ) from error
     return content
 
@@ -64,18 +64,18 @@ def _records(path: Path) -> list[dict[str, Any]]:
 
 
 def _settings(path: Path) -> str:
-    """The recipe without its first line, which is a comment."""
+    """Return the recipe without its first line, a comment."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     return text.partition("\n")[2] if text.startswith("#") else text
 
 
 def _drawn(records: list[dict[str, Any]], kind: str) -> str | None:
-    """The curves as a data address; None of a run without an epoch."""
+    """Plot the curves as a data URL; None for a run without epochs."""
     return _as_address(curves(records, kind)) if records else None
 
 
 def curves(records: list[dict[str, Any]], kind: str) -> Figure:
-    """Losses, validation accuracy where there is one, and learning rate over epochs: a panel each."""
+    """Plot losses, validation accuracy (if measured) and learning rate by epoch, one panel each."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -103,7 +103,7 @@ def curves(records: list[dict[str, Any]], kind: str) -> Figure:
 
 
 def _strengths(head: Mapping[str, Any]) -> str:
-    """The loss of items that were not fitted over the L2 strengths tried, as a data address."""
+    """Plot the held-out loss by L2 strength, as a data URL."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.5, 3.4))
@@ -111,13 +111,13 @@ def _strengths(head: Mapping[str, Any]) -> str:
     strengths, losses = zip(*head["tried"], strict=True)
     axes.plot(strengths, losses, marker=".")
     axes.axvline(head["l2"], color="grey", linestyle=":")
-    axes.set(xscale="log", title=f"loss by {head['chosen_by']}", xlabel="L2 strength of the solved head")
+    axes.set(xscale="log", title=f"loss in {head['chosen_by']}", xlabel="L2 strength of the fitted head")
     axes.grid(alpha=0.3)
     return _as_address(figure)
 
 
 def _confusion(score: Evaluation) -> list[tuple[str, list[tuple[int, int]]]]:
-    """A row a true class: its name, and of each predicted class the count and its share of the row in percent."""
+    """Return one row per true class: its name, and for each predicted class the count and its percentage of the row."""
     totals = score.confusion.sum(axis=1).clip(1)
     return [
         (name, [(int(count), round(100 * int(count) / int(total))) for count in row])

@@ -1,4 +1,4 @@
-"""Results as tables for a terminal."""
+"""Format results as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WIDEST_CONFUSION = 20
 
 
 def show(*parts: RenderableType) -> None:
-    """Print to standard output; without a terminal's width tables take what they need."""
+    """Print to standard output; where it is not a terminal, tables may be up to 200 columns wide."""
     console = Console(soft_wrap=True)
     if not console.is_terminal:
         console = Console(width=200, soft_wrap=True)
@@ -28,20 +28,21 @@ def show(*parts: RenderableType) -> None:
 
 
 def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
-    """Accuracy in a line, the classes' scores, the confusion matrix where it fits, and what was skipped."""
+    """Return the accuracy line, per-class scores, the confusion matrix if it fits, and the skipped items."""
     parts: list[RenderableType] = [Text(headline(evaluation))]
     if len(evaluation.classes) <= 200:
         parts.append(_class_table(evaluation))
     if len(evaluation.classes) <= _WIDEST_CONFUSION:
         parts.append(_confusion_table(evaluation))
     if evaluation.skipped:
-        parts.append(Text(f"{len(evaluation.skipped)} items could not be read and were skipped:"))
+        count = len(evaluation.skipped)
+        parts.append(Text(f"skipped {count} unreadable {'item' if count == 1 else 'items'}:"))
         parts.extend(Text(f"  {item}: {reason}") for item, reason in evaluation.skipped)
     return parts
 
 
 def headline(evaluation: Evaluation) -> str:
-    """``accuracy 81.0% (95% interval 80.2% to 81.7%, n = 10000), top-5 ...``; of videos also that of single clips."""
+    """Format ``accuracy 81.00% (95% interval 80.20% to 81.70%, n = 10000)``, top-5, and clip accuracy for videos."""
     what = "accuracy" if evaluation.clips is None else "video accuracy"
     text = f"{what} {_share(evaluation.accuracy, evaluation.interval, evaluation.n)}"
     if evaluation.clips is not None:
@@ -52,11 +53,11 @@ def headline(evaluation: Evaluation) -> str:
 
 
 def stores_table(stores: Iterable[StoreInfo]) -> Table:
-    """One row a table of cached features, the longest unused first."""
-    table = _table("features of", "view", ">rows", ">MiB", ">unused", "folder")
+    """Return one row per table of cached activations, least recently used first."""
+    table = _table("activations", "view", ">rows", ">MiB", ">unused", "folder")
     for store in stores:
         about = store.about
-        cut = "what the head reads" if about.get("cut") == "all" else f"after stage {about.get('cut')}"
+        cut = "embeddings" if about.get("cut") == "all" else f"after stage {about.get('cut')}"
         view = about.get("view")
         unused = f"{store.used / 86400:.1f} d" if store.used > 86400 else f"{store.used / 60:.0f} min"
         size = f"{about.get('preprocess', {}).get('crop', '?')} pixels"
@@ -66,7 +67,7 @@ def stores_table(stores: Iterable[StoreInfo]) -> Table:
 
 
 def bench_table(bench: Bench) -> Table:
-    """One row a network: images a second, and the share of the matrix peak that its operations come to."""
+    """Return one row per network: items per second, and achieved operations as a share of the matrix-product peak."""
     compiled = any(row.compiled is not None for row in bench.rows)
     table = _table(
         "network", ">size", ">batch", "precision", ">train items/s", ">of peak", ">predict items/s", ">of peak",
@@ -81,8 +82,8 @@ def bench_table(bench: Bench) -> Table:
 
 
 def predictions_table(predictions: Iterable[Prediction]) -> Table:
-    """One row an input: the label, its probability, and the runners-up."""
-    table = _table("input", "label", ">probability", "then")
+    """Return one row per input: label, probability and the next two labels."""
+    table = _table("input", "label", ">probability", "runner-up")
     for prediction in predictions:
         if prediction.error is not None or prediction.probability is None:
             table.add_row(Text(prediction.input), Text("unreadable", "red"), "", Text(prediction.error or ""))
@@ -94,8 +95,8 @@ def predictions_table(predictions: Iterable[Prediction]) -> Table:
 
 
 def zoo_table(models: Iterable[ModelInfo]) -> Table:
-    """One row a network."""
-    table = _table("name", "reads", ">input", ">parameters", ">GFLOPs", "published weights")
+    """Return one row per network."""
+    table = _table("name", "kind", ">input", ">parameters", ">GFLOPs", "published weights")
     for model in models:
         flops = f"{model.description.flops / 1e9:.2f}"
         parameters = f"{model.description.parameters:,}"
@@ -105,7 +106,7 @@ def zoo_table(models: Iterable[ModelInfo]) -> Table:
 
 
 def model_tables(model: ModelInfo) -> list[RenderableType]:
-    """A network part by part, its sums, its source and its weights."""
+    """Return a network's parts, totals, source and weights."""
     description = model.description
     table = _table("part", "what it does", "output", ">parameters", ">MFLOPs")
     for part in description.parts:
@@ -115,7 +116,7 @@ def model_tables(model: ModelInfo) -> list[RenderableType]:
     table.add_row("total", "", "", f"{description.parameters:,}", f"{description.flops / 1e6:,.1f}")
     input_shape = "x".join(map(str, description.input_shape))
     about = (
-        f"{model.name}, input {input_shape}\nFLOPs: multiply-adds of one forward pass, one counted as one\n"
+        f"{model.name}, input {input_shape}\nFLOPs: multiply-adds of one forward pass, each counted once\n"
         f"source: {model.source}\nweights: {', '.join(model.weights) or 'none published under this name'}"
     )
     return [table, Text(about)]
@@ -147,7 +148,7 @@ def _confusion_table(evaluation: Evaluation) -> Table:
 
 
 def _table(*headers: str) -> Table:
-    """A plain table; a header that starts with ``>`` is that of a right-aligned column."""
+    """Build a plain table; ``>`` before a header right-aligns its column."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in headers:
         right = header.startswith(">")

@@ -1,1 +1,1 @@
-"""One training run, from what was asked for to its results."""
+"""One training run, from its request to its results."""

@@ -32,16 +32,16 @@ class RunData:
 
     @property
     def kind(self) -> Kind:
-        """What the items are."""
+        """Kind of data of the items."""
         return kind_of(self.train.kind)
 
     def items(self) -> list[Item]:
-        """All items of all data sets."""
+        """Return all items of all data sets."""
         return [item for data in (self.train, self.val, self.test) if data is not None for item in data.items]
 
 
 def open_train(data: str | Path | Dataset, options: DataOptions | None) -> Dataset:
-    """The training data; texts with equal content get one group, so that they stay on one side of a split."""
+    """Open the training data; texts with equal content get one group, so that they stay in one split."""
     dataset = open_dataset(data, options)
     if kind_of(dataset.kind).groups_duplicates:
         return group_duplicates(dataset, None if options is None else options.encoding)
@@ -49,7 +49,7 @@ def open_train(data: str | Path | Dataset, options: DataOptions | None) -> Datas
 
 
 def open_held_out(train: Dataset, recipe: Recipe, options: DataOptions | None) -> RunData:
-    """With the validation and test data that the recipe names. Raises UserError where their classes differ."""
+    """Open the validation and test data that the recipe names. Raises UserError if their classes differ."""
     opened: dict[str, Dataset] = {}
     for split in ("val", "test"):
         value = getattr(recipe, split)
@@ -68,7 +68,7 @@ def open_held_out(train: Dataset, recipe: Recipe, options: DataOptions | None) -
 
 
 def preload_all(data: RunData, recipe: Recipe, preprocess: Preprocess, augment: Augment) -> Preloaded:
-    """Decode every item once; keep all in memory where they fit."""
+    """Decode every item once; keep all in memory if they fit."""
     preloaded = preload(
         data.items(),
         preprocess,
@@ -96,5 +96,5 @@ def reject_mixup_of_lengths(recipe: Recipe, preloaded: Preloaded, preprocess: Pr
 
 
 def _with_prefix(dataset: Dataset, split: str) -> Dataset:
-    """Ids that cannot be mistaken for the training data's."""
+    """Prefix the ids with the split, so that they differ from the training data's."""
     return replace(dataset, items=tuple(replace(item, id=f"{split}:{item.id}", split=split) for item in dataset.items))

@@ -39,7 +39,7 @@ def fit(prepared: Prepared, recipe: Recipe, on_epoch: OnEpoch | None = None) -> 
     Args:
         prepared: its network holds the initial weights; see `Prepared.renewed` for another fit.
         recipe: resolved: no ``auto`` left.
-        on_epoch: called after each epoch with its record; what it raises ends the run.
+        on_epoch: called after each epoch with its record; an exception that it raises ends the run.
 
     Touches training and validation items only. Processes other than the first return their own weights, which are the
     same. Raises UserError; Interrupted when a signal asked to stop, once the state is written.
@@ -48,7 +48,7 @@ def fit(prepared: Prepared, recipe: Recipe, on_epoch: OnEpoch | None = None) -> 
 
 
 def _fit_head(prepared: Prepared, recipe: Recipe, on_epoch: OnEpoch | None) -> Fitted:
-    """One convex problem over the embeddings of the training items."""
+    """Fit the head by logistic regression on the embeddings of the training items."""
     cache, splits, folder = prepared.embeddings, prepared.splits, prepared.workspace.folder
     assert cache is not None
     probe = fit_head(cache, recipe, splits, prepared.augment)
@@ -78,7 +78,7 @@ def _fit_head(prepared: Prepared, recipe: Recipe, on_epoch: OnEpoch | None) -> F
 
 
 def _train(prepared: Prepared, recipe: Recipe, on_epoch: OnEpoch | None) -> Fitted:
-    """Epochs of steps; with ``freeze: auto`` from a head fitted on the frozen network."""
+    """Train for epochs of steps; with ``freeze: auto``, start from a head fitted on the frozen network."""
     workspace = prepared.workspace
     network = place_network(prepared.network, recipe, workspace.device)
     trainer = _trainer(prepared, recipe, network, on_epoch)
@@ -121,7 +121,7 @@ def _trainer(prepared: Prepared, recipe: Recipe, network: ResNet, on_epoch: OnEp
     batches = _batches(prepared, recipe)
 
     def make_features(frozen: str | int, epochs: int) -> FeatureBatches | None:
-        if workspace.world.size > 1:  # what one process would gain, all would wait for
+        if workspace.world.size > 1:  # each step waits for the slowest process
             return None
         return make_feature_batches(
             network, preprocess, recipe, prepared.augment, batches, splits.val, frozen, epochs
@@ -192,7 +192,7 @@ _CLOSING_SECONDS = 4.0
 
 
 def _time_afterwards(splits: Splits, reading: float) -> Callable[[float], float]:
-    """Seconds that the last validation, the final scores (read from disk again) and the report will take.
+    """Estimate the seconds for the last validation, the final scores (read from disk again) and the report.
 
     Args:
         reading: seconds per item.

@@ -1,4 +1,4 @@
-"""A run's folder: made, agreed on by all processes, and its recipe stored and compared on resume."""
+"""A run's folder: create it, agree on it between processes, store its recipe and compare it on resume."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _RESOLVED = (
     *("model", "preprocess", "image_size", "precision", "memory_format", "compile", "device"),
     *("threads", "workers", "micro_batch", "epochs"),
 )
-"""Keys that a request may leave open, and that recipe.yaml holds resolved."""
+"""Keys that a request may leave open; recipe.yaml has their resolved values."""
 
 
 def run_folder(verb: str, out: str | Path | None, *, resume: bool) -> tuple[Path, bool]:
-    """The run's folder, made where it does not exist, and whether it holds a run to resume."""
+    """Return the run's folder, created if it does not exist, and whether it contains a run to resume."""
     if out is None:
         if resume:
             raise UserError("--resume needs the folder of the run", where="--resume", fix="name it with --out")
@@ -40,7 +40,7 @@ def run_folder(verb: str, out: str | Path | None, *, resume: bool) -> tuple[Path
 
 
 def agreed_folder(verb: str, out: str | Path | None, world: World, *, resume: bool) -> tuple[Path, bool]:
-    """As `run_folder`, made by the first process and the same for all of them."""
+    """Return the result of `run_folder` in the first process to all processes."""
     if world.size == 1:
         return run_folder(verb, out, resume=resume)
     if out is None:
@@ -50,7 +50,7 @@ def agreed_folder(verb: str, out: str | Path | None, world: World, *, resume: bo
 
 
 def write_recipe(folder: Path, recipe: Recipe, verb: str, data: str | Path | Dataset) -> None:
-    """``recipe.yaml``, with the command that repeats the run."""
+    """Write ``recipe.yaml``, with the command that repeats the run."""
     name = data.source if isinstance(data, Dataset) else data
     write_text(
         folder / "recipe.yaml", f"# restune {verb} {name} --recipe THIS_FILE repeats the run\n{recipe.to_yaml()}"
@@ -58,7 +58,7 @@ def write_recipe(folder: Path, recipe: Recipe, verb: str, data: str | Path | Dat
 
 
 def resumed_recipe(folder: Path, requested: Recipe, *, accept_changes: bool) -> Recipe:
-    """The recipe of the run that continues. Raises UserError where the request differs from it."""
+    """Return the recipe of the resumed run. Raises UserError if the request differs from it."""
     stored = read_recipe(folder / "recipe.yaml")
     old, new = stored.model_dump(mode="json"), requested.model_dump(mode="json")
     differing = [key for key in new if new[key] != old[key] and not (key in _RESOLVED and new[key] in (None, "auto"))]
@@ -84,7 +84,7 @@ def resumed_recipe(folder: Path, requested: Recipe, *, accept_changes: bool) -> 
 
 
 def _is_fixed(key: str, old: Any, new: Any) -> bool:
-    """Whether the tensors in a checkpoint would no longer fit."""
+    """Return whether a change of this key makes a checkpoint's tensors unusable."""
     if key == "optimizer":
         return bool(old["name"] != new["name"])
     if key == "ema":

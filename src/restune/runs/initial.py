@@ -1,11 +1,9 @@
-"""The network that a run starts from: its weights, its input, its structure, and what augments the data."""
+"""The network that a run starts from: its weights, input and structure, and the augmentation of its data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-
-import torch
 
 from restune.core.console import note
 from restune.core.errors import UserError, shorten
@@ -17,6 +15,7 @@ from restune.data.preprocess import InputSettings, Preprocess, preprocess_from_d
 from restune.inference.load import zoo_preprocess
 from restune.networks import zoo
 from restune.networks.resnet import ResNet
+from restune.networks.seeding import seeded
 from restune.training.recipe import Recipe
 from restune.weights import hub
 from restune.weights.load import Weights, infer_model, load_into, read_weights, reject_other_structure
@@ -29,7 +28,7 @@ class Initial:
     Args:
         name: the zoo's name for its network; None for a home-made one.
         weights: None for training from scratch.
-        preprocess: the network's input, as far as it does not depend on which items train.
+        preprocess: the network's input, before it is fitted to the training items.
         settings: the recipe's settings of the input.
     """
 
@@ -60,7 +59,7 @@ def initial_state(recipe: Recipe, dataset: Dataset, verb: str, encoding: str | N
             where=dataset.source if weights is None else weights.source,
             fix="name a network for this data with --model; `restune models` lists them"
             if weights is None
-            else "name weights of a network for such data",
+            else "choose weights of a network for this kind of data",
         )
     settings = InputSettings(
         image_size=recipe.image_size,
@@ -75,11 +74,10 @@ def initial_state(recipe: Recipe, dataset: Dataset, verb: str, encoding: str | N
 
 
 def build_network(initial: Initial, recipe: Recipe, classes: tuple[str, ...], preprocess: Preprocess) -> ResNet:
-    """Build the network with its initial weights and a new head, the only new layer where it was trained before.
+    """Build the network with its initial weights; a pretrained one gets a new head and keeps its other layers.
 
     Raises UserError for spec settings that follow from the data, and for weights of another structure.
     """
-    torch.manual_seed(torch_seed(recipe.seed, "initial weights"))
     weights = initial.weights
     spec = weights.spec if weights is not None and weights.spec is not None else zoo.find(initial.name or "").spec
     follows = [key for key in recipe.spec if key in ("vocabulary", *kind_of(preprocess.kind).spec_fields)]
@@ -90,18 +88,21 @@ def build_network(initial: Initial, recipe: Recipe, classes: tuple[str, ...], pr
             fix="leave it out",
         )
     spec = spec.override(**{**preprocess.spec_fields(), **recipe.spec, "num_classes": len(classes)})
-    network = ResNet(spec)
-    if weights is not None:
+    with seeded(torch_seed(recipe.seed, "initial weights")):
+        network = ResNet(spec)
+        if weights is None:
+            return network
         reject_other_structure(weights, spec)
-        note(f"{initial.name or 'network'} from {weights.source}: {load_into(network, weights)}")
+        report = load_into(network, weights)
         network.reset_head(len(classes))
-        before = f"was {weights.num_classes}" if weights.num_classes else "the weights had none"
-        note(f"new {len(classes)}-class head ({before}): {shorten(classes)}")
+    note(f"{initial.name or 'network'} from {weights.source}: {report}")
+    before = f"was {weights.num_classes}" if weights.num_classes else "the weights had none"
+    note(f"new {len(classes)}-class head ({before}): {shorten(classes)}")
     return network
 
 
 def resolve_augment(recipe: Recipe, dataset: Dataset) -> Augment:
-    """The recipe's augmentation with mirroring resolved: never for digits and letters, nor for motion."""
+    """Return the recipe's augmentation with horizontal flips resolved: none for single characters and for videos."""
     settings = recipe.augment.model_dump()
     settings["window"] = settings["window"] or 1.0
     if settings["flip"] is None:
@@ -114,14 +115,14 @@ def resolve_augment(recipe: Recipe, dataset: Dataset) -> Augment:
 
 
 def preprocess_settings(preprocess: Preprocess) -> dict[str, Any]:
-    """The part of a preprocessing that a recipe holds; a vocabulary follows from the training items again."""
+    """Return the preprocessing settings that a recipe stores: all but a vocabulary, rebuilt from the training items."""
     return {key: value for key, value in preprocess.to_dict().items() if key != "vocabulary"}
 
 
 def _initial_preprocess(
     recipe: Recipe, name: str, weights: Weights | None, dataset: Dataset, settings: InputSettings
 ) -> Preprocess:
-    """The recipe's where it holds one, else the weights' own, else the zoo's with the recipe's settings."""
+    """Return the preprocessing of the recipe, else of the weights, else of the zoo with the recipe's settings."""
     own = None if weights is None else weights.preprocess
     if recipe.preprocess is not None:
         stored = recipe.preprocess  # without a vocabulary, which is then the weights'
@@ -135,19 +136,19 @@ def _initial_preprocess(
 
 
 def _network_name(weights: Weights, requested: str | None) -> str:
-    """The zoo's name for the weights' network, empty for a home-made one. Raises UserError where another was named."""
+    """Return the zoo's name for the weights' network, "" for a custom one. Raises UserError if another is requested."""
     own = weights.model if weights.info or weights.spec is not None else infer_model(weights)
     if requested not in (None, own):
         raise UserError(
             f"these weights belong to {own or 'a home-made network'}, not to {requested}",
             where=weights.source,
-            fix="leave --model out, or name other weights",
+            fix="leave --model out, or choose other weights",
         )
     return own or ""
 
 
 def _kind_of_weights(weights: Weights | None, name: str) -> Kind:
-    """The kind that a network takes: as its weights say, else as the zoo does, else by its structure."""
+    """Return the kind of data that a network takes, from its weights, else its zoo entry, else its structure."""
     if weights is not None and weights.preprocess is not None:
         return kind_of(weights.preprocess.kind)
     if name in zoo.ZOO:
@@ -158,7 +159,7 @@ def _kind_of_weights(weights: Weights | None, name: str) -> Kind:
 
 
 def _published_weights(name: str | None, kind: Kind) -> str:
-    """The published weights that a network is fine-tuned from where none are named."""
+    """Return the published weights to fine-tune if none are named."""
     available = hub.available(name or kind.pretrained or "")
     if not available:
         raise UserError(

@@ -1,4 +1,4 @@
-"""From open data and initial weights to all that fitting needs: splits, input, network, and a resolved recipe."""
+"""Prepare a run for fitting, from its data and initial weights: splits, input, network, and resolved recipe."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from restune.training.resolve_auto import resolve_compile
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
-    """Where a run takes place.
+    """Folder, device and processes of a run.
 
     Args:
-        folder: the run's.
-        device: that computes.
+        folder: the run's folder.
+        device: the compute device.
         world: the processes that train together.
-        continues: whether the folder holds a run to resume.
+        continues: whether the folder contains a run to resume.
         accept_changes: resume even though data or versions changed.
         started: `time.perf_counter()` when the command began.
     """
@@ -56,18 +56,18 @@ class Workspace:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """All that `fit` needs besides the recipe. Splits, preloaded items and feature cache may serve several fits.
+    """The inputs of `fit` besides the recipe. Splits, preloaded items and feature cache may be shared by several fits.
 
     Args:
-        workspace: where the run takes place.
+        workspace: folder, device and processes.
         initial: the weights that the network starts from.
-        splits: the items.
-        record: what they were when they were split.
+        splits: the items of each split.
+        record: their ids, sizes and content hashes when they were split.
         preprocess: the network's input.
-        augment: of the training items.
+        augment: augmentation of the training items.
         preloaded: items in memory.
         network: with its initial weights; `fit` changes it.
-        embeddings: of the frozen network, where logistic regression fits its head; it holds every item's.
+        embeddings: every item's embedding, if the head is fitted by logistic regression.
     """
 
     workspace: Workspace
@@ -81,7 +81,7 @@ class Prepared:
     embeddings: FeatureCache | None = None
 
     def renewed(self, recipe: Recipe) -> Prepared:
-        """The same with a network of its own, with its initial weights, for another fit."""
+        """Return a copy with a new network with the initial weights, for another fit."""
         with quiet():
             network = build_network(self.initial, recipe, self.splits.train.classes, self.preprocess)
         return replace(self, network=network)
@@ -97,7 +97,7 @@ def prepare(data: RunData, initial: Initial, recipe: Recipe, workspace: Workspac
     splits, record = _split(data, preloaded, recipe, workspace)
     preprocess = preprocess.fit(splits.train.items, initial.settings)
     if preprocess != initial.preprocess:
-        with quiet():  # the same items again, with the tokens or the scale that are known now
+        with quiet():  # the same items, with the vocabulary or the mean and std just fitted
             preloaded = preload_all(data, recipe, preprocess, augment)
     network = build_network(initial, recipe, splits.train.classes, preprocess)
     if recipe.augment.window is None and "window" in data.kind.augment_fields:
@@ -109,10 +109,11 @@ def prepare(data: RunData, initial: Initial, recipe: Recipe, workspace: Workspac
 
 
 def resolve_recipe(recipe: Recipe, prepared: Prepared, *, batch_size_named: bool) -> Recipe:
-    """The recipe with everything settled that follows from network, items, memory and measurements.
+    """Resolve the recipe's settings that depend on network, items, memory and measurements.
 
     Args:
-        batch_size_named: whether the batch size was asked for; else it is lowered to a quarter of few items.
+        batch_size_named: whether the batch size was requested; if not, and there are fewer items, it becomes a quarter
+            of their number.
     """
     preprocess, train, workspace = prepared.preprocess, prepared.splits.train, prepared.workspace
     settled: dict[str, Any] = {"model": prepared.initial.name, "preprocess": preprocess_settings(preprocess)}
@@ -152,7 +153,7 @@ def place_network(network: ResNet, recipe: Recipe, device: torch.device) -> ResN
 
 
 def compute_together(cache: FeatureCache, items: Sequence[Item], world: World) -> None:
-    """Let each process compute the features of its part of the items; then all find everything on disk."""
+    """Compute the features of this process's part of the items, and wait until those of all items are on disk."""
     if world.size > 1 and cache.on_disk:
         mine = world.share(range(len(items)))
         cache.of(items[mine.start : mine.stop])
@@ -162,7 +163,7 @@ def compute_together(cache: FeatureCache, items: Sequence[Item], world: World) -
 def _prepare_head(
     data: RunData, initial: Initial, recipe: Recipe, workspace: Workspace, augment: Augment
 ) -> Prepared:  # fmt: skip
-    """Embeddings of every item, computed once: that also shows which items cannot be read."""
+    """Prepare to fit the head: compute every item's embedding once, which also finds unreadable items."""
     reject_settings_without_optimum(recipe)
     preprocess = initial.preprocess
     network = build_network(initial, recipe, data.train.classes, preprocess)
@@ -184,7 +185,7 @@ def _split(data: RunData, preloaded: Preloaded, recipe: Recipe, workspace: Works
 
 
 def _resolve_micro_batch(recipe: Recipe, prepared: Prepared, sample: Tensor) -> Recipe:
-    """With a micro-batch where a whole batch would not fit in memory."""
+    """Set a micro-batch if a whole batch does not fit in memory."""
     if recipe.micro_batch is not None:
         return recipe
     part = -(-recipe.batch_size // prepared.workspace.world.size)

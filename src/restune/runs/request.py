@@ -1,4 +1,4 @@
-"""What was asked for: a recipe, options and single settings, checked and made one recipe."""
+"""The request of a run: a recipe, options and single settings, checked and merged into one recipe."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _IDLE: tuple[tuple[str, Callable[[Recipe], bool], str], ...] = (
     ("head", lambda r: r.freeze not in ("all", "auto"), "logistic regression fits the head with --freeze all and auto"),
     ("monitor", lambda r: r.val == 0 and r.monitor != "train_loss", "there are no validation items to monitor"),
     ("early_stopping", lambda r: r.val == 0 and r.monitor != "train_loss", "there are no validation items to monitor"),
-    ("store_size", lambda r: r.fits_head, "a fitted head is fitted on images as they are at inference"),
+    ("store_size", lambda r: r.fits_head, "the head is fitted on images preprocessed as at inference"),
     ("augment.repeats", lambda r: r.fits_head, "use --views for a fitted head"),
     ("smoke", lambda r: r.fits_head and r.smoke, _HEAD_IS_FITTED),
     ("epochs", lambda r: r.fits_head, _HEAD_IS_FITTED),
@@ -52,7 +52,7 @@ _IDLE: tuple[tuple[str, Callable[[Recipe], bool], str], ...] = (
     ("early_stopping", lambda r: r.fits_head, _HEAD_IS_FITTED),
     ("checkpoint", lambda r: r.fits_head, _HEAD_IS_FITTED),
 )
-"""Settings, or sections of them, without effect when this holds, and why: asking for one is an error."""
+"""Settings or sections, the condition under which they have no effect, and why; requesting one is then an error."""
 
 
 class Request:
@@ -80,11 +80,11 @@ class Request:
         self.device = resolved.device
 
     def has(self, key: str) -> bool:
-        """Whether a setting was asked for."""
+        """Return whether a setting was requested."""
         return self._setting(key) is not None
 
     def recipe_for(self, kind: Kind, form: str | None = None) -> Recipe:
-        """The recipe for this kind of data. Raises UserError for settings without effect on it.
+        """Return the recipe for this kind of data. Raises UserError for settings without effect on it.
 
         Args:
             form: of the kind, such as ``sound``.
@@ -104,7 +104,7 @@ class Request:
             options["preprocess"] = None  # a stored one belongs to the settings it was stored with
         short = {"epochs": 1, "time": None} if options.get("smoke") else {}
         wanted = {**options, **self.changes, **short}
-        for one, other in (("epochs", "steps"), ("steps", "epochs")):  # the one that is asked for decides
+        for one, other in (("epochs", "steps"), ("steps", "epochs")):  # the requested one decides
             if wanted.get(one) is not None and other not in wanted:
                 wanted[other] = None
         if "schedule.warmup_epochs" in wanted:
@@ -118,16 +118,16 @@ class Request:
                 raise UserError(f"{setting} has no effect here: {why}", where=self._option(setting), fix="leave it out")
 
     def _setting(self, key: str) -> str | None:
-        """The setting by which a key, or something in its section, was asked for."""
+        """Return the requested setting that is this key or lies in its section."""
         asked = (*self.options, *self.changes)
         return next((name for name in asked if name == key or name.startswith(f"{key}.")), None)
 
     def _option(self, key: str) -> str:
-        """How a setting was asked for."""
+        """Return the option by which a setting was requested."""
         return f"--{key.replace('_', '-')}" if key in self.options and key not in self.changes else f"--set {key}"
 
     def _reject_other_kinds(self, recipe: Recipe, kind: Kind, form: str | None) -> None:
-        """Raise UserError for settings that only other kinds of data have, whether asked for or in a recipe."""
+        """Raise UserError for settings that only other kinds of data have, whether requested or in a recipe."""
         for key in sorted(_foreign_settings(kind)):
             if _value(recipe, key) != _value(Recipe(), key):
                 asked = self._setting(key)
@@ -139,7 +139,7 @@ class Request:
 
 
 def _foreign_settings(kind: Kind) -> set[str]:
-    """Dotted keys of settings that other kinds of data have and this one does not."""
+    """Return the dotted keys of settings that other kinds of data have and this one does not."""
     others = [other for other in KINDS.values() if other != kind]
     fields = {f"augment.{name}" for other in others for name in other.augment_fields - kind.augment_fields}
     fields |= {name for other in others for name in other.recipe_fields - kind.recipe_fields}

@@ -38,17 +38,17 @@ class RunResult:
         model: the zoo's name for the network, or ``home-made``.
         kind: of the data.
         scores: evaluations of the held-out splits, ``val`` and ``test``.
-        seconds: from the command's start.
-        training_seconds: training and validating.
-        epochs, best_epoch, steps, images: how much was trained; `images` counts items of any kind.
-        loader_share: processor time spent making batches over the time of the epochs.
+        seconds: time since the command's start.
+        training_seconds: time of training and validation.
+        epochs, best_epoch, steps, images: amount of training; `images` counts items of any kind.
+        loader_share: CPU time spent making batches over the time of the epochs.
         classes: names in the order of the logits.
-        items: in each split.
-        left_out: items that could not be read.
-        changed: items that changed or vanished while the run went on.
+        items: number of items in each split.
+        left_out: number of items that could not be read.
+        changed: items that changed or vanished during the run.
         resumed_from_step: None for a run that was not resumed.
-        machine, versions: where the numbers come from.
-        more: facts of some runs only, such as the fitted head's.
+        machine, versions: where the results were measured, and with which libraries.
+        more: results of some runs only, such as those of a fitted head.
     """
 
     verb: str
@@ -72,7 +72,7 @@ class RunResult:
     more: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The object in ``result.json``."""
+        """Return the object in ``result.json``."""
         splits = {split: _summary(self.scores[split]) if split in self.scores else None for split in ("val", "test")}
         rest = asdict(replace(self, scores={}, more={}))
         return {
@@ -141,9 +141,9 @@ def _bundle_info(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) 
 
 
 def _held_out_scores(path: Path, prepared: Prepared, recipe: Recipe) -> dict[str, Evaluation]:
-    """Scores of the held-out splits: of a fitted head on the embeddings that the cache has, else of the written model.
+    """Score the held-out splits: a fitted head on cached embeddings, else the written model.
 
-    Embeddings are of single views; where evaluation sees several, as of videos, the written model is scored.
+    Embeddings are of single views; if evaluation uses several, as for videos, the written model is scored.
     """
     held_out = {"val": prepared.splits.val, "test": prepared.splits.test}
     data = {split: items for split, items in held_out.items() if items is not None}
@@ -186,7 +186,7 @@ def _changed(prepared: Prepared) -> tuple[Change, ...]:
 
 
 def _summary(evaluation: Evaluation) -> dict[str, Any]:
-    """A split's part of the result."""
+    """Return a split's part of the result."""
     skipped = [{"item": item, "reason": reason} for item, reason in evaluation.skipped]
     return {
         "accuracy": evaluation.accuracy,

@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from restune.core.console import command_started, note, silent
 from restune.core.errors import UserError
 from restune.core.files import sole_user, user_path
 from restune.core.interrupt import Interrupted, Terminated
 from restune.data.dataset import DataOptions, Dataset
 from restune.data.kinds import kind_of
+from restune.data.threads import computing_threads
 from restune.inference.load import load_model, pick_device
 from restune.inference.model import Model
 from restune.reporting.report import write_report
@@ -87,7 +86,7 @@ def run(
         raise UserError(
             f"another process of this run is gone: {str(error).splitlines()[0][:200]}",
             where=str(out),
-            fix="start all of them again with --resume: the run goes on from its last checkpoint",
+            fix="start all processes again with --resume to continue from the last checkpoint",
         ) from error
     finally:
         leave_world(world)
@@ -112,17 +111,17 @@ def _perform(
     recipe, decisions = resolve_auto(recipe, device, run_data.kind.dims)
     for decision in decisions:
         note(f"{decision.key}: {decision.value} ({decision.reason})")
-    torch.set_num_threads(recipe.threads or 1)
     workspace = Workspace(
         folder=folder, device=device, world=world, continues=continues, accept_changes=accept_changes, started=started
     )
     encoding = None if data_options is None else data_options.encoding
     initial = initial_state(recipe, train, request.verb, encoding)
-    prepared = prepare(run_data, initial, recipe, workspace)
-    recipe = resolve_recipe(recipe, prepared, batch_size_named=request.has("batch_size"))
-    if world.is_main:
-        write_recipe(folder, recipe, request.verb, data)
-    fitted = fit(prepared, recipe)
-    if not world.is_main:
-        return Run(folder, {})
-    return Run(folder, save_results(request.verb, prepared, recipe, fitted).to_dict())
+    with computing_threads(recipe.threads or 1):
+        prepared = prepare(run_data, initial, recipe, workspace)
+        recipe = resolve_recipe(recipe, prepared, batch_size_named=request.has("batch_size"))
+        if world.is_main:
+            write_recipe(folder, recipe, request.verb, data)
+        fitted = fit(prepared, recipe)
+        if not world.is_main:
+            return Run(folder, {})
+        return Run(folder, save_results(request.verb, prepared, recipe, fitted).to_dict())

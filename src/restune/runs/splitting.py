@@ -195,7 +195,7 @@ def _reject_empty_classes(splits: Splits) -> None:
     without = [] if splits.val is None else [name for name, count in splits.val.class_counts().items() if not count]
     if without:
         raise UserError(
-            f"the validation items have none of {shorten(map(repr, without))}",
+            f"there are no validation items of {shorten(map(repr, without))}",
             where=splits.val.source if splits.val else "--val",
             fix="add some, or let restune draw them: --val 0.2",
         )

@@ -1,4 +1,4 @@
-"""The versions that numbers depend on besides the recipe."""
+"""The library versions that results depend on besides the recipe."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from restune.core.version import __version__
 
 
 def versions() -> dict[str, str]:
-    """Of restune, torch and torchvision."""
+    """Return the versions of restune, torch and torchvision."""
     return {"restune": __version__, "torch": torch.__version__, "torchvision": metadata.version("torchvision")}

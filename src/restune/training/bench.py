@@ -1,4 +1,4 @@
-"""How fast this machine multiplies matrices, and how near to that training and predicting come."""
+"""Measure matrix products on this machine, and compare training and prediction with them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from restune.core.allocator import freed_memory_kept
 from restune.core.console import warn
@@ -17,13 +18,14 @@ from restune.networks import zoo
 from restune.networks.describe import describe
 from restune.networks.layout import laid_out, weights_layout
 from restune.networks.resnet import ResNet
+from restune.networks.spec import ResNetSpec
 from restune.training.compile_gains import record_compile_gain
 from restune.training.optimizer import NamedOptimizer
 from restune.training.recipe import Recipe
 from restune.training.resolve_auto import resolve_auto
 
 _SIDE = 2048
-"""Of the matrices; a slow precision gets smaller ones."""
+"""Side of the square matrices; slow precisions use smaller ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +33,14 @@ class BenchRow:
     """One network.
 
     Args:
-        name, size, batch: what was measured: pixels a side, images a step.
-        train, predict: images a second, with batches ready in memory.
-        train_share, predict_share: of the matrix peak in the precision used. A multiply and an add are two
-            operations; a training step counts as three passes.
-        precision: that was used.
-        compiled: as `train`, with the network compiled; None where that was not asked for, or cannot be done here.
+        name: the network's name.
+        size: side of the images in pixels, or length of series and texts.
+        batch: items per step.
+        train, predict: items per second, with batches ready in memory.
+        train_share, predict_share: achieved operations as a share of the matrix-product peak in the same precision. A
+            multiply-add is two operations; a training step counts as three forward passes.
+        precision: the precision used.
+        compiled: as `train`, with the network compiled; None if not requested or not possible on this machine.
     """
 
     name: str
@@ -52,14 +56,14 @@ class BenchRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """What `measure` found.
+    """Result of `measure`.
 
     Args:
-        device: of the measurement.
-        peaks: matrix operations a second by precision, ``fp32`` and ``bf16``.
-        precision: the one that training takes by default here, and why.
-        reason: why.
-        rows: a network each.
+        device: the measured device.
+        peaks: operations per second of matrix products, by precision (``fp32`` and ``bf16``).
+        precision: default training precision on this machine.
+        reason: reason for that precision.
+        rows: one row per network.
 
     >>> measured = restune.bench(["resnet8"], batch_size=8, seconds=0.01)
     >>> measured.rows[0].name, measured.rows[0].train > 0
@@ -73,7 +77,7 @@ class Bench:
     rows: tuple[BenchRow, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """What ``restune bench --json`` prints."""
+        """Return the content of ``restune bench --json``."""
         return {
             "device": self.device,
             "peak_gflops": {name: round(value / 1e9, 2) for name, value in self.peaks.items()},
@@ -86,16 +90,16 @@ class Bench:
 def measure(
     cases: Sequence[tuple[str, int, int]], device: torch.device, seconds: float, *, compiles: bool = False
 ) -> Bench:
-    """Time matrix products, then each network's training and inference, by the settings that are the default.
+    """Time matrix products, then each network's training and inference, with default settings.
 
     Args:
-        cases: name, pixels (of a series or a text its length), batch.
-        device: where.
-        seconds: for each figure.
-        compiles: also time compiled training, and remember what that gains for runs on this machine.
+        cases: (name, side in pixels or length of series and texts, batch size) per network.
+        device: device to measure.
+        seconds: seconds per measurement.
+        compiles: also time compiled training, and store the speed-up for later runs on this machine.
     """
     recipe, decisions = resolve_auto(Recipe(), device)
-    reason = next((decision.reason for decision in decisions if decision.key == "precision"), "asked for")
+    reason = next((decision.reason for decision in decisions if decision.key == "precision"), "as requested")
     peaks = {"fp32": matrix_peak(torch.float32, device, seconds), "bf16": matrix_peak(torch.bfloat16, device, seconds)}
     rows = tuple(
         _row(name, size, batch, *_settings(name, device, peaks), seconds, compiles=compiles)
@@ -105,7 +109,7 @@ def measure(
 
 
 def matrix_peak(dtype: torch.dtype, device: torch.device, seconds: float) -> float:
-    """Operations a second of square matrix products."""
+    """Measure operations per second of square matrix products."""
     side = _SIDE
     while side > 256 and _timed(_product(side // 4, dtype, device), device, 0.0) * 64 > max(seconds, 0.1):
         side //= 2
@@ -118,7 +122,7 @@ def _product(side: int, dtype: torch.dtype, device: torch.device) -> Callable[[]
 
 
 def _timed(work: Callable[[], object], device: torch.device, seconds: float) -> float:
-    """Seconds that one call takes, after one that does not count."""
+    """Return the mean seconds per call, after one warm-up call."""
     work()
     _wait(device)
     started, calls = time.perf_counter(), 0
@@ -135,7 +139,7 @@ def _wait(device: torch.device) -> None:
 
 
 def _settings(name: str, device: torch.device, peaks: dict[str, float]) -> tuple[Recipe, torch.device, float]:
-    """What a network is trained with by default, where, and the matrix peak in that precision."""
+    """Return the default recipe for a network, the device, and the matrix-product peak in the recipe's precision."""
     recipe, _ = resolve_auto(Recipe(), device, zoo.find(name).spec.dims)
     return recipe, device, peaks[recipe.precision]
 
@@ -154,10 +158,7 @@ def _row(
     entry = zoo.find(name)
     shape = (batch, *entry.input_shape(size))
     network = ResNet(entry.spec).to(device).to(memory_format=weights_layout(entry.spec.dims))
-    if entry.spec.vocabulary:
-        x = torch.randint(1, entry.spec.vocabulary, shape, device=device)
-    else:
-        x = laid_out(torch.randn(*shape, device=device))
+    x = _random_input(entry.spec, shape, device)
     targets = torch.randint(network.spec.num_classes, (batch,), device=device)
     optimizer = NamedOptimizer(network, recipe.optimizer)
 
@@ -198,14 +199,20 @@ def _row(
     )
 
 
+def _random_input(spec: ResNetSpec, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    if spec.vocabulary:
+        return torch.randint(1, spec.vocabulary, shape, device=device)
+    return laid_out(torch.randn(*shape, device=device))
+
+
 def _compiled_rate(
     network: ResNet, train: Callable[[], None], batch: int, device: torch.device, seconds: float
 ) -> float | None:
-    """Items a second of compiled training steps, compiling left out; None, said, where there is no compiler."""
+    """Measure items per second of compiled training, without compile time; warn and return None if that fails."""
     network.compile()
     try:
         return batch / _timed(train, device, seconds)
-    except Exception as error:  # torch's compiler lets whatever a missing C++ compiler provokes escape
+    except Exception as error:  # without a C++ compiler torch raises various exceptions
         reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
         warn(f"the network cannot be compiled here: {reason}")
         return None

@@ -1,4 +1,4 @@
-"""What was measured on this machine, remembered in the cache folder: whether compiling a network pays."""
+"""Speed-ups of compiled training measured on this machine, stored in the cache folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FILE = "measured.json"
 def record_compile_gain(
     spec: ResNetSpec, shape: tuple[int, ...], precision: str, device: torch.device, gain: float
 ) -> None:
-    """Note how many times faster compiled training steps were. Does nothing where the folder cannot be written."""
+    """Store the measured speed-up of compiled training steps. Does nothing if the folder cannot be written."""
     known = _known()
     known[_key(spec, shape, precision, device)] = {"what": "compile", "gain": round(gain, 3)}
     with suppress(OSError, ValueError):
@@ -28,13 +28,13 @@ def record_compile_gain(
 
 
 def known_compile_gain(spec: ResNetSpec, shape: tuple[int, ...], precision: str, device: torch.device) -> float | None:
-    """How many times faster compiled steps were for such batches on this machine; None where that is not known.
+    """Return the measured speed-up of compiled steps for such batches on this machine; None if not measured.
 
     Args:
-        shape: of a batch, as the network takes it.
+        shape: the network's input shape, batch included.
     """
-    found = _known().get(_key(spec, shape, precision, device))
-    gain = found.get("gain") if isinstance(found, dict) else None
+    entry = _known().get(_key(spec, shape, precision, device))
+    gain = entry.get("gain") if isinstance(entry, dict) else None
     return float(gain) if isinstance(gain, int | float) else None
 
 
@@ -47,7 +47,7 @@ def _known() -> dict[str, Any]:
 
 
 def _key(spec: ResNetSpec, shape: tuple[int, ...], precision: str, device: torch.device) -> str:
-    """Everything that decides how long a step takes, but the number of classes."""
+    """Hash everything that determines the time of a step, except the number of classes."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     about = [
         {**spec.to_dict(), "num_classes": 0},

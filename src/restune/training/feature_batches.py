@@ -1,4 +1,4 @@
-"""Batches that begin above a frozen part of the network: what it computes is read from the cache."""
+"""Training batches of cached activations, for networks whose lower layers are frozen."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from restune.networks.resnet import ResNet
 from restune.training.recipe import Recipe
 
 _DISK_SHARE = 0.2
-"""Of the free disk, what the features of one cut may take."""
+"""Largest share of the free disk that the activations of one cut may take."""
 _EPOCHS_A_VIEW = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureBatches:
-    """The batches of a run with features in the place of images; an epoch takes the next view.
+    """The batches of a run with cached activations instead of images; successive epochs take successive views.
 
     Args:
-        batches: whose items and order these are.
-        views: rows of all its items, one table a view.
-        cut: where the features are from, see `ResNet.forward_from`.
-        val: rows of the validation items.
+        batches: the batches of images, which determine items and order.
+        views: activations of all items, one table per view.
+        cut: the stage after which they are taken, see `ResNet.forward_from`.
+        val: activations of the validation items.
     """
 
     batches: TrainingBatches
@@ -48,7 +48,7 @@ class FeatureBatches:
     val: FeatureRows | None
 
     def epoch(self, epoch: int, first_step: int, start: int = 0) -> Iterator[TrainingBatch]:
-        """As `TrainingBatches.epoch`; samples are float32 features ``[N, ...]``."""
+        """Yield batches like `TrainingBatches.epoch`; samples are float32 activations ``[N, ...]``."""
         order = self.batches.order(epoch)
         rows = self.views[epoch % len(self.views)]
 
@@ -78,26 +78,25 @@ def make_feature_batches(
     cut: str | int,
     epochs: int,
 ) -> FeatureBatches | None:
-    """Features of everything below `cut`; None where there are too few epochs or too little disk to gain by it.
+    """Cache the activations at `cut`; None where that saves nothing (few epochs) or is not possible.
 
     Args:
-        network: with the weights it has under the cut for as long as these batches are used.
-        epochs: that will use them.
+        network: the network; its layers below the cut must not change while these batches are used.
+        epochs: number of epochs that will use them.
     """
     augmented = augment != Augment(repeats=augment.repeats)
     views = recipe.views or (max(1, round(epochs / _EPOCHS_A_VIEW)) if augmented else 1)
     device = network.fc.weight.device
-    changes_pixels = bool(recipe.mixup or recipe.cutmix or recipe.augment.erase or recipe.store_size)
-    changes_pixels |= augment.repeats > 1  # whose copies would all be one view
-    if not recipe.cache or cut == "none" or epochs <= views or changes_pixels or device.type != "cpu":
-        return None
-    if cut != "all" and not preprocess.has_fixed_shape:  # whose maps may be of any length
+    if epochs <= views or device.type != "cpu" or not _can_cache(recipe, augment, preprocess, cut):
         return None
     sample = preprocess.apply(batches.items[0].location.read())
     needed = _bytes_an_item(network, preprocess, sample, cut) * (len(batches.items) * views + len(val or ()))
     free = shutil.disk_usage(_existing(cache_folder())).free
     if needed > _DISK_SHARE * free:
-        note(f"the frozen part is computed anew: caching it takes {needed / 2**30:.1f} GiB of {free / 2**30:.1f} free")
+        note(
+            f"frozen layers are not cached: their activations need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB "
+            "of disk are free"
+        )
         return None
     cache = FeatureCache(
         network, preprocess, cut=cut, device=device, bf16=recipe.precision == "bf16", workers=recipe.workers
@@ -106,11 +105,15 @@ def make_feature_batches(
     tables = [cache.of(batches.items, view) for view in (shown if augmented else [None])]
     held_out = cache.of(val.items) if val is not None else None
     for table in [*tables, *([held_out] if held_out else [])]:
-        for name, reason in table.failures.items():  # rows and targets would no longer pair
-            raise UserError(f"an item can no longer be read: {reason}", where=name, fix="restore it, or start anew")
+        for name, reason in table.failures.items():  # rows would no longer match targets
+            raise UserError(
+                f"an item can no longer be read: {reason}", where=name, fix="restore it, or start a new run"
+            )
     computed = sum(table.computed for table in tables) + (held_out.computed if held_out else 0)
-    looks = f"{len(tables)} augmented views" if augmented else "the inference view"
-    note(f"the frozen part is computed once for {looks}: {computed} rows, {needed / 2**20:.0f} MiB")
+    copies = (
+        f"{len(tables)} augmented {'copy' if len(tables) == 1 else 'copies'} per item" if augmented else "each item"
+    )
+    note(f"activations of frozen layers cached for {copies}: {computed} computed now, {needed / 2**20:.0f} MiB in all")
     return FeatureBatches(
         batches=batches,
         views=[table.rows.loaded() for table in tables],
@@ -119,16 +122,25 @@ def make_feature_batches(
     )
 
 
+def _can_cache(recipe: Recipe, augment: Augment, preprocess: Preprocess, cut: str | int) -> bool:
+    """Return whether the recipe allows to train on cached activations at `cut`."""
+    changes_pixels = bool(recipe.mixup or recipe.cutmix or recipe.augment.erase or recipe.store_size)
+    changes_pixels |= augment.repeats > 1  # cached copies of an item would all be the same view
+    # Items of different lengths have activations of different shapes.
+    has_one_shape = cut == "all" or preprocess.has_fixed_shape
+    return recipe.cache and cut != "none" and not changes_pixels and has_one_shape
+
+
 def _bytes_an_item(network: ResNet, preprocess: Preprocess, sample: Tensor, cut: str | int) -> int:
-    """Of what `forward_until` gives for one item; one pass says it."""
+    """Measure the size of `forward_until`'s output for one item, bytes, by one forward pass."""
     training = network.training
     with torch.inference_mode():
         x, mask = preprocess.inputs(preprocess.stack([sample]).to(network.fc.weight.device))
-        found = 4 * network.eval().forward_until(laid_out(x), cut, mask).numel()
+        size = 4 * network.eval().forward_until(laid_out(x), cut, mask).numel()
     network.train(training)
-    return found
+    return size
 
 
 def _existing(folder: Path) -> Path:
-    """The nearest folder that is there."""
+    """Return the nearest parent folder that exists, or the folder itself."""
     return next(path for path in (folder, *folder.absolute().parents) if path.exists())

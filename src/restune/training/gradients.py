@@ -18,6 +18,7 @@ from restune.data.kinds import kind_of
 from restune.data.preprocess import Preprocess
 from restune.networks.layout import laid_out
 from restune.networks.resnet import ResNet
+from restune.networks.seeding import seeded
 from restune.training.distributed import World
 from restune.training.objective import Objective
 from restune.training.recipe import Recipe
@@ -125,9 +126,11 @@ class Gradients:
                 self._forward_backward(other, cut, group, exchange=False)
 
     def _forward_backward(self, batch: TrainingBatch, cut: Cut, group: int, *, exchange: bool) -> float:
-        """Add the gradients of a batch, micro-batch by micro-batch. Returns its loss."""
-        self._seed_torch(batch)
-        inputs = self._on_device(batch, cut)
+        """Add the gradients of a batch. Returns its loss."""
+        with self._seeded(batch):
+            return self._forward_backward_in_parts(self._on_device(batch, cut), cut, group, exchange=exchange)
+
+    def _forward_backward_in_parts(self, inputs: _Inputs, cut: Cut, group: int, *, exchange: bool) -> float:
         if self.micro_batch is None and self.world.size == 1:
             return self._backward(inputs, 1.0, cut, group, exchange=exchange)
         total_weight = self.world.sum([self.objective.total_weight(inputs.targets)])[0]
@@ -183,11 +186,12 @@ class Gradients:
             "step still averages the whole batch, but each batch norm normalises one part at a time"
         )
 
-    def _seed_torch(self, batch: TrainingBatch) -> None:
+    def _seeded(self, batch: TrainingBatch) -> AbstractContextManager[None]:
         """Seed torch's own draws (dropout, drop path), so that they depend on seed, step and process only."""
         spec = self.network.spec
-        if spec.dropout or spec.drop_path or spec.embedding_dropout:
-            torch.manual_seed(torch_seed(self.recipe.seed, "dropout", batch.key.step, self.world.rank))
+        if not (spec.dropout or spec.drop_path or spec.embedding_dropout):
+            return nullcontext()
+        return seeded(torch_seed(self.recipe.seed, "dropout", batch.key.step, self.world.rank), self.device)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.recipe.precision != "bf16":

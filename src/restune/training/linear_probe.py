@@ -27,10 +27,10 @@ from restune.training.recipe import Recipe
 from restune.training.validation import lost_item
 
 _ENOUGH = 20
-"""Validation items that each class needs for the strength to be chosen on them rather than by cross-validation."""
+"""Validation items per class from which the L2 strength is chosen on them instead of by cross-validation."""
 _MOST_VIEWS = 8
 _ROWS = 4096
-"""Rows that are scored at a time."""
+"""Rows scored per batch."""
 _SHARE_OF_TIME = 0.3
 
 
@@ -42,8 +42,8 @@ class LinearProbe:
         choice: the head, and how its L2 strength was chosen.
         train_loss: mean cross-entropy on the training items.
         val_scores: ``val_loss`` and ``val_accuracy``; empty without validation items.
-        views: of each training item.
-        computed, reused: rows computed now, and rows the cache had.
+        views: views per training item.
+        computed, reused: embeddings computed now, and embeddings read from the cache.
     """
 
     choice: Choice
@@ -63,7 +63,7 @@ class _HeldOut:
 
 
 def feature_cache(network: ResNet, preprocess: Preprocess, recipe: Recipe, device: torch.device) -> FeatureCache:
-    """The cache of this network's embeddings, with the recipe's precision, workers and storage."""
+    """Return the cache of this network's embeddings, with the recipe's precision, workers and storage."""
     return FeatureCache(
         network,
         preprocess,
@@ -75,7 +75,7 @@ def feature_cache(network: ResNet, preprocess: Preprocess, recipe: Recipe, devic
 
 
 def probe_facts(probe: LinearProbe) -> dict[str, Any]:
-    """The fitted head's part of a result."""
+    """Return the fitted head's entry in result.json."""
     head = probe.choice.head
     return {
         "l2": head.l2,
@@ -90,7 +90,7 @@ def probe_facts(probe: LinearProbe) -> dict[str, Any]:
 
 
 def reject_settings_without_optimum(recipe: Recipe) -> None:
-    """Raise UserError for settings that make fitting the head no convex problem."""
+    """Raise UserError for settings that logistic regression does not support."""
     refused = {
         "mixup": recipe.mixup > 0,
         "cutmix": recipe.cutmix > 0,
@@ -101,14 +101,14 @@ def reject_settings_without_optimum(recipe: Recipe) -> None:
     for key, is_set in refused.items():
         if is_set:
             raise UserError(
-                f"the head is fitted by logistic regression, which {key} does not allow",
+                f"{key} does not allow fitting the head by logistic regression",
                 where=f"--set {key}",
-                fix="leave it out, or train the head step by step: --set head=sgd",
+                fix="leave it out, or train the head by SGD: --set head=sgd",
             )
 
 
 def fit_head(cache: FeatureCache, recipe: Recipe, splits: Splits, augment: Augment) -> LinearProbe:
-    """Fit the head to the training items' embeddings; the validation items choose its strength and the views."""
+    """Fit the head to the training items' embeddings; choose L2 strength and views on the validation items."""
     train = splits.train
     first = _all_of(cache, train.items)
     views = resolve_views(recipe, augment, cache, train)
@@ -120,7 +120,7 @@ def fit_head(cache: FeatureCache, recipe: Recipe, splits: Splits, augment: Augme
         plain_problem, plain = _fitted(tables[:1], train, recipe, val)
         if plain.least_loss <= choice.least_loss:
             problem, choice, views = plain_problem, plain, 1
-            note(f"{len(tables)} views per item do not lower the validation loss: one is used")
+            note(f"{len(tables)} views per item do not lower the validation loss: using 1")
     total = sum(len(table.readable) for table in tables) + (0 if val is None else len(val.targets))
     return LinearProbe(
         choice=choice,
@@ -136,18 +136,18 @@ def score_embeddings(head: Head, cache: FeatureCache, dataset: Dataset, source: 
     """Score a fitted head on a data set's cached embeddings.
 
     Args:
-        source: of the model, for the evaluation.
+        source: source of the model, as recorded in the evaluation.
     """
     started = time.perf_counter()
-    found = cache.of(dataset.items)
+    embeddings = cache.of(dataset.items)
     builder = EvaluationBuilder(dataset.classes)
-    rows = found.rows.loaded()
-    for start in range(0, len(found.readable), _ROWS):
-        items = [dataset.items[index] for index in found.readable[start : start + _ROWS]]
+    rows = embeddings.rows.loaded()
+    for start in range(0, len(embeddings.readable), _ROWS):
+        items = [dataset.items[index] for index in embeddings.readable[start : start + _ROWS]]
         logits = head.logits(rows[start : start + _ROWS])
         builder.add([item.id for item in items], [item.target for item in items], logits)
     return builder.evaluation(
-        skipped=tuple(found.failures.items()),
+        skipped=tuple(embeddings.failures.items()),
         model=source,
         data=dataset.source,
         fingerprint=dataset.fingerprint(),
@@ -156,9 +156,9 @@ def score_embeddings(head: Head, cache: FeatureCache, dataset: Dataset, source: 
 
 
 def _held_out(cache: FeatureCache, data: Dataset) -> _HeldOut:
-    found = _all_of(cache, data.items)
-    targets = torch.tensor([data.items[index].target for index in found.readable])
-    return _HeldOut(found.rows.loaded(), targets)
+    embeddings = _all_of(cache, data.items)
+    targets = torch.tensor([data.items[index].target for index in embeddings.readable])
+    return _HeldOut(embeddings.rows.loaded(), targets)
 
 
 def _all_of(cache: FeatureCache, items: Sequence[Item], view: View | None = None) -> Features:
@@ -191,7 +191,7 @@ def _val_scores(head: Head, val: _HeldOut) -> dict[str, float]:
 def _fitted(
     tables: Sequence[Features], train: Dataset, recipe: Recipe, val: _HeldOut | None
 ) -> tuple[Problem, Choice]:  # fmt: skip
-    """The problem that views of the training items pose, and its head."""
+    """Build the problem from views of the training items and choose its head."""
     balance = (recipe.class_weights == "balanced") + (recipe.sampling == "balanced")
     counts = list(train.class_counts().values())
     problem = Problem(
@@ -209,11 +209,11 @@ def _fitted(
 
 
 def resolve_views(recipe: Recipe, augment: Augment, cache: FeatureCache, train: Dataset) -> int:
-    """How many views of each training item to try: as asked, else as many as a share of the time allows, else one."""
+    """Return the number of views per training item: as set, else as many as a share of the time allows, else 1."""
     changes = augment != Augment(repeats=augment.repeats)
     if recipe.views is not None:
         if recipe.views > 1 and not changes:
-            raise UserError("views differ by augmentation, and none is on", where="--views", fix="leave it out")
+            raise UserError("several views need augmentation, but it is off", where="--views", fix="leave it out")
         return recipe.views
     if recipe.time is None or not changes:
         return 1
@@ -222,7 +222,7 @@ def resolve_views(recipe: Recipe, augment: Augment, cache: FeatureCache, train: 
 
 
 def describe_probe(probe: LinearProbe) -> str:
-    """One line for the screen."""
+    """Describe the fitted head in one line."""
     head = probe.choice.head
     return (
         f"{probe.computed} embeddings computed, {probe.reused} from the cache; head fitted (logistic regression): "
@@ -232,6 +232,6 @@ def describe_probe(probe: LinearProbe) -> str:
 
 
 def note_single_view(probe: LinearProbe, augment: Augment) -> None:
-    """Note that no augmentation was used, where the recipe has some."""
+    """Print that the head was fitted without augmentation, if the recipe has some."""
     if probe.views == 1 and augment != Augment(repeats=augment.repeats):
         note("the head was fitted without augmentation; --views 4 adds three augmented views per item")

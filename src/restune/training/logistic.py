@@ -1,16 +1,16 @@
-"""The head on frozen features as what it is: a convex problem, solved to its optimum instead of stepped toward it.
+"""Multinomial logistic regression on frozen features, fitted to its optimum by L-BFGS.
 
-Multinomial logistic regression with an L2 penalty on the weights, not on the bias (scikit-learn's
-`LogisticRegression`, whose C is ``1 / (l2 * sum of item weights)``). Minimised by scipy's L-BFGS in coordinates that
-make the problem round: the features' principal axes, each scaled by the curvature there. A change of coordinates moves
-no optimum, but takes the iterations from hundreds to tens.
+The L2 penalty applies to the weights, not to the bias (as in scikit-learn's `LogisticRegression`, where C is
+``1 / (l2 * sum of item weights)``). scipy's L-BFGS runs in preconditioned coordinates: the features' principal axes,
+each scaled by the curvature along it. This leaves the optimum unchanged and needs tens of iterations instead of
+hundreds.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -22,19 +22,21 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from restune.core.shared_setting import SharedSetting
+
 CHUNK_BYTES = 64 * 2**20
-"""Of features that are in memory at a time where they come from disk."""
+"""Size of the chunks in which features are read from disk."""
 _MOST_ITERATIONS = 1000
 _EXACT = {"ftol": 1e-9, "gtol": 1e-6}
-"""Where L-BFGS stops; float32 rows allow little more."""
+"""Stopping tolerances of L-BFGS; float32 rows hardly allow smaller ones."""
 _ROUGH = {"ftol": 1e-7, "gtol": 1e-5}
-"""Enough to compare strengths by."""
+"""Tolerances for comparing L2 strengths."""
 _PATIENCE = 4
 _TOLERANCE = 0.01
 
 
 class Rows(Protocol):
-    """Features that are in memory or come from disk: a tensor ``[N, D]`` is one."""
+    """Features in memory or on disk; a tensor ``[N, D]`` is one."""
 
     @property
     def shape(self) -> Sequence[int]: ...
@@ -44,12 +46,12 @@ class Rows(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What the head is to fit.
+    """A logistic regression problem.
 
     Args:
         rows: features ``[N, D]``, float32.
         targets: class indices ``[N]``.
-        classes: how many.
+        classes: number of classes.
         class_weights: ``[classes]``; None: all 1.
         smoothing: label smoothing (Szegedy et al. 2016).
     """
@@ -63,14 +65,14 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """A solution.
+    """A fitted head.
 
     Args:
         weight: ``[classes, D]``.
         bias: ``[classes]``.
-        l2: the strength it is the optimum for.
-        loss: the objective there, penalty included.
-        iterations: of L-BFGS.
+        l2: its L2 strength.
+        loss: value of the objective, penalty included.
+        iterations: iterations of L-BFGS.
     """
 
     weight: Tensor
@@ -80,13 +82,13 @@ class Head:
     iterations: int
 
     def logits(self, features: Tensor) -> Tensor:
-        """``[N, D] -> [N, classes]``."""
+        """Return logits: ``[N, D] -> [N, classes]``."""
         return F.linear(features, self.weight, self.bias)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Axes:
-    """The features' centre ``[D]``, principal axes ``[D, R]`` and variances along them ``[R]``."""
+    """The features' mean ``[D]``, principal axes ``[D, R]`` and variances along them ``[R]``."""
 
     center: Tensor
     axes: Tensor
@@ -94,7 +96,7 @@ class Axes:
 
 
 def chunks(rows: Rows) -> Iterator[tuple[int, Tensor]]:
-    """Parts of the rows that fit in memory, each with the number of its first row."""
+    """Yield chunks of the rows that fit in memory, each with the index of its first row."""
     count, width = rows.shape
     size = count if isinstance(rows, Tensor) else max(1, CHUNK_BYTES // (4 * width))
     for start in range(0, count, size):
@@ -102,7 +104,7 @@ def chunks(rows: Rows) -> Iterator[tuple[int, Tensor]]:
 
 
 def principal_axes(rows: Rows) -> Axes:
-    """From one pass over the rows; with fewer rows than features, from the rows' own products."""
+    """Compute the principal axes from the covariance matrix, or from the Gram matrix if it is smaller."""
     count, width = rows.shape
     total = torch.zeros(width, dtype=torch.float64)
     for _, part in chunks(rows):
@@ -111,9 +113,9 @@ def principal_axes(rows: Rows) -> Axes:
     if count < width:
         centred = torch.cat([part for _, part in chunks(rows)]) - center
         values, vectors = torch.linalg.eigh((centred @ centred.T).double() / count)
-        kept = values > values[-1].clamp_min(1e-30) * 1e-7
-        axes = (centred.T.double() @ vectors[:, kept]) / (values[kept] * count).sqrt()
-        return Axes(center=center, axes=axes.float(), variances=values[kept])
+        nonzero = values > values[-1].clamp_min(1e-30) * 1e-7
+        axes = (centred.T.double() @ vectors[:, nonzero]) / (values[nonzero] * count).sqrt()
+        return Axes(center=center, axes=axes.float(), variances=values[nonzero])
     products = torch.zeros(width, width, dtype=torch.float64)
     for _, part in chunks(rows):
         centred = part - center
@@ -123,28 +125,36 @@ def principal_axes(rows: Rows) -> Axes:
 
 
 def l2_grid(axes: Axes) -> list[float]:
-    """Strengths to try, strongest first: two a decade, from 100 times the features' mean variance down."""
+    """Return L2 strengths to try, strongest first: two per decade, down from 100 times the features' mean variance."""
     scale = float(axes.variances.sum()) / axes.center.numel()
     return [max(scale, 1e-12) * 10.0**power for power in np.arange(2, -9.1, -0.5)]
 
 
 def solve(problem: Problem, l2: float, *, axes: Axes | None = None, start: Head | None = None) -> Head:
-    """The optimum of ``mean loss + l2 / 2 * |weight|^2``.
+    """Fit a head by minimising ``mean loss + l2 / 2 * |weight|^2``.
 
     Args:
-        problem: features and targets; the mean is over items, weighted by `class_weights`, as torch's
-            ``cross_entropy`` takes it.
-        l2: above 0.
-        axes: of these features or of ones like them, where already known.
-        start: a solution nearby, such as that of another strength.
+        problem: features and targets; the mean is over items, weighted by `class_weights`, as in torch's
+            ``cross_entropy``.
+        l2: L2 strength, above 0.
+        axes: principal axes of these or similar features, if known.
+        start: starting point, such as the head of a similar strength.
     """
     return Solver(problem, axes).solve(l2, start)
 
 
-def _one_thread_for_scipy() -> AbstractContextManager[object]:
-    """Vectors this short gain nothing by threads, and two pools that spin take the cores from each other."""
-    limited: AbstractContextManager[object] = _scipy_pools().limit(limits=1)
-    return limited
+def _one_thread_for_scipy() -> AbstractContextManager[None]:
+    """Limit scipy to one thread: vectors this short do not profit from more, and its spinning threads slow torch's."""
+    return _scipy_threads.wanted()
+
+
+def _limit_scipy() -> Callable[[], None]:
+    limited = ExitStack()
+    limited.enter_context(_scipy_pools().limit(limits=1))
+    return limited.close
+
+
+_scipy_threads = SharedSetting(_limit_scipy)  # scipy's thread pool belongs to the whole process
 
 
 @cache
@@ -158,23 +168,23 @@ def _scipy_pools() -> Any:
 
 
 class Solver:
-    """Solves one problem for any strength.
+    """Fits heads of one problem at any L2 strength.
 
     Args:
-        problem: what to fit.
-        axes: of its features or of ones like them; taken from them where not known.
+        problem: features and targets.
+        axes: principal axes of these or similar features; None: computed.
     """
 
     def __init__(self, problem: Problem, axes: Axes | None = None) -> None:
         self.axes = axes or principal_axes(problem.rows)
         rows = problem.rows
-        # In memory the rows are turned to their axes once; from disk the weights are turned at every evaluation.
+        # Rows in memory are rotated to the axes once; for rows on disk, the weights are rotated at every evaluation.
         self.is_turned = isinstance(rows, Tensor)
         self.rows = (rows - self.axes.center) @ self.axes.axes if isinstance(rows, Tensor) else rows
         self._pose(problem)
 
     def varied(self, *, class_weights: Tensor | None = None, smoothing: float = 0.0) -> Solver:
-        """A solver of the same rows and targets with other weights or smoothing; what is known of the rows is kept."""
+        """Return a solver with other weights or smoothing that shares rows, targets, axes and rotated rows."""
         other = copy.copy(self)
         other._pose(replace(self.problem, class_weights=class_weights, smoothing=smoothing))
         return other
@@ -188,37 +198,38 @@ class Solver:
         self.total = float(self.weights[problem.targets].sum(dtype=torch.float64))
 
     def path(self, grid: Sequence[float]) -> Iterator[Head]:
-        """Near the optima of several strengths, each begun at the one before."""
+        """Yield approximate optima of several strengths, each started at the previous one."""
         head: Head | None = None
         for l2 in grid:
             head = self.solve(l2, head, _ROUGH)
             yield head
 
     def solve(self, l2: float, start: Head | None = None, stop: Mapping[str, float] = _EXACT) -> Head:
-        """The optimum at one strength, begun at a solution nearby."""
+        """Fit the head at one strength, starting from another head if given."""
         from scipy.optimize import minimize
 
         scale = (self.axes.variances / self.problem.classes + l2).rsqrt()
         with _one_thread_for_scipy():
-            found = minimize(
+            optimum = minimize(
                 lambda point: self._evaluate(point, scale, l2),
                 self._coordinates(start, scale),
                 jac=True,
                 method="L-BFGS-B",
                 options={"maxcor": 20, "maxiter": _MOST_ITERATIONS, "maxfun": 2 * _MOST_ITERATIONS, **stop},
             )
-        inner, bias = self._split(found.x, scale)
+        inner, bias = self._split(optimum.x, scale)
         weight = inner @ self.axes.axes.double().T
         return Head(
             weight=weight.float(),
             bias=(bias - weight @ self.axes.center.double()).float(),
             l2=l2,
-            loss=float(found.fun),
-            iterations=int(found.nit),
+            loss=float(optimum.fun),
+            iterations=int(optimum.nit),
         )
 
     def _evaluate(self, point: NDArray[np.float64], scale: Tensor, l2: float) -> tuple[float, NDArray[np.float64]]:
-        """Loss and gradient in round coordinates: weights along the axes over `scale`, bias about the centre."""
+        """Return loss and gradient in preconditioned coordinates: weights along the axes over `scale`, bias at the
+        features' mean."""
         inner, bias = self._split(point, scale)
         if self.is_turned:
             loss, grad, grad_bias = self._loss(inner.float(), bias.float())
@@ -231,8 +242,8 @@ class Solver:
         return loss, torch.cat([grad.reshape(-1), grad_bias * self._bias_scale]).numpy()
 
     def _loss(self, weight: Tensor, bias: Tensor) -> tuple[float, Tensor, Tensor]:
-        """Mean loss and its gradients, over the rows in chunks. With smoothing s, item i's targets are
-        ``weights[c] * (s / classes + (1 - s) * [c = target])``."""
+        """Return the mean loss and its gradients, accumulated over chunks of rows. With smoothing s, item i's targets
+        are ``weights[c] * (s / classes + (1 - s) * [c = target])``."""
         total = 0.0
         grad_weight = torch.zeros_like(weight, dtype=torch.float64)
         grad_bias = torch.zeros_like(bias, dtype=torch.float64)
@@ -254,13 +265,13 @@ class Solver:
         return total / self.total, grad_weight / self.total, grad_bias / self.total
 
     def _split(self, point: NDArray[np.float64], scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights along the axes ``[classes, R]`` and bias about the centre ``[classes]``."""
+        """Return the weights along the axes ``[classes, R]`` and the bias at the features' mean ``[classes]``."""
         classes = self.problem.classes
-        numbers = torch.from_numpy(point)
-        return numbers[:-classes].view(classes, -1) * scale, numbers[-classes:] * self._bias_scale
+        values = torch.from_numpy(point)
+        return values[:-classes].view(classes, -1) * scale, values[-classes:] * self._bias_scale
 
     def _coordinates(self, head: Head | None, scale: Tensor) -> NDArray[np.float64]:
-        """Where a head is; the origin for none."""
+        """Return a head's preconditioned coordinates; zeros for None."""
         if head is None:
             return np.zeros(self.problem.classes * (len(scale) + 1))
         inner = head.weight.double() @ self.axes.axes.double() / scale
@@ -274,12 +285,12 @@ class Solver:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Which strength was chosen, and from what.
+    """The chosen L2 strength and its head.
 
     Args:
-        head: solved on all training rows at the chosen strength.
+        head: head fitted on all training rows at the chosen strength.
         how: ``validation`` or ``5-fold cross-validation``.
-        tried: strength, and the mean loss there of items that were not fitted.
+        tried: (strength, mean held-out loss) pairs.
     """
 
     head: Head
@@ -288,13 +299,13 @@ class Choice:
 
     @property
     def least_loss(self) -> float:
-        """Of items that were not fitted, over all strengths."""
+        """Lowest held-out loss over all strengths."""
         return min(loss for _strength, loss in self.tried)
 
 
 def choose_on_validation(problem: Problem, rows: Rows, targets: Tensor) -> Choice:
-    """The head of the strength that `strongest_of_the_best` picks by loss on validation rows. From the strongest on,
-    the search ends when several in a row were no better than the best."""
+    """Choose the L2 strength by validation loss and return its head. The search goes from the strongest to the weakest
+    and ends after `_PATIENCE` strengths without improvement; `strongest_of_the_best` then selects."""
     solver = Solver(problem)
     heads: list[Head] = []
     losses: list[float] = []
@@ -309,19 +320,19 @@ def choose_on_validation(problem: Problem, rows: Rows, targets: Tensor) -> Choic
 
 
 def strongest_of_the_best(losses: Sequence[float]) -> int:
-    """The first, and so most penalised, whose loss is within a hundredth (or 0.001) of the least: weights no larger
-    than they need be, from which thawing can start."""
+    """Return the index of the strongest penalty whose loss is within 1% plus 0.001 of the lowest: small weights are a
+    good start for unfreezing."""
     most = min(losses) * (1 + _TOLERANCE) + 0.001
     return next(index for index, loss in enumerate(losses) if loss <= most)
 
 
 def choose_by_folds(problem: Problem, groups: NDArray[np.int64], seed: int) -> Choice:
-    """The head whose strength gives the least loss in cross-validation, solved on all rows.
+    """Choose the L2 strength by cross-validation and fit its head on all rows.
 
     Args:
-        problem: its rows are taken into memory.
-        groups: ``[N]``; rows of one group (the views of an item) are on the same side.
-        seed: of the folds.
+        problem: features and targets; the rows are loaded into memory.
+        groups: ``[N]``; rows of one group (the views of an item) are in the same fold.
+        seed: seed of the folds.
     """
     from sklearn.model_selection import StratifiedKFold
 
@@ -334,7 +345,7 @@ def choose_by_folds(problem: Problem, groups: NDArray[np.int64], seed: int) -> C
     losses = np.zeros(len(grid))
     split = StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32)
     for fitted, held in split.split(items, targets[first]):
-        inside, outside = (torch.from_numpy(np.isin(groups, items[side])) for side in (fitted, held))
+        inside, outside = (torch.from_numpy(np.isin(groups, items[part])) for part in (fitted, held))
         part = replace(problem, rows=rows[inside], targets=problem.targets[inside])
         for position, head in enumerate(Solver(part, axes).path(grid)):
             losses[position] += mean_loss(head, rows[outside], problem.targets[outside]) / folds
@@ -349,7 +360,7 @@ def choose_by_folds(problem: Problem, groups: NDArray[np.int64], seed: int) -> C
 
 
 def mean_loss(head: Head, rows: Rows, targets: Tensor) -> float:
-    """Mean cross-entropy of a head on rows ``[N, D]``."""
+    """Return the mean cross-entropy of a head on rows ``[N, D]``."""
     total = sum(
         float(F.cross_entropy(head.logits(part), targets[start : start + len(part)], reduction="sum"))
         for start, part in chunks(rows)

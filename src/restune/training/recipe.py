@@ -1,4 +1,4 @@
-"""Everything that decides a training run, as one checked document: YAML in, YAML out."""
+"""Recipes: all settings of a training run as one validated document, read from and written to YAML."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_BITS = 128
 
 
 class _Section(BaseModel):
-    """Unknown keys are errors; numbers written as text (PyYAML reads 1e-3 so) are numbers."""
+    """Base of the sections: rejects unknown keys, accepts numbers as text (PyYAML reads 1e-3 as text)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -36,32 +36,32 @@ class _Section(BaseModel):
 
 
 class OptimizerRecipe(_Section):
-    """How weights follow gradients. Norms and biases get no weight decay."""
+    """Optimiser settings. Norms and biases get no weight decay."""
 
     name: Literal["sgd", "adamw"] = "sgd"
     lr: float = Field(0.1, gt=0, le=100)
     """Peak learning rate, for the recipe's batch size."""
     weight_decay: float = Field(5e-4, ge=0, le=10)
     momentum: float = Field(0.9, ge=0, lt=1)
-    """SGD's; AdamW's first beta."""
+    """SGD's momentum, or AdamW's first beta."""
     beta2: float = Field(0.999, ge=0, lt=1)
     nesterov: bool = True
     layer_decay: float = Field(1.0, gt=0, le=1)
-    """Each stage toward the stem learns this much slower than the one above it."""
+    """Each stage's learning rate is that of the stage above it times this."""
     clip_norm: float | None = Field(None, gt=0)
-    """Gradients longer than this are scaled down to it."""
+    """Gradients with a larger norm are scaled down to it."""
     accumulate: int = Field(1, ge=1, le=1024)
-    """Batches whose gradients are averaged before a step."""
+    """Batches over which gradients are averaged before a step."""
 
 
 class ScheduleRecipe(_Section):
-    """How the learning rate moves over the run."""
+    """Learning-rate schedule."""
 
     name: Literal["cosine", "step", "one-cycle", "constant"] = "cosine"
     warmup_epochs: float = Field(0.0, ge=0)
-    """Linear rise from `start` of the peak. Not for one-cycle, which has its own."""
+    """Linear warm-up from `start` times the peak. Not for one-cycle, which has its own."""
     warmup_share: float | None = Field(None, ge=0, le=0.5)
-    """The warm-up as a share of the run, in place of `warmup_epochs`."""
+    """The warm-up as a share of the run, instead of `warmup_epochs`."""
     start: float = Field(0.01, ge=0, le=1)
     final: float = Field(0.0, ge=0, le=1)
     """Share of the peak at the end of cosine and one-cycle."""
@@ -69,11 +69,11 @@ class ScheduleRecipe(_Section):
     """Shares of the run at which `step` multiplies by `gamma`."""
     gamma: float = Field(0.1, gt=0, le=1)
     peak: float = Field(0.3, gt=0, lt=1)
-    """Share of the run at which one-cycle is highest."""
+    """Share of the run at which one-cycle reaches its peak."""
 
 
 class AugmentRecipe(_Section):
-    """Training views; see `restune.data.augment.Augment`."""
+    """Augmentation settings; see `restune.data.augment.Augment`."""
 
     crop_scale: tuple[float, float] | None = None
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
@@ -89,7 +89,7 @@ class AugmentRecipe(_Section):
     scaling: float = Field(0.0, ge=0, le=10)
     warp: float = Field(0.0, ge=0, le=10)
     window: float | None = Field(1.0, gt=0, le=1)
-    """null: what keeps 256 values of a usual series, at least half of it."""
+    """null: the share that keeps 256 values of a typical series, at least half of it."""
     drop_tokens: float = Field(0.0, ge=0, lt=1)
 
     @field_validator("crop_scale", "crop_ratio", mode="after")
@@ -101,45 +101,45 @@ class AugmentRecipe(_Section):
 
 
 class SignalRecipe(_Section):
-    """How series become the network's input; see `restune.data.preprocess.signal.SignalPreprocess`."""
+    """Preprocessing of series; see `restune.data.preprocess.signal.SignalPreprocess`."""
 
     normalization: Literal["series", "channel", "none"] = "series"
     rate: int | None = Field(None, ge=1, le=1_000_000)
-    """Samples a second that sounds are brought to; null: 16,000."""
+    """Sample rate to which sounds are resampled, Hz; null: 16,000."""
     length: int | None = Field(None, ge=1, le=10_000_000)
-    """Values of a channel at most; null: all."""
+    """Maximum values per channel; null: all."""
 
 
 class TextRecipe(_Section):
-    """How texts become tokens; see `restune.data.preprocess.text.TextPreprocess`."""
+    """Tokenisation of texts; see `restune.data.preprocess.text.TextPreprocess`."""
 
     tokens: Literal["words", "bytes"] = "bytes"
     length: int | None = Field(None, ge=1, le=1_000_000)
-    """Tokens at most, the rest is cut; null: 128 words or 1,024 bytes."""
+    """Maximum tokens per text, longer texts are cut; null: 128 words or 1,024 bytes."""
     min_count: int = Field(1, ge=1)
-    """Words that the training items hold fewer times are unknown."""
+    """Words that occur fewer times in the training items are unknown."""
     vocabulary: int = Field(50_000, ge=1, le=199_998)
-    """Words at most, the most frequent ones."""
+    """Maximum number of words; the most frequent are kept."""
 
 
 class VideoRecipe(_Section):
-    """Which clips of videos the network sees; see `restune.data.preprocess.video.VideoPreprocess`."""
+    """Sampling of clips from videos; see `restune.data.preprocess.video.VideoPreprocess`."""
 
     frames: int | None = Field(None, ge=1, le=1024)
-    """Of a clip; null: the weights', or the zoo's."""
+    """Frames per clip; null: as the weights, or the zoo entry."""
     rate: float | None = Field(None, gt=0, le=1000)
-    """Frames a second that a video is brought to; null: the weights' choice, or its own."""
+    """Frames per second to which a video is resampled; null: as the weights, or the video's own rate."""
     stride: int | None = Field(None, ge=1, le=1000)
-    """Every so manieth of these frames is taken; null: every one."""
+    """Temporal stride: every n-th of these frames is kept; null: 1."""
     clips: int | None = Field(None, ge=1, le=100)
-    """Evenly spread over a video when it is scored; null: 3."""
+    """Clips scored per video, evenly spaced; null: 3."""
 
 
 class EmaRecipe(_Section):
-    """An exponential moving average of the weights, which is then what is measured and kept."""
+    """Exponential moving average of the weights; if on, the average is validated and saved."""
 
     decay: float | None = Field(None, gt=0, lt=1)
-    """A step's share of the old average; null: off. Early in the run it is (1 + step) / (10 + step) if less."""
+    """Weight of the old average at each step; null: off. Early in the run, (1 + step) / (10 + step) if that is less."""
 
 
 class EarlyStoppingRecipe(_Section):
@@ -151,43 +151,43 @@ class EarlyStoppingRecipe(_Section):
 
 
 class CheckpointRecipe(_Section):
-    """When the state of the run is written."""
+    """When to write checkpoints, besides after each epoch."""
 
     every_steps: int | None = Field(None, ge=1)
-    """Training waits until it is written, so that never more steps than these are lost."""
+    """Training waits for the write, so that at most this many steps can be lost."""
     every_minutes: float | None = Field(10.0, gt=0)
-    """Written beside the training, as after each epoch."""
+    """Written in the background, like the checkpoint after each epoch."""
 
 
 class Recipe(_Section):
-    """One training run. Every key may be set by ``--set key=value``."""
+    """Settings of one training run. Every key can be set by ``--set key=value``."""
 
     model: str | None = None
-    """A zoo name; null: the weights' own, resnet18 without weights."""
+    """A zoo name; null: the network of the weights, or resnet18 without weights."""
     weights: str | None = None
-    """Where a fine-tuned network's weights come from."""
+    """Source of the pretrained weights for fine-tuning."""
     spec: dict[str, Any] = Field(default_factory=dict)
     """Changes to the network: `restune.create_model`'s overrides."""
     preprocess: dict[str, Any] | None = None
-    """The inference preprocessing, resolved; null: the weights', or the zoo's for `image_size`. A text's vocabulary is
-    not in it: it follows from the training items."""
+    """The resolved inference preprocessing; null: as the weights, or the zoo entry, at `image_size`. Does not include
+    a text vocabulary, which follows from the training items."""
     image_size: int | None = Field(None, ge=1, le=4096)
     store_size: int | None = Field(None, ge=1, le=4096)
-    """Resize each image's shorter side to this and crop the square once, before everything else, so that the data
-    may live in memory. Changes what augmentation sees."""
+    """Resize each image's shorter side to this and crop the centre square once, before augmentation, so that the data
+    can be held in memory. Augmentation then works on the smaller images."""
     smoke: bool = False
-    """Two batches only, to see that all works."""
+    """Run two batches only, to check that everything works."""
     epochs: int | None = Field(90, ge=1, le=100_000)
-    """null: as many as make `steps`."""
+    """Number of epochs; null: derived from `steps`."""
     steps: int | None = Field(None, ge=1, le=1_000_000_000)
-    """About so many steps of the optimiser in whole epochs, where epochs are not set: small data is then seen more
-    often than large data."""
+    """Approximate number of optimiser steps, rounded to whole epochs, if `epochs` is null: small data sets get more
+    epochs than large ones."""
     time: float | None = Field(None, gt=0)
-    """Seconds; the schedule then follows the clock, and the run ends when it does, however many epochs that makes."""
+    """Time budget, seconds; the schedule follows the clock and ends with it, whatever the number of epochs."""
     batch_size: int = Field(128, ge=1, le=65_536)
     micro_batch: int | None = Field(None, ge=1)
-    """Items computed at a time: a batch is gathered in parts of this, and each batch norm sees one part at a time.
-    null: as many as fit in memory, all where they do."""
+    """Items per forward and backward pass: gradients of a batch are accumulated over micro-batches, and each batch norm
+    sees one micro-batch at a time. null: as many as fit in memory, at most the batch."""
     seed: int = Field(0, ge=0)
     val: float | str | None = None
     test: float | str | None = None
@@ -200,19 +200,20 @@ class Recipe(_Section):
     mixup: float = Field(0.0, ge=0, le=10)
     cutmix: float = Field(0.0, ge=0, le=10)
     freeze: Literal["auto", "all", "none"] | int = "none"
-    """For fine-tuning: train the head only, all, the stages above K, or head first and then more and more."""
+    """Frozen layers when fine-tuning: all but the head, none, the stem and stages 1 to K, or, with auto, all but the
+    head at first and then fewer, from the top."""
     keep_statistics: bool = False
-    """Batch norms use and keep the statistics they came with, also where their scales learn: for fine-tuning with
-    batches too small to estimate them."""
+    """Keep the pretrained running statistics of batch norms fixed, also where their scales are trained: for fine-tuning
+    with batches too small to estimate them."""
     sync_batch_norm: bool = False
-    """On several GPUs, batch norms see the batch of all processes instead of their own."""
+    """On several GPUs, compute batch-norm statistics over the batch of all processes."""
     head: Literal["solve", "sgd"] = "solve"
-    """How the head over frozen layers learns: as a convex problem with its L2 strength chosen, or step by step."""
+    """How to train the head on frozen layers: by logistic regression with a chosen L2 strength, or by SGD steps."""
     cache: bool = True
-    """Keep what frozen layers compute on disk and reuse it, in this run and others."""
+    """Cache the activations of frozen layers on disk and reuse them, in this run and later ones."""
     views: int | None = Field(None, ge=1, le=1000)
-    """Looks of each training item that frozen layers see: the plain one, and augmented ones beyond the first where
-    the head is solved; augmented ones in turn where it is trained. null: decided by the time there is."""
+    """Augmented copies per training item for frozen layers. Where the head is fitted, the first copy is not augmented;
+    where layers are trained by SGD, all are augmented and epochs take them in turn. null: chosen automatically."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     memory_format: Literal["auto", "channels-last", "contiguous"] = "auto"
     compile: Literal["auto", "yes", "no"] = "auto"
@@ -241,11 +242,11 @@ class Recipe(_Section):
         return self.freeze == "all" and self.head == "solve"
 
     def to_yaml(self) -> str:
-        """All settings, defaults included; `read_recipe` is its inverse."""
+        """Return all settings, defaults included, as YAML; `read_recipe` is the inverse."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
     def changed(self, changes: Mapping[str, Any]) -> Recipe:
-        """A copy with settings changed, by dotted key. Raises UserError for unknown keys and wrong values."""
+        """Return a copy with settings changed, by dotted key. Raises UserError for unknown keys and wrong values."""
         content = self.model_dump(mode="json")
         for key, value in changes.items():
             _set(content, key, value)
@@ -253,7 +254,7 @@ class Recipe(_Section):
 
 
 def parse(content: Mapping[str, Any], where: str) -> Recipe:
-    """A recipe from plain values. Raises UserError naming the key, what is wrong, and what may have been meant."""
+    """Build a recipe from plain values. Raises UserError with the key, the mistake and, if possible, a suggestion."""
     try:
         return Recipe(**content)
     except ValidationError as error:
@@ -263,14 +264,16 @@ def parse(content: Mapping[str, Any], where: str) -> Recipe:
             raise _unknown_key(key, where) from None
         reason = first["msg"].removeprefix("Value error, ")
         raise UserError(
-            f"{key}: {reason[0].lower()}{reason[1:]}", where=where, fix=f"it is {reprlib.repr(first['input'])}"
+            f"{key}: {reason[0].lower()}{reason[1:]}",
+            where=where,
+            fix=f"replace the value {reprlib.repr(first['input'])}",
         ) from None
     except TypeError as error:
         raise UserError(f"a recipe is a mapping of keys to values: {error}", where=where) from None
 
 
 def read_recipe(name: str | Path) -> Recipe:
-    """A shipped recipe by name, or a YAML file. Raises UserError. No YAML tag is ever obeyed."""
+    """Read a shipped recipe by name, or a YAML file. Raises UserError. YAML tags are never executed."""
     path = user_path(name)
     shipped = shipped_recipes()
     if is_there(path) and path.is_file():
@@ -279,7 +282,7 @@ def read_recipe(name: str | Path) -> Recipe:
         text = (resources.files("restune") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
     else:
         hint = did_you_mean(str(name), shipped) or f"the shipped ones are {', '.join(shipped)}"
-        raise UserError(f"there is no recipe {str(name)!r}", where="--recipe", fix=hint)
+        raise UserError(f"unknown recipe {str(name)!r}", where="--recipe", fix=hint)
     content = _plain_values(text, str(name))
     if not isinstance(content, dict):
         raise UserError("a recipe is a mapping of keys to values", where=str(name))
@@ -291,26 +294,26 @@ def _text(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:
-            raise UserError(f"a recipe has at most {_MOST_BYTES:,} bytes", where=str(path), fix="name a recipe's file")
+            raise UserError(f"a recipe has at most {_MOST_BYTES:,} bytes", where=str(path), fix="name a recipe file")
         return content.decode("utf-8-sig")
     except (OSError, UnicodeError) as error:
         raise UserError(f"this recipe cannot be read: {error}", where=str(path)) from error
 
 
 def _plain_values(text: str, where: str) -> Any:
-    """What YAML says, without its tags. Raises UserError, also for aliases that would expand without end."""
+    """Parse YAML to plain values, tags rejected. Raises UserError, also for aliases that would expand without end."""
     try:
         content = yaml.safe_load(text)
-    except Exception as error:  # PyYAML lets dates and numbers that are none, and deep nesting, escape as anything
+    except Exception as error:  # PyYAML raises any exception for invalid dates, invalid numbers and deep nesting
         reason = next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
-        raise UserError(f"this is no valid YAML: {reason}", where=where) from error
+        raise UserError(f"this is not valid YAML: {reason}", where=where) from error
     waiting, seen = [content], 0
     while waiting:
         value, seen = waiting.pop(), seen + 1
         if seen + len(waiting) > _MOST_VALUES:
-            raise UserError(f"a recipe has at most {_MOST_VALUES:,} values, its aliases written out", where=where)
+            raise UserError(f"a recipe has at most {_MOST_VALUES:,} values, aliases expanded", where=where)
         if isinstance(value, int) and value.bit_length() > _MOST_BITS:
-            raise UserError(f"a number has more than {_MOST_BITS} bits", where=where, fix="write a smaller one")
+            raise UserError(f"a number has more than {_MOST_BITS} bits", where=where, fix="use a smaller number")
         if isinstance(value, dict):
             waiting.extend(value.values())
         elif isinstance(value, list | tuple | set):
@@ -319,13 +322,13 @@ def _plain_values(text: str, where: str) -> Any:
 
 
 def shipped_recipes() -> list[str]:
-    """Names of the recipes that come with restune."""
+    """List the names of the recipes that come with restune."""
     folder = resources.files("restune") / "recipes"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
 def parse_duration(value: str | float) -> float:
-    """Seconds from ``90``, ``90s``, ``10m``, ``1.5h`` or ``1h30m``. Raises UserError."""
+    """Parse ``90``, ``90s``, ``10m``, ``1.5h`` or ``1h30m`` to seconds. Raises UserError."""
     if isinstance(value, int | float):
         seconds = float(value)
     else:
@@ -337,15 +340,15 @@ def parse_duration(value: str | float) -> float:
             hours = minutes = rest = 0.0
         seconds = 3600 * hours + 60 * minutes + rest
     if not 1 <= seconds <= 1e9:
-        raise UserError(f"{value!r} is no duration", where="--time", fix="write it like 90s, 10m or 1h30m")
+        raise UserError(f"{value!r} is not a duration", where="--time", fix="write it like 90s, 10m or 1h30m")
     return seconds
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """``optimizer.lr=0.1`` as a key and a value; the value is read as YAML. Raises UserError."""
+    """Split ``optimizer.lr=0.1`` into a key and a value, parsed as YAML. Raises UserError."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise UserError(f"{text!r} is no assignment", where="--set", fix="write it as --set optimizer.lr=0.1")
+        raise UserError(f"{text!r} is not an assignment", where="--set", fix="write it as --set optimizer.lr=0.1")
     return key.strip(), _plain_values(value, f"--set {key}")
 
 
@@ -366,12 +369,12 @@ def _unknown_key(key: str, where: str) -> UserError:
     known = all_keys()
     hint = did_you_mean(key, known) or did_you_mean(key.split(".")[-1], known)
     return UserError(
-        f"{key!r} is no setting of a recipe", where=where, fix=hint or f"the settings are {shorten(known, 99)}"
+        f"{key!r} is not a setting of a recipe", where=where, fix=hint or f"the settings are {shorten(known, 99)}"
     )
 
 
 def all_keys() -> list[str]:
-    """Every dotted key that a recipe may have."""
+    """List every dotted key of a recipe."""
     keys: list[str] = []
     for name, value in Recipe().model_dump().items():
         keys.extend(f"{name}.{inner}" for inner in value) if isinstance(value, dict) and value else keys.append(name)

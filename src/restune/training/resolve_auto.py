@@ -1,4 +1,4 @@
-"""What changes numbers or speed, decided before the first step from machine facts, and said with its reason."""
+"""Resolve automatic settings (device, precision, layout, threads, compile) from machine facts, with reasons."""
 
 from __future__ import annotations
 
@@ -23,32 +23,36 @@ class Decision:
 
 
 def resolve_auto(recipe: Recipe, device: torch.device, dims: int = 2) -> tuple[Recipe, list[Decision]]:
-    """The recipe with every ``auto`` and every open number settled; what was settled, for the screen.
+    """Resolve every ``auto`` and the unset threads and workers; return the recipe and the decisions.
 
     Args:
-        dims: of the network. Raises UserError for bf16 on a processor in three dimensions.
+        recipe: the recipe to resolve.
+        device: device to compute on.
+        dims: the network's dimensions.
+
+    Raises UserError for bf16 with three-dimensional convolutions on a CPU.
     """
-    made: list[Decision] = []
+    decisions: list[Decision] = []
     broken = dims == 3 and device.type == "cpu"
     if broken and recipe.precision == "bf16":
         raise UserError(
-            "this processor's library multiplies bf16 wrongly in three dimensions",
+            "three-dimensional convolutions have wrong bf16 gradients on CPUs",
             where="--precision bf16",
-            fix="leave it out: float32 is taken",
+            fix="leave it out to train in float32",
         )
 
     def settle(key: str, value: object, reason: str) -> None:
-        made.append(Decision(key, value, reason))
+        decisions.append(Decision(key, value, reason))
 
-    settle("device", device.type, "asked for" if recipe.device != "auto" else "the fastest here")
+    settle("device", device.type, "as requested" if recipe.device != "auto" else "the fastest available")
     if recipe.precision == "auto":
         if device.type == "cuda":
             fast, where = torch.cuda.is_bf16_supported(including_emulation=False), "this GPU"
         else:
             fast, where = has_fast_bf16() and not broken, "this processor"
         reason = f"{where} multiplies bf16 {'in hardware' if fast else 'in emulation only, tens of times slower'}"
-        if broken:  # oneDNN's weight gradients of small maps read memory that nothing was written to
-            reason = "bf16 gradients of three-dimensional convolutions come out wrong on processors"
+        if broken:  # oneDNN's weight gradients of small feature maps read uninitialised memory
+            reason = "three-dimensional convolutions have wrong bf16 gradients on CPUs"
         settle("precision", "bf16" if fast else "fp32", reason)
     if recipe.memory_format == "auto":
         if device.type == "cuda":
@@ -56,30 +60,31 @@ def resolve_auto(recipe: Recipe, device: torch.device, dims: int = 2) -> tuple[R
         else:
             settle("memory_format", "channels-last", "oneDNN's convolutions read and write it without reordering")
     processes = local_processes()
-    cores, reason = max(1, cpu_count() // processes), "one a core" if processes == 1 else "the cores, shared out"
+    cores = max(1, cpu_count() // processes)
+    reason = "one per core" if processes == 1 else f"this machine's cores divided by its {processes} processes"
     if recipe.threads is None:
         settle("threads", cores, reason)
     if recipe.workers is None:
         settle("workers", min(cores, 8), reason)
-    settled = {decision.key: decision.value for decision in made}
-    return recipe.changed(settled), made
+    settled = {decision.key: decision.value for decision in decisions}
+    return recipe.changed(settled), decisions
 
 
 _COMPILING_PAYS = 1.05
-"""How many times faster remembered steps must be."""
+"""Least measured speed-up for which a run compiles."""
 
 
 def resolve_compile(
     recipe: Recipe, spec: ResNetSpec, shape: tuple[int, ...], device: torch.device
 ) -> tuple[Recipe, Decision | None]:
-    """The recipe with `compile` settled, once the network and its batches are known: yes only where steps were measured
-    to be faster so, by ``restune bench --compile`` on this machine."""
+    """Resolve `compile` for a network and batch shape: yes only if ``restune bench --compile`` measured a speed-up for
+    them on this machine."""
     if recipe.compile != "auto":
         return recipe, None
     gain = known_compile_gain(spec, shape, recipe.precision, device)
     if gain is None:
-        made = Decision("compile", "no", "not measured here; restune bench NAME --compile does that")
+        decision = Decision("compile", "no", "not measured on this machine; restune bench NAME --compile measures it")
     else:
         pays = gain >= _COMPILING_PAYS
-        made = Decision("compile", "yes" if pays else "no", f"measured here as {gain:.2f} times as fast")
-    return recipe.changed({"compile": made.value}), made
+        decision = Decision("compile", "yes" if pays else "no", f"measured {gain:.2f} times as fast on this machine")
+    return recipe.changed({"compile": decision.value}), decision

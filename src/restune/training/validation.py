@@ -24,15 +24,15 @@ _MAX_BYTES = 2 * 2**30
 
 
 class Validation:
-    """Measures a network on items.
+    """Scores a network on the validation items.
 
     Args:
-        dataset: the items.
-        preprocess: the network's input.
-        survey: holds the pixels that are in memory.
-        recipe: its precision and batch size.
-        device: where the network is.
-        world: the processes that share the items, each of which is measured by one of them.
+        dataset: the validation items.
+        preprocess: the network's preprocessing.
+        preloaded: images held in memory.
+        recipe: source of precision and batch sizes.
+        device: device of the network.
+        world: the processes among which the items are divided.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class Validation:
         self.kept: list[tuple[Tensor, Tensor]] | None = []
 
     def __call__(self, network: ResNet, cached: FeatureBatches | None = None) -> dict[str, float]:
-        """``val_loss`` (cross-entropy) and ``val_accuracy`` over all ``n`` items; no score of no items.
+        """Return ``val_loss`` (cross-entropy), ``val_accuracy`` and ``n``, the number of items; no score of zero items.
 
-        Raises UserError for an item that cannot be read, after several attempts.
+        Raises UserError for an item that cannot be read after several attempts.
 
         Args:
-            network: may be left in eval mode.
-            cached: where these items' features under a frozen part are known.
+            network: set to eval mode and left so.
+            cached: activations of frozen layers for these items, if cached.
         """
         network.eval()
         loss, correct, count = 0.0, 0, 0
@@ -104,7 +104,7 @@ class Validation:
 
     def _read(self) -> Iterator[tuple[Tensor, Tensor]]:
         items, size = self.items, self.recipe.micro_batch or max(64, self.recipe.batch_size)
-        # Deployment knows no store_size, so neither does validation.
+        # Inference does not apply store_size, so validation does not either.
         if self.recipe.store_size is None and all(item.id in self.preloaded.kept for item in items):
             for start in range(0, len(items), size):
                 part = items[start : start + size]

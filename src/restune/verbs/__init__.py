@@ -1,1 +1,1 @@
-"""One module a verb: each wires the rooms below together and reads like the recipe it is."""
+"""One module per verb: each combines the packages below to one function of the Python interface."""

@@ -1,4 +1,4 @@
-"""cache: what restune keeps between runs, how large it is, and how to be rid of it."""
+"""cache: list and remove the features that restune stores between runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
 def cached_features() -> list[StoreInfo]:
-    """The tables of features in the cache folder, the longest unused first."""
+    """List the tables of features in the cache folder, the longest unused first."""
     return list_stores(cache_folder() / "features")
 
 
@@ -20,13 +20,13 @@ def prune_features(*, to: str | int | None = None, unused_days: float | None = N
     """Remove tables of features, the longest unused first.
 
     Args:
-        to: until the rest is no larger than this, such as ``"2G"``, or bytes; 0 removes all.
-        unused_days: those unused for so long.
+        to: remove tables until the total size is at most this, such as ``"2G"``, or bytes; 0 removes all.
+        unused_days: remove tables that were not used for this many days.
 
-    Returns what was removed. Raises UserError when neither is named.
+    Returns the removed tables. Raises UserError if neither is set.
     """
     if to is None and unused_days is None:
-        raise UserError("what is to be removed?", where="--prune", fix="name --to 2G or --unused-days 30; --to 0: all")
+        raise UserError("no limit for removal", where="--prune", fix="add --to 2G or --unused-days 30; --to 0: all")
     stores = cached_features()
     limit = None if to is None else parse_size(to)
     total = sum(store.size for store in stores)
@@ -41,8 +41,8 @@ def prune_features(*, to: str | int | None = None, unused_days: float | None = N
 
 
 def parse_size(text: str | int) -> int:
-    """Bytes from ``500M``, ``2G`` or a number. Raises UserError."""
+    """Parse a size such as ``500M``, ``2G`` or a number to bytes. Raises UserError."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", str(text).strip().lower())
     if not found:
-        raise UserError(f"{text!r} is no size", where="--to", fix="write it like 500M or 2G")
+        raise UserError(f"{text!r} is not a size", where="--to", fix="write it like 500M or 2G")
     return int(float(found[1]) * _UNITS[found[2]])

@@ -1,4 +1,4 @@
-"""create_model: a named network, with changes, with weights."""
+"""create_model: build a network of the zoo, with changes and weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from restune.core.console import note
 from restune.networks import zoo
 from restune.networks.resnet import ResNet
-from restune.weights.load import load_into, read_weights, reject_other_structure
+from restune.weights.load import loaded_network, read_weights, reject_other_structure
 
 
 def create_model(
@@ -19,21 +19,21 @@ def create_model(
     weights: str | Path | None = None,
     **spec_overrides: Any,
 ) -> ResNet:
-    """A network of the zoo as a torch module.
+    """Build a network of the zoo as a torch module.
 
     Args:
         name: see `list_models`.
-        num_classes: None means the weights' own, else the zoo entry's. Another number gives a fresh head.
-        in_channels: with another number than the weights', the first convolution is folded or repeated; of a text
-            network the embedding's width.
-        weights: any form that `restune.load` takes; what matched is said on standard error.
+        num_classes: None: that of the weights, else of the zoo entry. Another number gives a new head.
+        in_channels: if it differs from the weights', the first convolution is folded or repeated; for a text network,
+            the embedding's width.
+        weights: any form that `restune.load` takes; a report of the loaded layers goes to standard error.
         **spec_overrides: fields of `ResNetSpec`, and the shorthands ``depths=(1, 1, 1, 1)``, ``width=32``,
             ``block``, ``groups``, ``base_width`` for all stages.
 
     Shapes: the module maps ``[N, in_channels, H, W]`` (series ``[N, in_channels, L]``, clips ``[N, in_channels, T, H,
     W]``, texts as tokens ``[N, L]``) to logits ``[N, num_classes]``; ``forward_stages`` gives the named intermediates,
-    ``embed`` what the head reads, ``reset_head(n)`` a fresh last layer. Of series and texts a second argument says what
-    is no padding, bool ``[N, L]``.
+    ``embed`` the embeddings, ``reset_head(n)`` a new last layer. For series and texts, the second argument is the mask,
+    bool ``[N, L]``, False for padding.
 
     Raises UserError for unknown names and settings, and for weights of another network.
 
@@ -51,8 +51,10 @@ def create_model(
     changes = {"num_classes": num_classes, "in_channels": in_channels}
     if found is not None and found.vocabulary:
         spec_overrides.setdefault("vocabulary", found.vocabulary)
-    network = ResNet(spec.override(**spec_overrides, **{k: v for k, v in changes.items() if v is not None}))
-    if found is not None:
-        reject_other_structure(found, network.spec)
-        note(f"{name} with {found.source}: {load_into(network, found)}")
+    spec = spec.override(**spec_overrides, **{k: v for k, v in changes.items() if v is not None})
+    if found is None:
+        return ResNet(spec)
+    reject_other_structure(found, spec)
+    network, report = loaded_network(spec, found)
+    note(f"{name} with {found.source}: {report}")
     return network

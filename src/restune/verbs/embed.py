@@ -1,4 +1,4 @@
-"""embed: what a model's head reads of each item, as numbers for other programs."""
+"""embed: compute the embeddings of items for other programs."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from restune.inference.model import Model
 
 @dataclass(frozen=True, kw_only=True)
 class Embeddings:
-    """Features of the items that could be read.
+    """Embeddings of the items that could be read.
 
     Args:
-        features: float32 ``[N, num_features]``.
+        features: embeddings (penultimate features), float32 ``[N, num_features]``.
         labels: class indices ``[N]``.
         ids: of the items.
         classes: names by index.
         skipped: items that could not be read, with the reason.
-        computed: how many were not in the cache.
-        seconds: it took.
+        computed: number of embeddings that were not in the cache.
+        seconds: time taken.
 
     >>> embeddings = restune.embed(run_folder, photos)
     >>> embeddings.features.shape, embeddings.classes
@@ -73,15 +73,15 @@ def embed(
     data_options: DataOptions | None = None,
     **preprocess: Any,
 ) -> Embeddings:
-    """Features of all items of some data, from the cache as far as they are known.
+    """Compute the embeddings of all items of a data set; cached ones are reused.
 
     Args:
         model, weights, device, **preprocess: as `restune.load`.
-        data, data_options: as `restune.evaluate`; labels are kept but not needed by the model.
-        out: an .npz to write them to.
-        batch_size, workers: how much is computed at a time, and how many threads decode.
+        data, data_options: as `restune.evaluate`; labels are returned but not used by the model.
+        out: an .npz file to write them to.
+        batch_size, workers: items per forward pass, and decoding threads.
 
-    Raises UserError when nothing could be read.
+    Raises UserError if no item could be read.
 
     >>> restune.embed(run_folder, photos, out=folder / "embeddings.npz").labels.tolist()[:3]
     [0, 0, 0]
@@ -93,7 +93,8 @@ def embed(
         raise UserError("no item of this data could be read", where=dataset.source)
     if found.failures:
         named = shorten(f"{name} ({reason})" for name, reason in list(found.failures.items())[:3])
-        warn(f"{len(found.failures)} items cannot be read and are left out: {named}")
+        count = f"{len(found.failures)} unreadable item" + "s" * (len(found.failures) > 1)
+        warn(f"skipped {count}: {named}")
     note(f"{found.computed} computed, {len(found.readable) - found.computed} from the cache, {found.seconds:.1f} s")
     items = [dataset.items[index] for index in found.readable]
     made = Embeddings(

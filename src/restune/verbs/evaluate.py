@@ -46,7 +46,7 @@ def evaluate(
         class_order: ``names`` matches the classes of data and model by name; ``data`` takes the data's sorted
             classes to be the model's, in its order, whatever their names (such as ImageNet's folders n01440764).
         allow_missing: score even if some of the model's classes have no items.
-        batch_size, workers: how much is computed at a time, and how many threads decode.
+        batch_size, workers: images per forward pass, and decoding threads.
         views: evaluation views whose probabilities are averaged: of images ``flip`` or ``five-crop`` (test-time
             augmentation), of videos ``spread`` (the default) or ``single`` (the centre clip).
 
@@ -65,7 +65,7 @@ def evaluate(
         raise UserError(
             f"the model takes {loaded.kind.noun}, the data is {kind_of(dataset.kind).noun}",
             where=dataset.source,
-            fix=f"name the kind with --kind {loaded.preprocess.kind} if the data was taken for something else",
+            fix=f"name the kind with --kind {loaded.preprocess.kind} if restune took the data for another kind",
         )
     record = record_of(loaded.source)
     own = None if record is None else own_items(record, dataset, split)

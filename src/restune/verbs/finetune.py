@@ -32,10 +32,10 @@ def finetune(
         freeze: ``auto`` (the head is fitted by logistic regression, then stages are unfrozen from the top while
             validation improves), ``all`` (only the head is fitted), ``none`` (all layers train), or K (the stem and
             stages 1 to K stay frozen; 0 the stem alone). Activations of frozen layers are cached and reused.
-        time: a budget such as ``"10m"`` or in seconds; the schedule ends when it does.
+        time: a time budget such as ``"10m"``, or in seconds; the schedule ends with it.
 
-    The other arguments are `restune.train`'s. Of its options `views` is only for frozen layers: augmented copies per
-    training item.
+    The other arguments are those of `restune.train`, and the option `views`: augmented copies per training item, for
+    frozen layers only.
 
     >>> weights = restune.train(photos, model="resnet8", image_size=16, epochs=1, out=folder / "pretrained").out
     >>> run = restune.finetune(photos, weights=weights, freeze="all", out=folder / "finetuned")

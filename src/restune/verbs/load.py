@@ -22,10 +22,10 @@ def load(
         model: a bundle (.safetensors), a run's folder, a checkpoint, a published name, or a zoo name.
         weights: with a zoo name: a file, a bundle, a run's folder or a published name.
         device: ``auto``, ``cpu`` or ``cuda``.
-        **preprocess: `image_size`, `crop`, `interpolation`, `mean`, `std`, where the file's own are not wanted.
+        **preprocess: `image_size`, `crop`, `interpolation`, `mean`, `std`, to replace those in the file.
 
-    Raises UserError when nothing of that name exists, when the weights are another network's, or when they are
-    needed and missing. Runs no code from any file and, for local files, uses no network.
+    Raises UserError if nothing of that name exists, if the weights belong to another network, or if they are
+    missing. Runs no code from any file and, for local files, needs no internet connection.
 
     >>> model = restune.load(run_folder)
     >>> model.classes

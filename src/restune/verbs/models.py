@@ -1,4 +1,4 @@
-"""models: the zoo as a table, and one network part by part."""
+"""models: list and describe the networks of the zoo."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from restune.weights import hub
 
 
 def models(pattern: str = "*", *, image_size: int | None = None, **spec_overrides: Any) -> list[ModelInfo]:
-    """The networks whose names match, described for `image_size` pixels a side, or for series and texts of that
-    length (their own by default).
+    """Describe the networks whose names match, for square images of `image_size` pixels, or series and texts of that
+    length (by default each network's own).
 
     `spec_overrides` are those of `create_model`. Raises UserError when no name matches.
 

@@ -27,16 +27,16 @@ def predict(
 ) -> list[Prediction]:
     """Predict labels and probabilities, one prediction per input, in order.
 
-    An input that cannot be read, or stands for no file, is reported in its place by `Prediction.error`.
+    An input that cannot be read, or matches no file, gives a prediction with an `error`.
 
     Args:
         model, weights, device, **preprocess: as `restune.load`.
         inputs: paths of files and folders, patterns such as ``photos/*.jpg``, or content as `Model.predict` takes
-            it; one or many. A folder stands for the images (videos, sounds, texts) in it and its subfolders, and a
-            table or a file of series, or of lines of "label text", for its rows. For a text model a ``str`` is a file
-            where there is one, or where it is written like a file name, else the text.
-        topk: how many classes to list.
-        batch_size, workers: how much is computed at a time, and how many threads decode.
+            it; one or many. A folder is replaced by the images (videos, sounds, texts) in it and its subfolders, and a
+            table or a file of series, or of lines of "label text", by its rows. For a text model a ``str`` is a file
+            if it exists or looks like a file name, else the text itself.
+        topk: number of classes to list.
+        batch_size, workers: images per forward pass, and decoding threads.
         views: evaluation views whose probabilities are averaged: of images ``flip`` or ``five-crop``.
         data_options: how to read tables and files of series.
 

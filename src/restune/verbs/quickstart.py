@@ -1,4 +1,4 @@
-"""quickstart: the whole journey on scikit-learn's digits, with no network needed."""
+"""quickstart: train, fine-tune and predict on scikit-learn's digits, without an internet connection."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Quickstart:
-    """What the journey came to: three runs and one prediction."""
+    """The results of the quickstart: three runs and one prediction."""
 
     first: Run
     tuned: Run
@@ -41,7 +41,7 @@ class Quickstart:
     prediction: Prediction
 
     def to_dict(self) -> dict[str, Any]:
-        """What ``restune quickstart --json`` prints."""
+        """Return the object that ``restune quickstart --json`` prints."""
         return {
             "train": {"test_accuracy": self.complete.result["test"]["accuracy"]},
             "finetune": {"test_accuracy": self.tuned.result["test"]["accuracy"]},
@@ -57,14 +57,14 @@ def quickstart(out: str | Path | None = None, *, seed: int = 0, device: str | No
 
     Args:
         out: the folder for the three runs; by default ``runs/quickstart-001`` and so on.
-        seed: of all three.
+        seed: seed of all three.
         device: ``cpu`` or ``cuda``.
     """
     folder = _folder(out)
     digits = open_dataset("digits")
     more: dict[str, Any] = {"seed": seed, "device": device}
     note("1 of 4: train on the digits 0 to 4")
-    # Twice as wide, mixed, and no label smoothing: more features, and ones that carry over (Kornblith et al. 2021).
+    # Twice as wide, with mixup, without label smoothing: features that transfer better (Kornblith et al. 2021).
     wide = {**SETTINGS, "spec.width": 32, "mixup": 0.5, "label_smoothing": 0.0}
     few = _run("train", _only(digits, "01234"), folder / "train-0-4", wide, epochs=12, **NETWORK, **more)
     note("\n2 of 4: fine-tune its head to the digits 5 to 9, with a frozen backbone")
@@ -86,7 +86,7 @@ def _run(verb: str, data: Dataset, out: Path, settings: dict[str, Any], **option
 
 
 def _only(dataset: Dataset, names: str) -> Dataset:
-    """The items of some classes, under classes of their own."""
+    """Return the items of some classes, as a data set with these classes only."""
     kept = tuple(name for name in dataset.classes if name in names)
     index = {dataset.classes.index(name): position for position, name in enumerate(kept)}
     items = tuple(replace(item, target=index[item.target]) for item in dataset.items if item.target in index)

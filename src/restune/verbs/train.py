@@ -31,13 +31,13 @@ def train(
         recipe: a shipped recipe's name or a YAML file; by default ``default`` for images, ``series`` for signals,
             ``text`` or ``video``.
         data_options: how to read the data.
-        resume: continue the run in `out`; start it where there is none.
+        resume: continue the run in `out`, or start one if there is none.
         accept_changes: resume even if the data changed since.
         set: recipe settings by dotted key, such as ``{"optimizer.lr": 0.1}``.
         **options: the command line's, with underscores: `epochs`, `time`, `batch_size`, `lr`, `image_size`, `val`,
             `test`, `precision`, `workers`, `threads`, `monitor`, `seed`, `device`, `smoke`.
 
-    Returns the run: its folder, its best model, its result. Raises UserError.
+    Returns the run, with its folder, best model and result. Raises UserError.
 
     >>> run = restune.train(photos, model="resnet8", image_size=16, epochs=1, out=folder / "train")
     >>> run.result["val"]["n"]

@@ -127,6 +127,29 @@ def read_weights(reference: str | Path) -> Weights:
     )
 
 
+def loaded_network(spec: ResNetSpec, weights: Weights) -> tuple[ResNet, LoadReport]:
+    """The network of a spec with these weights; see `load_into`.
+
+    Nothing is initialised that the weights replace: that would take longer than reading them, and would draw from
+    torch's generator. Only where they do not have this head is the network initialised as a fresh one is.
+    """
+    with torch.device("meta"):
+        network = ResNet(spec)
+    head = network.fc.weight, network.fc.bias
+    if all(_fits(weights.state.get(name), own) for name, own in zip(("fc.weight", "fc.bias"), head, strict=True)):
+        network.to_empty(device="cpu")
+        for name, buffer in network.named_buffers():
+            if name.endswith("num_batches_tracked"):  # which old checkpoints do not have
+                buffer.zero_()
+    else:
+        network = ResNet(spec)
+    return network, load_into(network, weights)
+
+
+def _fits(given: Tensor | None, own: Tensor) -> bool:
+    return given is not None and given.shape == own.shape
+
+
 def load_into(network: ResNet, weights: Weights) -> LoadReport:
     """Copy weights into a network, in place, and report.
 

@@ -1,4 +1,4 @@
-"""From an item's content to the network's input, as stored in a model's file; one module per kind of data."""
+"""Convert an item's content to the network's input, by settings stored in the model; one module per kind of data."""
 
 from __future__ import annotations
 

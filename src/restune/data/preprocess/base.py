@@ -1,4 +1,4 @@
-"""What every kind of preprocessing can do, and how one is made from what a model's file says."""
+"""The interface of preprocessing for every kind of data, and the recipe settings that it depends on."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class InputSettings:
     """A recipe's settings of the network's input.
 
     Args:
-        image_size: side of the square of images and frames, pixels; None: the default.
-        in_channels: of the network, where the recipe sets them; None: as the data or the weights have.
-        weights_channels: input channels of the weights that the network starts from.
-        section: the kind's own section of the recipe.
-        encoding: of text files; None: each file's own.
-        from_weights: whether the network starts from weights, whose preprocessing then holds.
+        image_size: side of the square input image or frame, pixels; None: the default.
+        in_channels: the network's input channels if the recipe sets them; None: those of the data or the weights.
+        weights_channels: input channels of the initial weights.
+        section: the recipe's section for this kind of data, such as ``signal``.
+        encoding: encoding of text files; None: detected for each file.
+        from_weights: whether the network starts from weights; their preprocessing is then used.
     """
 
     image_size: int | None = None
@@ -35,26 +35,26 @@ class InputSettings:
 
 
 class Preprocess(Protocol):
-    """From an item's content to the network's input, serialisable.
+    """Converts an item's content to the network's input; serialisable.
 
     A *sample* is one item as a compact tensor: an image is uint8 ``[C, H, W]``, a series float32 ``[C, L]``, a text
-    int32 tokens ``[L]``, a clip uint8 ``[C, T, H, W]``. A *batch* is several of them stacked, padded where lengths
-    differ. A *whole* is what random training views of an item are cut from.
+    int32 tokens ``[L]``, a clip uint8 ``[C, T, H, W]``. A *batch* is several samples stacked, padded if lengths
+    differ. A *whole* is the decoded item before it is cropped: random training views are cut from it.
     """
 
     @property
     def kind(self) -> str:
-        """The union's tag: ``image``, ``signal``, ``text`` or ``video``."""
+        """Name of the kind of data: ``image``, ``signal``, ``text`` or ``video``."""
         ...
 
     @property
     def channels(self) -> int:
-        """Channels of the network's input; of a text 1."""
+        """Input channels of the network; 1 for texts."""
         ...
 
     @property
     def image_size(self) -> int | None:
-        """Side of the square that the network sees, pixels; None of series and texts."""
+        """Side of the square network input, pixels; None for series and texts."""
         ...
 
     @property
@@ -63,89 +63,92 @@ class Preprocess(Protocol):
         ...
 
     def apply(self, content: Any) -> Tensor:
-        """The sample that the network sees at inference. Raises `DecodeError`."""
+        """Return the sample used at inference. Raises `DecodeError`."""
         ...
 
     def views(self, content: Any, mode: str) -> Tensor:
-        """Evaluation views ``[V, *sample]`` of an item; ``single`` is one, `apply`'s. Raises `DecodeError`.
+        """Return the evaluation views ``[V, *sample]`` of an item. Raises `DecodeError`.
 
         Args:
-            mode: one of the kind's `view_modes`.
+            mode: one of the kind's `view_modes`; ``single`` is one view, the same as `apply`.
         """
         ...
 
     def cost(self, mode: str) -> int:
-        """How many times the memory of a single image an item takes in a forward pass over its views, roughly."""
+        """Estimate the memory of a forward pass over one item's views, as a multiple of one image's."""
         ...
 
     def whole(self, content: Any) -> Tensor:
-        """All that training views are cut from. Raises `DecodeError`."""
+        """Decode the whole item, from which training views are cut. Raises `DecodeError`."""
         ...
 
     def whole_if(self, content: Any, fits: Callable[[int], bool]) -> Tensor | None:
-        """The whole where so many bytes fit; else None, once it is clear that the content can be read.
+        """Return the whole if its size in bytes fits; else None, after checking that the content can be read.
 
         Raises `DecodeError`.
         """
         ...
 
     def view(self, whole: Tensor) -> Tensor:
-        """The inference sample of a whole."""
+        """Return the inference sample of a whole."""
         ...
 
     def needs_wholes(self, augment: Augment) -> bool:
-        """Whether training views are cut from wholes, rather than made of inference samples."""
+        """Return whether training views are cut from wholes rather than made from inference samples."""
         ...
 
     def training_source(
-        self, kept: Tensor | None, read: Callable[[], Tensor], content: Callable[[], Any], key: RandomKey
+        self, cached: Tensor | None, read: Callable[[], Tensor], content: Callable[[], Any], key: RandomKey
     ) -> Tensor:
-        """The tensor of one item that `training_views` starts from: a whole, an inference sample, or a clip.
+        """Return the tensor of one item that `training_views` starts from: a whole, an inference sample, or a clip.
 
         Args:
-            kept: the item in memory; None where it is not.
-            read: reads it, as a whole or as an inference sample.
-            content: reads its content, not decoded.
-            key: of this item alone. Raises `DecodeError`, OSError.
+            cached: the item's tensor if it is in memory, else None.
+            read: decodes the item to a whole or an inference sample.
+            content: reads the item's content without decoding it.
+            key: random key of this item only.
+
+        Raises `DecodeError`, OSError.
         """
         ...
 
     def training_views(self, sources: Sequence[Tensor], augment: Augment, key: RandomKey) -> Tensor:
-        """A batch of samples, augmented at random: a pure function of content and key.
+        """Return a batch of randomly augmented samples: a pure function of sources, augmentation and key.
 
         Args:
             sources: one per item, from `training_source`.
-            key: of the batch.
+            augment: the augmentation.
+            key: random key of the batch.
         """
         ...
 
     def fit(self, items: Sequence[Item], settings: InputSettings) -> Preprocess:
-        """The same with what only training items may tell: a vocabulary, the mean and spread of channels."""
+        """Return a copy fitted to the training items: with a vocabulary, or each channel's mean and deviation."""
         ...
 
     def spec_fields(self) -> dict[str, Any]:
-        """Fields of the network's spec that follow from this input."""
+        """Return the `ResNetSpec` fields that this input determines."""
         ...
 
     def stack(self, samples: Sequence[Tensor]) -> Tensor:
-        """One batch; what is shorter than the longest is padded at its end."""
+        """Stack samples to one batch; shorter ones are padded at the end."""
         ...
 
     def inputs(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The network's input on the device the batch is on, and its mask ``[N, L]``: True where there is an item,
-        False where there is padding; None where nothing is padded."""
+        """Return the network's input, on the batch's device, and its mask ``[N, L]``: True for data, False for padding;
+        None if nothing is padded."""
         ...
 
     def with_channels(self, channels: int) -> Preprocess:
-        """The same for another number of input channels."""
+        """Return a copy for another number of input channels."""
         ...
 
     @property
     def override(self) -> Callable[..., Preprocess]:
-        """Called with settings by name gives a copy with these changed, None meaning no change. Raises UserError for
-        one that it does not have."""
+        """Function that takes settings by name and returns a copy with them changed; None leaves a setting unchanged.
+        Raises UserError for an unknown setting."""
         ...
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; `stored.preprocess_from_dict` is its inverse."""
+        """Return plain values; `stored.preprocess_from_dict` is the inverse."""
         ...

@@ -1,4 +1,4 @@
-"""Images: decode, resize, crop the centre, normalise."""
+"""Preprocess images: decode, resize, centre-crop, normalise."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
 @dataclass(frozen=True, kw_only=True)
 class ImagePreprocess:
-    """Decode, resize, crop the centre, scale to 0..1, normalise: torchvision's evaluation transform.
+    """Decode, resize, centre-crop, scale to 0..1, normalise: torchvision's evaluation transform.
 
     Args:
-        crop: side of the square that the network sees, pixels.
-        resize: the shorter side is resized to this, then the centre is cropped; None: the whole image is
-            resized to ``crop x crop``, whatever its shape.
+        crop: side of the square network input, pixels.
+        resize: shorter side of the image before the centre crop, pixels; None: the whole image is resized to
+            ``crop x crop``, whatever its aspect ratio.
         interpolation: ``nearest``, ``bilinear`` or ``bicubic``, with antialiasing.
-        mean, std: one number a channel, on the 0..1 scale; their length is the number of channels.
+        mean, std: one value per channel, for pixels in 0..1; their length is the number of channels.
 
     >>> preprocess = restune.ImagePreprocess(crop=224, resize=256)
     >>> preprocess.apply(photo.read_bytes()).shape
@@ -54,7 +54,7 @@ class ImagePreprocess:
             raise UserError(f"unknown interpolation {self.interpolation!r}", where="--interpolation", fix=hint)
         sizes = (self.crop,) if self.resize is None else (self.crop, self.resize)
         if not all(isinstance(size, int) for size in sizes):
-            raise UserError(f"sizes are whole numbers of pixels, not {sizes}", where="preprocess")
+            raise UserError(f"sizes must be whole numbers of pixels, not {sizes}", where="preprocess")
         if not all(math.isfinite(value) for value in (*self.mean, *self.std)):
             raise UserError("mean and std must be finite", where="--mean, --std")
         if not 1 <= self.crop <= 4096:
@@ -65,41 +65,41 @@ class ImagePreprocess:
                 where="preprocess",
             )
         if len(self.mean) != len(self.std) or not self.mean:
-            raise UserError("mean and std need one number a channel each", where="--mean, --std")
+            raise UserError("mean and std need one value per channel", where="--mean, --std")
         if any(value < 1e-6 for value in self.std):
             raise UserError("every std must be above 0.000001", where="--std")
 
     @property
     def channels(self) -> int:
-        """Channels of the network's input."""
+        """Input channels of the network."""
         return len(self.mean)
 
     @property
     def image_size(self) -> int:
-        """Side of the square that the network sees, pixels."""
+        """Side of the square network input, pixels."""
         return self.crop
 
     @property
     def has_fixed_shape(self) -> bool:
-        """All samples are squares of one size."""
+        """True: all samples are squares of the same size."""
         return True
 
     def apply(self, content: bytes | NDArray[np.generic]) -> Tensor:
-        """uint8 ``[C, crop, crop]`` from an encoded image or an array. Raises `decode.DecodeError`."""
+        """Convert an encoded image or an array to uint8 ``[C, crop, crop]``. Raises `decode.DecodeError`."""
         from restune.data.decode import decode_image
         from restune.data.resize import resize_and_crop
 
-        def fewer(pixels: Tensor) -> Tensor:
+        def shrink(pixels: Tensor) -> Tensor:
             return resize_and_crop(pixels, self.resize, self.crop, self.interpolation)
 
-        return decode_image(content, self.channels, then=fewer)
+        return decode_image(content, self.channels, then=shrink)
 
     def views(self, content: bytes | NDArray[np.generic], mode: str) -> Tensor:
-        """uint8 ``[V, C, crop, crop]``. Raises `decode.DecodeError`.
+        """Return the evaluation views, uint8 ``[V, C, crop, crop]``. Raises `decode.DecodeError`.
 
         Args:
-            mode: ``single``; ``flip``: that and its mirror image; ``five-crop``: corners and centre of the resized
-                image (Krizhevsky et al. 2012), which is resized to 8/7 of the crop where there is no margin.
+            mode: ``single``: the centre crop; ``flip``: the centre crop and its mirror image; ``five-crop``: corners
+                and centre of the image (Krizhevsky et al. 2012), resized to `resize`, or 8/7 of the crop if it is None.
         """
         import torch
 
@@ -111,42 +111,42 @@ class ImagePreprocess:
         return torch.stack([single, single.flip(-1)]) if mode == "flip" else single.unsqueeze(0)
 
     def cost(self, mode: str) -> int:
-        """One image per view."""
+        """Return the number of views."""
         return {"single": 1, "flip": 2, "five-crop": 5}[mode]
 
     def whole(self, content: bytes | NDArray[np.generic]) -> Tensor:
-        """uint8 ``[C, H, W]``: the whole image. Raises `decode.DecodeError`."""
+        """Decode the whole image to uint8 ``[C, H, W]``. Raises `decode.DecodeError`."""
         from restune.data.decode import decode_image
 
         return decode_image(content, self.channels)
 
     def whole_if(self, content: Any, fits: Callable[[int], bool]) -> Tensor | None:
-        """`whole` where so many bytes fit; else None. Raises DecodeError."""
+        """Return `whole` if its size in bytes fits, else None. Raises DecodeError."""
         whole = self.whole(content)
         return whole if fits(whole.nbytes) else None
 
     def view(self, whole: Tensor) -> Tensor:
-        """``[C, H, W]`` to ``[C, crop, crop]``."""
+        """Resize and crop ``[C, H, W]`` to ``[C, crop, crop]``."""
         from restune.data.resize import resize_and_crop
 
         return resize_and_crop(whole, self.resize, self.crop, self.interpolation)
 
     def needs_wholes(self, augment: Augment) -> bool:
-        """Random resized crops are cut from whole images, everything else is done on the inference crop."""
+        """Return whether random resized crops are on: only they are cut from whole images, not the inference crop."""
         return augment.crop_scale is not None
 
     def training_source(
         self,
-        kept: Tensor | None,
+        cached: Tensor | None,
         read: Callable[[], Tensor],
         content: Callable[[], Any],  # noqa: ARG002
         key: RandomKey,  # noqa: ARG002
     ) -> Tensor:
-        """The image, from memory or read."""
-        return read() if kept is None else kept
+        """Return the image, from memory or read."""
+        return read() if cached is None else cached
 
     def training_views(self, sources: Sequence[Tensor], augment: Augment, key: RandomKey) -> Tensor:
-        """uint8 ``[N, C, crop, crop]``, augmented."""
+        """Return the augmented batch, uint8 ``[N, C, crop, crop]``."""
         from restune.data.augment import augment_pixels, random_crops
 
         if augment.crop_scale is not None:
@@ -156,11 +156,11 @@ class ImagePreprocess:
         return augment_pixels(images, augment, key)
 
     def fit(self, items: Sequence[Item], settings: InputSettings) -> ImagePreprocess:  # noqa: ARG002
-        """The same: mean and std are the weights', or ImageNet's."""
+        """Return this preprocessing unchanged: mean and std are those of the weights or of ImageNet."""
         return self
 
     def spec_fields(self) -> dict[str, Any]:
-        """The network's input channels."""
+        """Return the network's input channels."""
         return {"in_channels": self.channels}
 
     def _five_crops(self, pixels: Tensor) -> Tensor:
@@ -180,17 +180,17 @@ class ImagePreprocess:
         return torch.stack([resized[:, y : y + size, x : x + size] for y, x in corners])
 
     def stack(self, samples: Sequence[Tensor]) -> Tensor:
-        """uint8 ``[N, C, crop, crop]``."""
+        """Stack samples to uint8 ``[N, C, crop, crop]``."""
         import torch
 
         return torch.stack(list(samples))
 
     def inputs(self, batch: Tensor) -> tuple[Tensor, None]:
-        """The normalised images; nothing of them is padding."""
+        """Return the normalised images and no mask, since images are not padded."""
         return self.normalize(batch), None
 
     def normalize(self, images: Tensor) -> Tensor:
-        """float32 ``[N, C, H, W]``, normalised, from uint8, on the device the batch is on."""
+        """Normalise uint8 images to float32 ``[N, C, H, W]``, on their device."""
         import torch
 
         shape = (1, self.channels, 1, 1)
@@ -207,13 +207,13 @@ class ImagePreprocess:
         mean: float | tuple[float, ...] | None = None,
         std: float | tuple[float, ...] | None = None,
     ) -> ImagePreprocess:
-        """A copy with some settings changed.
+        """Return a copy with some settings changed.
 
         Args:
             image_size: new `crop`; `resize` keeps its ratio to it.
             crop: share of the resized shorter side that the centre crop keeps, as timm's crop_pct; 0: no crop,
                 the whole image is resized to the square.
-            interpolation, mean, std: as the fields. One number stands for all channels.
+            interpolation, mean, std: as the fields; a single number applies to all channels.
         """
         side, resize = framed(self.crop, self.resize, image_size, crop)
         return replace(
@@ -226,11 +226,11 @@ class ImagePreprocess:
         )
 
     def with_channels(self, channels: int) -> ImagePreprocess:
-        """The same for another number of channels: their mean and std are the average over the present ones."""
+        """Return a copy for another number of channels, each with the average of the present mean and std."""
         return replace(self, mean=averaged(self.mean, channels), std=averaged(self.std, channels))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; `stored.preprocess_from_dict` is its inverse."""
+        """Return plain values; `stored.preprocess_from_dict` is the inverse."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
     def __str__(self) -> str:
@@ -244,20 +244,20 @@ PREPROCESS = ImagePreprocess
 
 
 def default_preprocess(spec: ResNetSpec, crop: int | None, resize: int | None) -> ImagePreprocess:
-    """The zoo entry's crop, else 224 of 256 pixels; ImageNet's mean and std."""
+    """Return the zoo entry's crop, else a 224-pixel crop of 256 pixels, with ImageNet's mean and std."""
     crop, resize = (crop, resize) if crop else (224, 256)
     return ImagePreprocess(crop=crop, resize=resize).with_channels(spec.in_channels)
 
 
 def initial_preprocess(base: Preprocess | None, dataset: Dataset, settings: InputSettings) -> Preprocess:
-    """The weights' or the zoo's, for the data's channels and the recipe's size."""
+    """Return the preprocessing of the weights or the zoo, with the data's channels and the recipe's image size."""
     assert base is not None
     channels = settings.in_channels or array_channels(dataset) or settings.weights_channels or base.channels
     return base.with_channels(channels).override(image_size=settings.image_size)
 
 
 def array_channels(dataset: Dataset) -> int | None:
-    """Channels of a source whose items are arrays with more than colours; None where files are decoded to RGB."""
+    """Return the channels of array items that are not greyscale, RGB or RGBA; None for those and for image files."""
     from restune.data.dataset import ArrayLocation
 
     location = dataset.items[0].location

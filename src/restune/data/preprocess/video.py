@@ -1,4 +1,4 @@
-"""Videos: choose frames in time, resize, crop the centre, normalise."""
+"""Preprocess videos: sample frames in time, resize, centre-crop, normalise."""
 
 from __future__ import annotations
 
@@ -27,34 +27,34 @@ if TYPE_CHECKING:
 
 KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
 KINETICS_STD = (0.22803, 0.22145, 0.216989)
-"""torchvision's, of the Kinetics-400 weights."""
+"""torchvision's values for its Kinetics-400 weights."""
 
 _MOST_PIXELS = 2**30
-"""Of a clip as the network sees it."""
+"""Maximum pixels of a resized clip (frames x height x width)."""
 
 _SETTINGS = ("image_size", "crop", "interpolation", "mean", "std", "frames", "rate", "stride", "clips")
 
 _ROUNDING = 1e-3
-"""Seconds. Some containers round a frame's time to a millisecond, and it must not come one sample later for that."""
+"""Seconds. Some containers round frame times to milliseconds; the tolerance keeps such a frame in its own sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoPreprocess:
-    """Sample frames in time, resize, crop the centre, scale to 0..1, normalise.
+    """Sample frames in time, resize, centre-crop, scale to 0..1, normalise.
 
-    A video is sampled evenly; what is then on the *timeline* are `rate` frames a second, or every `stride`-th of
-    them. A clip is `frames` frames in a row of it. Where the timeline is shorter, its last frame is held.
+    The *timeline* of a video is every `stride`-th of its frames sampled at `rate` per second. A clip is `frames`
+    consecutive frames of the timeline. If the timeline is shorter, its last frame is repeated.
 
     Args:
-        frames: of a clip.
-        rate: frames a second; None: the file's own frames, however far apart they are.
-        stride: every stride-th of those is taken.
-        crop: side of the square that the network sees, pixels.
-        resize: the shorter side is resized to this, then the centre is cropped; None: the whole frame is resized to
-            ``crop x crop``, whatever its shape.
+        frames: frames per clip.
+        rate: frames per second; None: the file's own frames, whatever their times.
+        stride: temporal stride: every stride-th sampled frame is kept.
+        crop: side of the square network input, pixels.
+        resize: shorter side of a frame before the centre crop, pixels; None: the whole frame is resized to
+            ``crop x crop``, whatever its aspect ratio.
         interpolation: ``nearest``, ``bilinear`` or ``bicubic``, with antialiasing.
-        mean, std: one number a channel, on the 0..1 scale; their length is the number of channels.
-        clips: how many, spread evenly over the video, evaluation looks at.
+        mean, std: one value per channel, for pixels in 0..1; their length is the number of channels.
+        clips: clips per video in evaluation, spread evenly over the video.
     """
 
     frames: int = 16
@@ -69,26 +69,26 @@ class VideoPreprocess:
     kind: str = "video"
 
     def __post_init__(self) -> None:
-        _check_numbers(self)
+        _check_sampling(self)
         _check_pixels(self)
 
     @property
     def channels(self) -> int:
-        """Channels of the network's input."""
+        """Input channels of the network."""
         return len(self.mean)
 
     @property
     def image_size(self) -> int:
-        """Side of the square that the network sees, pixels."""
+        """Side of the square network input, pixels."""
         return self.crop
 
     @property
     def has_fixed_shape(self) -> bool:
-        """All clips have one shape."""
+        """True: all clips have the same shape."""
         return True
 
     def apply(self, content: str | Path) -> Tensor:
-        """uint8 ``[C, T, crop, crop]``: the clip in the middle of a video file or folder of images.
+        """Return the middle clip of a video file or a folder of images, uint8 ``[C, T, crop, crop]``.
 
         Raises `decode.DecodeError`.
         """
@@ -97,26 +97,26 @@ class VideoPreprocess:
         return self._render(path, timeline, self._clip(start, self._count(timeline)), cropped=True)
 
     def views(self, content: str | Path, mode: str) -> Tensor:
-        """uint8 ``[V, C, T, crop, crop]``: ``spread`` is `clips` of them, ``single`` the clip in the middle.
+        """Return uint8 ``[V, C, T, crop, crop]``: `clips` clips with ``spread``, the middle clip with ``single``.
 
         Raises `decode.DecodeError`.
         """
         return self.spread(content) if mode == "spread" else self.apply(content).unsqueeze(0)
 
     def cost(self, mode: str) -> int:
-        """A clip counts for four images."""
+        """Count a clip as four images."""
         return 4 * (self.clips if mode == "spread" else 1)
 
     def whole_bytes(self, content: str | Path) -> int:
-        """Bytes that `whole` would take. Raises `decode.DecodeError`."""
+        """Return the size of `whole` in bytes. Raises `decode.DecodeError`."""
         _, timeline = _probed(content)
         height, width = self._size(timeline)
         return self.channels * self._count(timeline) * height * width
 
     def whole(self, content: str | Path) -> Tensor:
-        """uint8 ``[C, T, h, w]``: the whole timeline, not cropped.
+        """Decode the whole timeline to uint8 ``[C, T, h, w]``, resized but not cropped.
 
-        Raises `decode.DecodeError`, also where that would fill half of the machine's memory: ask `whole_bytes` first.
+        Raises `decode.DecodeError`, also if it takes more than half of the machine's memory: check `whole_bytes` first.
         """
         path, timeline = _probed(content)
         size = self.whole_bytes(path)
@@ -125,7 +125,7 @@ class VideoPreprocess:
         return self._render(path, timeline, np.arange(self._count(timeline)), cropped=False)
 
     def whole_if(self, content: str | Path, fits: Callable[[int], bool]) -> Tensor | None:
-        """All frames where so many bytes fit, small as they are used; else None, once one clip could be read.
+        """Return `whole` if its size in bytes fits; else None, after decoding one clip as a check.
 
         Raises `decode.DecodeError`.
         """
@@ -135,15 +135,15 @@ class VideoPreprocess:
         return None
 
     def view(self, whole: Tensor) -> Tensor:
-        """``[C, T, h, w]`` to ``[C, T, crop, crop]``: the clip that `apply` gives."""
+        """Cut the clip of `apply` from a whole: ``[C, T, h, w]`` to ``[C, T, crop, crop]``."""
         start = (self._starts(whole.shape[1]) - 1) // 2
         return self.center(whole[:, self._clip(start, whole.shape[1])])
 
     def clip_of(self, content: str | Path, share: float) -> Tensor:
-        """uint8 ``[C, T, h, w]``: one clip, not cropped; only its frames are in memory.
+        """Decode one clip to uint8 ``[C, T, h, w]``, not cropped; only its frames are in memory.
 
         Args:
-            share: from 0 to below 1: which of all places where a clip can start.
+            share: start of the clip, from 0 (first possible start) to below 1 (last).
 
         Raises `decode.DecodeError`.
         """
@@ -152,39 +152,39 @@ class VideoPreprocess:
         return self._render(path, timeline, self._clip(self._start(share, count), count), cropped=False)
 
     def window(self, whole: Tensor, share: float) -> Tensor:
-        """What `clip_of` gives, cut from a whole."""
+        """Cut the clip of `clip_of` from a whole."""
         count = whole.shape[1]
         return whole[:, self._clip(self._start(share, count), count)]
 
     def spread(self, content: str | Path) -> Tensor:
-        """uint8 ``[clips, C, T, crop, crop]``: clips from the start to the end, the middle one where it is only one.
+        """Return clips spread evenly from start to end, uint8 ``[clips, C, T, crop, crop]``.
 
-        Of a video that is too short for different ones they are equal. Raises `decode.DecodeError`.
+        A single clip is the middle one; clips of a short video overlap or are equal. Raises `decode.DecodeError`.
         """
         path, timeline = _probed(content)
         count = self._count(timeline)
         last = self._starts(count) - 1
         starts = [last // 2] if self.clips == 1 else [last * n // (self.clips - 1) for n in range(self.clips)]
-        places = np.stack([self._clip(start, count) for start in starts])
-        return self._render(path, timeline, places, cropped=True).transpose(0, 1)
+        positions = np.stack([self._clip(start, count) for start in starts])
+        return self._render(path, timeline, positions, cropped=True).transpose(0, 1)
 
     def needs_wholes(self, augment: Augment) -> bool:  # noqa: ARG002
-        """Always: training clips start anywhere in a video."""
+        """Return True: training clips start anywhere in a video."""
         return True
 
     def training_source(
         self,
-        kept: Tensor | None,
+        cached: Tensor | None,
         read: Callable[[], Tensor],  # noqa: ARG002
         content: Callable[[], Any],
         key: RandomKey,
     ) -> Tensor:
-        """uint8 ``[C, T, h, w]``: one clip at random, from memory where the video is there, else from its file."""
+        """Return a random clip, uint8 ``[C, T, h, w]``, from memory if the video is there, else from its file."""
         share = float(key.draw("clip", 1)[0, 0])
-        return self.clip_of(content(), share) if kept is None else self.window(kept, share)
+        return self.clip_of(content(), share) if cached is None else self.window(cached, share)
 
     def training_views(self, sources: Sequence[Tensor], augment: Augment, key: RandomKey) -> Tensor:
-        """uint8 ``[N, C, T, crop, crop]``, augmented; all frames of a clip change alike."""
+        """Return the augmented batch, uint8 ``[N, C, T, crop, crop]``; all frames of a clip are augmented alike."""
         from restune.data.augment import augment_pixels, random_crops
 
         if augment.crop_scale is not None:
@@ -195,31 +195,31 @@ class VideoPreprocess:
         return augment_pixels(images, augment, key).transpose(1, 2).contiguous()
 
     def fit(self, items: Sequence[Item], settings: InputSettings) -> VideoPreprocess:  # noqa: ARG002
-        """The same: mean and std are the weights', or those of Kinetics."""
+        """Return this preprocessing unchanged: mean and std are those of the weights or of Kinetics."""
         return self
 
     def spec_fields(self) -> dict[str, Any]:
-        """The network's input channels."""
+        """Return the network's input channels."""
         return {"in_channels": self.channels}
 
     def center(self, clip: Tensor) -> Tensor:
-        """``[C, T, h, w]`` to ``[C, T, crop, crop]``."""
+        """Crop the centre: ``[C, T, h, w]`` to ``[C, T, crop, crop]``."""
         height, width = clip.shape[2:]
         top, left = round((height - self.crop) / 2.0), round((width - self.crop) / 2.0)  # as `resize_and_crop`
         return clip[:, :, top : top + self.crop, left : left + self.crop]
 
     def stack(self, samples: Sequence[Tensor]) -> Tensor:
-        """uint8 ``[N, C, T, crop, crop]``."""
+        """Stack samples to uint8 ``[N, C, T, crop, crop]``."""
         import torch
 
         return torch.stack(list(samples))
 
     def inputs(self, batch: Tensor) -> tuple[Tensor, None]:
-        """The normalised clips; nothing of them is padding."""
+        """Return the normalised clips and no mask, since clips are not padded."""
         return self.normalize(batch), None
 
     def normalize(self, clips: Tensor) -> Tensor:
-        """float32 ``[N, C, T, H, W]``, normalised, from uint8, on the device the batch is on."""
+        """Normalise uint8 clips to float32 ``[N, C, T, H, W]``, on their device."""
         import torch
 
         shape = (1, self.channels, 1, 1, 1)
@@ -228,7 +228,7 @@ class VideoPreprocess:
         return clips.float().div_(255).sub_(mean).div_(std)
 
     def override(self, **changes: Any) -> VideoPreprocess:
-        """A copy with some settings changed, None meaning no change.
+        """Return a copy with some settings changed; None leaves a setting unchanged.
 
         Args:
             image_size: new `crop`; `resize` keeps its ratio to it.
@@ -236,7 +236,7 @@ class VideoPreprocess:
                 resized to the square.
             interpolation, frames, stride, clips: as the fields.
             rate: as the field; 0: the file's own frames.
-            mean, std: as the fields. One number stands for all channels.
+            mean, std: as the fields; a single number applies to all channels.
 
         Raises UserError for a setting that videos do not have.
         """
@@ -250,33 +250,33 @@ class VideoPreprocess:
         return replace(self, crop=crop, resize=resize, **wanted)
 
     def with_channels(self, channels: int) -> VideoPreprocess:
-        """The same for another number of channels: their mean and std are the average over the present ones."""
+        """Return a copy for another number of channels, each with the average of the present mean and std."""
         return replace(self, mean=averaged(self.mean, channels), std=averaged(self.std, channels))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; `stored.preprocess_from_dict` is its inverse."""
+        """Return plain values; `stored.preprocess_from_dict` is the inverse."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
     def __str__(self) -> str:
-        when = "the file's own" if self.rate is None else f"{self.rate:g} a second"
-        every = "" if self.stride == 1 else f", one in {self.stride}"
+        when = "the file's own" if self.rate is None else f"{self.rate:g} per second"
+        every = "" if self.stride == 1 else f", temporal stride {self.stride}"
         how = "whole frame" if self.resize is None else f"shorter side to {self.resize}, centre crop"
         mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
         return (
             f"{self.frames} frames ({when}{every}) of {self.crop} pixels ({how}, {self.interpolation}), "
-            f"mean {mean}, std {std}, {self.clips} clips a video"
+            f"mean {mean}, std {std}, {self.clips} clips per video"
         )
 
     def _count(self, timeline: Timeline) -> int:
-        """Frames of the timeline after sampling."""
+        """Return the number of frames of the sampled timeline."""
         sampled = len(timeline)
-        if self.rate is not None:  # up to where the last frame is shown, and for as long as it is shown
+        if self.rate is not None:  # up to the time of the last frame, and for as long as it is shown
             until = int((float(timeline.times[-1]) + _ROUNDING) * self.rate) + 1
             sampled = max(until, round(timeline.duration * self.rate))
         return -(-sampled // self.stride)
 
     def _starts(self, count: int) -> int:
-        """Places where a clip can start."""
+        """Return the number of positions where a clip can start."""
         return max(1, count - self.frames + 1)
 
     def _start(self, share: float, count: int) -> int:
@@ -284,18 +284,18 @@ class VideoPreprocess:
         return min(int(share * starts), starts - 1)
 
     def _clip(self, start: int, count: int) -> NDArray[np.int64]:
-        """Places on the sampled timeline, the last one held where it ends."""
+        """Return a clip's positions on the sampled timeline; the last one repeats beyond its end."""
         return np.minimum(start + np.arange(self.frames), count - 1)
 
-    def _own_frames(self, timeline: Timeline, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The file's frame shown at each place of the sampled timeline."""
+    def _own_frames(self, timeline: Timeline, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the index of the file's frame shown at each position of the sampled timeline."""
         if self.rate is None:
-            return places * self.stride
-        seconds = places * self.stride / self.rate
+            return positions * self.stride
+        seconds = positions * self.stride / self.rate
         return np.maximum(np.searchsorted(timeline.times, seconds + _ROUNDING, side="right") - 1, 0)
 
     def _size(self, timeline: Timeline) -> tuple[int, int]:
-        """Height and width of resized frames."""
+        """Return the height and width of resized frames."""
         if self.resize is None:
             return self.crop, self.crop
         longest = min(timeline.height, timeline.width) * self._most_aspect()
@@ -307,12 +307,12 @@ class VideoPreprocess:
         )
 
     def _most_aspect(self) -> int:
-        """How many times as long as wide a frame may be; of a longer one the middle is taken, as of images."""
+        """Return the maximum aspect ratio of a frame; a longer frame is cut to its middle, as images are."""
         assert self.resize is not None
         return max(2, min(16, _MOST_PIXELS // (self.resize**2 * self.frames)))
 
-    def _render(self, path: Path, timeline: Timeline, places: NDArray[np.int64], *, cropped: bool) -> Tensor:
-        """uint8 ``[C, *places.shape, h, w]``: each frame is decoded once, and held in its final size only."""
+    def _render(self, path: Path, timeline: Timeline, positions: NDArray[np.int64], *, cropped: bool) -> Tensor:
+        """Decode each frame once, at its final size only, to uint8 ``[C, *positions.shape, h, w]``."""
         import torch
 
         from restune.data.resize import centre_of_strip, resize_to
@@ -326,14 +326,14 @@ class VideoPreprocess:
             resized = resize_to(pixels, height, width, self.interpolation)
             return self.center(resized.unsqueeze(1)).squeeze(1) if cropped else resized
 
-        wanted, slots = np.unique(self._own_frames(timeline, places), return_inverse=True)
+        wanted, slots = np.unique(self._own_frames(timeline, positions), return_inverse=True)
         shape = (self.crop, self.crop) if cropped else (height, width)
         clip = torch.empty(self.channels, len(wanted), *shape, dtype=torch.uint8)
         for slot, pixels in enumerate(read_frames(path, timeline, wanted.tolist(), fit, self.channels)):
             clip[:, slot] = pixels
-        if places.ndim == 1 and len(wanted) == len(places):
+        if positions.ndim == 1 and len(wanted) == len(positions):
             return clip
-        return clip[:, torch.from_numpy(slots.reshape(places.shape))]
+        return clip[:, torch.from_numpy(slots.reshape(positions.shape))]
 
 
 def _probed(content: str | Path) -> tuple[Path, Timeline]:
@@ -346,24 +346,24 @@ def _probed(content: str | Path) -> tuple[Path, Timeline]:
 def _too_large(size: int) -> Exception:
     from restune.data.decode import DecodeError
 
-    return DecodeError(f"the whole video takes {size / 2**20:.0f} MiB, more than half of the memory here")
+    return DecodeError(f"the whole video takes {size / 2**20:.0f} MiB, more than half of this machine's memory")
 
 
-def _check_numbers(settings: VideoPreprocess) -> None:
+def _check_sampling(settings: VideoPreprocess) -> None:
     for option, value, most in (
         ("frames", settings.frames, 4096),
         ("stride", settings.stride, 4096),
         ("clips", settings.clips, 256),
     ):
         if not is_whole(value, 1, most):
-            raise UserError(f"{option} is a whole number from 1 to {most}, not {value!r}", where=f"--{option}")
+            raise UserError(f"{option} must be a whole number from 1 to {most}, not {value!r}", where=f"--{option}")
     rate = settings.rate
     if rate is not None and not (isinstance(rate, int | float) and 0.001 <= rate <= 1000):
-        raise UserError(f"the rate is 0.001 to 1000 frames a second, not {rate!r}", where="--rate")
+        raise UserError(f"the rate must be 0.001 to 1000 frames per second, not {rate!r}", where="--rate")
     if not all(math.isfinite(value) for value in (*settings.mean, *settings.std)):
         raise UserError("mean and std must be finite", where="--mean, --std")
     if len(settings.mean) != len(settings.std) or not settings.mean:
-        raise UserError("mean and std need one number a channel each", where="--mean, --std")
+        raise UserError("mean and std need one value per channel", where="--mean, --std")
     if any(value < 1e-6 for value in settings.std):
         raise UserError("every std must be above 0.000001", where="--std")
 
@@ -375,7 +375,7 @@ def _check_pixels(settings: VideoPreprocess) -> None:
         raise UserError(f"unknown interpolation {settings.interpolation!r}", where="--interpolation", fix=hint)
     sizes = (crop,) if resize is None else (crop, resize)
     if not all(isinstance(size, int) for size in sizes):
-        raise UserError(f"sizes are whole numbers of pixels, not {sizes}", where="preprocess")
+        raise UserError(f"sizes must be whole numbers of pixels, not {sizes}", where="preprocess")
     if not 1 <= crop <= 4096:
         raise UserError(f"the image size must be 1 to 4096 pixels, not {crop}", where="--image-size")
     if resize is not None and not crop <= resize <= 2 * 4096:
@@ -384,7 +384,7 @@ def _check_pixels(settings: VideoPreprocess) -> None:
         raise UserError(
             f"{settings.frames} frames of {max(sizes)} pixels are too large a clip",
             where="--frames, --image-size",
-            fix="take fewer or smaller frames",
+            fix="use fewer or smaller frames",
         )
 
 
@@ -392,14 +392,13 @@ PREPROCESS = VideoPreprocess
 
 
 def default_preprocess(spec: ResNetSpec, crop: int | None, resize: int | None) -> VideoPreprocess:
-    """The zoo entry's crop, else 112 of 128 pixels; mean and std of Kinetics."""
+    """Return the zoo entry's crop, else a 112-pixel crop of 128 pixels, with the mean and std of Kinetics."""
     crop, resize = (crop, resize) if crop else (112, 128)
     return VideoPreprocess(crop=crop, resize=resize).with_channels(spec.in_channels)
 
 
 def initial_preprocess(base: Preprocess | None, dataset: Dataset, settings: InputSettings) -> Preprocess:
-    """The weights' or the zoo's, with the recipe's size and sampling in time."""
+    """Return the preprocessing of the weights or the zoo, with the recipe's image size and frame sampling."""
     assert base is not None
     channels = settings.in_channels or array_channels(dataset) or settings.weights_channels or base.channels
-    made = base.with_channels(channels).override(image_size=settings.image_size)
-    return made.override(**settings.section)
+    return base.with_channels(channels).override(image_size=settings.image_size).override(**settings.section)

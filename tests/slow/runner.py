@@ -29,7 +29,7 @@ COMMON = {"spec.width": 6, "spec.depths": [1, 1], "checkpoint.every_steps": EVER
 OPTIONS = {"model": "resnet8", "image_size": 16, "epochs": 10, "batch_size": 8, "threads": 1, "val": 0.2, "seed": 3}
 
 
-def run(folder: str, data: str, case: str, log: str, weights: str | None = None) -> None:
+def run(folder: str, data: str, case: str, log: str, weights: str | None = None, test: float | None = None) -> None:
     """One run, from wherever it stands to its end."""
     import restune
     from restune.training.loop import Trainer
@@ -65,7 +65,7 @@ def run(folder: str, data: str, case: str, log: str, weights: str | None = None)
         options = {key: value for key, value in OPTIONS.items() if key != "model"}
         restune.finetune(data, weights=weights, freeze=freeze, out=folder, resume=True, set=settings, **options)
     else:
-        restune.train(data, out=folder, resume=True, set={**COMMON, **settings}, **OPTIONS)
+        restune.train(data, out=folder, resume=True, test=test, set={**COMMON, **settings}, **OPTIONS)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,9 +39,9 @@ class Runner:
         )  # fmt: skip
         self.folder = folder
 
-    def start(self, name: str, case: str, data: Path, weights: Path, log: Path) -> int:
+    def start(self, name: str, case: str, data: Path, weights: Path, log: Path, **more: object) -> int:
         asked = {"folder": str(self.folder / name), "data": str(data), "case": case, "weights": str(weights),
-                 "log": str(log), "cache": str(self.folder / f"cache {name}")}  # fmt: skip
+                 "log": str(log), "cache": str(self.folder / f"cache {name}"), **more}  # fmt: skip
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
@@ -121,6 +122,28 @@ def test_a_killed_run_ends_as_if_it_never_was(world, case):
     _torn.append(torn)
     print(f"{case}: {KILLS_A_CASE} kills, {torn} of them amid a checkpoint, resumed from {resumed}, "
           f"{result['resumed_from_step']} of {steps[-1]}")  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, which Windows lacks")
+def test_a_killed_run_does_not_go_on_with_another_test_split(world):
+    """No checkpoint knows the test items; the record beside split.csv does."""
+    folder, weights, runner = world
+    data = Path(shutil.copytree(folder / "data", folder / "exchanged"))
+    log = folder / "exchanged.log"
+    child = runner.start("exchanged-run", "ema, mixing", data, weights, log, test=0.2)
+    while last_step(log.read_text() if log.exists() else "") < 2 * EVERY:
+        time.sleep(0.001)
+    os.kill(child, signal.SIGKILL)
+    assert runner.status() == -signal.SIGKILL
+    rows = (folder / "exchanged-run" / "split.csv").read_text().splitlines()
+    name = next(row.split(",")[0] for row in rows if row.split(",")[1] == "test")
+    other = next(row.split(",")[0] for row in rows if row.split(",")[1] == "train")
+    shutil.copy(data / other, data / name)
+    runner.start("exchanged-run", "ema, mixing", data, weights, log, test=0.2)
+    assert runner.status() == 1
+    errors = log.with_suffix(".err").read_text()
+    assert f"the data changed since this run began: {name} (test: " in errors
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file
 
 import restune
@@ -142,6 +144,48 @@ def test_only_the_main_process_calls_on_epoch(start, tmp_path):
     output, _errors = together(start, tmp_path / "run", 2, program=(str(script),))
     calls = [line for line in output.splitlines() if " in process " in line]
     assert calls == [f"epoch {epoch} in process 0" for epoch in (1, 2, 3)]
+
+
+def with_other_data(start, other, tmp_path):
+    """A script that is the command line, with another folder of data in the second process."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys\n"
+        "from restune.cli import main\n"
+        "if os.environ['RANK'] == '1':\n"
+        f"    sys.argv[sys.argv.index({str(start / 'data')!r})] = {str(other)!r}\n"
+        "main()\n"
+    )
+    return (str(script),)
+
+
+@pytest.mark.parametrize("what", ["differs: its size was", "is not there"])
+def test_a_process_with_other_data_ends_all_with_one_message(start, tmp_path, what):
+    other = Path(shutil.copytree(start / "data", tmp_path / "other"))
+    if what == "is not there":
+        (other / "bright" / "005.png").unlink()
+    else:
+        Image.new("RGB", (18, 18)).save(other / "bright" / "005.png")
+    process = together(
+        start, tmp_path / "run", 2, wait=False, program=with_other_data(start, other, tmp_path)
+    )  # fmt: skip
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode != 0
+    assert errors.count(f"process 1 has other data than process 0: bright/005.png {what}") == 1, errors[-3000:]
+    assert errors.count("error: ") == 1
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_the_first_process_decides_which_items_are_left_out(start, tmp_path):
+    """An item that only the second process can read trains nowhere."""
+    other = Path(shutil.copytree(start / "data", tmp_path / "other"))
+    shutil.copy(other / "dark" / "000.png", other / "dark" / "broken.png")
+    together(start, tmp_path / "run", 2, "--epochs", "1", program=with_other_data(start, other, tmp_path))
+    alone(start, tmp_path / "one", "--epochs", "1")
+    for one, two in zip(metrics(tmp_path / "one"), metrics(tmp_path / "run"), strict=True):
+        assert two["train_loss"] == pytest.approx(one["train_loss"], abs=1e-5)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["left_out"], result["val"]["n"]) == (1, 13)
 
 
 def newest(out):

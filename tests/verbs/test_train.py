@@ -48,14 +48,14 @@ def test_a_runs_folder(shapes, tmp_path):
     run = restune.train(shapes, out=tmp_path / "run", test=0.2, set=QUICK, **SMALL)
     names = {path.name for path in run.out.iterdir()}
     assert names == {
-        *("recipe.yaml", "split.csv", "metrics.jsonl", "timings.jsonl", "checkpoints"),
+        *("recipe.yaml", "split.csv", "split.json", "metrics.jsonl", "timings.jsonl", "checkpoints"),
         *("model.safetensors", "result.json", "report.html", "evaluation"),
     }
     assert run.result == json.loads((run.out / "result.json").read_text())
     assert run.result["val"]["accuracy"] == 1.0
     assert run.result["test"]["n"] == 8
     assert run.result["left_out"] == 3
-    rows = list(csv.DictReader((run.out / "split.csv").open()))
+    rows = list(csv.DictReader((run.out / "split.csv", "split.json").open()))
     assert {row["item"]: row["reason"] for row in rows if row["split"] == "left out"} == {
         "bright/page.jpg": "a web page, not an image (it starts like HTML)",
         "dark/cut.png": next(row["reason"] for row in rows if row["item"] == "dark/cut.png"),

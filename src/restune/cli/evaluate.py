@@ -33,7 +33,13 @@ class Split(StrEnum):
 def evaluate(
     model: opt.ModelArgument,
     data: opt.DataArgument,
-    split: Annotated[Split | None, typer.Option(help="Split to score; by default test, else val, else all.")] = None,
+    split: Annotated[
+        Split | None,
+        typer.Option(
+            help="Split to score; by default test, else val, else all. On the data that a run was made from, the run's "
+            "splits."
+        ),
+    ] = None,
     on_corrupt: Annotated[
         OnCorrupt, typer.Option(help="Stop at an unreadable item, or skip it and list it.")
     ] = OnCorrupt.error,

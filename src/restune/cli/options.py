@@ -215,6 +215,16 @@ def data_options(options: dict[str, Any]) -> DataOptions:
     return DataOptions(header=not taken.pop("no_header"), kind=kind, **taken)
 
 
+def data_words(reading: DataOptions) -> list[str]:
+    """The words of a command line that `data_options` reads as these."""
+    words = [] if reading.header else ["--no-header"]
+    for name in inspect.signature(on_data).parameters:
+        value = getattr(reading, name, None)
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return words
+
+
 def inference_options(options: dict[str, Any]) -> dict[str, Any]:
     """Take the arguments for `restune.load` out of a verb's options. Raises UserError for a mean or std that is not a
     number."""

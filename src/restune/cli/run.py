@@ -19,7 +19,7 @@ from typing import Any
 import typer
 
 from restune.core import console
-from restune.core.errors import UserError
+from restune.core.errors import SharedError, UserError
 from restune.core.interrupt import Interrupted, Terminated, raise_terminated
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -38,7 +38,8 @@ def verb(quiet: bool) -> Iterator[None]:
             yield
             sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if not isinstance(error, SharedError) or os.environ.get("RANK", "0") == "0":
+            print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
     except BrokenPipeError:  # the reader, such as `head`, closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

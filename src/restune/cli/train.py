@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from restune.cli import options as opt
 from restune.cli.run import print_json, verb
 from restune.core import console
+
+if TYPE_CHECKING:
+    from restune.data.dataset import DataOptions
 
 
 @opt.takes(opt.on_training, opt.on_data, opt.on_device, opt.on_seed, opt.on_all_verbs)
@@ -24,7 +27,7 @@ def train(data: opt.DataArgument, **options: Any) -> None:
         from restune.verbs.train import train as run
 
         finished = run(data, data_options=reading, **settings)
-        _show(finished, data, options)
+        _show(finished, _held_out(data, settings), reading, options)
 
 
 @opt.takes(opt.on_training, opt.on_data, opt.on_device, opt.on_seed, opt.on_all_verbs)
@@ -64,10 +67,18 @@ def finetune(
         from restune.verbs.finetune import finetune as run
 
         finished = run(data, data_options=reading, **settings)
-        _show(finished, data, options)
+        _show(finished, _held_out(data, settings), reading, options)
 
 
-def _show(finished: Any, data: str, options: dict[str, Any]) -> None:
+def _held_out(data: str, asked: dict[str, Any]) -> str:
+    """The data with the held-out items that are worth scoring first: test data, else validation data of its own."""
+    test, val = asked["test"], asked["val"]
+    if isinstance(test, str):
+        return test
+    return val if isinstance(val, str) and not test else data
+
+
+def _show(finished: Any, data: str, reading: DataOptions, options: dict[str, Any]) -> None:
     """Print the scores and the three commands to run next."""
     if not finished.result:  # only the first of several processes prints
         return
@@ -88,8 +99,8 @@ def _show(finished: Any, data: str, options: dict[str, Any]) -> None:
     seconds, share = finished.result["seconds"], finished.result["loader_share"]
     spent = f"; data loading: {share:.1%} of training time" if share else ""
     console.note(f"{seconds:.0f} s in total{spent}")
-    out = shlex.quote(str(finished.out))
-    print(f"\nthe run is in {finished.out}; next:")
+    out = str(finished.out)
+    print(f"\nthe run is in {out}; next:")
     print(f"  open {shlex.quote(str(finished.out / 'report.html'))}")
-    print(f"  restune evaluate {out} {shlex.quote(data)}")
-    print(f"  restune predict {out} YOUR_{kind_of(finished.result['kind']).noun.upper()}")
+    print("  " + shlex.join(["restune", "evaluate", out, data, *opt.data_words(reading)]))
+    print(f"  restune predict {shlex.quote(out)} YOUR_{kind_of(finished.result['kind']).noun.upper()}")

@@ -35,6 +35,10 @@ class UserError(Exception):
         return text
 
 
+class SharedError(UserError):
+    """A mistake that every process of a run learns of at the same time; the first process shows it for all."""
+
+
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """Return a hint like ``Did you mean 'resnet18'?`` for a mistyped word, or an empty string if nothing is close."""
     lowered = {candidate.lower(): candidate for candidate in candidates}

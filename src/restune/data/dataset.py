@@ -268,11 +268,16 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """16 hex digits over classes, ids, targets and content signatures, in order."""
-        digest = hashlib.sha256(repr((self.kind, self.classes)).encode())
-        for item in self.items:
-            line = f"{item.id}\0{item.target}\0{item.location.signature()}\n"
-            digest.update(line.encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()[:16]
+        rows = ((item.id, item.target, item.location.signature()) for item in self.items)
+        return fingerprint_of(self.kind, self.classes, rows)
+
+
+def fingerprint_of(kind: str, classes: tuple[str, ...], rows: Iterable[tuple[str, int, str]]) -> str:
+    """A data set's `fingerprint`, from each item's id, target and signature."""
+    digest = hashlib.sha256(repr((kind, classes)).encode())
+    for name, target, signature in rows:
+        digest.update(f"{name}\0{target}\0{signature}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
 
 
 def _classes(names: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from restune.data.ahead import ahead
 from restune.data.dataset import Item
 from restune.data.decode import DecodeError
 from restune.data.preprocess import Preprocess
+
+RETRY_PAUSES = (0.1, 0.4, 1.0)
+"""Seconds before each further attempt to read an item that could be read before."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ def read_batches(
     batch_size: int,
     workers: int | None = None,
     views: str = "single",
+    retry: bool = False,
 ) -> Iterator[Batch]:
     """Yield the items in batches of `batch_size`, in order, whatever the number of workers.
 
@@ -50,6 +55,7 @@ def read_batches(
     Args:
         workers: decoding threads; 0: decode in the caller's thread; None: one per core.
         views: one of the kind's `view_modes`.
+        retry: retry failed reads a few times, after short pauses: for items that could be read before.
 
     Raises UserError for a batch size below 1 or a negative number of workers.
     """
@@ -61,7 +67,8 @@ def read_batches(
         )
     slices = (items[start : start + batch_size] for start in range(0, len(items), batch_size))
     workers = cpu_count() if workers is None else workers
-    yield from ahead(lambda part: _read(part, preprocess, views), slices, workers, depth=workers)
+    pauses = RETRY_PAUSES if retry else ()
+    yield from ahead(lambda part: _read(part, preprocess, views, pauses), slices, workers, depth=workers)
 
 
 def read_views(item: Item, preprocess: Preprocess, views: str = "single") -> Tensor | str:
@@ -73,8 +80,15 @@ def read_views(item: Item, preprocess: Preprocess, views: str = "single") -> Ten
         return reason or type(error).__name__
 
 
-def _read(items: Sequence[Item], preprocess: Preprocess, views: str) -> Batch:
+def _read(items: Sequence[Item], preprocess: Preprocess, views: str, pauses: Sequence[float]) -> Batch:
     read = [read_views(item, preprocess, views) for item in items]
+    for pause in pauses:
+        failed = [position for position, result in enumerate(read) if isinstance(result, str)]
+        if not failed:
+            break
+        time.sleep(pause)
+        for position in failed:
+            read[position] = read_views(items[position], preprocess, views)
     readable = [result for result in read if isinstance(result, Tensor)]
     samples = None
     if readable:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from restune.core.console import progress
 from restune.core.machine import cpu_count, local_processes, memory_bytes
+from restune.core.rowstore import content_key
 from restune.data.ahead import ahead_in_groups
-from restune.data.dataset import Item
+from restune.data.dataset import Item, Location
 from restune.data.decode import DecodeError, decode_image
 from restune.data.preprocess import Preprocess
 from restune.data.resize import resize_and_crop
@@ -36,12 +37,14 @@ class Preloaded:
         kept: samples in memory by item id: wholes, or inference samples if `as_seen`; empty if they do not fit.
         as_seen: whether `kept` holds inference samples, such as centre crops of images.
         seconds_an_item: reading time per item.
+        contents: a content hash (16 hex digits) by item id, of every readable item.
     """
 
     unreadable: dict[str, str] = field(default_factory=dict)
     kept: dict[str, Tensor] = field(default_factory=dict)
     as_seen: bool = False
     seconds_an_item: float = 0.0
+    contents: dict[str, str] = field(default_factory=dict)
 
     def inference_view(self, item: Item, preprocess: Preprocess) -> Tensor | None:
         """Return the inference sample of an item; None if it is not in memory."""
@@ -106,6 +109,7 @@ def preload(
     room = _Room(memory_bytes() * MEMORY_SHARE / local_processes() if in_memory else 0)
 
     def read_once(item: Item) -> Tensor | str | None:
+        item = replace(item, location=HashedLocation(item.location, item.id, preloaded.contents))
         try:
             if not as_seen and store_size is None:
                 whole = preprocess.whole_if(item.location.read(), room.take)
@@ -128,6 +132,28 @@ def preload(
             advance(1)
     preloaded.seconds_an_item = (time.perf_counter() - started) / max(1, len(items))
     return preloaded
+
+
+@dataclass(frozen=True, slots=True)
+class HashedLocation:
+    """A location that notes what it read, by the item's id: 16 hex digits over the content."""
+
+    location: Location
+    id: str
+    contents: dict[str, str]
+
+    def read(self) -> Any:
+        content = self.location.read()
+        self.contents[self.id] = content_hash(content)
+        return content
+
+    def signature(self) -> str:
+        return self.location.signature()
+
+
+def content_hash(content: Any) -> str:
+    """16 hex digits over what a location read: equal content, equal digits. Raises OSError."""
+    return content_key(content).hex()[:16]
 
 
 class _Room:

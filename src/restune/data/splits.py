@@ -18,6 +18,7 @@ from restune.core.streams import generator
 from restune.data.dataset import Dataset, Item
 
 MIN_CLASS_ITEMS = 5
+_RESTORE = "restore it and run the same command again, or start another run with --out"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,12 @@ def split_dataset(
 
 
 def write_splits(path: Path, splits: Splits) -> None:
-    """``split.csv``: item, where it went, and why it was left out. Names of files are kept, whatever their bytes.
+    """``split.csv``: see `splits_text`. Names of files are kept, whatever their bytes."""
+    write_bytes(path, splits_text(splits).encode("utf-8", "surrogateescape"))
+
+
+def splits_text(splits: Splits) -> str:
+    """A table of items: where each went, and why it was left out.
 
     Files that are not items at all, such as those of a format that is not read, come last, a row for each folder and
     suffix: ``dog/*.xyz,not taken,"12 files .xyz, not read"``.
@@ -107,13 +113,18 @@ def write_splits(path: Path, splits: Splits) -> None:
     # Before Python 3.13 the module takes a carriage return for no reason to quote, and then for the row's end.
     quoting: Literal[0, 1] = csv.QUOTE_ALL if any("\r" in row[0] for row in rows) else csv.QUOTE_MINIMAL
     csv.writer(buffer, lineterminator="\n", quoting=quoting).writerows(rows)
-    write_bytes(path, buffer.getvalue().encode("utf-8", "surrogateescape"))
+    return buffer.getvalue()
 
 
 def read_splits(path: Path, dataset: Dataset, val: Dataset | None, test: Dataset | None) -> Splits:
     """The sides that `write_splits` wrote, for the same data. Raises UserError when an item is gone."""
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        rows = list(csv.DictReader(file))
+    text = path.read_bytes().decode("utf-8", "surrogateescape")
+    return splits_from_text(text, dataset, val, test, source=str(path))
+
+
+def splits_from_text(text: str, dataset: Dataset, val: Dataset | None, test: Dataset | None, source: str) -> Splits:
+    """The splits that `splits_text` wrote, for the same data. Raises UserError when an item is gone."""
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
     known: dict[str, dict[str, Item]] = {"train": {item.id: item for item in dataset.items}}
     known["val"] = known["train"] if val is None else {item.id: item for item in val.items}
     known["test"] = known["train"] if test is None else {item.id: item for item in test.items}
@@ -126,17 +137,13 @@ def read_splits(path: Path, dataset: Dataset, val: Dataset | None, test: Dataset
         elif side == "not taken":
             continue
         elif side not in known or name not in known[side]:
-            raise UserError(
-                "an item of this run is no longer in the data",
-                where=name,
-                fix="restore it, or start a new run in another --out",
-            )
+            raise UserError("an item of this run is no longer in the data", where=name, fix=_RESTORE)
         else:
             items[side].append(known[side][name])
     made = {side: replace(dataset, items=tuple(items[side])) if items[side] else None for side in known}
     train = made["train"]
     if train is None:
-        raise UserError("this run's split has no training items", where=str(path))
+        raise UserError("this run's split has no training items", where=source)
     return Splits(train=train, val=made["val"], test=made["test"], left_out=left_out)
 
 

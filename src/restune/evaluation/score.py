@@ -25,6 +25,7 @@ def score(
     batch_size: int = 64,
     workers: int | None = None,
     views: str | None = None,
+    retry: bool = False,
 ) -> Evaluation:
     """Compute the logits of all items and the scores from them.
 
@@ -32,18 +33,21 @@ def score(
         predictor: a model with the data set's classes, in their order.
         dataset: the items to score.
         on_corrupt: ``error`` raises at the first item that cannot be read, ``skip`` lists such items.
-        batch_size, workers, views: see `predict_batches`.
+        batch_size, workers, views, retry: see `predict_batches`.
 
-    Raises UserError, also if no item could be read.
+    Raises UserError, also if no item could be read: a score of zero items is not a score.
     """
     started = time.perf_counter()
+    if not len(dataset):
+        raise UserError("there are no items to score", where=dataset.source)
     kind = kind_of(predictor.preprocess.kind)
     builder = EvaluationBuilder(predictor.classes)
     skipped: list[tuple[str, str]] = []
     clips: ClipCount | None = None
     for batch, logits in predict_batches(
-        predictor, dataset.items, batch_size=batch_size, workers=workers, views=views, description="evaluate"
-    ):
+        predictor, dataset.items,
+        batch_size=batch_size, workers=workers, views=views, description="evaluate", retry=retry,
+    ):  # fmt: skip
         for position, reason in batch.failures.items():
             item = batch.items[position]
             if on_corrupt == "error":

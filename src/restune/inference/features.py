@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -188,6 +188,15 @@ class FeatureCache:
             computed=len(wanted) - len(broken),
             seconds=time.perf_counter() - started,
         )
+
+    def contents(self) -> dict[str, str]:
+        """Of each item that was asked for and could be read, 16 hex digits over its content (see `content_hash`)."""
+        return {name: key.hex()[:16] for name, key in self._known_keys.items() if isinstance(key, bytes)}
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Read these items anew when they are asked for again."""
+        for name in names:
+            self._known_keys.pop(name, None)
 
     def _keys(self, items: Sequence[Item]) -> tuple[list[bytes | None], dict[str, str]]:
         """Return a key of each item's content, None if it cannot be read, and the reasons by item id."""

@@ -60,6 +60,7 @@ def predict_batches(
     workers: int | None = None,
     views: str | None = None,
     description: str = "predict",
+    retry: bool = False,
 ) -> Iterator[tuple[Batch, Tensor]]:
     """Decode items ahead in threads and compute them; yield batches with logits ``[N, V, C]`` of their readable items.
 
@@ -67,6 +68,7 @@ def predict_batches(
         batch_size: images per forward pass; items with several views or many frames count as several images.
         workers: decoding threads.
         views: one of the kind's `view_modes`; its default for None.
+        retry: see `read_batches`.
 
     Raises UserError for other views.
     """
@@ -77,7 +79,7 @@ def predict_batches(
     # One batch leaves nothing to keep for a next one, and giving its memory back takes longer than a small network.
     memory = freed_memory_kept() if len(items) > size else nullcontext()
     with memory, progress(description, len(items)) as advance:
-        for batch in read_batches(items, preprocess, batch_size=size, workers=workers, views=mode):
+        for batch in read_batches(items, preprocess, batch_size=size, workers=workers, views=mode, retry=retry):
             if batch.samples is None:
                 yield batch, torch.zeros(0, 1, len(predictor.classes))
             else:

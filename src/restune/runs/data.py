@@ -1,14 +1,12 @@
-"""The data of a run: opened, read once, and split."""
+"""The data of a run: opened and read once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from restune.core.console import note, warn
-from restune.core.errors import UserError, shorten
+from restune.core.console import note
+from restune.core.errors import UserError
 from restune.data.augment import Augment
 from restune.data.dataset import DataOptions, Dataset, Item
 from restune.data.kinds import Kind, kind_of
@@ -16,7 +14,6 @@ from restune.data.preload import Preloaded, preload
 from restune.data.preprocess import Preprocess
 from restune.data.sources import open_dataset
 from restune.data.sources.sentences import group_duplicates
-from restune.data.splits import Splits, read_splits, split_dataset, write_splits
 from restune.training.recipe import Recipe
 
 
@@ -84,37 +81,6 @@ def preload_all(data: RunData, recipe: Recipe, preprocess: Preprocess, augment: 
     return preloaded
 
 
-def split_data(
-    data: RunData, unreadable: Mapping[str, str], recipe: Recipe, folder: Path, *, continues: bool, writes: bool
-) -> Splits:
-    """Return the run's splits without unreadable items: read from disk if it is resumed, else drawn and written.
-
-    Raises UserError for a class without training or validation items.
-    """
-    if unreadable:
-        names = shorten(f"{name} ({reason})" for name, reason in list(unreadable.items())[:3])
-        count = f"{len(unreadable)} unreadable item" + "s" * (len(unreadable) > 1)
-        warn(f"skipped {count}: {names}; all are in split.csv")
-    path = folder / "split.csv"
-    if continues and path.exists():
-        return read_splits(path, data.train, data.val, data.test)
-    splits = split_dataset(
-        data.train,
-        val=data.val if data.val is not None else _share(recipe.val),
-        test=data.test if data.test is not None else _share(recipe.test),
-        unreadable=unreadable,
-        seed=recipe.seed,
-        min_class_items=recipe.min_class_items,
-    )
-    _reject_empty_classes(splits)
-    if writes:
-        write_splits(path, splits)
-    counts = ", ".join(f"{name} {count}" for name, count in splits.counts().items())
-    skipped = f"; skipped {len(splits.left_out)}" if splits.left_out else ""
-    note(f"{len(data.train.classes)} classes; {counts}{skipped}")
-    return splits
-
-
 def reject_mixup_of_lengths(recipe: Recipe, preloaded: Preloaded, preprocess: Preprocess, train: Dataset) -> None:
     """Raise UserError for mixup of series of different lengths."""
     if not recipe.mixup or preprocess.has_fixed_shape:
@@ -129,27 +95,6 @@ def reject_mixup_of_lengths(recipe: Recipe, preloaded: Preloaded, preprocess: Pr
         )
 
 
-def _reject_empty_classes(splits: Splits) -> None:
-    without = [] if splits.val is None else [name for name, count in splits.val.class_counts().items() if not count]
-    if without:
-        raise UserError(
-            f"there are no validation items of {shorten(map(repr, without))}",
-            where=splits.val.source if splits.val else "--val",
-            fix="add some, or let restune draw them: --val 0.2",
-        )
-    without = [name for name, count in splits.train.class_counts().items() if not count]
-    if without:
-        raise UserError(
-            f"no training items are left of {shorten(map(repr, without))}: their groups are all held out",
-            where=splits.train.source,
-            fix="name the splits in a column (--split-column), or use another --seed",
-        )
-
-
 def _with_prefix(dataset: Dataset, split: str) -> Dataset:
     """Prefix the ids with the split, so that they differ from the training data's."""
     return replace(dataset, items=tuple(replace(item, id=f"{split}:{item.id}", split=split) for item in dataset.items))
-
-
-def _share(value: float | str | None) -> float | None:
-    return value if not isinstance(value, str) else None

@@ -21,8 +21,10 @@ from restune.data.splits import Splits
 from restune.inference.features import FeatureCache
 from restune.networks.layout import weights_layout
 from restune.networks.resnet import ResNet
-from restune.runs.data import RunData, preload_all, reject_mixup_of_lengths, split_data
+from restune.runs.data import RunData, preload_all, reject_mixup_of_lengths
 from restune.runs.initial import Initial, build_network, preprocess_settings, resolve_augment
+from restune.runs.split_record import SplitRecord
+from restune.runs.splitting import split_data
 from restune.training.distributed import World
 from restune.training.linear_probe import feature_cache, reject_settings_without_optimum
 from restune.training.memory import fitting_items
@@ -60,6 +62,7 @@ class Prepared:
         workspace: folder, device and processes.
         initial: the weights that the network starts from.
         splits: the items of each split.
+        record: their ids, sizes and content hashes when they were split.
         preprocess: the network's input.
         augment: augmentation of the training items.
         preloaded: items in memory.
@@ -70,6 +73,7 @@ class Prepared:
     workspace: Workspace
     initial: Initial
     splits: Splits
+    record: SplitRecord
     preprocess: Preprocess
     augment: Augment
     preloaded: Preloaded
@@ -84,7 +88,7 @@ def prepare(data: RunData, initial: Initial, recipe: Recipe, workspace: Workspac
         return _prepare_head(data, initial, recipe, workspace, augment)
     preprocess = initial.preprocess
     preloaded = preload_all(data, recipe, preprocess, augment)
-    splits = _split(data, preloaded, recipe, workspace)
+    splits, record = _split(data, preloaded, recipe, workspace)
     preprocess = preprocess.fit(splits.train.items, initial.settings)
     if preprocess != initial.preprocess:
         with quiet():  # the same items, with the vocabulary or the mean and std just fitted
@@ -93,7 +97,7 @@ def prepare(data: RunData, initial: Initial, recipe: Recipe, workspace: Workspac
     if recipe.augment.window is None and "window" in data.kind.augment_fields:
         augment = replace(augment, window=default_window(splits.train.items, preprocess))
     return Prepared(
-        workspace=workspace, initial=initial, splits=splits, preprocess=preprocess, augment=augment,
+        workspace=workspace, initial=initial, splits=splits, record=record, preprocess=preprocess, augment=augment,
         preloaded=preloaded, network=network,
     )  # fmt: skip
 
@@ -159,17 +163,18 @@ def _prepare_head(
     network = build_network(initial, recipe, data.train.classes, preprocess)
     cache = feature_cache(network, preprocess, recipe, workspace.device)
     compute_together(cache, data.items(), workspace.world)
-    preloaded = Preloaded(unreadable=cache.of(data.items()).failures)
+    preloaded = Preloaded(unreadable=cache.of(data.items()).failures, contents=cache.contents())
+    splits, record = _split(data, preloaded, recipe, workspace)
     return Prepared(
-        workspace=workspace, initial=initial, splits=_split(data, preloaded, recipe, workspace),
-        preprocess=preprocess, augment=augment, preloaded=preloaded, network=network, embeddings=cache,
+        workspace=workspace, initial=initial, splits=splits, record=record, preprocess=preprocess, augment=augment,
+        preloaded=preloaded, network=network, embeddings=cache,
     )  # fmt: skip
 
 
-def _split(data: RunData, preloaded: Preloaded, recipe: Recipe, workspace: Workspace) -> Splits:
+def _split(data: RunData, preloaded: Preloaded, recipe: Recipe, workspace: Workspace) -> tuple[Splits, SplitRecord]:
     return split_data(
-        data, preloaded.unreadable, recipe, workspace.folder,
-        continues=workspace.continues, writes=workspace.world.is_main,
+        data, preloaded.unreadable, preloaded.contents, recipe, workspace.folder, workspace.world,
+        continues=workspace.continues, accept_changes=workspace.accept_changes,
     )  # fmt: skip
 
 

@@ -9,14 +9,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from restune.core.console import quiet
+from restune.core.console import quiet, warn
+from restune.core.errors import UserError, shorten
 from restune.core.files import write_text
 from restune.core.machine import describe_machine
+from restune.data.dataset import Dataset
 from restune.evaluation.evaluation import Evaluation
 from restune.evaluation.score import score
 from restune.inference.load import load_model
+from restune.inference.model import Model
 from restune.reporting.report import write_report
 from restune.runs.prepare import Prepared
+from restune.runs.split_record import Change, SplitRecord
 from restune.runs.versions import versions
 from restune.training.linear_probe import score_embeddings
 from restune.training.logistic import Head
@@ -41,6 +45,7 @@ class RunResult:
         classes: names in the order of the logits.
         items: number of items in each split.
         left_out: number of items that could not be read.
+        changed: items that changed or vanished during the run.
         resumed_from_step: None for a run that was not resumed.
         machine, versions: where the results were measured, and with which libraries.
         more: results of some runs only, such as those of a fitted head.
@@ -60,6 +65,7 @@ class RunResult:
     classes: tuple[str, ...]
     items: Mapping[str, int]
     left_out: int
+    changed: tuple[Change, ...]
     resumed_from_step: int | None
     machine: Mapping[str, object] = field(repr=False)
     versions: Mapping[str, str] = field(repr=False)
@@ -86,6 +92,7 @@ class RunResult:
             "resumed_from_step": self.resumed_from_step,
             "machine": dict(self.machine),
             "versions": dict(self.versions),
+            "changed": [str(change) for change in self.changed],
             **self.more,
         }
 
@@ -117,6 +124,7 @@ def save_results(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) 
         classes=splits.train.classes,
         items=splits.counts(),
         left_out=len(splits.left_out),
+        changed=_changed(prepared),
         resumed_from_step=fitted.resumed_from_step,
         machine=describe_machine(),
         versions=versions(),
@@ -156,19 +164,46 @@ def _held_out_scores(path: Path, prepared: Prepared, recipe: Recipe) -> dict[str
         return {split: score_embeddings(head, cache, items, str(path)) for split, items in data.items()}
     with quiet():
         model = load_model(path, device=recipe.device)
-        return {
-            split: score(model, items, on_corrupt="skip", batch_size=recipe.micro_batch or recipe.batch_size)
-            for split, items in data.items()
-        }
+        return {split: _final_score(model, items, recipe, split) for split, items in data.items()}
+
+
+def _final_score(model: Model, items: Dataset, recipe: Recipe, split: str) -> Evaluation:
+    """The score of a split. Items that can no longer be read are counted, listed and warned about.
+
+    Raises UserError where none can be read.
+    """
+    try:
+        scored = score(model, items, on_corrupt="skip", batch_size=recipe.micro_batch or recipe.batch_size, retry=True)
+    except UserError as error:
+        fix = "restore the items and run the same command with --resume: only the scores are missing"
+        raise UserError(f"no {split} score: {error.what}", where=error.where, fix=fix) from error
+    if scored.skipped:
+        names = shorten((f"{name} ({reason})" for name, reason in scored.skipped), 3)
+        warn(
+            f"{len(scored.skipped)} of {len(items)} {split} items can no longer be read and are not in the {split} "
+            f"score: {names}"
+        )
+    return scored
+
+
+def _changed(prepared: Prepared) -> tuple[Change, ...]:
+    """The items that are not what they were when the run began, with a warning."""
+    changed = tuple(prepared.record.changes(SplitRecord.of(prepared.splits, {})))
+    if changed:
+        items = "1 item" if len(changed) == 1 else f"{len(changed)} items"
+        warn(f"{items} of this run changed while it went on: {shorten(changed, 3)}; all are in result.json")
+    return changed
 
 
 def _summary(evaluation: Evaluation) -> dict[str, Any]:
     """Return a split's part of the result."""
+    skipped = [{"item": item, "reason": reason} for item, reason in evaluation.skipped]
     return {
         "accuracy": evaluation.accuracy,
         "n": evaluation.n,
         "interval": list(evaluation.interval),
         "top5": evaluation.top5,
         "fingerprint": evaluation.fingerprint,
+        **({"skipped": skipped} if skipped else {}),
         **({} if evaluation.clips is None else {"clips": evaluation.clips.to_dict()}),
     }

@@ -6,9 +6,10 @@ do not depend on the number of processes. Only the first (main) process writes f
 
 from __future__ import annotations
 
+import json
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import TCPStore  # type: ignore[attr-defined]
 
-from restune.core.errors import UserError
+from restune.core.errors import SharedError, UserError
 
 _PATIENCE = timedelta(minutes=30)
 """Longest wait for the other processes in a collective operation; one that has died is noticed at once."""
@@ -62,6 +63,36 @@ class World:
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
+
+    def text_from(self, text: str, rank: int = 0) -> str:
+        """Broadcast one process's text to all."""
+        if self.size == 1:
+            return text
+        content = torch.frombuffer(bytearray(text.encode("utf-8", "surrogateescape") + b"\0"), dtype=torch.uint8)
+        length = torch.tensor([len(content)])
+        dist.broadcast(length, rank)
+        buffer = content if self.rank == rank else torch.empty(int(length), dtype=torch.uint8)
+        dist.broadcast(buffer, rank)
+        return buffer.numpy().tobytes()[:-1].decode("utf-8", "surrogateescape")
+
+    def texts(self, text: str) -> list[str]:
+        """All-gather: the text of each process, by rank."""
+        return [self.text_from(text, rank) for rank in range(self.size)]
+
+    def agreed(self, decide: Callable[[], str]) -> str:
+        """A text that the first process decides on, for all. A UserError that it raises, all raise as SharedError."""
+        if self.size == 1:
+            return decide()
+        text, error = "", None
+        if self.is_main:
+            try:
+                text = decide()
+            except UserError as raised:
+                error = [raised.what, raised.where, raised.fix]
+        text, error = json.loads(self.text_from(json.dumps([text, error])))
+        if error is not None:
+            raise SharedError(error[0], where=error[1], fix=error[2])
+        return str(text)
 
     @torch.no_grad()
     def average(self, tensors: Sequence[Tensor]) -> None:

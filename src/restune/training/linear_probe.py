@@ -14,7 +14,8 @@ from torch import Tensor
 from restune.core.console import note
 from restune.core.errors import UserError
 from restune.data.augment import Augment
-from restune.data.dataset import Dataset
+from restune.data.dataset import Dataset, Item
+from restune.data.loader import RETRY_PAUSES
 from restune.data.preprocess import Preprocess
 from restune.data.splits import Splits
 from restune.evaluation.evaluation import Evaluation, EvaluationBuilder
@@ -23,6 +24,7 @@ from restune.networks.resnet import ResNet
 from restune.training.logistic import Choice, Head, Problem, choose_by_folds, choose_on_validation, mean_loss
 from restune.training.objective import balanced_weights
 from restune.training.recipe import Recipe
+from restune.training.validation import lost_item
 
 _ENOUGH = 20
 """Validation items per class from which the L2 strength is chosen on them instead of by cross-validation."""
@@ -54,7 +56,7 @@ class LinearProbe:
 
 @dataclass(frozen=True)
 class _HeldOut:
-    """The readable validation items: embeddings ``[N, D]`` and class indices ``[N]``."""
+    """The validation items: embeddings ``[N, D]`` and class indices ``[N]``."""
 
     rows: FeatureRows
     targets: Tensor
@@ -108,10 +110,10 @@ def reject_settings_without_optimum(recipe: Recipe) -> None:
 def fit_head(cache: FeatureCache, recipe: Recipe, splits: Splits, augment: Augment) -> LinearProbe:
     """Fit the head to the training items' embeddings; choose L2 strength and views on the validation items."""
     train = splits.train
-    first = cache.of(train.items)
+    first = _all_of(cache, train.items)
     views = resolve_views(recipe, augment, cache, train)
     shown = [View(augment=augment, seed=recipe.seed, number=number) for number in range(1, views)]
-    tables = [first, *(cache.of(train.items, view) for view in shown)]
+    tables = [first, *(_all_of(cache, train.items, view) for view in shown)]
     val = None if splits.val is None else _held_out(cache, splits.val)
     problem, choice = _fitted(tables, train, recipe, val)
     if recipe.views is None and views > 1 and choice.how == "validation":
@@ -154,19 +156,35 @@ def score_embeddings(head: Head, cache: FeatureCache, dataset: Dataset, source: 
 
 
 def _held_out(cache: FeatureCache, data: Dataset) -> _HeldOut:
-    embeddings = cache.of(data.items)
+    embeddings = _all_of(cache, data.items)
     targets = torch.tensor([data.items[index].target for index in embeddings.readable])
     return _HeldOut(embeddings.rows.loaded(), targets)
 
 
+def _all_of(cache: FeatureCache, items: Sequence[Item], view: View | None = None) -> Features:
+    """The features of every item. Raises UserError for one that cannot be read: it could be when the data was split."""
+    found = cache.of(items, view)
+    for pause in RETRY_PAUSES:
+        if not found.failures:
+            break
+        time.sleep(pause)
+        cache.forget(found.failures)
+        found = cache.of(items, view)
+    for name, reason in found.failures.items():
+        raise lost_item(name, reason)
+    return found
+
+
 def _val_scores(head: Head, val: _HeldOut) -> dict[str, float]:
+    if not len(val.targets):
+        return {}
     correct = 0
     for start in range(0, len(val.targets), _ROWS):
         predicted = head.logits(val.rows[start : start + _ROWS]).softmax(dim=1).argmax(dim=1)
         correct += int((predicted == val.targets[start : start + _ROWS]).sum())
     return {
         "val_loss": mean_loss(head, val.rows, val.targets),
-        "val_accuracy": correct / max(1, len(val.targets)),
+        "val_accuracy": correct / len(val.targets),
     }
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from restune.core.errors import UserError
 from restune.data.dataset import Dataset, Item
 from restune.data.loader import read_batches
 from restune.data.preload import Preloaded
@@ -45,12 +46,15 @@ class Validation:
     ) -> None:
         self.preprocess, self.preloaded, self.world = preprocess, preloaded, world
         self.recipe, self.device = recipe, device
-        self.mine = world.share(range(len(dataset)))
+        self.total = len(dataset)
+        self.mine = world.share(range(self.total))
         self.items = dataset.items[self.mine.start : self.mine.stop]
         self.kept: list[tuple[Tensor, Tensor]] | None = []
 
     def __call__(self, network: ResNet, cached: FeatureBatches | None = None) -> dict[str, float]:
-        """Return ``val_loss`` (cross-entropy), ``val_accuracy`` and ``n``, the number of readable items.
+        """Return ``val_loss`` (cross-entropy), ``val_accuracy`` and ``n``, the number of items; no score of zero items.
+
+        Raises UserError for an item that cannot be read after several attempts.
 
         Args:
             network: set to eval mode and left so.
@@ -71,7 +75,8 @@ class Validation:
                 correct += int((logits.argmax(1) == targets).sum())
                 count += len(targets)
         loss, right, total = self.world.sum([loss, correct, count])
-        return {"val_loss": loss / max(1, total), "val_accuracy": right / max(1, total), "n": total}
+        assert total == self.total, "every validation item counts once"
+        return {"val_loss": loss / total, "val_accuracy": right / total, "n": total} if total else {"n": 0}
 
     def _logits(self, network: ResNet, samples: Tensor, known: FeatureBatches | None, channels_last: bool) -> Tensor:
         if known is not None:
@@ -106,9 +111,20 @@ class Validation:
                 views = [self.preloaded.inference_view(item, self.preprocess) for item in part]
                 yield self.preprocess.stack([view for view in views if view is not None]), _targets(part)
             return
-        for batch in read_batches(items, self.preprocess, batch_size=size, workers=self.recipe.workers):
-            if batch.samples is not None:
-                yield batch.samples[:, 0], _targets(batch.readable())
+        for batch in read_batches(items, self.preprocess, batch_size=size, workers=self.recipe.workers, retry=True):
+            for position, reason in batch.failures.items():
+                raise lost_item(batch.items[position].id, reason)
+            assert batch.samples is not None
+            yield batch.samples[:, 0], _targets(batch.items)
+
+
+def lost_item(name: str, reason: str) -> UserError:
+    """The error for an item of a run that could be read before and cannot be now."""
+    return UserError(
+        f"an item that could be read before cannot be now: {reason}",
+        where=name,
+        fix="restore it; the run goes on from its last checkpoint with --resume",
+    )
 
 
 def _targets(items: Sequence[Item]) -> Tensor:

@@ -16,6 +16,7 @@ from restune.evaluation.evaluation import Evaluation
 from restune.evaluation.score import match_classes, score
 from restune.inference.load import load_model
 from restune.inference.model import Model
+from restune.runs.own_data import own_items, record_of, warn_of_training_items
 
 
 def evaluate(
@@ -39,7 +40,8 @@ def evaluate(
     Args:
         model, weights, device, **preprocess: as `restune.load`.
         data, data_options: see `DataOptions`; a folder of class folders, a table, an npz, a tar or a known name.
-        split: ``train``, ``val``, ``test`` or ``all``; by default test where the data has it, else val, else all.
+        split: ``train``, ``val``, ``test`` or ``all``; by default test where the data has it, else val, else all. Of a
+            run's model on the data that it was made from these are the run's splits, without unreadable items.
         on_corrupt: ``error`` stops at the first unreadable item, ``skip`` lists and counts them.
         class_order: ``names`` matches the classes of data and model by name; ``data`` takes the data's sorted
             classes to be the model's, in its order, whatever their names (such as ImageNet's folders n01440764).
@@ -48,7 +50,8 @@ def evaluate(
         views: evaluation views whose probabilities are averaged: of images ``flip`` or ``five-crop`` (test-time
             augmentation), of videos ``spread`` (the default) or ``single`` (the centre clip).
 
-    Raises UserError for data and classes that do not fit the model.
+    Warns where items that trained the model are among those scored. Raises UserError for data and classes that do not
+    fit the model.
 
     >>> restune.evaluate(run_folder, photos, split="all").accuracy
     1.0
@@ -64,8 +67,15 @@ def evaluate(
             where=dataset.source,
             fix=f"name the kind with --kind {loaded.preprocess.kind} if restune took the data for another kind",
         )
-    loaded, dataset = match_classes(loaded, dataset, class_order, allow_missing=allow_missing)
-    dataset = _choose_split(dataset, split, loaded, allow_missing=allow_missing)
+    record = record_of(loaded.source)
+    own = None if record is None else own_items(record, dataset, split)
+    if own is not None:
+        loaded, dataset = match_classes(loaded, own, class_order, allow_missing=True)
+    else:
+        loaded, dataset = match_classes(loaded, dataset, class_order, allow_missing=allow_missing)
+        dataset = _choose_split(dataset, split, loaded, allow_missing=allow_missing)
+    if record is not None:
+        warn_of_training_items(record, dataset)
     scored = score(loaded, dataset, on_corrupt=on_corrupt, batch_size=batch_size, workers=workers, views=views)
     return replace(scored, seconds=time.perf_counter() - started)
 

@@ -1,0 +1,138 @@
+"""Which items an evaluation of a run's model scores on the data that the run was made from, and which of any data
+trained it: items are recognised by id, size and content, wherever they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from restune.core.console import note, warn
+from restune.core.errors import UserError, shorten
+from restune.core.files import is_there, user_path
+from restune.data.ahead import ahead_in_groups
+from restune.data.dataset import SPLITS, Dataset, Item
+from restune.data.preload import content_hash
+from restune.runs.split_record import PREFIXES, SplitRecord, read_split_record, signature_of
+
+_SHARE = 0.5
+"""Of a run's items, those that data must hold to be the data that the run was made from."""
+_CHECKED = 32
+"""Items whose content is read to be sure of that."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """An item of a run: its split, and what it was."""
+
+    split: str
+    signature: str
+    content: str
+
+
+def record_of(model: str) -> SplitRecord | None:
+    """The record of the run in whose folder a model's file is; None for any other model.
+
+    Args:
+        model: where it was loaded from.
+    """
+    path = user_path(model)
+    return read_split_record(path.parent) if is_there(path) and path.is_file() else None
+
+
+def own_items(record: SplitRecord, dataset: Dataset, split: str | None) -> Dataset | None:
+    """The items of one of the run's splits, where `dataset` is the data that the run was made from; else None.
+
+    Args:
+        split: ``train``, ``val``, ``test`` or ``all``; None for test where this data holds test items, else val.
+
+    Says what is scored, and names the items of the split that the data no longer holds. Raises UserError for a split
+    that the run does not have.
+    """
+    known = _recognised(record, dataset)
+    if known is None:
+        return None
+    counts = {name: sum(one.split == name for one in known.values()) for name in SPLITS}
+    counts = {name: count for name, count in counts.items() if count}
+    if split is None:
+        split = next((name for name in ("test", "val") if name in counts), "all")
+    if split not in (*SPLITS, "all"):
+        raise UserError(f"unknown split {split!r}", where="--split", fix="use train, val, test or all")
+    listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+    if split != "all" and split not in counts:
+        raise UserError(f"this run has no {split} items in this data", where="--split", fix=f"it has {listed}")
+    wanted = {name: one for name, one in known.items() if split in ("all", one.split)}
+    items = [item for item in dataset.items if item.id in wanted]
+    note(f"this is the data that the run was made from ({listed}); the {split} items are scored (--split)")
+    _warn_of_differences(wanted, items)
+    return replace(dataset, items=tuple(items))
+
+
+def warn_of_training_items(record: SplitRecord, dataset: Dataset) -> None:
+    """Warn where items that trained the model are to be scored, whatever they are called."""
+    if dataset.kind != record.kind:
+        return
+    train = record.splits["train"]
+    contents = dict(zip(train.contents, train.signatures, strict=True))
+    contents.pop("", None)
+    signatures = set(contents.values())
+    alike = [item for item in dataset.items if signature_of(item) in signatures]
+    copies = sum(content in contents for content in ahead_in_groups(_content, alike, 2, 16))
+    if copies:
+        items = "1 item" if copies == 1 else f"{copies} items"
+        warn(
+            f"{items} of the {len(dataset)} scored trained this model: the score of such items says nothing about "
+            "new data"
+        )
+
+
+def _recognised(record: SplitRecord, dataset: Dataset) -> Mapping[str, _Known] | None:
+    """The run's items that came from this data, by their ids in it; None where this is other data.
+
+    A run's data is what it was trained on, or the data named for its validation or test.
+    """
+    if dataset.kind != record.kind:
+        return None
+    signatures = {item.id: signature_of(item) for item in dataset.items}
+    for prefix in ("", *PREFIXES):
+        known = _items_of(record, prefix)
+        same = [name for name, one in known.items() if signatures.get(name) == one.signature]
+        if same and len(same) >= _SHARE * len(known) and _have_content(dataset, known, same):
+            return known
+    return None
+
+
+def _items_of(record: SplitRecord, prefix: str) -> dict[str, _Known]:
+    """The items from the data whose ids begin so in the record, by their ids in that data."""
+    found = {}
+    for split, items in record.splits.items():
+        foreign = f"{split}:" in PREFIXES and all(name.startswith(f"{split}:") for name in items.ids)
+        if foreign != bool(prefix) or (prefix and not prefix.startswith(split)):
+            continue
+        for name, signature, content in zip(items.ids, items.signatures, items.contents, strict=True):
+            found[name.removeprefix(prefix)] = _Known(split, signature, content)
+    return found
+
+
+def _have_content(dataset: Dataset, known: Mapping[str, _Known], names: Sequence[str]) -> bool:
+    """Whether some of these items, spread over all, have the content that the run knows."""
+    chosen = set(names[:: max(1, len(names) // _CHECKED)])
+    items = [item for item in dataset.items if item.id in chosen]
+    same = sum(known[item.id].content in ("", _content(item)) for item in items)
+    return same >= _SHARE * len(items)
+
+
+def _warn_of_differences(wanted: Mapping[str, _Known], items: Sequence[Item]) -> None:
+    """Name the items of the split that are gone, and those that are not what they were."""
+    gone = sorted(set(wanted) - {item.id for item in items})
+    changed = [item.id for item in items if signature_of(item) != wanted[item.id].signature]
+    for names, what in ((gone, "are no longer in this data"), (changed, "changed since the run began")):
+        if names:
+            warn(f"{len(names)} of the {len(wanted)} items {what}: {shorten(names, 3)}")
+
+
+def _content(item: Item) -> str:
+    """The hash of an item's content; of one that cannot be read, text that no item has."""
+    try:
+        return content_hash(item.location.read())
+    except (OSError, ValueError, MemoryError):
+        return "unreadable"

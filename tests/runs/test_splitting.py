@@ -1,0 +1,114 @@
+"""A run goes on with the data, splits and classes that it began with, or says what is another."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+
+import pytest
+from PIL import Image
+
+import restune
+from restune.runs.split_record import read_split_record
+from restune.training.loop import Trainer
+
+SMALL = {"model": "resnet8", "image_size": 16, "epochs": 2, "batch_size": 8, "threads": 1, "precision": "fp32"}
+SETTINGS = {"spec.width": 4, "spec.depths": [1, 1]}
+
+
+class StoppedError(Exception):
+    """As by a power cut."""
+
+
+@pytest.fixture
+def data(tmp_path, write_noise):
+    folder = write_noise(tmp_path / "data", bright=(120, 30), dark=(0, 30))
+    for path in folder.glob("*/*.png"):  # all of one size, as uncompressed files are
+        Image.open(path).save(path.with_suffix(".bmp"))
+        path.unlink()
+    return folder
+
+
+@pytest.fixture
+def train(data, tmp_path):
+    def call(**more):
+        return restune.train(data, out=tmp_path / "run", set=SETTINGS, test=0.2, **SMALL, **more)
+
+    return call
+
+
+@pytest.fixture
+def stopped(train, monkeypatch):
+    """The folder of a run that ended before its first checkpoint."""
+
+    def step(self, *arguments, **more):
+        raise StoppedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", step)
+        with pytest.raises(StoppedError):
+            train()
+
+
+def item_of(folder, split):
+    with (folder / "split.csv").open(newline="") as file:
+        return next(row["item"] for row in csv.DictReader(file) if row["split"] == split)
+
+
+@pytest.mark.usefixtures("stopped")
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_an_exchanged_file_of_the_same_size_is_noticed(data, tmp_path, train, split):
+    name = item_of(tmp_path / "run", split)
+    size = (data / name).stat().st_size
+    Image.new("RGB", (18, 18), (1, 2, 3)).save(data / name)
+    assert (data / name).stat().st_size == size
+    with pytest.raises(restune.UserError, match=rf"changed since this run began: {name} \({split}: its content is ano"):
+        train(resume=True)
+    assert train(resume=True, accept_changes=True).result["items"] == {"train": 38, "val": 10, "test": 12}
+
+
+@pytest.mark.usefixtures("stopped")
+def test_a_class_that_was_added_is_noticed(data, train):
+    shutil.copytree(data / "dark", data / "black")
+    with pytest.raises(restune.UserError, match="classes of the data changed since this run began: 'black' added"):
+        train(resume=True)
+    run = train(resume=True, accept_changes=True)
+    assert run.result["classes"] == ["bright", "dark"]
+    assert run.result["val"]["accuracy"] > 0.5, "targets are still those of the run's classes"
+
+
+@pytest.mark.usefixtures("stopped")
+def test_a_file_that_is_gone_names_the_ways_round(data, tmp_path, train):
+    name = item_of(tmp_path / "run", "test")
+    (data / name).unlink()
+    with pytest.raises(restune.UserError, match="an item of this run is no longer in the data") as raised:
+        train(resume=True)
+    assert raised.value.where == name
+    assert "restore it" in raised.value.fix
+    assert "--out" in raised.value.fix
+
+
+@pytest.mark.usefixtures("stopped")
+def test_a_file_that_can_no_longer_be_read_is_not_left_out(data, tmp_path, train):
+    name = item_of(tmp_path / "run", "val")
+    (data / name).write_bytes(b"")
+    with pytest.raises(restune.UserError, match="an item of this run can no longer be read") as raised:
+        train(resume=True)
+    assert raised.value.where == name
+
+
+@pytest.mark.usefixtures("stopped")
+def test_new_files_are_counted(data, tmp_path, train, capsys):
+    shutil.copy(data / item_of(tmp_path / "run", "val"), data / "dark" / "new.bmp")
+    run = train(resume=True)
+    assert "the data has 61 items, 60 when this run began" in capsys.readouterr().err
+    assert sum(run.result["items"].values()) == 60
+
+
+@pytest.mark.usefixtures("stopped")
+def test_a_run_without_a_record_goes_on_and_gets_one(tmp_path, train):
+    (tmp_path / "run" / "split.json").unlink()
+    run = train(resume=True)
+    record = read_split_record(run.out)
+    assert record.fingerprint("test") == run.result["test"]["fingerprint"]
+    assert record.fingerprint("val") == run.result["val"]["fingerprint"]

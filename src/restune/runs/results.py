@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ class RunResult:
             "resumed_from_step": self.resumed_from_step,
             "machine": dict(self.machine),
             "versions": dict(self.versions),
-            "changed": [str(change) for change in self.changed],
+            "changed": [asdict(change) for change in self.changed],
             **self.more,
         }
 

@@ -47,6 +47,20 @@ def note(message: str) -> None:
         _print(message)
 
 
+_warned: set[str] = set()
+
+
+def warn_once(message: str, *, about: str) -> None:
+    """As `warn`, once for the life of the process: many tables and phases meet one and the same fault.
+
+    Args:
+        about: what the fault is of; later warnings about the same are left out, whatever their words.
+    """
+    if about not in _warned:
+        _warned.add(about)
+        warn(message)
+
+
 def warn(message: str) -> None:
     """Say something the user should act on. Shown even when quiet, though not by processes that leave it to another."""
     if not _silent.get():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -98,25 +99,45 @@ def write_text(destination: Path, content: str) -> None:
 
 
 def cache_folder() -> Path:
-    """``$RESTUNE_CACHE``, read at each call, or the platform's cache folder for this user. May not exist yet."""
+    """``$RESTUNE_CACHE``, read at each call, or the platform's cache folder for this user. May not exist yet.
+
+    Raises UserError where the user has no home folder and ``RESTUNE_CACHE`` is not set.
+    """
     named = os.environ.get("RESTUNE_CACHE")
-    if named:
-        return user_path(named)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "restune"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "restune"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "restune"
+    try:
+        if named:
+            return Path(named).expanduser()
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Caches" / "restune"
+        if sys.platform == "win32":
+            return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "restune"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "restune"
+    except RuntimeError as error:  # neither HOME nor an entry of this user in the passwd file
+        raise UserError(
+            "there is no cache folder, since there is no such home folder",
+            where=f"RESTUNE_CACHE={named}" if named else "HOME is not set",
+            fix="name a folder you may write to with RESTUNE_CACHE",
+        ) from error
+
+
+def can_write(folder: Path) -> bool:
+    """Whether files can be made in a folder, which is made if it is not there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def cannot_write(destination: Path, error: Exception) -> UserError:
     """The message for a full disk, a read-only folder or a path that cannot be."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-    return UserError(
-        f"cannot write {destination.name}: {reason}",
-        where=str(destination.parent),
-        fix="free space or choose a folder you may write to",
-    )
+    fix = "free space or choose a folder you may write to"
+    with suppress(UserError):
+        if destination.is_relative_to(cache_folder()):
+            fix = "free space, or name a folder you may write to with RESTUNE_CACHE"
+    return UserError(f"cannot write {destination.name}: {reason}", where=str(destination.parent), fix=fix)
 
 
 def sync(path: Path) -> None:

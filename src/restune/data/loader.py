@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from torch import Tensor
 
@@ -36,7 +37,7 @@ class Batch:
 
 
 def read_batches(
-    items: Sequence[Item],
+    items: Iterable[Item],
     preprocess: Preprocess,
     *,
     batch_size: int,
@@ -45,9 +46,10 @@ def read_batches(
 ) -> Iterator[Batch]:
     """Yield the items in batches of `batch_size`, in order, whatever the number of workers.
 
-    At most ``workers + 1`` batches are in memory besides the one being used.
+    At most ``workers + 1`` batches are in memory besides the one being used, and no more items are taken.
 
     Args:
+        items: a sequence, or an iterator that finds them on the way.
         workers: threads that decode; 0 decodes in the caller's thread, None takes one per core.
         views: one of the kind's `view_modes`. Raises UserError for sizes and numbers below what is possible.
     """
@@ -57,9 +59,16 @@ def read_batches(
             where="batch_size, workers",
             fix="use 1 or more",
         )
-    slices = (items[start : start + batch_size] for start in range(0, len(items), batch_size))
     workers = cpu_count() if workers is None else workers
-    yield from ahead(lambda part: _read(part, preprocess, views), slices, workers, depth=workers)
+    groups = _in_groups(items, batch_size)
+    yield from ahead(lambda part: _read(part, preprocess, views), groups, workers, depth=workers)
+
+
+def _in_groups(items: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
+    """Consecutive items, `size` at a time, taken when they are asked for."""
+    rest = iter(items)
+    while group := tuple(islice(rest, size)):
+        yield group
 
 
 def read_views(item: Item, preprocess: Preprocess, views: str = "single") -> Tensor | str:

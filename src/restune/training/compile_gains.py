@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from contextlib import suppress
 from typing import Any
 
 import torch
 
+from restune.core.console import warn_once
+from restune.core.errors import UserError
 from restune.core.files import cache_folder, write_text
 from restune.core.machine import cpu_count
 from restune.networks.spec import ResNetSpec
@@ -20,11 +21,17 @@ _FILE = "measured.json"
 def record_compile_gain(
     spec: ResNetSpec, shape: tuple[int, ...], precision: str, device: torch.device, gain: float
 ) -> None:
-    """Note how many times faster compiled training steps were. Does nothing where the folder cannot be written."""
+    """Note how many times faster compiled training steps were; a warning where the cache folder cannot be written."""
     known = _known()
     known[_key(spec, shape, precision, device)] = {"what": "compile", "gain": round(gain, 3)}
-    with suppress(OSError, ValueError):
+    try:
         write_text(cache_folder() / _FILE, json.dumps(known, indent=1, sort_keys=True) + "\n")
+    except UserError as error:
+        warn_once(
+            f"later runs will not know this measurement: {error.what} ({error.where}). RESTUNE_CACHE names another "
+            "cache folder",
+            about="measurements",
+        )
 
 
 def known_compile_gain(spec: ResNetSpec, shape: tuple[int, ...], precision: str, device: torch.device) -> float | None:
@@ -41,7 +48,7 @@ def known_compile_gain(spec: ResNetSpec, shape: tuple[int, ...], precision: str,
 def _known() -> dict[str, Any]:
     try:
         content = json.loads((cache_folder() / _FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, UserError):
         return {}
     return content if isinstance(content, dict) else {}
 

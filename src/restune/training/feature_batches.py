@@ -6,22 +6,24 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from restune.core.console import note
+from restune.core.console import note, warn, warn_once
 from restune.core.errors import UserError
-from restune.core.files import cache_folder
+from restune.core.files import can_write
+from restune.core.machine import local_processes, memory_bytes
+from restune.core.rowstore import StoreFullError
 from restune.data.ahead import ahead
 from restune.data.augment import Augment, RandomKey
 from restune.data.batches import TrainingBatch, TrainingBatches
 from restune.data.dataset import Dataset
+from restune.data.preload import MEMORY_SHARE
 from restune.data.preprocess import Preprocess
-from restune.inference.features import FeatureCache, FeatureRows, View
+from restune.inference.features import FeatureCache, FeatureRows, View, features_folder
 from restune.networks.layout import laid_out
 from restune.networks.resnet import ResNet
 from restune.training.recipe import Recipe
@@ -78,7 +80,8 @@ def make_feature_batches(
     cut: str | int,
     epochs: int,
 ) -> FeatureBatches | None:
-    """Features of everything below `cut`; None where there are too few epochs or too little disk to gain by it.
+    """Features of everything below `cut`; None where there are too few epochs to gain by it, or where
+    the features fit neither on the disk nor in memory.
 
     Args:
         network: with the weights it has under the cut for as long as these batches are used.
@@ -95,16 +98,20 @@ def make_feature_batches(
         return None
     sample = preprocess.apply(batches.items[0].location.read())
     needed = _bytes_an_item(network, preprocess, sample, cut) * (len(batches.items) * views + len(val or ()))
-    free = shutil.disk_usage(_existing(cache_folder())).free
-    if needed > _DISK_SHARE * free:
-        note(f"the frozen part is computed anew: caching it takes {needed / 2**30:.1f} GiB of {free / 2**30:.1f} free")
+    on_disk = _storage(needed)
+    if on_disk is None:
         return None
     cache = FeatureCache(
-        network, preprocess, cut=cut, device=device, bf16=recipe.precision == "bf16", workers=recipe.workers
-    )
+        network, preprocess, cut=cut, device=device, bf16=recipe.precision == "bf16", on_disk=on_disk,
+        workers=recipe.workers,
+    )  # fmt: skip
     shown = [View(augment=augment, seed=recipe.seed, number=number) for number in range(1, views + 1)]
-    tables = [cache.of(batches.items, view) for view in (shown if augmented else [None])]
-    held_out = cache.of(val.items) if val is not None else None
+    try:
+        tables = [cache.of(batches.items, view) for view in (shown if augmented else [None])]
+        held_out = cache.of(val.items) if val is not None else None
+    except StoreFullError as error:
+        warn(f"{error.what}: the frozen layers are computed again in each epoch. To cache them, {error.fix}")
+        return None
     for table in [*tables, *([held_out] if held_out else [])]:
         for name, reason in table.failures.items():  # rows and targets would no longer pair
             raise UserError(f"an item can no longer be read: {reason}", where=name, fix="restore it, or start anew")
@@ -129,6 +136,26 @@ def _bytes_an_item(network: ResNet, preprocess: Preprocess, sample: Tensor, cut:
     return found
 
 
-def _existing(folder: Path) -> Path:
-    """The nearest folder that is there."""
-    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+def _storage(needed: int) -> bool | None:
+    """Whether so many bytes of features are kept on disk; False: in memory; None: in neither, with a message."""
+    folder = features_folder()
+    writable = folder is not None and can_write(folder)
+    free = shutil.disk_usage(folder).free if folder is not None and writable else 0
+    if needed <= _DISK_SHARE * free:
+        return True
+    size = f"{needed / 2**30:.1f} GiB"
+    if needed > MEMORY_SHARE * memory_bytes() / local_processes():
+        disk = f"{free / 2**30:.1f} GiB are free in {folder}" if writable else "there is no cache folder to write to"
+        warn(
+            f"the frozen layers are computed again in each epoch: caching their activations takes {size}, which is too "
+            f"much for the memory, and {disk}. RESTUNE_CACHE names another cache folder"
+        )
+        return None
+    if not writable:
+        return True  # what is there may still be read; the cache holds the rest in memory, and says so
+    warn_once(
+        f"cached activations of {size} are held in memory, for this run only: {free / 2**30:.1f} GiB of the disk are "
+        f"free. RESTUNE_CACHE names a cache folder on another disk than {folder}",
+        about=f"writing in {folder}",
+    )
+    return False

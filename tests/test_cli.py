@@ -110,9 +110,9 @@ def test_csv_rows_are_written_as_they_come(model, photos, tmp_path):
     )
     options = ("--csv", "--batch-size", "4", "--workers", "1")
     command = [sys.executable, "-c", code, "predict", str(model), "-", *options]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )  # fmt: skip
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, **pipes, text=True, env=buffered)
     limit = threading.Timer(60, process.kill)
     limit.start()
     for path in sorted((tmp_path / "list").iterdir()):

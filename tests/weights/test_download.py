@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from restune.core.errors import UserError
+from restune.core.files import cache_folder
 from restune.weights.download import download
 
 CONTENT = random.Random(0).randbytes(300_000)
@@ -334,6 +335,22 @@ def test_a_folder_that_cannot_be_made(site: Site, destination: Path) -> None:
     destination.parent.write_text("a file where the folder should be")
     with pytest.raises(UserError, match=f"cannot write {NAME}"):
         download(site.address, destination, sha256=DIGEST)
+
+
+def test_a_cache_folder_that_cannot_be_written_is_named(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("RESTUNE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=rf"cannot write {NAME}[\s\S]*RESTUNE_CACHE"):
+        download(site.address, cache_folder() / "weights" / NAME, sha256=DIGEST)
+    for variable in ("RESTUNE_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 1_234_567)  # who has no entry in the passwd file
+    with pytest.raises(UserError, match=r"no cache folder[\s\S]*HOME is not set[\s\S]*RESTUNE_CACHE"):
+        cache_folder()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "restune"
 
 
 def test_two_threads_fetch_it_once(site: Site, destination: Path) -> None:

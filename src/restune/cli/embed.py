@@ -14,10 +14,21 @@ from restune.cli.run import print_json, verb
 @opt.takes(opt.on_inference, opt.on_data, opt.on_device, opt.on_all_verbs)
 def embed(
     model: opt.ModelArgument,
-    data: opt.DataArgument,
-    out: Annotated[Path, typer.Option(help=".npz file to write: features, labels, ids, classes.")] = Path(
-        "features.npz"
-    ),
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="DATA as in train and evaluate, or any input of predict: files, folders, patterns, tables of paths, "
+            "or - for a list on standard input.",
+            metavar="DATA|INPUT...",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="File to write: .npz (features, labels, ids, classes), or .csv or .parquet with one row per item.",
+            metavar="FILE",
+        ),
+    ] = Path("features.npz"),
     **options: Any,
 ) -> None:
     """Write the embeddings (penultimate features) of items for other programs. Cached ones are not computed again.
@@ -28,6 +39,7 @@ def embed(
         from restune.verbs.embed import embed as run
 
         reading = opt.data_options(options)
+        data = inputs[0] if len(inputs) == 1 and inputs[0] != "-" else opt.listed(inputs)
         embedded = run(model, data, out=out, data_options=reading, **opt.inference_options(options))
         count, width = embedded.features.shape
         if options["as_json"]:

@@ -47,6 +47,20 @@ def note(message: str) -> None:
         _print(message)
 
 
+_warned: set[str] = set()
+
+
+def warn_once(message: str, *, about: str) -> None:
+    """Warn as `warn` does, but once per process: many tables and phases meet the same fault.
+
+    Args:
+        about: the subject of the warning; later warnings with the same subject are dropped, whatever their text.
+    """
+    if about not in _warned:
+        _warned.add(about)
+        warn(message)
+
+
 def warn(message: str) -> None:
     """Print a warning that the user should act on. Shown even when quiet, but not within `silent`."""
     if not _silent.get():

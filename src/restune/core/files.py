@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -99,25 +100,45 @@ def write_text(destination: Path, content: str) -> None:
 
 
 def cache_folder() -> Path:
-    """Return ``$RESTUNE_CACHE``, read at each call, or the user's cache folder on this platform. May not exist yet."""
+    """Return ``$RESTUNE_CACHE``, read at each call, or the user's cache folder on this platform. May not exist yet.
+
+    Raises UserError if ``RESTUNE_CACHE`` is not set and the user has no home folder.
+    """
     named = os.environ.get("RESTUNE_CACHE")
-    if named:
-        return user_path(named)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "restune"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "restune"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "restune"
+    try:
+        if named:
+            return Path(named).expanduser()
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Caches" / "restune"
+        if sys.platform == "win32":
+            return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "restune"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "restune"
+    except RuntimeError as error:  # neither HOME nor an entry of this user in the passwd file
+        raise UserError(
+            "no cache folder: the user has no home folder",
+            where=f"RESTUNE_CACHE={named}" if named else "HOME is not set",
+            fix="set RESTUNE_CACHE to a folder you may write to",
+        ) from error
+
+
+def can_write(folder: Path) -> bool:
+    """Return whether files can be created in a folder, which is created if it is missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def cannot_write(destination: Path, error: Exception) -> UserError:
     """Return the error for a full disk, a read-only folder or an impossible path."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-    return UserError(
-        f"cannot write {destination.name}: {reason}",
-        where=str(destination.parent),
-        fix="free space or choose a folder you may write to",
-    )
+    fix = "free space or choose a folder you may write to"
+    with suppress(UserError):
+        if destination.is_relative_to(cache_folder()):
+            fix = "free space, or set RESTUNE_CACHE to a folder you may write to"
+    return UserError(f"cannot write {destination.name}: {reason}", where=str(destination.parent), fix=fix)
 
 
 def sync(path: Path) -> None:

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from pathlib import Path
 
-
-def cpu_count() -> int:
-    """Return the number of cores this process may use: those of its affinity mask, or all without one."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
+from restune.core.cgroups import cpu_limit, memory_limit
 
 
-def memory_bytes() -> int:
-    """Return the machine's memory, or the container's limit if lower; 8 GiB where the platform reports neither."""
+def cpu_count(root: Path = Path("/")) -> int:
+    """Return the number of cores this process may use: its affinity mask, or the container's CPU quota if lower.
+
+    Threads beyond a quota are all suspended for the rest of each period.
+
+    Args:
+        root: folder that contains ``proc`` and ``sys``.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_limit(root)
+    return max(1, cores if quota is None else min(cores, math.ceil(quota)))
+
+
+def memory_bytes(root: Path = Path("/")) -> int:
+    """Return the machine's memory, or the container's limit if lower; 8 GiB where the platform reports neither.
+
+    Args:
+        root: folder that contains ``proc`` and ``sys``.
+    """
     total = 8 * 2**30
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    try:
-        text = limit.read_text().strip()
-    except OSError:
-        return total
-    return min(total, int(text)) if text.isdigit() else total
+    limit = memory_limit(root)
+    return total if limit is None else min(total, limit)
 
 
 def local_processes() -> int:

@@ -2,13 +2,15 @@
 
 A store is a folder of segments. A segment is one safetensors file that holds some rows and their keys; it is written
 under a temporary name, renamed, and never changed. Processes can therefore share a store: at worst, two compute the
-same row. A truncated or altered segment is detected and deleted with a warning, and its rows are computed again.
+same row. A truncated or altered segment is detected and deleted with a warning, and its rows are computed again. If the
+folder is missing or cannot be written, rows are held in memory for the lifetime of the store's object.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -23,14 +25,12 @@ import safetensors
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from restune.core.console import warn
+from restune.core.console import warn_once
+from restune.core.errors import UserError
 from restune.core.files import write_text, written_whole
 
 KEY_BYTES = 16
 _PART = 2**20
-_CHECKED_BYTES = 256 * 2**20
-"""Segments up to this size are verified by checksum when opened; larger ones by file size only."""
-
 Floats = NDArray[np.float32]
 
 
@@ -52,52 +52,120 @@ def content_key(content: bytes | str | Path | NDArray[Any]) -> bytes:
     return digest.digest()
 
 
+class StoreFullError(UserError):
+    """The rows fit neither on the disk nor in memory."""
+
+
 class RowStore:
     """A store of float32 rows of one shape.
 
     Args:
-        folder: the store's folder; created by the first write.
+        folder: the store's folder; created by the first write. None: hold all rows in memory.
         about: description of the rows for people; written beside them.
+        room: maximum number of bytes of rows in memory.
     """
 
-    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
-        self.folder, self.about = folder, about
+    def __init__(self, folder: Path | None, about: dict[str, Any], *, room: float = math.inf) -> None:
+        self.folder, self.about, self.room = folder, about, room
         self.segments: list[Floats] = []
         self.places: dict[bytes, tuple[int, int]] = {}
         self._read: set[str] = set()
+        self._writes = folder is not None
         self.refresh()
+
+    @property
+    def held(self) -> int:
+        """Number of bytes of the rows that are in memory and not on disk."""
+        return sum(part.nbytes for part in self.segments if not isinstance(part, np.memmap))
 
     def refresh(self) -> None:
         """Open segments written since the last refresh, by this process or another."""
-        if not self.folder.is_dir():
-            return
-        for path in sorted(self.folder.glob("*.safetensors")):
-            if path.name in self._read:
-                continue
+        for path in self._unread():
+            assert self.folder is not None
             self._read.add(path.name)
             try:
                 keys, rows = _open_segment(path)
-            except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-                warn(f"deleted a damaged feature-cache file; its rows are computed again: {path} ({_short(error)})")
-                path.unlink(missing_ok=True)
-                self._read.discard(path.name)
+                if self.segments and rows.shape[1:] != self.segments[0].shape[1:]:
+                    raise ValueError("its rows have another shape")
+            except FileNotFoundError:
+                self._warn_of_removal()
                 continue
-            for row, key in enumerate(keys):
-                self.places.setdefault(key, (len(self.segments), row))
-            self.segments.append(rows)
+            except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+                warn_once(
+                    f"damaged feature-cache file; its rows are computed again: {path} ({_short(error)}). "
+                    "To use another cache folder, set RESTUNE_CACHE",
+                    about=f"damage in {self.folder.parent}",
+                )
+                if not isinstance(error, OSError):  # an OSError does not mean that the content is damaged
+                    with suppress(OSError):
+                        path.unlink(missing_ok=True)
+                continue
+            self._take_up(keys, rows)
+
+    def _unread(self) -> list[Path]:
+        if self.folder is None:
+            return []
+        try:
+            paths = sorted(path for path in self.folder.glob("*.safetensors") if path.name not in self._read)
+        except OSError:  # the folder cannot be listed
+            return []
         with suppress(OSError):  # the cache may belong to another user
             os.utime(self.folder)  # time of last use: pruning starts with the oldest
+        return paths
+
+    def _take_up(self, keys: Sequence[bytes], rows: Floats) -> None:
+        for row, key in enumerate(keys):
+            self.places.setdefault(key, (len(self.segments), row))
+        self.segments.append(rows)
 
     def add(self, keys: Sequence[bytes], rows: Floats) -> None:
-        """Write rows as one segment. Raises UserError if it cannot be written."""
+        """Write rows as one segment; if that fails, hold them in memory, with a warning.
+
+        Raises StoreFullError if they do not fit in memory either.
+        """
         rows = np.ascontiguousarray(rows, dtype=np.float32)
+        if self._writes:
+            self._write(keys, rows)
+        if all(key in self.places for key in keys):
+            return
+        if self.held + rows.nbytes > self.room:
+            raise StoreFullError(
+                "cached features fit neither on the disk nor in memory",
+                where="memory" if self.folder is None else str(self.folder.parent),
+                fix="set RESTUNE_CACHE to a folder on a larger disk that you may write to",
+            )
+        self._take_up(keys, rows)
+
+    def _write(self, keys: Sequence[bytes], rows: Floats) -> None:
+        """Write rows as one segment and open it, unless another process removes it at once."""
+        assert self.folder is not None
         packed = np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), KEY_BYTES)
         name = hashlib.blake2b(packed.tobytes(), digest_size=12).hexdigest()
-        if not (self.folder / "about.json").exists():
-            write_text(self.folder / "about.json", json.dumps(self.about, sort_keys=True, indent=1) + "\n")
-        with written_whole(self.folder / f"{name}.safetensors") as temporary:
-            save_file({"keys": packed, "rows": rows}, temporary, metadata={"sum": _sum(packed, rows)})
+        try:
+            if not (self.folder / "about.json").exists():
+                write_text(self.folder / "about.json", json.dumps(self.about, sort_keys=True, indent=1) + "\n")
+            with written_whole(self.folder / f"{name}.safetensors") as temporary:
+                save_file({"keys": packed, "rows": rows}, temporary, metadata={"sum": _sum(packed, rows)})
+        except (OSError, UserError, safetensors.SafetensorError) as error:
+            self._writes = False
+            warn_once(
+                f"the feature cache cannot be written ({_short(error.__cause__ or error)}): features are held in "
+                f"memory, for this run only. To use another folder than {self.folder.parent}, set RESTUNE_CACHE",
+                about=f"writing in {self.folder.parent}",
+            )
+            return
+        self._read.discard(f"{name}.safetensors")  # a damaged file of that name may not have been removable
         self.refresh()
+        if any(key not in self.places for key in keys):
+            self._warn_of_removal()
+
+    def _warn_of_removal(self) -> None:
+        assert self.folder is not None
+        warn_once(
+            "another process removed cached features while they were in use: they are computed again, or held in "
+            f"memory. To use another cache folder than {self.folder.parent}, set RESTUNE_CACHE",
+            about=f"removal from {self.folder.parent}",
+        )
 
     def rows(self, keys: Sequence[bytes]) -> StoredRows:
         """Return the rows of `keys`, in this order. Every key must be in the store."""
@@ -189,9 +257,10 @@ def list_stores(parent: Path) -> list[StoreInfo]:
     return sorted(infos, key=lambda store: -store.used)
 
 
-def remove_store(store: StoreInfo) -> None:
-    """Delete a store. A process that uses it keeps its mapped rows."""
+def remove_store(store: StoreInfo) -> bool:
+    """Delete a store; return whether it is gone. A process that uses it keeps its mapped rows."""
     shutil.rmtree(store.folder, ignore_errors=True)
+    return not store.folder.exists()
 
 
 def _open_segment(path: Path) -> tuple[list[bytes], Floats]:
@@ -202,7 +271,7 @@ def _open_segment(path: Path) -> tuple[list[bytes], Floats]:
     rows = np.memmap(path, np.float32, "r", _offset(path), shape) if all(shape) else np.empty(shape, np.float32)
     if packed.shape != (len(rows), KEY_BYTES):
         raise ValueError("the number of keys is not the number of rows")
-    if rows.nbytes <= _CHECKED_BYTES and _sum(packed, rows) != expected:
+    if _sum(packed, rows) != expected:
         raise ValueError("wrong checksum")
     return [row.tobytes() for row in packed], rows
 
@@ -218,6 +287,14 @@ def _offset(path: Path) -> int:
 
 
 def _count(path: Path) -> int:
+    """Return the number of rows of a segment; 0 if it is damaged."""
+    try:
+        return _count_rows(path)
+    except (safetensors.SafetensorError, FileNotFoundError):
+        return 0
+
+
+def _count_rows(path: Path) -> int:
     with safetensors.safe_open(path, framework="np") as file:
         return int(file.get_slice("keys").get_shape()[0])
 
@@ -228,5 +305,7 @@ def _sum(keys: NDArray[np.uint8], rows: Floats) -> str:
     return digest.hexdigest()
 
 
-def _short(error: Exception) -> str:
+def _short(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return str(error).splitlines()[0][:120] if str(error) else type(error).__name__

@@ -45,6 +45,7 @@ class Kind:
         holds_folders: whether a folder may be one item, such as a video's frames.
         file_suffixes: suffixes of its files in an input folder; empty for images and videos, which have other rules.
         row_suffixes: suffixes of files that contain many items.
+        rows_are_paths: whether the rows of such a file name files with one item each.
         accepts: types of one input from Python: ``str``, ``path``, ``bytes``, ``array``, ``pil``, ``text``.
         array_dims: maximum number of dimensions of an array that is one item.
         accepted: `accepts` in words.
@@ -72,6 +73,7 @@ class Kind:
     holds_folders: bool = False
     file_suffixes: tuple[str, ...] = ()
     row_suffixes: tuple[str, ...] = ()
+    rows_are_paths: bool = False
     accepts: frozenset[str] = field(default_factory=frozenset)
     array_dims: int = 0
     accepted: str = ""
@@ -156,6 +158,8 @@ IMAGE = Kind(
     recipe_fields=frozenset(("image_size", "store_size", "mixup", "cutmix")),
     view_modes=("single", "flip", "five-crop"),
     mirrors=True,
+    row_suffixes=(".csv", ".tsv", ".parquet"),
+    rows_are_paths=True,
     accepts=frozenset(("str", "path", "bytes", "array", "pil")),
     array_dims=3,
     accepted="a path, bytes, an array, or a PIL image",
@@ -215,6 +219,8 @@ VIDEO = Kind(
     view_noun="clips",
     validates="centre clips",
     holds_folders=True,
+    row_suffixes=(".csv", ".tsv", ".parquet"),
+    rows_are_paths=True,
     accepts=frozenset(("str", "path")),
     accepted="the path of a file or of a folder of frames",
 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from torch import Tensor
 
@@ -40,7 +41,7 @@ class Batch:
 
 
 def read_batches(
-    items: Sequence[Item],
+    items: Iterable[Item],
     preprocess: Preprocess,
     *,
     batch_size: int,
@@ -50,9 +51,10 @@ def read_batches(
 ) -> Iterator[Batch]:
     """Yield the items in batches of `batch_size`, in order, whatever the number of workers.
 
-    At most ``workers + 1`` batches are in memory besides the one being used.
+    At most ``workers + 1`` batches are in memory besides the one being used, and no further items are consumed.
 
     Args:
+        items: a sequence, or an iterator that produces them lazily.
         workers: decoding threads; 0: decode in the caller's thread; None: one per core.
         views: one of the kind's `view_modes`.
         retry: retry failed reads a few times, after short pauses: for items that could be read before.
@@ -65,10 +67,17 @@ def read_batches(
             where="batch_size, workers",
             fix="use 1 or more",
         )
-    slices = (items[start : start + batch_size] for start in range(0, len(items), batch_size))
     workers = cpu_count() if workers is None else workers
     pauses = RETRY_PAUSES if retry else ()
-    yield from ahead(lambda part: _read(part, preprocess, views, pauses), slices, workers, depth=workers)
+    groups = _in_groups(items, batch_size)
+    yield from ahead(lambda part: _read(part, preprocess, views, pauses), groups, workers, depth=workers)
+
+
+def _in_groups(items: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
+    """Yield groups of `size` consecutive items, taken when they are needed."""
+    rest = iter(items)
+    while group := tuple(islice(rest, size)):
+        yield group
 
 
 def read_views(item: Item, preprocess: Preprocess, views: str = "single") -> Tensor | str:

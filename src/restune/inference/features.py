@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,9 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from restune.core.allocator import freed_memory_kept
-from restune.core.console import progress
+from restune.core.console import progress, warn_once
+from restune.core.errors import UserError
 from restune.core.files import cache_folder
-from restune.core.machine import cpu_count
+from restune.core.machine import cpu_count, local_processes, memory_bytes
 from restune.core.rowstore import RowStore, StoredRows, content_key
 from restune.core.version import __version__
 from restune.data.ahead import ahead, ahead_in_groups
@@ -29,7 +31,7 @@ from restune.data.augment import Augment, RandomKey
 from restune.data.dataset import Item
 from restune.data.decode import DecodeError
 from restune.data.preprocess import Preprocess
-from restune.inference.forward import forward
+from restune.inference.forward import FittingParts, forward, threads_within_quota
 from restune.networks.fold import folded
 from restune.networks.layout import weights_layout
 from restune.networks.resnet import ResNet
@@ -40,8 +42,23 @@ CODE_VERSION = 2
 _NOT_BELOW = ("num_classes", "dropout", "drop_path", "embedding_dropout")
 """Spec fields that do not change the outputs of frozen layers."""
 _SEGMENT_BYTES = 256 * 2**20
+_MEMORY_SHARE = 0.5
+"""Share of the machine's memory for features that are not on disk."""
 _IN_MEMORY = 2**30
 """Bytes. Features up to this size are loaded into memory whole."""
+
+
+def features_folder() -> Path | None:
+    """Return the folder for tables of features; None, with a warning, for a user without a home folder."""
+    try:
+        return cache_folder() / "features"
+    except UserError as error:
+        warn_once(
+            f"{error.what} ({error.where}): features are held in memory, for this run only. To keep them, set "
+            "RESTUNE_CACHE to a folder",
+            about="no cache folder",
+        )
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +143,8 @@ class FeatureCache:
         cut: ``all``: embeddings, the input of the last layer; K: activations after stage K (0: the stem).
         device: where to compute.
         bf16: compute in bfloat16.
-        on_disk: False: keep everything in memory, for the lifetime of this object.
+        on_disk: False: keep everything in memory, for the lifetime of this object; this also happens, with a warning,
+            if the cache folder cannot be written.
         batch_size: items per forward pass.
         workers: decoding threads.
     """
@@ -148,7 +166,8 @@ class FeatureCache:
         self.computed = 0
         self.seconds_an_item: float | None = None
         self._known_keys: dict[str, bytes | str] = {}
-        self._kept: dict[str, dict[bytes, Tensor]] = {}  # by table, unless on disk
+        self._run = FittingParts(self._forward)
+        self._stores: dict[str, RowStore] = {}  # by table
         self.batch_size, self.workers = batch_size, cpu_count() if workers is None else workers
         self.network = folded(network, cut).to(self.device)
         self.network.to(memory_format=weights_layout(network.spec.dims))
@@ -162,27 +181,23 @@ class FeatureCache:
         }
 
     def of(self, items: Sequence[Item], view: View | None = None) -> Features:
-        """Return features of the items' inference view, or of an augmented view. Raises UserError on a full disk."""
+        """Return features of the items' inference view, or of an augmented view.
+
+        Raises StoreFullError if they fit neither in the cache folder nor in memory.
+        """
         started = time.perf_counter()
-        about = self.about | {"view": None if view is None else asdict(view)}
-        name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
-        store = RowStore(cache_folder() / "features" / name, about) if self.on_disk else None
+        store = self._store(view)
         keys, failures = self._keys(items)
-        kept = self._kept.setdefault(name, {})
-        known: set[bytes] = set(store.places) if store else set(kept)
         wanted: dict[bytes, Item] = {}
         for item, key in zip(items, keys, strict=True):
-            if key is not None and key not in known:
+            if key is not None and key not in store.places:
                 wanted.setdefault(key, item)
-        fresh, broken = self._compute(list(wanted.items()), view, store)
+        broken = self._compute(list(wanted.items()), view, store)
         self.computed += len(wanted) - len(broken)
         failures |= {item.id: broken[key] for item, key in zip(items, keys, strict=True) if key in broken}
         readable = [index for index, key in enumerate(keys) if key is not None and key not in broken]
-        used = [keys[index] for index in readable]
-        kept |= fresh
-        rows = FeatureRows(store.rows([key for key in used if key]) if store else _gathered(kept, used))
         return Features(
-            rows=rows,
+            rows=FeatureRows(store.rows([key for key in (keys[index] for index in readable) if key])),
             readable=np.array(readable, np.int64),
             failures=failures,
             computed=len(wanted) - len(broken),
@@ -198,6 +213,20 @@ class FeatureCache:
         for name in names:
             self._known_keys.pop(name, None)
 
+    def _store(self, view: View | None) -> RowStore:
+        """Return the table of a view, with the rows that other processes added to it."""
+        about = self.about | {"view": None if view is None else asdict(view)}
+        name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+        store = self._stores.get(name)
+        if store is None:
+            folder = features_folder() if self.on_disk else None
+            held = sum(other.held for other in self._stores.values())
+            room = _MEMORY_SHARE * memory_bytes() / local_processes() - held
+            store = self._stores[name] = RowStore(folder and folder / name, about, room=room)
+        else:
+            store.refresh()
+        return store
+
     def _keys(self, items: Sequence[Item]) -> tuple[list[bytes | None], dict[str, str]]:
         """Return a key of each item's content, None if it cannot be read, and the reasons by item id."""
         failures: dict[str, str] = {}
@@ -212,36 +241,31 @@ class FeatureCache:
             keys.append(None if isinstance(key, str) else key)
         return keys, failures
 
-    def _compute(
-        self, wanted: Sequence[tuple[bytes, Item]], view: View | None, store: RowStore | None
-    ) -> tuple[dict[bytes, Tensor], dict[bytes, str]]:
-        """Compute rows and write them to the store, segment by segment; without a store, return them."""
+    def _compute(self, wanted: Sequence[tuple[bytes, Item]], view: View | None, store: RowStore) -> dict[bytes, str]:
+        """Compute rows and add them to the store, segment by segment. Return the reasons of unreadable items."""
         started = time.perf_counter()
-        fresh: dict[bytes, Tensor] = {}
         broken: dict[bytes, str] = {}
-        held: list[tuple[bytes, Tensor]] = []
+        fresh: list[tuple[bytes, Tensor]] = []
 
         def flush() -> None:
-            if store and held:
-                store.add([key for key, _ in held], torch.stack([row for _, row in held]).numpy())
-                held.clear()
+            if fresh:
+                store.add([key for key, _ in fresh], torch.stack([row for _, row in fresh]).numpy())
+                fresh.clear()
 
         parts = [wanted[start : start + self.batch_size] for start in range(0, len(wanted), self.batch_size)]
         make = _batch_maker(self.preprocess, view)
-        with freed_memory_kept(), progress("features", len(wanted)) as advance:
+        with freed_memory_kept(), threads_within_quota(), progress("features", len(wanted)) as advance:
             for part, made in zip(parts, ahead(make, parts, self.workers, depth=self.workers + 1), strict=True):
                 broken |= made.broken
                 if made.samples is not None:
-                    rows = self._run(made.samples)
-                    for key, row in zip(made.keys, rows, strict=True):
-                        (held.append((key, row)) if store else fresh.__setitem__(key, row))
-                    if store and len(held) * 4 * held[0][1].numel() >= _SEGMENT_BYTES:
+                    fresh.extend(zip(made.keys, self._run(made.samples), strict=True))
+                    if len(fresh) * 4 * fresh[0][1].numel() >= _SEGMENT_BYTES:
                         flush()
                 advance(len(part))
         flush()
         if wanted:
             self.seconds_an_item = (time.perf_counter() - started) / len(wanted)
-        return fresh, broken
+        return broken
 
     def time_an_item(self, items: Sequence[Item]) -> float:
         """Return the seconds to compute one row; if none was computed yet, time one batch and discard it."""
@@ -254,7 +278,7 @@ class FeatureCache:
             self.seconds_an_item = (time.perf_counter() - started) / max(1, len(part))
         return self.seconds_an_item
 
-    def _run(self, samples: Tensor) -> Tensor:
+    def _forward(self, samples: Tensor) -> Tensor:
         with (
             torch.inference_mode(),
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16),
@@ -324,11 +348,6 @@ def _key(item: Item) -> bytes | str:
 def _reason(error: Exception) -> str:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return reason or type(error).__name__
-
-
-def _gathered(fresh: dict[bytes, Tensor], keys: Sequence[bytes | None]) -> Tensor:
-    rows = [fresh[key] for key in keys if key is not None]
-    return torch.stack(rows) if rows else torch.zeros(0, 0)
 
 
 def _digest(network: ResNet) -> str:

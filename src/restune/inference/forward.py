@@ -1,12 +1,18 @@
-"""One forward pass, from samples to logits or activations; starts no threads and changes no global setting."""
+"""One forward pass, from samples to logits or activations; split in halves if memory requires it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
+import torch
 from torch import Tensor
 
+from restune.core.console import warn
+from restune.core.errors import UserError
+from restune.core.machine import cpu_count
 from restune.data.preprocess import Preprocess
+from restune.data.threads import computing_threads
 from restune.networks.layout import in_parts, joined, laid_out
 
 Compute = Callable[[Tensor, Tensor | None], Tensor]
@@ -33,3 +39,64 @@ def forward_views(compute: Compute, preprocess: Preprocess, samples: Tensor) -> 
 def mean_of_views(logits: Tensor) -> Tensor:
     """Average logits of views ``[N, V, C]`` to logits of items ``[N, C]``: the logarithm of the mean probability."""
     return logits[:, 0] if logits.shape[1] == 1 else logits.softmax(dim=2).mean(dim=1).log()
+
+
+class FittingParts:
+    """Compute batches; split in halves, with one warning, from the first one that does not fit in memory.
+
+    Args:
+        compute: samples ``[N, ...]`` to outputs ``[N, ...]``, each item's its own.
+    """
+
+    def __init__(self, compute: Callable[[Tensor], Tensor]) -> None:
+        self.compute = compute
+        self.size: int | None = None
+
+    def __call__(self, samples: Tensor) -> Tensor:
+        """Return the outputs of samples. Raises UserError if a single one does not fit in memory."""
+        before = self.size
+        while True:
+            size = min(self.size or len(samples), len(samples))
+            try:
+                outputs = torch.cat([self.compute(samples[i : i + size]) for i in range(0, len(samples), size)])
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if size <= 1:
+                    raise _no_memory_for_one(error) from error
+            self.size = -(-size // 2)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        if before is None and self.size is not None:
+            warn(
+                f"a batch of {len(samples)} does not fit in memory: computing {self.size} at a time from now on "
+                "(--batch-size)"
+            )
+        return outputs
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that memory ran out: Python's, torch's on any device, or oneDNN's."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    if "could not create a primitive" in text:  # oneDNN; "... primitive descriptor" means that it lacks the operation
+        return isinstance(error, RuntimeError) and "primitive descriptor" not in text
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)
+
+
+@contextmanager
+def threads_within_quota() -> Iterator[None]:
+    """Limit torch's threads within this block to the cores of the container's CPU quota."""
+    cores = cpu_count()
+    with computing_threads(cores) if torch.get_num_threads() > cores else nullcontext():
+        yield
+
+
+def _no_memory_for_one(error: BaseException) -> UserError:
+    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return UserError(
+        f"there is not enough memory for a single item: {reason[:200]}",
+        fix="use a smaller input (--image-size), a smaller network, or shorter items",
+    )

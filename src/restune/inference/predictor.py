@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import nullcontext
+from itertools import chain, islice
 from typing import Protocol, Self
 
 import torch
@@ -15,6 +16,7 @@ from restune.data.dataset import Item
 from restune.data.kinds import kind_of
 from restune.data.loader import Batch, read_batches
 from restune.data.preprocess import Preprocess
+from restune.inference.forward import FittingParts, threads_within_quota
 
 
 class Predictor(Protocol):
@@ -54,7 +56,7 @@ class Predictor(Protocol):
 
 def predict_batches(
     predictor: Predictor,
-    items: Sequence[Item],
+    items: Iterable[Item],
     *,
     batch_size: int = 64,
     workers: int | None = None,
@@ -65,23 +67,31 @@ def predict_batches(
     """Decode items ahead in threads and compute them; yield batches with logits ``[N, V, C]`` of their readable items.
 
     Args:
+        items: a sequence, or an iterator that produces them lazily.
         batch_size: images per forward pass; items with several views or many frames count as several images.
         workers: decoding threads.
         views: one of the kind's `view_modes`; its default for None.
         retry: see `read_batches`.
 
-    Raises UserError for other views.
+    A batch that does not fit in memory is split in halves, and so are all later ones, with one warning. Raises
+    UserError for other views.
     """
     preprocess = predictor.preprocess
     mode = kind_of(preprocess.kind).view_mode(views)
     size = batch_size if batch_size < 1 else max(1, batch_size // preprocess.cost(mode))
-    workers = 0 if len(items) == 1 else workers
+    total = len(items) if isinstance(items, Sized) else None
+    rest = iter(items)
+    first = tuple(islice(rest, max(1, size) + 1))
+    workers = 0 if len(first) == 1 else workers
     # One batch leaves nothing to keep for a next one, and giving its memory back takes longer than a small network.
-    memory = freed_memory_kept() if len(items) > size else nullcontext()
-    with memory, progress(description, len(items)) as advance:
-        for batch in read_batches(items, preprocess, batch_size=size, workers=workers, views=mode, retry=retry):
+    memory = freed_memory_kept() if len(first) > size else nullcontext()
+    compute = FittingParts(predictor.logits)
+    todo = chain(first, rest)
+    with memory, threads_within_quota(), progress(description, total) as advance:
+        for batch in read_batches(todo, preprocess, batch_size=size, workers=workers, views=mode, retry=retry):
             if batch.samples is None:
                 yield batch, torch.zeros(0, 1, len(predictor.classes))
             else:
-                yield batch, predictor.logits(batch.samples)
+                each_view = compute(batch.samples.flatten(0, 1).unsqueeze(1))
+                yield batch, each_view.reshape(*batch.samples.shape[:2], -1)
             advance(len(batch.items))

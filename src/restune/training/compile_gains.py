@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from contextlib import suppress
 from typing import Any
 
 import torch
 
+from restune.core.console import warn_once
+from restune.core.errors import UserError
 from restune.core.files import cache_folder, write_text
 from restune.core.machine import cpu_count
 from restune.networks.spec import ResNetSpec
@@ -20,11 +21,17 @@ _FILE = "measured.json"
 def record_compile_gain(
     spec: ResNetSpec, shape: tuple[int, ...], precision: str, device: torch.device, gain: float
 ) -> None:
-    """Store the measured speed-up of compiled training steps. Does nothing if the folder cannot be written."""
+    """Store the measured speed-up of compiled training steps. Warn if the cache folder cannot be written."""
     known = _known()
     known[_key(spec, shape, precision, device)] = {"what": "compile", "gain": round(gain, 3)}
-    with suppress(OSError, ValueError):
+    try:
         write_text(cache_folder() / _FILE, json.dumps(known, indent=1, sort_keys=True) + "\n")
+    except UserError as error:
+        warn_once(
+            f"this measurement is not stored for later runs: {error.what} ({error.where}). To use another cache "
+            "folder, set RESTUNE_CACHE",
+            about="measurements",
+        )
 
 
 def known_compile_gain(spec: ResNetSpec, shape: tuple[int, ...], precision: str, device: torch.device) -> float | None:
@@ -41,7 +48,7 @@ def known_compile_gain(spec: ResNetSpec, shape: tuple[int, ...], precision: str,
 def _known() -> dict[str, Any]:
     try:
         content = json.loads((cache_folder() / _FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, UserError):
         return {}
     return content if isinstance(content, dict) else {}
 

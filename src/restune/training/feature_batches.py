@@ -6,22 +6,24 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from restune.core.console import note
+from restune.core.console import note, warn, warn_once
 from restune.core.errors import UserError
-from restune.core.files import cache_folder
+from restune.core.files import can_write
+from restune.core.machine import local_processes, memory_bytes
+from restune.core.rowstore import StoreFullError
 from restune.data.ahead import ahead
 from restune.data.augment import Augment, RandomKey
 from restune.data.batches import TrainingBatch, TrainingBatches
 from restune.data.dataset import Dataset
+from restune.data.preload import MEMORY_SHARE
 from restune.data.preprocess import Preprocess
-from restune.inference.features import FeatureCache, FeatureRows, View
+from restune.inference.features import FeatureCache, FeatureRows, View, features_folder
 from restune.networks.layout import laid_out
 from restune.networks.resnet import ResNet
 from restune.training.recipe import Recipe
@@ -78,7 +80,8 @@ def make_feature_batches(
     cut: str | int,
     epochs: int,
 ) -> FeatureBatches | None:
-    """Cache the activations at `cut`; None where that saves nothing (few epochs) or is not possible.
+    """Cache the activations at `cut`; None if that saves nothing (few epochs), or if they fit neither on the disk nor
+    in memory.
 
     Args:
         network: the network; its layers below the cut must not change while these batches are used.
@@ -91,19 +94,20 @@ def make_feature_batches(
         return None
     sample = preprocess.apply(batches.items[0].location.read())
     needed = _bytes_an_item(network, preprocess, sample, cut) * (len(batches.items) * views + len(val or ()))
-    free = shutil.disk_usage(_existing(cache_folder())).free
-    if needed > _DISK_SHARE * free:
-        note(
-            f"frozen layers are not cached: their activations need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB "
-            "of disk are free"
-        )
+    on_disk = _storage(needed)
+    if on_disk is None:
         return None
     cache = FeatureCache(
-        network, preprocess, cut=cut, device=device, bf16=recipe.precision == "bf16", workers=recipe.workers
-    )
+        network, preprocess, cut=cut, device=device, bf16=recipe.precision == "bf16", on_disk=on_disk,
+        workers=recipe.workers,
+    )  # fmt: skip
     shown = [View(augment=augment, seed=recipe.seed, number=number) for number in range(1, views + 1)]
-    tables = [cache.of(batches.items, view) for view in (shown if augmented else [None])]
-    held_out = cache.of(val.items) if val is not None else None
+    try:
+        tables = [cache.of(batches.items, view) for view in (shown if augmented else [None])]
+        held_out = cache.of(val.items) if val is not None else None
+    except StoreFullError as error:
+        warn(f"{error.what}: the frozen layers are computed again in each epoch. To cache them, {error.fix}")
+        return None
     for table in [*tables, *([held_out] if held_out else [])]:
         for name, reason in table.failures.items():  # rows would no longer match targets
             raise UserError(
@@ -141,6 +145,26 @@ def _bytes_an_item(network: ResNet, preprocess: Preprocess, sample: Tensor, cut:
     return size
 
 
-def _existing(folder: Path) -> Path:
-    """Return the nearest parent folder that exists, or the folder itself."""
-    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+def _storage(needed: int) -> bool | None:
+    """Decide where to cache so many bytes: True: on disk; False: in memory; None: in neither, with a warning."""
+    folder = features_folder()
+    writable = folder is not None and can_write(folder)
+    free = shutil.disk_usage(folder).free if folder is not None and writable else 0
+    if needed <= _DISK_SHARE * free:
+        return True
+    size = f"{needed / 2**30:.1f} GiB"
+    if needed > MEMORY_SHARE * memory_bytes() / local_processes():
+        disk = f"{free / 2**30:.1f} GiB are free in {folder}" if writable else "no cache folder can be written"
+        warn(
+            f"the frozen layers are computed again in each epoch: their activations need {size}, which does not fit in "
+            f"memory, and {disk}. To use another cache folder, set RESTUNE_CACHE"
+        )
+        return None
+    if not writable:
+        return True  # cached rows may still be readable; the cache holds the others in memory, with a warning
+    warn_once(
+        f"cached activations of {size} are held in memory, for this run only: {free / 2**30:.1f} GiB are free in "
+        f"{folder}. To use a folder on another disk, set RESTUNE_CACHE",
+        about=f"writing in {folder}",
+    )
+    return False

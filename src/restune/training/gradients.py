@@ -16,6 +16,7 @@ from restune.core.streams import torch_seed
 from restune.data.batches import TrainingBatch
 from restune.data.kinds import kind_of
 from restune.data.preprocess import Preprocess
+from restune.inference.forward import is_out_of_memory
 from restune.networks.layout import laid_out
 from restune.networks.resnet import ResNet
 from restune.networks.seeding import seeded
@@ -115,7 +116,7 @@ class Gradients:
             try:
                 return self._forward_backward(batch, cut, group, exchange=last)
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 size = self.micro_batch or len(batch.items)
                 if self.world.size > 1:
@@ -217,9 +218,3 @@ def _part_does_not_fit(size: int) -> UserError:
         where="--batch-size",
         fix=f"compute it in micro-batches with --set micro_batch={max(1, size // 2)}, or use a smaller batch",
     )
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

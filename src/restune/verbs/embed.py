@@ -1,8 +1,8 @@
-"""embed: compute the embeddings of items for other programs."""
+"""embed: compute the embeddings of items, labelled or not, for other programs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from restune.core.console import note, warn
 from restune.core.errors import UserError, shorten
 from restune.core.files import user_path, written_whole
-from restune.data.dataset import DataOptions
+from restune.data.dataset import DataOptions, Dataset
+from restune.data.inputs import expand
 from restune.data.sources import open_dataset
 from restune.inference.load import load_model
 from restune.inference.model import Model
+
+_FORMS = (".npz", ".csv", ".parquet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +27,9 @@ class Embeddings:
 
     Args:
         features: embeddings (penultimate features), float32 ``[N, num_features]``.
-        labels: class indices ``[N]``.
+        labels: class indices ``[N]``; -1 if the inputs have no labels.
         ids: of the items.
-        classes: names by index.
+        classes: names by index; empty if the inputs have no labels.
         skipped: items that could not be read, with the reason.
         computed: number of embeddings that were not in the cache.
         seconds: time taken.
@@ -45,20 +48,54 @@ class Embeddings:
     seconds: float
 
     def save(self, path: str | Path) -> Path:
-        """Write ``features``, ``labels``, ``ids`` and ``classes`` as an .npz without pickled objects."""
-        path = user_path(path)
-        if path.suffix != ".npz":
-            raise UserError("embeddings are saved as .npz", where=str(path), fix=f"name it {path.stem}.npz")
-        names = [name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for name in self.ids]
-        with written_whole(path) as temporary, temporary.open("wb") as file:
+        """Write a .npz, .csv or .parquet file. Raises UserError.
+
+        An .npz contains ``features``, ``labels``, ``ids`` and ``classes``, without pickled objects. A table has the
+        columns ``id``, ``label`` (a class's name, empty without labels) and ``feature_0``, ``feature_1``, ...
+        """
+        path = saved_as(path)
+        with written_whole(path) as temporary:
+            if path.suffix == ".npz":
+                self._write_npz(temporary)
+            else:
+                self._write_table(temporary, path.suffix)
+        return path
+
+    def _write_npz(self, path: Path) -> None:
+        with path.open("wb") as file:
             np.savez(
                 file,
                 features=self.features,
                 labels=self.labels,
-                ids=np.array(names, dtype=np.str_),
+                ids=np.array(self._printable_ids(), dtype=np.str_),
                 classes=np.array(self.classes, dtype=np.str_),
             )
-        return path
+
+    def _write_table(self, path: Path, suffix: str) -> None:
+        import pyarrow as pa
+        from pyarrow import csv, parquet
+
+        columns: dict[str, Any] = {
+            "id": self._printable_ids(),
+            "label": [self.classes[label] if label >= 0 else None for label in self.labels],
+        }
+        columns |= {f"feature_{place}": column for place, column in enumerate(np.ascontiguousarray(self.features.T))}
+        schema = [("id", pa.string()), ("label", pa.string()), *((name, pa.float32()) for name in list(columns)[2:])]
+        table = pa.table(columns, schema=pa.schema(schema))
+        (csv.write_csv if suffix == ".csv" else parquet.write_table)(table, str(path))
+
+    def _printable_ids(self) -> list[str]:
+        """Return the ids, with bytes that are not UTF-8 as escapes."""
+        return [name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for name in self.ids]
+
+
+def saved_as(path: str | Path) -> Path:
+    """Return the path of an embeddings file. Raises UserError for an unknown suffix."""
+    path = user_path(path)
+    if path.suffix not in _FORMS:
+        forms = ", ".join(_FORMS)
+        raise UserError(f"embeddings are saved as {forms}", where=str(path), fix=f"name it {path.stem}.npz")
+    return path
 
 
 def embed(
@@ -73,12 +110,12 @@ def embed(
     data_options: DataOptions | None = None,
     **preprocess: Any,
 ) -> Embeddings:
-    """Compute the embeddings of all items of a data set; cached ones are reused.
+    """Compute the embeddings of all items of a data set or of inputs; cached ones are reused.
 
     Args:
         model, weights, device, **preprocess: as `restune.load`.
-        data, data_options: as `restune.evaluate`; labels are returned but not used by the model.
-        out: an .npz file to write them to.
+        data, data_options: as `restune.evaluate`; or one or many inputs as in `restune.predict`, without labels.
+        out: an .npz, .csv or .parquet file to write them to.
         batch_size, workers: items per forward pass, and decoding threads.
 
     Raises UserError if no item could be read.
@@ -86,8 +123,12 @@ def embed(
     >>> restune.embed(run_folder, photos, out=folder / "embeddings.npz").labels.tolist()[:3]
     [0, 0, 0]
     """
-    dataset = open_dataset(data, data_options)
+    if out is not None:
+        saved_as(out)
+    dataset, refusal = _labelled(data, data_options)
     loaded = load_model(model, weights=weights, device=device, **preprocess)
+    if dataset is None:
+        dataset = _unlabelled(data, loaded, data_options, refusal)
     found = loaded.features(batch_size=batch_size, workers=workers).of(dataset.items)
     if not len(found.readable):
         raise UserError("no item of this data could be read", where=dataset.source)
@@ -109,3 +150,29 @@ def embed(
     if out is not None:
         made.save(out)
     return made
+
+
+def _labelled(data: Any, options: DataOptions | None) -> tuple[Dataset | None, UserError | None]:
+    """Open `data` as a data set; if it is not one, return None and the error."""
+    if not isinstance(data, str | Path | Dataset):
+        return None, None
+    try:
+        return open_dataset(data, options), None
+    except UserError as error:
+        return None, error
+
+
+def _unlabelled(data: Any, model: Model, options: DataOptions | None, refusal: UserError | None) -> Dataset:
+    """Return inputs as in `restune.predict` as a data set without labels.
+
+    Raises `refusal`, the error of opening them as a data set, if they are not inputs either.
+    """
+    if refusal is not None and options is not None and (options.label_column or options.split_column):
+        raise refusal
+    items = tuple(expand(data, replace(options or DataOptions(), kind=model.preprocess.kind), model.classes))
+    if refusal is not None and all(item.location.signature() in ("", "missing") for item in items):
+        raise refusal
+    if refusal is not None:
+        note(f"embedding {len(items)} inputs without labels ({refusal.what})")
+    source = str(data) if isinstance(data, str | Path) else f"{len(items)} inputs"
+    return Dataset(items=items, classes=(), source=source, kind=model.preprocess.kind)

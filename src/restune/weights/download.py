@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from restune.core import console
 from restune.core.errors import UserError
-from restune.core.files import cannot_write, write_text
+from restune.core.files import cannot_write, is_there, write_text
 
 _CHUNK = 1 << 20
 
@@ -272,7 +272,7 @@ def _address(url: str, name: str, *, mirrored: bool) -> str:
 
 def _is_there(destination: Path, sha256: str | None) -> bool:
     """Whether `destination` exists. Raises UserError where it is not the published file."""
-    if not destination.exists():
+    if not is_there(destination):
         return False
     if sha256 is None:
         return True

@@ -13,7 +13,7 @@ from typing import Any
 
 from restune.core import console
 from restune.core.errors import UserError, did_you_mean
-from restune.core.files import cache_folder
+from restune.core.files import cache_folder, is_there
 from restune.weights.download import by_hand, download
 
 
@@ -201,7 +201,7 @@ def _fetch_timm(reference: str) -> PublishedWeights:
         )
     folder = cache_folder() / "weights" / "timm" / name
     for file_name in (_CONFIG, _WEIGHTS):
-        if not (folder / file_name).exists():
+        if not is_there(folder / file_name):
             _fetch_from_hub(reference, folder / file_name)
     model, settings = _read_timm_config(folder / _CONFIG)
     labels = settings.get("label_names")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from restune.core.errors import UserError, did_you_mean, shorten
 from restune.core.files import user_path
 from restune.data.class_names import class_order, reject_several_labels
 from restune.data.dataset import SPLITS, DataOptions, Dataset, Rows
-from restune.data.encodings import WESTERN, likely_encoding, note_encoding
+from restune.data.encodings import WESTERN, check_encoding, likely_encoding, note_encoding
+from restune.data.sources.clips import is_video_name
 from restune.data.sources.decimals import is_fraction, is_number
 from restune.data.sources.folder import SPLIT_FOLDERS, is_image_name
 from restune.data.sources.one_hot import Reader
@@ -53,12 +55,47 @@ def open_table(path: Path, options: DataOptions) -> Dataset:
     """
     with table_errors(path):
         reject_empty(path)
-        encoding = likely_encoding(path, options.encoding)
-        if options.encoding is None and encoding in WESTERN:  # a guess that fits anything, and may name no files
-            encoding = "utf-8"
-        note_encoding(path, "utf-8" if options.encoding else encoding)
-        reader = open_reader(path, options, encoding=encoding)
+        reader = open_reader(path, options, encoding=_encoding_of_names(path, options))
         return _collect(reader, path, options)
+
+
+def read_paths(path: Path, options: DataOptions) -> Iterator[tuple[int, Path | None]]:
+    """Yield each row's number and path (None if empty), in order, read in batches. Needs no labels.
+
+    A table whose first row names a file has no header. Raises UserError as `open_table`.
+    """
+    if options.encoding is not None:
+        check_encoding(options.encoding)
+    with table_errors(path):
+        reject_empty(path)
+        encoding = _encoding_of_names(path, options)
+        reader = open_reader(path, options, encoding=encoding)
+        if options.header and any(map(_is_file_name, reader.names)):
+            options = replace(options, header=False)
+            reader = open_reader(path, options, encoding=encoding)
+        names = column_names(reader, path)
+        column = choose_column(names, options.path_column, PATH_NAMES, "path", path, required=True, peek=reader.peek)
+        assert column is not None  # it is required
+        root = user_path(options.root) if options.root else path.parent
+        number, place = first_row(path, options), names.index(column)
+        for batch in reader.batches([place]):
+            for text in as_text(batch[place]).to_pylist():
+                yield number, root / text if text else None
+                number += 1
+
+
+def _is_file_name(text: str) -> bool:
+    """Return whether a text has the suffix of an image or a video."""
+    return is_image_name(text.strip()) or is_video_name(text.strip())
+
+
+def _encoding_of_names(path: Path, options: DataOptions) -> str:
+    """Return the encoding of a table of paths; note it if it was detected."""
+    encoding = likely_encoding(path, options.encoding)
+    if options.encoding is None and encoding in WESTERN:  # a guess that fits anything, and may name no files
+        encoding = "utf-8"
+    note_encoding(path, "utf-8" if options.encoding else encoding)
+    return encoding
 
 
 def reject_empty(path: Path) -> None:
@@ -231,7 +268,7 @@ def choose_column(
     if found is not None:
         return found
     for name, values in zip(names, peek(), strict=False):
-        if any(isinstance(value, str) and is_image_name(value) for value in values):
+        if any(isinstance(value, str) and _is_file_name(value) for value in values):
             return name
     if required:
         wanted = "texts" if role == "text" else f"the {role}s"

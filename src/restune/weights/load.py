@@ -162,13 +162,16 @@ def loaded_network(spec: ResNetSpec, weights: Weights) -> tuple[ResNet, LoadRepo
         network = ResNet(spec)
     head = network.fc.weight, network.fc.bias
     if all(_fits(weights.state.get(name), own) for name, own in zip(("fc.weight", "fc.bias"), head, strict=True)):
-        network.to_empty(device="cpu")
-        for name, buffer in network.named_buffers():
-            if name.endswith("num_batches_tracked"):  # which old checkpoints do not have
-                buffer.zero_()
+        network.load_state_dict({name: _unset(name, own) for name, own in network.state_dict().items()}, assign=True)
     else:
         network = ResNet(spec)
     return network, load_into(network, weights)
+
+
+def _unset(name: str, like: Tensor) -> Tensor:
+    """Memory for a tensor that is copied over; old checkpoints do not have the counters, which start at 0."""
+    make = torch.zeros if name.endswith("num_batches_tracked") else torch.empty
+    return make(like.shape, dtype=like.dtype)
 
 
 def _fits(given: Tensor | None, own: Tensor) -> bool:

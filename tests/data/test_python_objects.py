@@ -246,4 +246,4 @@ def test_training_on_pairs(tmp_path):
     run = restune.train(pairs, out=tmp_path / "run", **options)
     assert run.result["classes"] == ["a", "b"]
     assert "list of (input, label) pairs" in (tmp_path / "run" / "recipe.yaml").read_text()
-    assert restune.evaluate(run.out, pairs, device="cpu").n == 20
+    assert restune.evaluate(run.out, pairs, split="all", device="cpu").n == 20

@@ -473,7 +473,7 @@ def test_a_network_trained_and_scored_on_shards_is_that_of_class_folders(pair, t
     weights, scores = [], []
     for number, data in enumerate((pair[0].source, pair[1].source)):
         run = restune.train(data, out=tmp_path / f"run-{number}", **options)
-        scored = restune.evaluate(run.model, data)
+        scored = restune.evaluate(run.model, data, split="all")
         weights.append(run.model.module.state_dict())
         scores.append((scored.n, scored.classes, scored.confusion.tolist()))
     assert scores[0] == scores[1]

@@ -45,13 +45,20 @@ def start(tmp_path_factory, write_noise):
     return folder
 
 
+def with_options(*more):
+    """The usual options, without those that are set otherwise."""
+    pairs = [BASE[i : i + 2] for i in range(0, len(BASE), 2)]
+    kept = [pair for pair in pairs if pair[0] == "--set" or pair[0] not in more]
+    return [*(word for pair in kept for word in pair), *more]
+
+
 def together(start, out, processes, *more, nodes=1, node=0, port=None, restarts=0, wait=True,
              program=("-m", "restune")):  # fmt: skip
     """A run of so many processes on this machine, as torchrun starts them."""
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}",
                f"--nnodes={nodes}", f"--max-restarts={restarts}", f"--node-rank={node}", "--master-addr=localhost",
                f"--master-port={port or free_port()}", *program, "finetune", str(start / "data"),
-               "--weights", str(start / "start" / "model.safetensors"), "--out", str(out), *BASE, *more]  # fmt: skip
+               "--weights", str(start / "start" / "model.safetensors"), "--out", str(out), *with_options(*more)]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
@@ -65,7 +72,7 @@ def together(start, out, processes, *more, nodes=1, node=0, port=None, restarts=
 
 def alone(start, out, *more):
     command = [sys.executable, "-m", "restune", "finetune", str(start / "data"), "--weights",
-               str(start / "start" / "model.safetensors"), "--out", str(out), *BASE, *more]  # fmt: skip
+               str(start / "start" / "model.safetensors"), "--out", str(out), *with_options(*more)]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True, timeout=240)
 
 
@@ -138,7 +145,7 @@ def test_only_the_main_process_calls_on_epoch(start, tmp_path):
         "original = Trainer.__init__\n"
         "def on_epoch(record):\n"
         "    print(f'epoch {record.epoch} in process', os.environ['RANK'], flush=True)\n"
-        "Trainer.__init__ = lambda self, **more: original(self, **more, on_epoch=on_epoch)\n"
+        "Trainer.__init__ = lambda self, **more: original(self, **{**more, 'on_epoch': on_epoch})\n"
         "main()\n"
     )
     output, _errors = together(start, tmp_path / "run", 2, program=(str(script),))

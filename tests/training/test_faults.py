@@ -287,7 +287,7 @@ def test_a_batch_that_would_not_fit_is_parted_before_the_first_step(data, tmp_pa
     monkeypatch.setattr(memory, "memory_bytes", lambda: int(3.5 * each / memory._SHARE["cpu"]))
     capsys.readouterr()
     parts = restune.finetune(data, weights=start.out, out=tmp_path / "parts", set={"keep_statistics": True}, **options)
-    assert "micro_batch: 3 (8 items keep " in capsys.readouterr().err
+    assert "micro_batch: 3 (the backward pass of 8 items needs " in capsys.readouterr().err
     assert "micro_batch: 3" in (parts.out / "recipe.yaml").read_text()
     for name, value in tensors(whole).items():
         assert torch.allclose(value, tensors(parts)[name], atol=1e-5), name

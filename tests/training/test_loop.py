@@ -31,7 +31,7 @@ def data(tmp_path, write_noise):
 def call(monkeypatch, on_epoch):
     """Have trainers call `on_epoch`."""
     original = Trainer.__init__
-    monkeypatch.setattr(Trainer, "__init__", lambda self, **more: original(self, **more, on_epoch=on_epoch))
+    monkeypatch.setattr(Trainer, "__init__", lambda self, **more: original(self, **{**more, "on_epoch": on_epoch}))
 
 
 def tensors(run):

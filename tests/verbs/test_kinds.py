@@ -122,8 +122,10 @@ def test_a_run_learns_and_leaves_everything(trained):
 def test_the_model_alone_predicts_as_it_was_scored(trained, tmp_path):
     kind, data, run = trained
     reading = options(kind).get("data_options")
-    whole = restune.evaluate(run.out, data, data_options=reading, batch_size=3, workers=0)
-    again = restune.evaluate(run.out / "model.safetensors", data, data_options=reading, batch_size=64, workers=2)
+    whole = restune.evaluate(run.out, data, data_options=reading, split="all", batch_size=3, workers=0)
+    again = restune.evaluate(
+        run.out / "model.safetensors", data, data_options=reading, split="all", batch_size=64, workers=2
+    )
     assert np.array_equal(whole.confusion, again.confusion)
     assert np.allclose(whole.probabilities, again.probabilities, atol=1e-4)
     predictions = restune.predict(run.out, data, batch_size=5)

@@ -55,7 +55,7 @@ def test_a_runs_folder(shapes, tmp_path):
     assert run.result["val"]["accuracy"] == 1.0
     assert run.result["test"]["n"] == 8
     assert run.result["left_out"] == 3
-    rows = list(csv.DictReader((run.out / "split.csv", "split.json").open()))
+    rows = list(csv.DictReader((run.out / "split.csv").open()))
     assert {row["item"]: row["reason"] for row in rows if row["split"] == "left out"} == {
         "bright/page.jpg": "a web page, not an image (it starts like HTML)",
         "dark/cut.png": next(row["reason"] for row in rows if row["item"] == "dark/cut.png"),

@@ -352,3 +352,13 @@ def test_what_a_solved_head_cannot_honour_is_refused(shapes, tmp_path, pretraine
 def test_what_a_solved_head_does_not_use_is_refused(shapes, tmp_path, pretrained, option):
     with pytest.raises(restune.UserError, match="no effect here: the head is fitted"):
         restune.finetune(shapes, weights=pretrained, freeze="all", out=tmp_path / "t", **option)
+
+
+def test_few_items_resume_with_the_batch_size_that_was_chosen_for_them(shapes, tmp_path):
+    options = {"model": "resnet8", "image_size": 16, "epochs": 2, "out": tmp_path / "run", "set": QUICK}
+    first = restune.train(shapes, **options)
+    state = first.model.module.state_dict()
+    (first.out / "result.json").unlink()
+    again = restune.train(shapes, resume=True, **options)
+    assert again.result["resumed_from_step"] == first.result["steps"]
+    assert all(torch.equal(value, state[name]) for name, value in again.model.module.state_dict().items())

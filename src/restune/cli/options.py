@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from restune.core.errors import UserError
+from restune.data.kinds import KINDS
 
 if TYPE_CHECKING:
     from restune.data.dataset import DataOptions
@@ -29,13 +30,6 @@ class Precision(StrEnum):
     auto = "auto"
     fp32 = "fp32"
     bf16 = "bf16"
-
-
-class Kind(StrEnum):
-    image = "image"
-    video = "video"
-    text = "text"
-    signal = "signal"
 
 
 class Monitor(StrEnum):
@@ -116,7 +110,10 @@ def on_views(
 
 
 def on_data(
-    kind: Annotated[Kind | None, typer.Option(help="Kind of data, where it cannot be recognised.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(metavar="|".join(KINDS), help="Kind of data, where it cannot be recognised."),
+    ] = None,
     path_column: Annotated[str | None, typer.Option(help="A table's column of paths.")] = None,
     text_column: Annotated[str | None, typer.Option(help="A table's column of texts.")] = None,
     label_column: Annotated[str | None, typer.Option(help="A table's column of labels.")] = None,
@@ -209,7 +206,7 @@ def data_options(options: dict[str, Any]) -> DataOptions:
 
     taken = {name: options.pop(name) for name in inspect.signature(on_data).parameters}
     kind = taken.pop("kind")
-    return DataOptions(header=not taken.pop("no_header"), kind=None if kind is None else kind.value, **taken)
+    return DataOptions(header=not taken.pop("no_header"), kind=kind, **taken)
 
 
 def data_words(reading: DataOptions) -> list[str]:

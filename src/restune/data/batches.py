@@ -15,7 +15,7 @@ from torch import Tensor
 from restune.core.errors import UserError
 from restune.core.streams import generator
 from restune.data.ahead import ahead
-from restune.data.augment import Augment, RandomKey, augment_pixels
+from restune.data.augment import Augment, RandomKey
 from restune.data.dataset import Item
 from restune.data.decode import DecodeError
 from restune.data.preload import Preloaded, read_as_seen, read_whole
@@ -126,7 +126,7 @@ class TrainingBatches:
         items = tuple(self.items[int(index)] for index in order[list(positions)])
         key = RandomKey(seed=self.seed, epoch=epoch, positions=positions, step=step)
         if self.resident is not None:
-            samples = augment_pixels(self.resident.take(items), self.augment, key)
+            samples = self.preprocess.training_views(list(self.resident.take(items)), self.augment, key)
         else:
             samples = self.preprocess.training_views(self._sources(items, key), self.augment, key)
             samples = samples.pin_memory() if self.pins else samples

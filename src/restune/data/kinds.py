@@ -10,10 +10,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from restune.core.errors import UserError, did_you_mean
-from restune.data.dataset import FileLocation, Location
 
 if TYPE_CHECKING:
-    from restune.data.dataset import Dataset
+    from restune.data.dataset import Dataset, Location
     from restune.data.preprocess.base import InputSettings, Preprocess
     from restune.networks.spec import ResNetSpec
 
@@ -28,6 +27,7 @@ class Kind:
         noun: plural noun of its items.
         sample_noun: plural noun of the samples in a training step.
         dims: dimensions of its networks' convolutions.
+        has_tokens: whether its networks embed tokens.
         module: its preprocessing module, with the class `PREPROCESS` and the functions `default_preprocess` and
             `initial_preprocess`.
         recipes: the default recipe by verb, and by ``verb:form`` for a form of the kind such as sound.
@@ -55,6 +55,7 @@ class Kind:
     noun: str
     sample_noun: str
     dims: int
+    has_tokens: bool = False
     module: str
     recipes: Mapping[str, str]
     pretrained: str | None
@@ -78,6 +79,10 @@ class Kind:
     def recipe(self, verb: str, form: str | None = None) -> str:
         """Return the default recipe of ``train`` or ``finetune``."""
         return self.recipes.get(f"{verb}:{form}", self.recipes[verb])
+
+    def fits(self, spec: ResNetSpec) -> bool:
+        """Return whether a network of this structure can take such data."""
+        return spec.dims == self.dims and bool(spec.vocabulary) == self.has_tokens
 
     def view_mode(self, name: str | None) -> str:
         """Return the name of the evaluation views, the default for None. Raises UserError for an unknown name."""
@@ -116,6 +121,7 @@ class Kind:
 
     def location(self, path: Path) -> Location:
         """Return the location of a file, or of a folder that is one item."""
+        from restune.data.dataset import FileLocation
         from restune.data.sources.clips import ClipLocation
 
         return ClipLocation(path) if self.holds_folders else FileLocation(path)
@@ -179,6 +185,7 @@ TEXT = Kind(
     noun="texts",
     sample_noun="texts",
     dims=1,
+    has_tokens=True,
     module="restune.data.preprocess.text",
     recipes={"train": "text", "finetune": "finetune-text"},
     pretrained=None,

@@ -37,7 +37,7 @@ def fit(prepared: Prepared, recipe: Recipe, on_epoch: OnEpoch | None = None) -> 
     """Fit the network of `prepared`, in place, by a resolved recipe.
 
     Args:
-        prepared: its network holds the initial weights; see `Prepared.renewed` for another fit.
+        prepared: its network holds the initial weights.
         recipe: resolved: no ``auto`` left.
         on_epoch: called after each epoch with its record; an exception that it raises ends the run.
 
@@ -51,6 +51,7 @@ def _fit_head(prepared: Prepared, recipe: Recipe, on_epoch: OnEpoch | None) -> F
     """Fit the head by logistic regression on the embeddings of the training items."""
     cache, splits, folder = prepared.embeddings, prepared.splits, prepared.workspace.folder
     assert cache is not None
+    started = time.perf_counter()
     probe = fit_head(cache, recipe, splits, prepared.augment)
     note(describe_probe(probe))
     note_single_view(probe, prepared.augment)
@@ -58,7 +59,7 @@ def _fit_head(prepared: Prepared, recipe: Recipe, on_epoch: OnEpoch | None) -> F
     record = EpochRecord(
         epoch=1, step=probe.choice.head.iterations, train_loss=probe.train_loss, **probe.val_scores
     )  # fmt: skip
-    seconds = time.perf_counter() - prepared.workspace.started
+    seconds = time.perf_counter() - started
     timing = {"epoch": 1, "seconds": round(seconds, 3), "features_computed": probe.computed}
     if prepared.workspace.world.is_main:
         write_text(folder / "metrics.jsonl", json.dumps(record.to_dict()) + "\n")
@@ -67,7 +68,7 @@ def _fit_head(prepared: Prepared, recipe: Recipe, on_epoch: OnEpoch | None) -> F
             on_epoch(record)
     return Fitted(
         state_dict=prepared.network.state_dict(),
-        best_epoch=1,
+        best_epoch=None if record.score(recipe.monitor) is None else 1,
         epochs=1,
         steps=probe.choice.head.iterations,
         images=probe.views * len(splits.train),
@@ -167,7 +168,7 @@ def _batches(prepared: Prepared, recipe: Recipe) -> TrainingBatches:
     if device.type == "cuda":
         on_gpu = resident(train.items, prepared.preloaded, prepared.preprocess, augment, device)
     if on_gpu is not None:
-        note(f"the training images are kept on the GPU: {on_gpu.samples.nbytes / 2**20:.0f} MiB")
+        note(f"the training items are kept on the GPU: {on_gpu.samples.nbytes / 2**20:.0f} MiB")
     return TrainingBatches(
         items=train.items,
         classes=len(train.classes),

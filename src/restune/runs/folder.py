@@ -57,9 +57,11 @@ def write_recipe(folder: Path, recipe: Recipe, verb: str, data: str | Path | Dat
     )
 
 
-def resumed_recipe(folder: Path, requested: Recipe, *, accept_changes: bool) -> Recipe:
+def resumed_recipe(folder: Path, requested: Recipe, *, accept_changes: bool, batch_size_named: bool = True) -> Recipe:
     """Return the recipe of the resumed run. Raises UserError if the request differs from it."""
     stored = read_recipe(folder / "recipe.yaml")
+    if not batch_size_named:  # it is lowered for few items
+        requested = requested.changed({"batch_size": stored.batch_size})
     old, new = stored.model_dump(mode="json"), requested.model_dump(mode="json")
     differing = [key for key in new if new[key] != old[key] and not (key in _RESOLVED and new[key] in (None, "auto"))]
     if differing and not accept_changes:

@@ -12,7 +12,6 @@ from restune.data.augment import Augment
 from restune.data.dataset import Dataset
 from restune.data.kinds import Kind, kind_of, kind_of_network
 from restune.data.preprocess import InputSettings, Preprocess, preprocess_from_dict
-from restune.inference.load import zoo_preprocess
 from restune.networks import zoo
 from restune.networks.resnet import ResNet
 from restune.networks.seeding import seeded
@@ -53,7 +52,7 @@ def initial_state(recipe: Recipe, dataset: Dataset, verb: str, encoding: str | N
     if weights is not None:
         name = _network_name(weights, recipe.model)
     takes = _kind_of_weights(weights, name)
-    if takes is not kind:
+    if takes is not kind and not (weights is None and kind.fits(zoo.find(name).spec)):
         raise UserError(
             f"{name or 'this network'} takes {takes.noun}, the data is {kind.noun}",
             where=dataset.source if weights is None else weights.source,
@@ -131,7 +130,9 @@ def _initial_preprocess(
     kind = kind_of(dataset.kind)
     if own is None and kind.default_from_network:
         spec = weights.spec if weights is not None and weights.spec is not None else zoo.find(name).spec
-        own = zoo_preprocess(name, spec)
+        entry = zoo.ZOO.get(name)
+        crop, resize = (entry.crop, entry.resize) if entry is not None else (None, None)
+        own = kind.default_preprocess(spec, crop, resize)
     return kind.initial_preprocess(own, dataset, settings)
 
 

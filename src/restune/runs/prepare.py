@@ -51,7 +51,7 @@ class Workspace:
     world: World = World()  # noqa: RUF009  # a frozen value
     continues: bool = False
     accept_changes: bool = False
-    started: float = 0.0
+    started: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +79,6 @@ class Prepared:
     preloaded: Preloaded
     network: ResNet
     embeddings: FeatureCache | None = None
-
-    def renewed(self, recipe: Recipe) -> Prepared:
-        """Return a copy with a new network with the initial weights, for another fit."""
-        with quiet():
-            network = build_network(self.initial, recipe, self.splits.train.classes, self.preprocess)
-        return replace(self, network=network)
 
 
 def prepare(data: RunData, initial: Initial, recipe: Recipe, workspace: Workspace) -> Prepared:

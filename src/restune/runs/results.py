@@ -73,16 +73,26 @@ class RunResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the object in ``result.json``."""
-        splits = {split: _summary(self.scores[split]) if split in self.scores else None for split in ("val", "test")}
-        rest = asdict(replace(self, scores={}, more={}))
         return {
-            "verb": rest.pop("verb"),
-            "model": rest.pop("model"),
-            "kind": rest.pop("kind"),
-            **splits,
-            **{key: value for key, value in rest.items() if key not in ("scores", "more")},
+            "verb": self.verb,
+            "model": self.model,
+            "kind": self.kind,
+            "val": _summary(self.scores["val"]) if "val" in self.scores else None,
+            "test": _summary(self.scores["test"]) if "test" in self.scores else None,
+            "seconds": self.seconds,
+            "training_seconds": self.training_seconds,
+            "epochs": self.epochs,
+            "best_epoch": self.best_epoch,
+            "steps": self.steps,
+            "images": self.images,
+            "loader_share": self.loader_share,
             "classes": list(self.classes),
-            "changed": list(rest["changed"]),
+            "items": dict(self.items),
+            "left_out": self.left_out,
+            "changed": [asdict(change) for change in self.changed],
+            "resumed_from_step": self.resumed_from_step,
+            "machine": dict(self.machine),
+            "versions": dict(self.versions),
             **self.more,
         }
 
@@ -163,7 +173,7 @@ def _final_score(model: Model, items: Dataset, recipe: Recipe, split: str) -> Ev
     Raises UserError where none can be read.
     """
     try:
-        scored = score(model, items, on_corrupt="skip", batch_size=recipe.batch_size, retry=True)
+        scored = score(model, items, on_corrupt="skip", batch_size=recipe.micro_batch or recipe.batch_size, retry=True)
     except UserError as error:
         fix = "restore the items and run the same command with --resume: only the scores are missing"
         raise UserError(f"no {split} score: {error.what}", where=error.where, fix=fix) from error

@@ -106,7 +106,8 @@ def _perform(
     recipe = request.recipe_for(kind_of(train.kind), train.form)
     run_data = open_held_out(train, recipe, data_options)
     if continues:
-        recipe = resumed_recipe(folder, recipe, accept_changes=accept_changes)
+        named = request.has("batch_size")
+        recipe = resumed_recipe(folder, recipe, accept_changes=accept_changes, batch_size_named=named)
     device = pick_device(recipe.device)
     recipe, decisions = resolve_auto(recipe, device, run_data.kind.dims)
     for decision in decisions:

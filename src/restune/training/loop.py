@@ -113,7 +113,8 @@ class Trainer:
         self.gradients = Gradients(network, objective, batches.preprocess, recipe, world)
         self.ema = None if recipe.ema.decay is None else WeightAverage(network, recipe.ema.decay)
         self.writer = CheckpointWriter(folder / "checkpoints", recipe.checkpoint, is_writer=world.is_main)
-        epochs, kind = None if deadline else recipe.epochs, kind_of(batches.preprocess.kind)
+        kind = kind_of(batches.preprocess.kind)
+        epochs = None if deadline is not None else recipe.epochs
         self.log = MetricsLog(folder, is_writer=world.is_main, epochs=epochs, kind=kind)
         self.state = TrainState(tensors={}, facts=self.facts)
         self.features: FeatureBatches | None = None

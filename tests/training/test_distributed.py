@@ -58,7 +58,8 @@ def together(start, out, processes, *more, nodes=1, node=0, port=None, restarts=
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}",
                f"--nnodes={nodes}", f"--max-restarts={restarts}", f"--node-rank={node}", "--master-addr=localhost",
                f"--master-port={port or free_port()}", *program, "finetune", str(start / "data"),
-               "--weights", str(start / "start" / "model.safetensors"), "--out", str(out), *with_options(*more)]  # fmt: skip
+               "--weights", str(start / "start" / "model.safetensors"), "--out", str(out),
+               *with_options(*more)]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True

@@ -131,7 +131,7 @@ def _warn_of_differences(wanted: Mapping[str, _Known], items: Sequence[Item]) ->
 
 
 def _content(item: Item) -> str:
-    """The hash of an item's content; of one that cannot be read, text that no item has."""
+    """The hash of an item's content; of one that cannot be read, a text that no item has."""
     try:
         return content_hash(item.location.read())
     except (OSError, ValueError, MemoryError):

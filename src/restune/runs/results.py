@@ -89,10 +89,14 @@ class RunResult:
             "classes": list(self.classes),
             "items": dict(self.items),
             "left_out": self.left_out,
+            "changed": [asdict(change) for change in self.changed],
             "resumed_from_step": self.resumed_from_step,
             "machine": dict(self.machine),
             "versions": dict(self.versions),
+<<<<<<< HEAD
             "changed": [asdict(change) for change in self.changed],
+=======
+>>>>>>> wt-lost
             **self.more,
         }
 

@@ -93,10 +93,6 @@ class RunResult:
             "resumed_from_step": self.resumed_from_step,
             "machine": dict(self.machine),
             "versions": dict(self.versions),
-<<<<<<< HEAD
-            "changed": [asdict(change) for change in self.changed],
-=======
->>>>>>> wt-lost
             **self.more,
         }
 

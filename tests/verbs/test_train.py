@@ -63,7 +63,10 @@ def test_a_runs_folder(shapes, tmp_path):
     }
     metrics = [json.loads(line) for line in (run.out / "metrics.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in metrics] == [1, 2, 3]
-    assert set(metrics[0]) == {"epoch", "step", "train_loss", "val_loss", "val_accuracy", "lr"}
+    assert set(metrics[0]) == {
+        *("epoch", "step", "train_loss", "lr"),
+        *("val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1"),
+    }
     assert len(list((run.out / "checkpoints").iterdir())) <= 3
     page = (run.out / "report.html").read_text()
     assert "data:image/png;base64" in page

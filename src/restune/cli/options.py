@@ -36,6 +36,8 @@ class Precision(StrEnum):
 
 class Monitor(StrEnum):
     val_accuracy = "val_accuracy"
+    val_balanced_accuracy = "val_balanced_accuracy"
+    val_macro_f1 = "val_macro_f1"
     val_loss = "val_loss"
     train_loss = "train_loss"
 

@@ -20,6 +20,7 @@ from restune.evaluation.logits import Column, LogitsBuffer, chunks, read_array, 
 from restune.evaluation.metrics import (
     ClassScores,
     ClipCount,
+    balanced_scores,
     class_scores,
     confused_pairs,
     confusion_matrix,
@@ -88,6 +89,16 @@ class Evaluation:
         return wilson_interval(self.correct, self.n)
 
     @property
+    def balanced_accuracy(self) -> float:
+        """Mean recall over the classes that have items."""
+        return balanced_scores(*self._class_counts)[0]
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean F1 over the classes that have items or are predicted."""
+        return balanced_scores(*self._class_counts)[1]
+
+    @property
     def top5(self) -> float | None:
         """Share of items whose class is among the five most probable."""
         return None if self.top5_correct is None else self.top5_correct / self.n
@@ -110,12 +121,18 @@ class Evaluation:
     @property
     def per_class(self) -> dict[str, ClassScores]:
         """Scores of each class by name."""
-        count = len(self.classes)
-        hits = np.bincount(self.targets[self.targets == self.predicted], minlength=count)
-        actual, predicted = (np.bincount(values, minlength=count) for values in (self.targets, self.predicted))
+        hits, actual, predicted = self._class_counts
         return {
             name: class_scores(int(hits[i]), int(actual[i]), int(predicted[i])) for i, name in enumerate(self.classes)
         }
+
+    @cached_property
+    def _class_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Per class: items predicted right, items, and items predicted as the class."""
+        right = self.targets[self.targets == self.predicted]
+        count = len(self.classes)
+        hits, actual, predicted = (np.bincount(v, minlength=count) for v in (right, self.targets, self.predicted))
+        return hits, actual, predicted
 
     def to_dict(self) -> dict[str, Any]:
         """Return the object that ``restune evaluate --json`` prints."""
@@ -124,6 +141,8 @@ class Evaluation:
             "accuracy": self.accuracy,
             "n": self.n,
             "interval": list(self.interval),
+            "balanced_accuracy": self.balanced_accuracy,
+            "macro_f1": self.macro_f1,
             "top5": self.top5,
             "top5_interval": None if self.top5_interval is None else list(self.top5_interval),
             "classes": list(self.classes),

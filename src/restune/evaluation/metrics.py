@@ -68,6 +68,31 @@ def class_scores(hits: int, n: int, predicted: int) -> ClassScores:
     )
 
 
+def balanced_scores(
+    hits: NDArray[np.int64], actual: NDArray[np.int64], predicted: NDArray[np.int64]
+) -> tuple[float, float]:
+    """Compute balanced accuracy and macro F1, as scikit-learn does, from counts per class.
+
+    Args:
+        hits: items of each class that are predicted right ``[C]``.
+        actual: items of each class ``[C]``.
+        predicted: items that the model assigned to each class ``[C]``.
+
+    Balanced accuracy is the mean recall over the classes that have items; macro F1 is the mean F1 over the classes that
+    have items or are predicted. Both are NaN without items.
+
+    >>> import numpy as np
+    >>> balanced_scores(np.array([98, 0]), np.array([98, 2]), np.array([100, 0]))[0]
+    0.5
+    """
+    there, used = actual > 0, (actual + predicted) > 0
+    if not there.any():
+        return math.nan, math.nan
+    recall = hits[there] / actual[there]
+    f1 = 2 * hits[used] / (actual[used] + predicted[used])
+    return float(recall.mean()), float(f1.mean())
+
+
 def confusion_matrix(targets: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     """Count items ``[true, predicted]``."""
     counts = np.bincount(targets * classes + predicted, minlength=classes * classes)

@@ -47,6 +47,7 @@ def headline(evaluation: Evaluation) -> str:
     text = f"{what} {_share(evaluation.accuracy, evaluation.interval, evaluation.n)}"
     if evaluation.clips is not None:
         text += f"\nclip accuracy  {evaluation.clips.accuracy:.2%} ({evaluation.clips.n} clips, each scored alone)"
+    text += f"\nbalanced accuracy {evaluation.balanced_accuracy:.2%}, macro F1 {evaluation.macro_f1:.3f}"
     if evaluation.top5 is not None and evaluation.top5_interval is not None:
         text += f"\ntop-5    {_share(evaluation.top5, evaluation.top5_interval, evaluation.n)}"
     return text

@@ -30,7 +30,7 @@ from restune.training.linear_probe import (
 from restune.training.loop import Fitted, OnEpoch, Trainer
 from restune.training.metrics_log import EpochRecord
 from restune.training.recipe import Recipe
-from restune.training.validation import Validation
+from restune.training.validation import VAL_SCORES, Validation
 
 
 def fit(prepared: Prepared, recipe: Recipe, on_epoch: OnEpoch | None = None) -> Fitted:
@@ -97,18 +97,18 @@ def _start_from_fitted_head(prepared: Prepared, recipe: Recipe, network: ResNet,
     cache = feature_cache(network, prepared.preprocess, recipe, prepared.workspace.device)
     items = [item for data in (splits.train, splits.val) if data is not None for item in data.items]
     compute_together(cache, items, world)
-    found = [0.0, 0.0, 0.0, 0.0]  # whether there are validation items, their loss and accuracy, the training loss
+    train_loss, scores = 0.0, dict.fromkeys(VAL_SCORES, 0.0)
     if world.is_main:
         probe = fit_head(cache, recipe, splits, prepared.augment)
         note(describe_probe(probe))
         _set_head(network, probe)
-        found[3] = probe.train_loss
+        train_loss = probe.train_loss
         if probe.val_scores:
-            found[:3] = [1.0, probe.val_scores["val_loss"], probe.val_scores["val_accuracy"]]
-            note(f"fitted head: validation accuracy {found[2]:.2%}")
+            scores = dict(probe.val_scores)
+            note(f"fitted head: validation accuracy {scores['val_accuracy']:.2%}")
     world.from_main([network.fc.weight.detach(), network.fc.bias.detach()])
-    has_scores, loss, accuracy, train_loss = world.sum(found)
-    trainer.begin_at({"val_loss": loss, "val_accuracy": accuracy} if has_scores else {}, train_loss)
+    train_loss, *values = world.sum([train_loss, *(scores[name] for name in VAL_SCORES)])
+    trainer.begin_at(dict(zip(VAL_SCORES, values, strict=True)) if splits.val is not None else {}, train_loss)
 
 
 @torch.no_grad()

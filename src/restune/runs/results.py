@@ -202,6 +202,8 @@ def _summary(evaluation: Evaluation) -> dict[str, Any]:
         "accuracy": evaluation.accuracy,
         "n": evaluation.n,
         "interval": list(evaluation.interval),
+        "balanced_accuracy": evaluation.balanced_accuracy,
+        "macro_f1": evaluation.macro_f1,
         "top5": evaluation.top5,
         "fingerprint": evaluation.fingerprint,
         **({"skipped": skipped} if skipped else {}),

@@ -93,6 +93,7 @@ def _read_or_draw(data: RunData, unreadable: Mapping[str, str], recipe: Recipe, 
     counts = ", ".join(f"{name} {count}" for name, count in splits.counts().items())
     skipped = f"; skipped {len(splits.left_out)}" if splits.left_out else ""
     note(f"{len(data.train.classes)} classes; {counts}{skipped}")
+    _note_imbalance(splits, recipe)
     return splits
 
 
@@ -189,6 +190,30 @@ def _reject_lost(splits: Splits, unreadable: Mapping[str, str]) -> None:
                     where=name,
                     fix="restore it and resume again, or start another run with --out",
                 )
+
+
+_STRONG_IMBALANCE = 5.0
+
+
+def _note_imbalance(splits: Splits, recipe: Recipe) -> None:
+    """Print the accuracy of always predicting the commonest class, and the settings for imbalanced classes."""
+    counts = splits.train.class_counts()
+    largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+    if counts[largest] < _STRONG_IMBALANCE * max(1, counts[smallest]):
+        return
+    held_out = splits.val or splits.train
+    share = held_out.class_counts()[largest] / max(1, len(held_out))
+    of = "validation" if splits.val is not None else "training"
+    text = (
+        f"imbalanced classes: {largest!r} has {counts[largest]:,} training items, {smallest!r} {counts[smallest]:,}; "
+        f"always predicting {largest!r} scores {share:.2%} accuracy and {1 / len(counts):.2%} balanced accuracy on the "
+        f"{of} items"
+    )
+    if recipe.sampling == "uniform" and recipe.class_weights == "none":
+        text += "; consider --set sampling=balanced or --set class_weights=balanced"
+    if recipe.monitor == "val_accuracy":
+        text += "; --monitor val_balanced_accuracy or val_macro_f1 selects the epoch by all classes alike"
+    note(text)
 
 
 def _reject_empty_classes(splits: Splits) -> None:

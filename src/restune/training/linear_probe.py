@@ -19,6 +19,7 @@ from restune.data.loader import RETRY_PAUSES
 from restune.data.preprocess import Preprocess
 from restune.data.splits import Splits
 from restune.evaluation.evaluation import Evaluation, EvaluationBuilder
+from restune.evaluation.metrics import balanced_scores
 from restune.inference.features import FeatureCache, FeatureRows, Features, View
 from restune.networks.resnet import ResNet
 from restune.training.logistic import Choice, Head, Problem, choose_by_folds, choose_on_validation, mean_loss
@@ -41,7 +42,8 @@ class LinearProbe:
     Args:
         choice: the head, and how its L2 strength was chosen.
         train_loss: mean cross-entropy on the training items.
-        val_scores: ``val_loss`` and ``val_accuracy``; empty without validation items.
+        val_scores: ``val_loss``, ``val_accuracy``, ``val_balanced_accuracy`` and ``val_macro_f1``; empty without
+            validation items.
         views: views per training item.
         computed, reused: embeddings computed now, and embeddings read from the cache.
     """
@@ -125,7 +127,7 @@ def fit_head(cache: FeatureCache, recipe: Recipe, splits: Splits, augment: Augme
     return LinearProbe(
         choice=choice,
         train_loss=mean_loss(choice.head, problem.rows, problem.targets),
-        val_scores={} if val is None else _val_scores(choice.head, val),
+        val_scores={} if val is None else _val_scores(choice.head, val, len(train.classes)),
         views=views,
         computed=cache.computed,
         reused=max(0, total - cache.computed),
@@ -175,16 +177,18 @@ def _all_of(cache: FeatureCache, items: Sequence[Item], view: View | None = None
     return found
 
 
-def _val_scores(head: Head, val: _HeldOut) -> dict[str, float]:
-    if not len(val.targets):
-        return {}
-    correct = 0
-    for start in range(0, len(val.targets), _ROWS):
-        predicted = head.logits(val.rows[start : start + _ROWS]).softmax(dim=1).argmax(dim=1)
-        correct += int((predicted == val.targets[start : start + _ROWS]).sum())
+def _val_scores(head: Head, val: _HeldOut, classes: int) -> dict[str, float]:
+    predicted = torch.cat(
+        [head.logits(val.rows[i : i + _ROWS]).softmax(dim=1).argmax(dim=1) for i in range(0, len(val.targets), _ROWS)]
+    )
+    right = val.targets[predicted == val.targets]
+    hits, actual, guessed = (torch.bincount(v, minlength=classes).numpy() for v in (right, val.targets, predicted))
+    balanced, macro_f1 = balanced_scores(hits, actual, guessed)
     return {
         "val_loss": mean_loss(head, val.rows, val.targets),
-        "val_accuracy": correct / len(val.targets),
+        "val_accuracy": len(right) / len(val.targets),
+        "val_balanced_accuracy": balanced,
+        "val_macro_f1": macro_f1,
     }
 
 

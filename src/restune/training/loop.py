@@ -25,7 +25,7 @@ from restune.training.ema import WeightAverage
 from restune.training.feature_batches import FeatureBatches
 from restune.training.freeze import apply_freeze
 from restune.training.gradients import Gradients, not_finite
-from restune.training.metrics_log import Counters, EpochRecord, EpochTiming, MetricsLog
+from restune.training.metrics_log import Counters, EpochRecord, EpochTiming, MetricsLog, is_imbalanced
 from restune.training.objective import Objective
 from restune.training.progress import Progress, whole_epochs
 from restune.training.recipe import Recipe
@@ -115,7 +115,9 @@ class Trainer:
         self.writer = CheckpointWriter(folder / "checkpoints", recipe.checkpoint, is_writer=world.is_main)
         kind = kind_of(batches.preprocess.kind)
         epochs = None if deadline is not None else recipe.epochs
-        self.log = MetricsLog(folder, is_writer=world.is_main, epochs=epochs, kind=kind)
+        self.log = MetricsLog(
+            folder, is_writer=world.is_main, epochs=epochs, kind=kind, is_imbalanced=is_imbalanced(class_counts)
+        )
         self.state = TrainState(tensors={}, facts=self.facts)
         self.features: FeatureBatches | None = None
         self.features_phase: int | None = None

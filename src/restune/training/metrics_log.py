@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,15 @@ _MAX_LINES = 60
 _METRICS, _TIMINGS = "metrics.jsonl", "timings.jsonl"
 
 
+_IMBALANCE = 3.0
+"""Ratio of the largest to the smallest class from which classes count as imbalanced."""
+
+
+def is_imbalanced(class_counts: Sequence[int]) -> bool:
+    """Return whether the largest class has several times as many items as the smallest."""
+    return max(class_counts, default=0) >= _IMBALANCE * max(1, min(class_counts, default=0))
+
+
 @dataclass(frozen=True, kw_only=True)
 class EpochRecord:
     """The metrics of one epoch: a line of metrics.jsonl.
@@ -27,7 +36,7 @@ class EpochRecord:
         epoch: from 1; 0 for a fitted head before the first epoch.
         step: optimiser steps taken.
         train_loss: mean training loss of the epoch.
-        val_loss, val_accuracy: None without validation items.
+        val_loss, val_accuracy, val_balanced_accuracy, val_macro_f1: None without validation items.
         lr: the learning rate of the last step.
     """
 
@@ -36,23 +45,26 @@ class EpochRecord:
     train_loss: float
     val_loss: float | None = None
     val_accuracy: float | None = None
+    val_balanced_accuracy: float | None = None
+    val_macro_f1: float | None = None
     lr: float = 0.0
 
     @classmethod
     def of(cls, state: TrainState, train_loss: float, scores: Mapping[str, float]) -> EpochRecord:
         """The record of the epoch that `state` has just completed."""
-        val_loss, val_accuracy = scores.get("val_loss"), scores.get("val_accuracy")
         return cls(
             epoch=state.epoch,
             step=state.step,
             train_loss=train_loss,
-            val_loss=val_loss,
-            val_accuracy=val_accuracy,
+            val_loss=scores.get("val_loss"),
+            val_accuracy=scores.get("val_accuracy"),
+            val_balanced_accuracy=scores.get("val_balanced_accuracy"),
+            val_macro_f1=scores.get("val_macro_f1"),
             lr=state.rate,
         )
 
     def score(self, monitor: str) -> float | None:
-        """The monitored metric: ``val_accuracy``, ``val_loss`` or ``train_loss``."""
+        """The monitored metric; None where it was not measured."""
         value: float | None = getattr(self, monitor)
         return value
 
@@ -120,10 +132,14 @@ class MetricsLog:
         is_writer: False in all processes but the main one.
         epochs: of the run; None where a time limit decides.
         kind: of the items.
+        is_imbalanced: whether lines show balanced accuracy and macro F1, too.
     """
 
-    def __init__(self, folder: Path, *, is_writer: bool, epochs: int | None, kind: Kind) -> None:
+    def __init__(
+        self, folder: Path, *, is_writer: bool, epochs: int | None, kind: Kind, is_imbalanced: bool = False
+    ) -> None:
         self.folder, self.is_writer, self.epochs, self.kind = folder, is_writer, epochs, kind
+        self.is_imbalanced = is_imbalanced
 
     def add(self, record: EpochRecord, timing: EpochTiming | None = None) -> None:
         """Append an epoch's metrics and, where there is one, its timing."""
@@ -148,6 +164,8 @@ class MetricsLog:
         accuracy = f"val accuracy of {self.kind.validates}" if self.kind.validates else "val accuracy"
         if record.val_loss is not None and record.val_accuracy is not None:
             text += f"  val loss {record.val_loss:.4f}  {accuracy} {record.val_accuracy:.2%}"
+        if self.is_imbalanced and record.val_balanced_accuracy is not None and record.val_macro_f1 is not None:
+            text += f"  balanced {record.val_balanced_accuracy:.2%}  macro F1 {record.val_macro_f1:.3f}"
         text += f"  {timing.images_per_second:.0f} {self.kind.sample_noun}/s  {timing.seconds:.1f} s"
         note(text + ("  best" if is_best else ""))
 

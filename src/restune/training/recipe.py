@@ -192,7 +192,7 @@ class Recipe(_Section):
     val: float | str | None = None
     test: float | str | None = None
     min_class_items: int = Field(5, ge=1)
-    monitor: Literal["val_accuracy", "val_loss", "train_loss"] = "val_accuracy"
+    monitor: Literal["val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss", "train_loss"] = "val_accuracy"
     loss: Literal["cross-entropy", "binary-cross-entropy"] = "cross-entropy"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     class_weights: Literal["none", "balanced"] = "none"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,6 +14,7 @@ from restune.data.dataset import Dataset, Item
 from restune.data.loader import read_batches
 from restune.data.preload import Preloaded
 from restune.data.preprocess import Preprocess
+from restune.evaluation.metrics import balanced_scores
 from restune.inference.forward import forward
 from restune.networks.layout import laid_out
 from restune.networks.resnet import ResNet
@@ -21,6 +23,10 @@ from restune.training.feature_batches import FeatureBatches
 from restune.training.recipe import Recipe
 
 _MAX_BYTES = 2 * 2**30
+
+
+VAL_SCORES = ("val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1")
+"""The names of the scores."""
 
 
 class Validation:
@@ -52,7 +58,7 @@ class Validation:
         self.kept: list[tuple[Tensor, Tensor]] | None = []
 
     def __call__(self, network: ResNet, cached: FeatureBatches | None = None) -> dict[str, float]:
-        """Return ``val_loss`` (cross-entropy), ``val_accuracy`` and ``n``, the number of items; no score of zero items.
+        """Return `VAL_SCORES` (the loss is cross-entropy) and ``n``, the number of items; no score of zero items.
 
         Raises UserError for an item that cannot be read after several attempts.
 
@@ -61,7 +67,8 @@ class Validation:
             cached: activations of frozen layers for these items, if cached.
         """
         network.eval()
-        loss, correct, count = 0.0, 0, 0
+        loss, classes = 0.0, network.spec.num_classes
+        counts = torch.zeros(3, classes, dtype=torch.int64)  # predicted right, items, predicted as the class
         channels_last = self.recipe.memory_format == "channels-last"
         with (
             torch.inference_mode(),
@@ -72,11 +79,23 @@ class Validation:
                 logits = self._logits(network, samples.to(self.device), known, channels_last)
                 targets = targets.to(self.device)
                 loss += float(F.cross_entropy(logits, targets, reduction="sum"))
-                correct += int((logits.argmax(1) == targets).sum())
-                count += len(targets)
-        loss, right, total = self.world.sum([loss, correct, count])
+                predicted = logits.argmax(1)
+                for row, of_class in enumerate((targets[predicted == targets], targets, predicted)):
+                    counts[row] += torch.bincount(of_class, minlength=classes).cpu()
+        loss, *flat = self.world.sum([loss, *map(float, counts.flatten().tolist())])
+        hits, actual, guessed = np.array(flat).reshape(3, classes).astype(np.int64)
+        total = int(actual.sum())
         assert total == self.total, "every validation item counts once"
-        return {"val_loss": loss / total, "val_accuracy": right / total, "n": total} if total else {"n": 0}
+        if not total:
+            return {"n": 0}
+        balanced, macro_f1 = balanced_scores(hits, actual, guessed)
+        return {
+            "val_loss": loss / total,
+            "val_accuracy": int(hits.sum()) / total,
+            "val_balanced_accuracy": balanced,
+            "val_macro_f1": macro_f1,
+            "n": total,
+        }
 
     def _logits(self, network: ResNet, samples: Tensor, known: FeatureBatches | None, channels_last: bool) -> Tensor:
         if known is not None:

@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -59,8 +61,8 @@ def test_quiet_says_nothing_but_the_result(run, model, photos):
 def test_predict_table_csv_and_json(run, model, photos):
     (photos / "red" / "1.jpg").write_bytes(b"broken")
     table = run("predict", model, photos)
-    assert table.returncode == 0, table.stderr
     assert "unreadable" in table.stdout
+    assert "runner-up" in table.stdout
     rows = list(csv.DictReader(io.StringIO(run("predict", model, photos, "--csv").stdout)))
     assert [row["input"] for row in rows] == [str(path) for path in sorted(photos.glob("*/*.jpg"))]
     assert [bool(row["error"]) for row in rows] == [False] * 4 + [True, False]
@@ -68,6 +70,64 @@ def test_predict_table_csv_and_json(run, model, photos):
     assert set(predictions[0]) == {"input", "label", "probability", "top"}
     assert len(predictions[0]["top"]) == 1
     assert set(predictions[4]) == {"input", "error"}
+
+
+@pytest.mark.parametrize("form", [(), ("--csv",), ("--json",)])
+def test_unreadable_inputs_are_counted_and_are_status_2(run, model, photos, form):
+    assert run("predict", model, photos, *form).returncode == 0
+    for name in ("0", "1", "2"):
+        (photos / "red" / f"{name}.jpg").write_bytes(b"broken")
+    done = run("predict", model, photos, "gone.jpg", *form)
+    assert done.returncode == 2
+    assert "4 of 7 inputs could not be read" in done.stderr
+    assert done.stderr.count("error") == 1
+    assert all(name in done.stdout for name in ("0.jpg", "1.jpg", "2.jpg", "gone.jpg"))
+
+
+def test_csv_lists_more_classes_where_they_are_asked_for(run, model, photos):
+    (photos / "red" / "1.jpg").write_bytes(b"broken")
+    plain = list(csv.reader(io.StringIO(run("predict", model, photos, "--csv").stdout)))
+    assert plain[0] == ["input", "label", "probability", "error"]
+    listed = list(csv.DictReader(io.StringIO(run("predict", model, photos, "--csv", "--topk", 9).stdout)))
+    columns = ["input", "label", "probability", "error", "label_2", "probability_2"]
+    assert list(listed[0]) == columns, "the network has two classes"
+    for row, short in zip(listed, plain[1:], strict=True):
+        assert list(row.values())[:4] == short
+        if row["error"]:
+            assert (row["label_2"], row["probability_2"]) == ("", "")
+        else:
+            assert {row["label"], row["label_2"]} == {"blue", "red"}
+            assert float(row["probability"]) + float(row["probability_2"]) == pytest.approx(1)
+
+
+def test_csv_rows_are_written_as_they_come(model, photos, tmp_path):
+    """Interrupted within a long list, the command leaves what it has predicted."""
+    (tmp_path / "list").mkdir()
+    for number in range(40):
+        (tmp_path / "list" / f"{number:03d}.jpg").write_bytes((photos / "red" / "0.jpg").read_bytes())
+    code = (  # a shell's background processes ignore SIGINT
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\nfrom restune.cli import main; main()"
+    )
+    options = ("--csv", "--batch-size", "4", "--workers", "1")
+    command = [sys.executable, "-c", code, "predict", str(model), "-", *options]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, **pipes, text=True, env=buffered)
+    limit = threading.Timer(60, process.kill)
+    limit.start()
+    for path in sorted((tmp_path / "list").iterdir()):
+        process.stdin.write(f"{path}\n")
+    process.stdin.flush()
+    first = [process.stdout.readline() for _ in range(37)]  # all but the last batch, while the input is still open
+    assert first[0] == "input,label,probability,error\n"
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=60)
+    limit.cancel()
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    rows = list(csv.reader([*first, *rest.splitlines()]))
+    assert all(len(row) == 4 for row in rows)
+    assert [row[0] for row in rows[1:]] == [str(tmp_path / "list" / f"{n:03d}.jpg") for n in range(len(rows) - 1)]
 
 
 def test_predict_reads_a_list_from_standard_input(run, model, photos):

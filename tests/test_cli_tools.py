@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 
@@ -84,6 +85,21 @@ def test_damaged_memory_is_as_good_as_none():
     assert known_compile_gain(spec, shape, "fp32", CPU) == 1.4
 
 
+def test_embed_takes_what_predict_takes(run, model, photos, tmp_path):
+    out = tmp_path / "features.csv"
+    files = [photos / "red" / "0.jpg", photos / "blue" / "*.jpg"]
+    done = run("embed", model, *files, "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["items"] == 4
+    ids = [row["id"] for row in csv.DictReader(out.open())]
+    assert ids == [str(photos / name) for name in ("red/0.jpg", "blue/0.jpg", "blue/1.jpg", "blue/2.jpg")]
+    listed = run("embed", model, "-", "--out", out, "--json", stdin="\n".join(ids))
+    assert json.loads(listed.stdout)["items"] == 4
+    wrong = run("embed", model, f"{photos}x", "--out", out)
+    assert wrong.returncode == 2
+    assert "there is no such data" in wrong.stderr
+
+
 def test_embed_and_cache(run, model, photos, tmp_path):
     out = tmp_path / "features.npz"
     first = json.loads(run("embed", model, photos, "--out", out, "--json").stdout)
@@ -92,7 +108,9 @@ def test_embed_and_cache(run, model, photos, tmp_path):
     again = json.loads(run("embed", model, photos, "--out", out, "--json").stdout)
     assert again["computed"] == 0
     assert "6 items, 64 features each" in run("embed", model, photos, "--out", out).stdout
-    assert run("embed", model, photos, "--out", tmp_path / "features.csv").returncode == 2
+    refused = run("embed", model, photos, "--out", tmp_path / "features.txt")
+    assert refused.returncode == 2
+    assert ".npz, .csv, .parquet" in refused.stderr
 
     listed = json.loads(run("cache", "--json").stdout)
     assert [table["rows"] for table in listed["tables"]] == [6]

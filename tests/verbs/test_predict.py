@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image
@@ -12,6 +15,7 @@ from PIL import Image
 import restune
 from restune.data.preprocess.text import TextPreprocess
 from restune.inference.model import Model
+from restune.verbs.predict import stream_predictions
 from restune.weights.bundle import BundleInfo, write_bundle
 
 
@@ -106,6 +110,69 @@ def test_a_broken_input_raises_in_python_and_is_reported_by_the_verb(model, imag
     assert found[0].top == found[3].top
     with pytest.raises(restune.UserError, match="cannot be a int"):
         model.predict([3])
+
+
+def test_errors_are_reported_in_place_where_that_is_asked_for(model, image, tmp_path):
+    image.save(tmp_path / "a.png")
+    good, missing = model.predict([tmp_path / "a.png", tmp_path / "gone.png"], errors="report")
+    assert good.top == model.predict(tmp_path / "a.png")[0].top
+    assert (missing.label, missing.error) == (None, f"there is no such file: {tmp_path / 'gone.png'}")
+    with pytest.raises(restune.UserError, match="unknown value 'ignore'"):
+        model.predict([tmp_path / "a.png"], errors="ignore")
+
+
+def test_a_stream_takes_inputs_as_it_goes(model, image, tmp_path):
+    """From a list without an end; memory holds a few batches of it."""
+    image.save(tmp_path / "a.png")
+    taken = itertools.count()
+
+    def inputs():
+        while True:
+            next(taken)
+            yield tmp_path / "a.png"
+
+    stream = stream_predictions(model, inputs(), batch_size=4, workers=2)
+    assert stream.classes == model.classes
+    first = list(itertools.islice(stream.predictions, 12))
+    assert len(first) == 12
+    assert all(prediction.top == first[0].top for prediction in first)
+    assert next(taken) <= 4 * (3 + 2 + 2)
+    stream.predictions.close()
+
+
+def test_a_table_of_paths_is_its_rows(model, photos, capsys):
+    """With or without labels, header and class folders; files are relative to the table, or to the root named."""
+    names = ["red/0.jpg", "blue/1.jpg", "red/gone.jpg", "red/0.jpg"]
+    forms = {
+        "named.csv": "number,file,label\n" + "".join(f"{n},{name},x\n" for n, name in enumerate(names)),
+        "bare.csv": "\n".join(names) + "\n",
+        "tabs.TSV": "id\twhere it is\n" + "".join(f"{n}\t{name}\n" for n, name in enumerate(names)),
+    }
+    expected = restune.predict(model, [photos / name for name in names])
+    assert [prediction.error is None for prediction in expected] == [True, True, False, True]
+    for name, content in forms.items():
+        (photos / name).write_text(content)
+        assert restune.predict(model, photos / name) == expected, name
+    table = pyarrow.table({"path": [*names, None], "n": [1, 2, 3, 4, 5]})
+    pyarrow.parquet.write_table(table, photos / "rows.parquet")
+    *found, last = restune.predict(model, str(photos / "rows.parquet"))
+    assert found == expected
+    assert (last.input, last.error) == (f"{photos / 'rows.parquet'} row 5", "this row has no path")
+    (photos.parent / "elsewhere.csv").write_text("a,b\nred/0.jpg,blue/1.jpg\n")
+    options = restune.DataOptions(root=photos, path_column="b")
+    (one,) = restune.predict(model, photos.parent / "elsewhere.csv", data_options=options)
+    assert (one.input, one.label) == (expected[1].input, expected[1].label)
+
+
+def test_a_table_that_cannot_be_read_is_reported_in_its_place(model, image, tmp_path):
+    image.save(tmp_path / "a.png")
+    for name, content in (("empty.csv", b""), ("bad.parquet", b"PAR1"), ("none.csv", b"a,b\n1,2\n")):
+        (tmp_path / name).write_bytes(content)
+    found = restune.predict(model, [tmp_path / "empty.csv", tmp_path / "bad.parquet", tmp_path / "none.csv",
+                                    tmp_path / "a.png"])  # fmt: skip
+    assert [prediction.error is None for prediction in found] == [False, False, False, True]
+    assert "this table is empty" in found[0].error
+    assert "--path-column" in found[2].error
 
 
 def test_folders_and_patterns(model, photos):

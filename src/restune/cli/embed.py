@@ -14,13 +14,25 @@ from restune.cli.run import print_json, verb
 @opt.takes(opt.on_inference, opt.on_data, opt.on_device, opt.on_all_verbs)
 def embed(
     model: opt.ModelArgument,
-    data: opt.DataArgument,
-    out: Annotated[Path, typer.Option(help="The .npz to write: features, labels, ids, classes.")] = Path(
-        "features.npz"
-    ),
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="DATA as train and evaluate take it, or anything that predict takes: files, folders, patterns, tables "
+            "of paths, or - for a list on standard input.",
+            metavar="DATA|INPUT...",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="The file to write: an .npz of features, labels, ids and classes, or a .csv or .parquet of one row "
+            "per item.",
+            metavar="FILE",
+        ),
+    ] = Path("features.npz"),
     **options: Any,
 ) -> None:
-    """Write what the model's head reads of each item, for other programs; what is in the cache is not computed.
+    """Write the embeddings (penultimate features) of each item, for other programs; cached ones are not computed again.
 
     Example: restune embed resnet50:v2 photos/ --out features.npz
     """
@@ -28,6 +40,7 @@ def embed(
         from restune.verbs.embed import embed as run
 
         reading = opt.data_options(options)
+        data = inputs[0] if len(inputs) == 1 and inputs[0] != "-" else opt.listed(inputs)
         made = run(model, data, out=out, data_options=reading, **opt.inference_options(options))
         count, width = made.features.shape
         if options["as_json"]:

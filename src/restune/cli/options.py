@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -234,6 +235,17 @@ def share_or_path(text: str | None) -> float | str | None:
         return None if text is None else float(text)
     except ValueError:
         return text
+
+
+def listed(inputs: list[str]) -> Iterator[str]:
+    """The inputs with ``-`` replaced by the lines of standard input, read as they are needed."""
+    is_empty = True
+    for text in inputs:
+        for line in (line.rstrip("\r\n") for line in sys.stdin if line.strip()) if text == "-" else (text,):
+            is_empty = False
+            yield line
+    if is_empty:
+        raise UserError("standard input named no files", where="-", fix="give one path per line")
 
 
 def numbers(text: str | None, option: str) -> tuple[float, ...] | None:

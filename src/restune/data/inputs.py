@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,29 +63,30 @@ def as_items(inputs: Input | Iterable[Input], kind: Kind) -> list[Item]:
     return [_as_item(position, value, kind) for position, value in enumerate(listed)]
 
 
-def expand(inputs: Any, options: DataOptions, classes: Sequence[str]) -> list[Item]:
+def expand(inputs: Any, options: DataOptions, classes: Sequence[str]) -> Iterator[Item]:
     """As `as_items`, and a folder stands for its files, a pattern for its matches, a table for its rows.
+
+    Items are found when they are asked for, so that a hundred thousand of them need not be in memory at once.
 
     Args:
         inputs: one or many.
         options: how to read tables; its `kind` is the model's.
         classes: the model's: lines that begin with one of them are "label text" lines.
 
-    An input that stands for no file is one unreadable item. Raises UserError for types that are not accepted.
+    An input that stands for no file, or for a table that cannot be read, is one unreadable item. Raises UserError for
+    types that are not accepted.
     """
     kind = kind_of(options.kind or "image")
     one = isinstance(inputs, str | Path | bytes) or not isinstance(inputs, Iterable)
     if hasattr(inputs, "ndim"):
         one = not (inputs.ndim and ("text" in kind.accepts or getattr(inputs.dtype, "kind", None) in tuple("UTSO")))
-    items: list[Item] = []
-    for value in [inputs] if one else inputs:
+    for position, value in enumerate([inputs] if one else inputs):
         if not isinstance(value, str | Path):
-            items.extend(as_items([value], kind))
+            yield _as_item(position, value, kind)
         elif "text" in kind.accepts:
-            items.extend(_expand_text(value, kind, options, classes))
+            yield from _expand_text(value, kind, options, classes)
         else:
-            items.extend(_expand_path(value, kind, options))
-    return items
+            yield from _expand_path(value, kind, options)
 
 
 def _is_one(inputs: Any, kind: Kind) -> bool:
@@ -140,25 +141,43 @@ def _not_accepted(value: Any, kind: Kind) -> UserError:
     return UserError(f"an input cannot be a {type(value).__name__}", fix=f"pass {kind.accepted}")
 
 
-def _expand_path(value: str | Path, kind: Kind, options: DataOptions) -> list[Item]:
-    """The items that a path, a folder or a pattern stands for; one unreadable item where there is none."""
-    text = str(value)
+def _expand_path(value: str | Path, kind: Kind, options: DataOptions) -> Iterator[Item]:
+    """The items that a path, a folder or a pattern stands for; one unreadable item where there is none.
+
+    Raises nothing: a folder that cannot be read is an unreadable item, too.
+    """
+    try:
+        yield from _items_at(str(value), kind, options)
+    except UserError as error:
+        yield _refused(value, error)
+
+
+def _items_at(text: str, kind: Kind, options: DataOptions) -> Iterator[Item]:
     if not text:
-        return [_missing(text, "an empty name")]
+        yield _missing(text, "an empty name")
+        return
     path = user_path(text)
+    found: Iterable[Path]
     if is_there(path):
-        found = list(kind.files_below(path)) if path.is_dir() else [path]
+        found = kind.files_below(path) if path.is_dir() else [path]
         reason = f"there are no {kind.noun} in this folder"
     elif glob.has_magic(text):
         matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 (Path.glob takes no absolute pattern)
-        found = [file for file in map(Path, matches) if kind.holds_folders or not file.is_dir()]
+        found = (file for file in map(Path, matches) if kind.holds_folders or not file.is_dir())
         reason = "no file matches this pattern"
     else:
-        return [_file_item(path, kind)]
-    return [item for file in found for item in _items_of(file, kind, options)] or [_missing(text, reason)]
+        yield _file_item(path, kind)
+        return
+    is_empty = True
+    for file in found:
+        for item in _items_of(file, kind, options):
+            is_empty = False
+            yield item
+    if is_empty:
+        yield _missing(text, reason)
 
 
-def _expand_text(value: str | Path, kind: Kind, options: DataOptions, classes: Sequence[str]) -> list[Item]:
+def _expand_text(value: str | Path, kind: Kind, options: DataOptions, classes: Sequence[str]) -> Iterable[Item]:
     """The items of a file or a folder of texts where there is one, else the text itself.
 
     Raises nothing: a table that cannot be read, and the name of a file that is not there, is one unreadable item.
@@ -166,18 +185,11 @@ def _expand_text(value: str | Path, kind: Kind, options: DataOptions, classes: S
     text, path = str(value), Path(value)
     if isinstance(value, Path) or (text and is_there(path)):
         if path.is_file():
-            return _labelled_lines(path, kind, options, classes) or _readable_items(path, kind, options)
-        return _readable_items(path, kind, options) if is_there(path) else _expand_path(path, kind, options)
+            return _labelled_lines(path, kind, options, classes) or _expand_path(path, kind, options)
+        return _expand_path(path, kind, options)
     if _looks_like_file_name(text):
         return [_file_item(path, kind)]
     return [Item(id=text, location=ContentLocation(text), target=-1)]
-
-
-def _readable_items(path: Path, kind: Kind, options: DataOptions) -> list[Item]:
-    try:
-        return _expand_path(path, kind, options)
-    except UserError as error:
-        return [_missing(str(path), f"{error.what} ({error.fix})" if error.fix else error.what)]
 
 
 _TEXT_SUFFIXES = (".txt", ".text", ".csv", ".tsv", ".parquet", ".all", ".data", ".json", ".jsonl", ".md")
@@ -216,17 +228,35 @@ def _labelled_lines(path: Path, kind: Kind, options: DataOptions, classes: Seque
     return []
 
 
-def _items_of(file: Path, kind: Kind, options: DataOptions) -> list[Item]:
+def _items_of(file: Path, kind: Kind, options: DataOptions) -> Iterator[Item]:
     """A file as one item, or its rows."""
-    from restune.data.sources import open_dataset
+    if not file.name.lower().endswith(kind.row_suffixes) or not kind.row_suffixes or file.is_dir():
+        yield _file_item(file, kind)
+        return
+    try:
+        yield from _rows_of(file, kind, options)
+    except UserError as error:
+        yield _refused(file, error)
 
-    if not kind.row_suffixes or not file.name.lower().endswith(kind.row_suffixes):
-        return [_file_item(file, kind)]
-    return [replace(item, id=f"{file} {item.id}", target=-1) for item in open_dataset(file, options).items]
+
+def _rows_of(file: Path, kind: Kind, options: DataOptions) -> Iterator[Item]:
+    """The rows of a table or of a file of series; where rows name files, no labels are needed. Raises UserError."""
+    from restune.data.sources import open_dataset, table
+
+    if not kind.rows_are_paths:
+        for item in open_dataset(file, options).items:
+            yield replace(item, id=f"{file} {item.id}", target=-1)
+        return
+    for number, path in table.read_paths(file, options):
+        yield _missing(f"{file} row {number}", "this row has no path") if path is None else _file_item(path, kind)
 
 
 def _file_item(path: Path, kind: Kind) -> Item:
     return Item(id=str(path), location=kind.location(path), target=-1)
+
+
+def _refused(name: str | Path, error: UserError) -> Item:
+    return _missing(str(name), f"{error.what} ({error.fix})" if error.fix else error.what)
 
 
 def _missing(name: str, reason: str) -> Item:

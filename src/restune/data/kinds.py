@@ -46,6 +46,7 @@ class Kind:
         file_suffixes: of the files that a folder of inputs stands for; empty for images and videos, which have lists of
             their own.
         row_suffixes: of files that hold many items.
+        rows_are_paths: whether rows of such a file name files of one item each.
         accepts: types of one input from Python: ``str``, ``path``, ``bytes``, ``array``, ``pil``.
         array_dims: most dimensions of one item that is an array.
         accepted: the same in words.
@@ -72,6 +73,7 @@ class Kind:
     holds_folders: bool = False
     file_suffixes: tuple[str, ...] = ()
     row_suffixes: tuple[str, ...] = ()
+    rows_are_paths: bool = False
     accepts: frozenset[str] = field(default_factory=frozenset)
     array_dims: int = 0
     accepted: str = ""
@@ -149,6 +151,8 @@ IMAGE = Kind(
     recipe_fields=frozenset(("image_size", "store_size", "mixup", "cutmix")),
     view_modes=("single", "flip", "five-crop"),
     mirrors=True,
+    row_suffixes=(".csv", ".tsv", ".parquet"),
+    rows_are_paths=True,
     accepts=frozenset(("str", "path", "bytes", "array", "pil")),
     array_dims=3,
     accepted="a path, bytes, an array, or a PIL image",
@@ -207,6 +211,8 @@ VIDEO = Kind(
     view_noun="clips",
     validates="centre clips",
     holds_folders=True,
+    row_suffixes=(".csv", ".tsv", ".parquet"),
+    rows_are_paths=True,
     accepts=frozenset(("str", "path")),
     accepted="the path of a file or of a folder of frames",
 )

@@ -103,7 +103,13 @@ class Model:
         return replace(self, info=replace(self.info, classes=tuple(classes)), classes_known=True)
 
     def predict(
-        self, inputs: Input | Iterable[Input], topk: int = 5, *, batch_size: int = 64, views: str | None = None
+        self,
+        inputs: Input | Iterable[Input],
+        topk: int = 5,
+        *,
+        batch_size: int = 64,
+        views: str | None = None,
+        errors: str = "raise",
     ) -> list[Prediction]:
         """Labels and probabilities, one prediction per input, in order.
 
@@ -114,17 +120,19 @@ class Model:
             topk: how many classes `Prediction.top` lists.
             batch_size: inputs computed at a time.
             views: evaluation views whose probabilities are averaged: of images ``flip`` or ``five-crop``.
-
-        Raises UserError for an input that cannot be read; `restune.predict` reports it in its place instead.
+            errors: ``raise`` raises UserError for an input that cannot be read; ``report`` reports it in its place by
+                `Prediction.error`, as `restune.predict` does.
 
         >>> import restune
         >>> model = restune.load(run_folder)
         >>> model.predict(photo)[0].label in model.classes
         True
         """
+        if errors not in ("raise", "report"):
+            raise UserError(f"unknown value {errors!r}", where="errors", fix='use "raise" or "report"')
         items = as_items(inputs, self.kind)
         predictions = predict_items(self, items, topk, batch_size=batch_size, views=views)
-        return [_raise_error(prediction) for prediction in predictions]
+        return [_raise_error(prediction) if errors == "raise" else prediction for prediction in predictions]
 
     def embed(self, inputs: Input | Iterable[Input], *, batch_size: int = 64) -> NDArray[np.float32]:
         """Embeddings (inputs of the last layer), float32 ``[N, num_features]``, from the feature cache where possible.
@@ -165,7 +173,7 @@ class Model:
 
 def predict_items(
     predictor: Predictor,
-    items: Sequence[Item],
+    items: Iterable[Item],
     topk: int = 5,
     *,
     batch_size: int = 64,
@@ -175,6 +183,7 @@ def predict_items(
     """Predictions of items as they are made; those of unreadable items have an `error`.
 
     Args:
+        items: a sequence, or an iterator that finds them on the way.
         topk: how many classes `Prediction.top` lists.
         batch_size, workers, views: as `predict_batches`.
     """

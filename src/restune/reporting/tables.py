@@ -82,7 +82,7 @@ def bench_table(bench: Bench) -> Table:
 
 def predictions_table(predictions: Iterable[Prediction]) -> Table:
     """One row an input: the label, its probability, and the runners-up."""
-    table = _table("input", "label", ">probability", "then")
+    table = _table("input", "label", ">probability", "runner-up")
     for prediction in predictions:
         if prediction.error is not None or prediction.probability is None:
             table.add_row(Text(prediction.input), Text("unreadable", "red"), "", Text(prediction.error or ""))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,44 @@ def predict(
     >>> [prediction.label for prediction in restune.predict(run_folder, photos)][:2]
     ['blue', 'blue']
     """
+    stream = stream_predictions(
+        model, inputs, weights=weights, topk=topk, batch_size=batch_size, workers=workers, views=views, device=device,
+        data_options=data_options, **preprocess,
+    )  # fmt: skip
+    return list(stream.predictions)
+
+
+@dataclass(frozen=True)
+class PredictionStream:
+    """Predictions as they are made.
+
+    Args:
+        classes: of the model, in the order of its logits.
+        predictions: one per input, in order; computed when they are asked for.
+    """
+
+    classes: tuple[str, ...]
+    predictions: Iterator[Prediction]
+
+
+def stream_predictions(
+    model: str | Path | Model,
+    inputs: Any,
+    *,
+    weights: str | Path | None = None,
+    topk: int = 5,
+    batch_size: int = 64,
+    workers: int | None = None,
+    views: str | None = None,
+    device: str = "auto",
+    data_options: DataOptions | None = None,
+    **preprocess: Any,
+) -> PredictionStream:
+    """As `predict`, in bounded memory: inputs are found, and predictions made, a few batches ahead of their use.
+
+    Raises UserError at once for a model that cannot be loaded.
+    """
     loaded = load_model(model, weights=weights, device=device, **preprocess)
     items = expand(inputs, replace(data_options or DataOptions(), kind=loaded.preprocess.kind), loaded.classes)
-    return list(predict_items(loaded, items, topk, batch_size=batch_size, workers=workers, views=views))
+    predictions = predict_items(loaded, items, topk, batch_size=batch_size, workers=workers, views=views)
+    return PredictionStream(loaded.classes, predictions)

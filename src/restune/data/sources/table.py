@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from restune.core.console import note
 from restune.core.errors import UserError, did_you_mean, shorten
 from restune.core.files import user_path
 from restune.data.dataset import SPLITS, DataOptions, Dataset, Rows
-from restune.data.encodings import WESTERN, likely_encoding, note_encoding
+from restune.data.encodings import WESTERN, check_encoding, likely_encoding, note_encoding
+from restune.data.sources.clips import is_video_name
 from restune.data.sources.folder import SPLIT_FOLDERS, is_image_name
 from restune.data.sources.readers import Codes, ParquetTable, TextTable, as_text, open_reader, table_errors
 from restune.data.string_array import StringArray
@@ -48,12 +50,47 @@ def open_table(path: Path, options: DataOptions) -> Dataset:
     """
     with table_errors(path):
         reject_empty(path)
-        encoding = likely_encoding(path, options.encoding)
-        if options.encoding is None and encoding in WESTERN:  # a guess that fits anything, and may name no files
-            encoding = "utf-8"
-        note_encoding(path, "utf-8" if options.encoding else encoding)
-        reader = open_reader(path, options, encoding=encoding)
+        reader = open_reader(path, options, encoding=_encoding_of_names(path, options))
         return _collect(reader, path, options)
+
+
+def read_paths(path: Path, options: DataOptions) -> Iterator[tuple[int, Path | None]]:
+    """Each row's number and the file it names, in order, read in batches; None where it names none. No labels needed.
+
+    A table whose first row names a file has no header. Raises UserError as `open_table`.
+    """
+    if options.encoding is not None:
+        check_encoding(options.encoding)
+    with table_errors(path):
+        reject_empty(path)
+        encoding = _encoding_of_names(path, options)
+        reader = open_reader(path, options, encoding=encoding)
+        if options.header and any(map(_is_file_name, reader.names)):
+            options = replace(options, header=False)
+            reader = open_reader(path, options, encoding=encoding)
+        names = column_names(reader, path)
+        column = choose_column(names, options.path_column, PATH_NAMES, "path", path, required=True, peek=reader.peek)
+        assert column is not None  # it is required
+        root = user_path(options.root) if options.root else path.parent
+        number, place = first_row(path, options), names.index(column)
+        for batch in reader.batches([place]):
+            for text in as_text(batch[place]).to_pylist():
+                yield number, root / text if text else None
+                number += 1
+
+
+def _is_file_name(text: str) -> bool:
+    """Whether a text ends like the name of an image or of a video."""
+    return is_image_name(text.strip()) or is_video_name(text.strip())
+
+
+def _encoding_of_names(path: Path, options: DataOptions) -> str:
+    """The encoding of a table that names files; said where it was found out."""
+    encoding = likely_encoding(path, options.encoding)
+    if options.encoding is None and encoding in WESTERN:  # a guess that fits anything, and may name no files
+        encoding = "utf-8"
+    note_encoding(path, "utf-8" if options.encoding else encoding)
+    return encoding
 
 
 def reject_empty(path: Path) -> None:
@@ -197,7 +234,7 @@ def choose_column(
         if name in lowered:
             return lowered[name]
     for name, values in zip(names, peek(), strict=False):
-        if any(isinstance(value, str) and is_image_name(value) for value in values):
+        if any(isinstance(value, str) and _is_file_name(value) for value in values):
             return name
     if required:
         wanted = "paths or texts" if role == "path" else f"the {role}s"

@@ -118,7 +118,7 @@ def test_csv_rows_are_written_as_they_come(model, photos, tmp_path):
     for path in sorted((tmp_path / "list").iterdir()):
         process.stdin.write(f"{path}\n")
     process.stdin.flush()
-    first = [process.stdout.readline() for _ in range(20)]  # while the input is still open
+    first = [process.stdout.readline() for _ in range(37)]  # all but the last batch, while the input is still open
     assert first[0] == "input,label,probability,error\n"
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=60)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from restune.core.errors import UserError, shorten
 from restune.core.files import is_there
 from restune.data import not_taken
 from restune.data.dataset import Dataset
 from restune.data.sources.folder import from_named_files, is_image_name
-from restune.data.sources.walk import is_hidden, walk_files
+from restune.data.sources.walk import is_hidden, suffix_of, walk_files
 
 _SUFFIXES = (
     "mp4 m4v mov qt avi divx mpeg mpg mpe m1v m2v mpv webm mkv mk3d gif 3gp 3gpp 3g2 mj2 flv f4v wmv asf ogv ogm "
@@ -51,7 +51,7 @@ class ClipLocation:
 
 def is_video_name(name: str) -> bool:
     """Whether a name ends like a video's. A ``.gif`` does: where images are preloaded for too, they come first."""
-    return PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES
+    return suffix_of(name) in VIDEO_SUFFIXES
 
 
 def is_transport_stream(path: Path) -> bool:

@@ -9,7 +9,7 @@ from restune.core.errors import UserError, shorten
 from restune.data import not_taken
 from restune.data.class_names import class_order
 from restune.data.dataset import Dataset, FileLocation, Item, Location
-from restune.data.sources.walk import is_hidden, walk_files
+from restune.data.sources.walk import is_hidden, suffix_of, walk_files
 
 _SUFFIXES = (
     "jpg jpeg jpe jfif mpo png apng gif webp bmp dib tif tiff ppm pgm pbm pnm tga avif heic heif hif jp2 j2k jpx"
@@ -29,7 +29,7 @@ SPLIT_FOLDERS = {
 
 def is_image_name(name: str) -> bool:
     """Whether a name ends like an image's."""
-    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+    return suffix_of(name) in IMAGE_SUFFIXES
 
 
 def walk_images(folder: Path) -> Iterator[Path]:

@@ -48,7 +48,8 @@ def class_columns(names: Sequence[str], columns: Sequence[Sequence[Any]], taken:
     rows = zip(*(fields[name] for name in found), strict=True)
     if all(sum(value in _ONES for value in row) == 1 for row in rows):
         return found
-    return [name for name, values in fields.items() if name in found or all(map(_is_share, values))]
+    certain = set(found)
+    return [name for name, values in fields.items() if name in certain or all(map(_is_share, values))]
 
 
 def _is_share(text: str) -> bool:
@@ -71,8 +72,10 @@ class OneHotTable:
     def __init__(self, reader: Reader, classes: Sequence[str], path: Path, first_row: int) -> None:
         self._reader, self._path, self._first_row = reader, path, first_row
         self._classes = [name.strip() for name in classes]
-        self._positions = [reader.names.index(name) for name in classes]
-        self._others = [position for position in range(len(reader.names)) if position not in set(self._positions)]
+        positions = {name: position for position, name in reversed(list(enumerate(reader.names)))}
+        self._positions = [positions[name] for name in classes]
+        chosen = set(self._positions)
+        self._others = [position for position in range(len(reader.names)) if position not in chosen]
         self.names = [*(reader.names[position] for position in self._others), LABEL]
         note(f"{path.name}: one column per class: {shorten(map(repr, self._classes))}")
 

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,7 @@ def usual_column(names: Sequence[str], usual: Sequence[str]) -> str | None:
     return next((plain[name] for name in usual if name in plain), None)
 
 
+@lru_cache(2**17)
 def plain_name(name: str) -> str:
     """A column's name in lower case, words parted by ``_``: ``image_path`` for ``Image Path`` and ``imagePath``."""
     parted = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip().strip("\ufeff"))

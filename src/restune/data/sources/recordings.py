@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from restune.data.sources.long_table import split_named
 from restune.data.sources.readers import LABEL_NAMES, is_typed, usual_column
 from restune.data.sources.reading import labels_from
 from restune.data.sources.series import MISSING, is_sound_name, is_value
-from restune.data.sources.walk import is_hidden, walk_files
+from restune.data.sources.walk import is_hidden, suffix_of, walk_files
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".asc")
 _LABEL_TABLES = ("labels", "label", "classes", "targets", "target", "y", "metadata", "meta", "annotations", "index")
@@ -277,7 +277,7 @@ def _is_time(name: str, columns: Sequence[Sequence[str]], *, has_names: bool, fi
 
 
 def _is_name(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in SUFFIXES
+    return suffix_of(name) in SUFFIXES
 
 
 def _is_label_table(path: Path) -> bool:

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from restune.core.console import note
@@ -23,7 +23,7 @@ from restune.data.sources.folder import from_named_files
 from restune.data.sources.readers import as_text, open_reader, table_errors
 from restune.data.sources.reading import labels_from
 from restune.data.sources.values import marked, without_labels
-from restune.data.sources.walk import walk_files
+from restune.data.sources.walk import suffix_of, walk_files
 from restune.data.string_array import StringArray
 
 TEXT_NAMES = (
@@ -206,7 +206,7 @@ def open_text_folder(folder: Path) -> Dataset:
 
 def is_text_name(name: str) -> bool:
     """Whether a name ends like a text's."""
-    return PurePosixPath(name).suffix.lower() == ".txt"
+    return suffix_of(name) == ".txt"
 
 
 def group_duplicates(dataset: Dataset, encoding: str | None = None) -> Dataset:

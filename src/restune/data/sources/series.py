@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from restune.data.class_names import class_order
 from restune.data.dataset import Dataset, FileLocation, Item
 from restune.data.sources.decimals import is_number, with_point
 from restune.data.sources.folder import from_named_files
-from restune.data.sources.walk import is_hidden, walk_files
+from restune.data.sources.walk import is_hidden, suffix_of, walk_files
 
 MAX_LINE = 256 * 2**20
 """Characters of the longest line that is read, and so of the longest series."""
@@ -169,7 +169,7 @@ def open_sounds(folder: Path) -> Dataset:
 
 def is_sound_name(name: str) -> bool:
     """Whether a name ends like a recording's."""
-    return PurePosixPath(name).suffix.lower() in (".wav", ".wave")
+    return suffix_of(name) in (".wav", ".wave")
 
 
 def from_series(series: Sequence[NDArray[Any]] | NDArray[Any], labels: Sequence[str], source: str) -> Dataset:

@@ -142,7 +142,7 @@ def test_the_type_decides_the_scale_never_the_values():
     assert decode_image(dark.astype(np.uint16), channels=1).unique().tolist() == [0]
     with pytest.raises(DecodeError, match="floats run from 0 to 1"):
         decode_image(dark.astype(np.float32), channels=1)
-    with pytest.raises(DecodeError, match="whole numbers run from 0 to 255"):
+    with pytest.raises(DecodeError, match="integers run from 0 to 255"):
         decode_image(np.full((2, 2), 300), channels=1)
 
 

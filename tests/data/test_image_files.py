@@ -83,9 +83,9 @@ def test_other_floats_are_refused_with_their_range(most):
 def test_floats_that_are_no_numbers_are_counted(broken):
     picture = np.zeros((4, 4), np.float32)
     picture[1, 1:3] = broken
-    with pytest.raises(DecodeError, match="2 of its numbers are NaN or infinite"):
+    with pytest.raises(DecodeError, match="2 of its values are NaN or infinite"):
         decode_image(tiff(picture))
-    with pytest.raises(DecodeError, match="2 of its numbers are NaN or infinite"):
+    with pytest.raises(DecodeError, match="2 of its values are NaN or infinite"):
         decode_image(picture)
 
 
@@ -95,7 +95,7 @@ def test_whole_numbers(order):
     for kind in (np.int16, np.int32):
         assert row(tiff(np.array([[0, 7, 255]], kind), order=order)) == [[0], [7], [255]]
         for levels in ([[0, 256]], [[-1, 0]]):
-            with pytest.raises(DecodeError, match="whole numbers run from 0 to 255"):
+            with pytest.raises(DecodeError, match="integers run from 0 to 255"):
                 decode_image(tiff(np.array(levels, kind), order=order))
 
 

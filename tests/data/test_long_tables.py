@@ -214,7 +214,7 @@ def test_rows_that_repeat_a_time_are_said(tmp_path, capsys):
     lines = rows()
     dataset = open_dataset(written(tmp_path / "table.csv", ("case", "t", "x", "y", "label"), [*lines, lines[3]]))
     assert len(dataset) == 10
-    assert "1 rows have the series and the time (t) of another" in capsys.readouterr().err
+    assert "1 rows repeat the series and time (t) of another" in capsys.readouterr().err
 
 
 def test_a_series_a_row_stays_one(tmp_path):

@@ -132,7 +132,7 @@ def test_a_list_of_dicts(photos):
     [
         ([(np.zeros((4, 4)), ["a", "b"])], "multi-label"),
         ([(np.zeros((4, 4)), None)], "no label"),
-        ([(np.zeros((4, 4)), 0.5)], "no class"),
+        ([(np.zeros((4, 4)), 0.5)], "not a class"),
         ([np.zeros((4, 4))], "not an .input, label. pair"),
         ([], "no items"),
         (3, "type int is not read"),
@@ -229,7 +229,7 @@ def test_a_data_set_of_hugging_face():
     texts = Hub([{"text": f"number {n}", "label": n % 2} for n in range(4)], {"text": object(), "label": object()})
     assert (open_dataset(texts).kind, labels(open_dataset(texts))) == ("text", ["0", "1", "0", "1"])
     unlabelled = Hub([{"image": Image.new("RGB", (4, 4)), "label": -1}] * 3, {"image": object(), "label": Label()})
-    with pytest.raises(restune.UserError, match="-1 names no class"):
+    with pytest.raises(restune.UserError, match="-1 does not name a class"):
         open_dataset(unlabelled)
 
 

@@ -96,7 +96,7 @@ def test_a_damaged_recording_is_one_unreadable_item(tmp_path):
     (tmp_path / "car" / "2.csv").write_text("t,gx,gy,gz\n0,1,2,3\n1,1,two,3\n")
     dataset = open_dataset(tmp_path)
     (location,) = [item.location for item in dataset.items if item.id == "car/2.csv"]
-    with pytest.raises(ValueError, match="'two' in row 3 is no number"):
+    with pytest.raises(ValueError, match="'two' in row 3 is not a number"):
         location.read()
     (tmp_path / "car" / "2.csv").write_text("t,gx\n0,1\n")
     with pytest.raises(ValueError, match="no column 'gy', 'gz'"):

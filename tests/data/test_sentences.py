@@ -188,7 +188,7 @@ def test_a_table_left_unread_does_not_end_the_process(tmp_path, encoding):
 def test_bytes_that_the_encoding_does_not_have_are_named_by_line(tmp_path, form):
     content = ("label,text\n" if form == "table.csv" else "").encode() + LINES.encode() + b"pos caf\xe9 au lait\n"
     line = content.count(b"\n")
-    with pytest.raises(restune.UserError, match=rf"0xe9 is no utf-8 here\n.*{form}, line {line}"):
+    with pytest.raises(restune.UserError, match=rf"0xe9 is not valid utf-8 here\n.*{form}, line {line}"):
         opened(
             tmp_path / form,
             content,
@@ -204,7 +204,7 @@ def test_bytes_that_the_encoding_does_not_have_are_named_by_line(tmp_path, form)
 
 def test_a_byte_order_mark_is_no_promise(tmp_path):
     content = (LINES * 2).encode("utf-16") + b"\0"
-    with pytest.raises(restune.UserError, match="0x00 is no utf-16 here"):
+    with pytest.raises(restune.UserError, match="0x00 is not valid utf-16 here"):
         opened(tmp_path / "lines.txt", content)
 
 
@@ -224,7 +224,7 @@ def test_the_encoding_that_is_found():
         ("text,label\na,x,b\n", "cannot be read"),
         ("text,kind\na,x\n", "--label-column"),
         ("text,label\n", "no items"),
-        ("text,label,split\na,x,train\nb,y,blue\n", "'blue' is no split"),
+        ("text,label,split\na,x,train\nb,y,blue\n", "'blue' is not a split"),
         ('text,label\n"a,x\nb,y\n', "cannot be read|no items|no label"),
         ("", "empty"),
         ("label\na\nb\n", "--path-column"),
@@ -265,7 +265,7 @@ def test_equal_texts_are_one_group_and_take_theirs_along(tmp_path, capsys):
     groups = [item.group for item in dataset.items]
     assert groups[0] == groups[1] == groups[2] == groups[4]
     assert groups[3] == "r"
-    assert "4 items have the text of another (2 texts)" in capsys.readouterr().err
+    assert "4 items repeat the text of another (2 texts)" in capsys.readouterr().err
     assert [item.group for item in group_duplicates(dataset).items] == groups
     plain = group_duplicates(opened(tmp_path / "table.csv", "text,label\none,a\ntwo,b\n"))
     assert [item.group for item in plain.items] == [None, None]

@@ -83,7 +83,7 @@ def test_ts_with_channels_missing_values_and_lengths_of_all_kinds(tmp_path):
         (TS.replace("@classLabel true up down\n", "") + "1,2:up\n", "no class labels"),
         (TS.replace("true up down", "false") + "1,2\n", "no class labels"),
         (TS + "1,2:up\n1,2:left\n", "'left' is not among.*\n.*line 7"),
-        (TS + "1,2:up\n1,x:down\n", "'x' is no number\n.*line 7"),
+        (TS + "1,2:up\n1,x:down\n", "'x' is not a number\n.*line 7"),
         (TS + "1,2:up\n1,2\n", "no label\n.*line 7"),
         (TS + "1,2:up\n1,2:1,2:down\n", "2 channels after series of 1\n.*line 7"),
         (TS + "1,2:1:up\n", "different lengths.*\n.*line 6"),
@@ -117,9 +117,9 @@ def test_classes_that_are_numbers_are_in_their_order(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1\t2\t3\t4\n" * 6 + "1\t2\tabc\t4\n", "'abc' is no number\n.*line 7"),
+        ("1\t2\t3\t4\n" * 6 + "1\t2\tabc\t4\n", "'abc' is not a number\n.*line 7"),
         ("1\t2\t3\t4\n" * 6 + "1\n", "no values\n.*line 7"),
-        ("1\t2\t3\t4\n" * 6 + "0.5\t2\t3\t4\n", "'0.5' is no class\n.*line 7"),
+        ("1\t2\t3\t4\n" * 6 + "0.5\t2\t3\t4\n", "'0.5' is not a class\n.*line 7"),
         ("1\t2\t3\t4\n" * 6, "only one class"),
     ],
 )
@@ -167,11 +167,11 @@ def test_a_table_of_values(tmp_path, form):
 
 def test_mistakes_in_a_table_of_values(tmp_path):
     head = "label,a,b\n" + "x,1,2\n" * 250
-    with pytest.raises(restune.UserError, match=r"'abc' is no number\n.*row 252, column 'b'"):
+    with pytest.raises(restune.UserError, match=r"'abc' is not a number\n.*row 252, column 'b'"):
         opened(tmp_path / "table.csv", head + "y,1,abc\n")
     with pytest.raises(restune.UserError, match="no columns of numbers"):
         opened(tmp_path / "table.csv", "label,a\nx,one\ny,two\n", kind="signal")
-    with pytest.raises(restune.UserError, match="'a' stands twice"):
+    with pytest.raises(restune.UserError, match="'a' occurs twice"):
         opened(tmp_path / "table.csv", "label,a,a\nx,1,2\ny,1,2\n")
     with pytest.raises(restune.UserError, match=r"row 3.*'label'"):
         opened(tmp_path / "table.csv", "label,a,b\nx,1,2\n,1,2\n")

@@ -184,12 +184,12 @@ def test_names_of_classes(tmp_path, name):
         ("classes.txt", "a\nb\n", "names 2 classes and none for the label 2"),
         ("classes.txt", "a\n\nb\n", "a class has no name"),
         ("classes.txt", "", "a class has no name"),
-        ("classes.txt", "a\nb\na\n", "the class 'a' stands twice"),
+        ("classes.txt", "a\nb\na\n", "the class 'a' occurs twice"),
         ("classes.txt", b"\xff\xfe\n", "cannot be read"),
         ("classes.json", "[", "cannot be read"),
         ("classes.json", "[" * 100_000, "cannot be read"),
-        ("classes.json", "[[0, 1]]", "no list of names"),
-        ("classes.json", '{"a": 0, "b": 0}', "two classes have one index"),
+        ("classes.json", "[[0, 1]]", "neither a list of names"),
+        ("classes.json", '{"a": 0, "b": 0}', "two classes have the same index"),
         ("classes.json", '{"a": -1, "b": 0}', "below 0"),
         ("classes.json", '{"one": "a", "two": "b"}', "cannot be read"),
     ],
@@ -233,7 +233,7 @@ def test_sides(tmp_path, pattern):
 def test_sides_beside_others(tmp_path):
     for name in ("x-train-0.tar", "x-test-0.tar", "x-extra-0.tar"):
         shard(tmp_path / name, [0, 1])
-    with pytest.raises(restune.UserError, match=r"stand beside others \(x-extra-0\)"):
+    with pytest.raises(restune.UserError, match=r"are mixed with others \(x-extra-0\)"):
         open_dataset(tmp_path)
     crash = [shard(tmp_path / "crash" / f"crash-test-{number}.tar", [0, 1]) for number in range(2)]
     assert len(crash) == 2
@@ -258,12 +258,12 @@ def test_what_is_left_out_is_said_with_its_reason(tmp_path, capsys):
         "3 have no label",
         "1 have several images, such as s/several",
         "2 have no image KEY.jpg",
-        "4 have a label that is no class index or name, such as s/l0",
+        "4 have a label that is not a class index or name, such as s/l0",
         "1 have a .json file that cannot be parsed, such as s/j",
-        "1 have a label file that is no UTF-8 text, such as s/u",
+        "1 have a label file that is not UTF-8 text, such as s/u",
         "1 have a label file of more than 1 MiB, such as s/big",
     ):
-        assert f"warning: samples are left out: {reason}" in said
+        assert f"warning: samples are skipped: {reason}" in said
     assert said.count("warning") == 7
 
 
@@ -272,8 +272,8 @@ def test_what_is_left_out_is_said_with_its_reason(tmp_path, capsys):
     [
         ([("a.jpg", b"x"), ("a.cls", "")], "1 have no label"),
         ([("a.jpg", b"x"), ("a.json", '{"caption": "x"}')], "1 have no label"),
-        ([("a.jpg", b"x"), ("a.cls", "0"), ("a.cls", "1")], "stands twice in this shard"),
-        ([("a.jpg", b"x"), ("a.cls", "0"), ("./a.jpg", b"y")], "stands twice in this shard"),
+        ([("a.jpg", b"x"), ("a.cls", "0"), ("a.cls", "1")], "occurs twice in this shard"),
+        ([("a.jpg", b"x"), ("a.cls", "0"), ("./a.jpg", b"y")], "occurs twice in this shard"),
         ([("a.jpg", b"x"), ("a.cls", "0")], "only one class"),
         ([("a.txt", b"x"), ("b.txt", "0")], "no images"),
     ],

@@ -109,7 +109,7 @@ def test_a_linked_class_is_a_class_of_its_own(photos):
 def test_split_folders_beside_others(photos, tmp_path):
     for name in ("train", "val", "extra"):
         shutil.copytree(photos, tmp_path / "data" / name)
-    with pytest.raises(restune.UserError, match=r"stand beside others \(extra\)"):
+    with pytest.raises(restune.UserError, match=r"are mixed with other folders \(extra\)"):
         open_dataset(tmp_path / "data")
     shutil.rmtree(tmp_path / "data" / "extra")
     shutil.rmtree(tmp_path / "data" / "val")
@@ -206,7 +206,7 @@ def test_parquet(photos, tmp_path):
         ("file,label\nx.jpg,cat\ny.jpg,\n", "row 3"),
         ("file,label,file\nx.jpg,cat,x\n", "twice"),
         ("file,label\nx.jpg,0.25\ny.jpg,0.5\n", "fractions"),
-        ("file,label,split\nx.jpg,a,train\ny.jpg,b,blue\n", "'blue' is no split"),
+        ("file,label,split\nx.jpg,a,train\ny.jpg,b,blue\n", "'blue' is not a split"),
         ("file,label\nx.jpg,a\nx.jpg,b\n", "listed twice"),
         ("file,label\nx.jpg,a,b\n", "cannot be read"),
         ("", "empty"),

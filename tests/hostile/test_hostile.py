@@ -164,7 +164,7 @@ def test_permissions(tmp_path, monkeypatch):
 def test_a_limit_that_is_none_is_one_message(monkeypatch):
     for value in ("many", "0", "-5", "1e6", str(2 * MAX_PIXELS + 1), "²"):
         monkeypatch.setenv("RESTUNE_MAX_PIXELS", value)
-        with pytest.raises(restune.UserError, match="no limit for the pixels") as caught:
+        with pytest.raises(restune.UserError, match="not a valid limit of pixels") as caught:
             decode_image(one_bit_png(8, 8))
         assert caught.value.where == "RESTUNE_MAX_PIXELS"
 

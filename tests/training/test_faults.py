@@ -236,7 +236,7 @@ def test_a_loader_that_stalls_says_so(monkeypatch, capsys):
         return number
 
     assert list(ahead_module.ahead(slow, range(3), workers=1, depth=1)) == [0, 1, 2]
-    assert "no data has come for" in capsys.readouterr().err
+    assert "no data for" in capsys.readouterr().err
 
 
 def test_an_error_in_a_worker_is_the_runs(data, tmp_path, monkeypatch):

@@ -155,7 +155,7 @@ def test_items_that_vanish_or_change_during_the_run_are_in_its_result(data, tmp_
     assert [(one["split"], one["item"]) for one in result["changed"]] == [("test", gone), ("test", other)]
     assert result["changed"][0]["what"] == "it is gone"
     assert f"1 of 12 test items can no longer be read and are not in the test score: {gone}" in errors
-    assert "2 items of this run changed while it went on" in errors
+    assert "2 items of this run changed while it ran" in errors
     report = (run.out / "report.html").read_text()
     assert "1 more can no longer be read" in report
     assert "Changed during the run" in report

@@ -294,7 +294,7 @@ def test_equal_texts_are_on_one_side_of_a_split_and_spoken_of_only_where_one_is_
         assert len(of_text) == 2 * COUNT
         assert all(len(found) == 1 for found in of_text.values())
         assert set(sides.values()) == {"train", "val"}
-    assert "a split keeps them on one side" in capsys.readouterr().err
+    assert "each such group goes into one split" in capsys.readouterr().err
     restune.evaluate(run.out, data)
     restune.predict(run.out, data)
-    assert "a split keeps them" not in capsys.readouterr().err
+    assert "each such group goes" not in capsys.readouterr().err

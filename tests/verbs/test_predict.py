@@ -274,7 +274,7 @@ def test_files_of_many_texts_are_their_rows(reader, tmp_path, capsys):
     assert "poem.txt is one text of many lines" in capsys.readouterr().err
     (tmp_path / "bad.csv").write_text("text,text\na,b\n")
     (bad,) = restune.predict(reader, [tmp_path / "bad.csv"])
-    assert "the column 'text' stands twice" in bad.error
+    assert "the column 'text' occurs twice" in bad.error
 
 
 def test_tables_of_texts_need_no_labels(reader, tmp_path):

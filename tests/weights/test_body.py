@@ -159,7 +159,7 @@ def test_two_that_are_alike_are_not_guessed(network, tmp_path):
     state = network.state_dict()
     with pytest.raises(restune.UserError, match=r"several networks: left\., right\.") as caught:
         read({**under("left.", state), **under("right.", state)}, tmp_path)
-    assert "file of its own" in caught.value.fix
+    assert "separate file" in caught.value.fix
 
 
 def test_of_two_the_one_of_the_zoo_is_taken(network, tmp_path):

@@ -328,7 +328,7 @@ def test_timm_weights_with_another_hash_are_refused(site: Site, cache: Path) -> 
 def test_a_timm_config_that_is_none(site: Site) -> None:
     site.publish_on_hub(CONFIG)
     site.files = {path: b"[]" if path.endswith("json") else body for path, body in site.files.items()}
-    with pytest.raises(UserError, match=r"config\.json is no configuration of timm weights"):
+    with pytest.raises(UserError, match=r"config\.json is not a configuration of timm weights"):
         hub.fetch(TIMM)
 
 
@@ -368,7 +368,7 @@ def test_timm_weights_without_a_network_say_what_to_put_where(cache: Path, nobod
     ["", ".", "..", "../resnet50", "a/b", "a\\b", "/etc", "a..b", "C:x", ".hidden", "a\n", "resnet50 a1"],
 )
 def test_a_timm_name_cannot_leave_the_cache_folder(site: Site, cache: Path, name: str) -> None:
-    with pytest.raises(UserError, match="is no name of timm weights"):
+    with pytest.raises(UserError, match="is not a name of timm weights"):
         hub.fetch(f"timm:{name}")
     assert site.requests == []
     assert not cache.exists()

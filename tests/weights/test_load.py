@@ -161,7 +161,7 @@ def test_another_networks_weights_are_refused(network, tmp_path):
     refused(tmp_path, restune.create_model("resnet8", width=8).state_dict(), r"is \[8, 3, 3, 3\], the network's \[16")
     refused(tmp_path, {**state, "extra.weight": torch.zeros(1)}, "left over extra.weight")
     refused(tmp_path, {k: v for k, v in state.items() if k != "bn1.running_mean"}, "missing bn1.running_mean")
-    refused(tmp_path, {**state, "bn1.weight": torch.full((16,), float("nan"))}, "NaN, Inf. in bn1.weight")
+    refused(tmp_path, {**state, "bn1.weight": torch.full((16,), float("nan"))}, "NaN or Inf in bn1.weight")
     refused(tmp_path, {**state, "bn1.running_var": torch.full((16,), -1.0)}, "bn1.running_var")
     refused(tmp_path, {**state, "bn1.weight": torch.ones(16, dtype=torch.int8)}, "int8")
     refused(tmp_path, {**state, "conv1.weight": state["conv1.weight"].to_sparse()}, "sparse")
@@ -293,7 +293,7 @@ def rewrite(bundle, change):
         (lambda h: h.update(calibration={"temperature": 2}), "a calibration"),
         (lambda h: h.update(colour="red"), "a setting, 'colour'"),
         (lambda h: h.update(classes=["a"] * 10), "a class twice"),
-        (lambda h: h.update(classes="abcdefghij"), "classes is no list"),
+        (lambda h: h.update(classes="abcdefghij"), "classes is not a list"),
         (lambda h: h["preprocess"].update(crop=32.5), "whole numbers"),
         (lambda h: h.update(classes=["a"]), "1 classes"),
         (lambda h: h.pop("spec"), "cannot be read"),

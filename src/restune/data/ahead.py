@@ -1,4 +1,4 @@
-"""Work done ahead by threads, handed over in order, in bounded memory."""
+"""Prefetch results in threads, in order, in bounded memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from restune.core.console import warn
 from restune.data.threads import compute_alone
 
 STALL_SECONDS = 60
-"""After which waiting for data is said."""
+"""Seconds of waiting for data before a warning."""
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -20,11 +20,10 @@ Result = TypeVar("Result")
 def ahead(
     function: Callable[[Argument], Result], arguments: Iterable[Argument], workers: int, depth: int
 ) -> Iterator[Result]:
-    """Yield ``function(argument)`` for each argument, in order; at most `depth` results wait to be taken.
+    """Yield ``function(argument)`` for each argument, in order; prefetch at most `depth` results.
 
-    Decoding and resizing release the interpreter's lock, so threads share the cores. Each has one thread of
-    arithmetic: several that each spread over all cores would get in each other's way. 0 workers work in the caller's
-    thread.
+    Decoding and resizing release the GIL, so threads use all cores. Each computes with one torch thread, to avoid
+    oversubscription. 0 workers: work in the caller's thread.
     """
     if workers == 0:
         yield from map(function, arguments)
@@ -45,20 +44,20 @@ def ahead(
 def ahead_in_groups(
     function: Callable[[Argument], Result], arguments: Sequence[Argument], workers: int, size: int
 ) -> Iterator[Result]:
-    """As `ahead`, for quick work on many: threads take `size` arguments at a time, since handing over costs too."""
+    """Like `ahead`, for many cheap calls: threads take `size` arguments at a time to reduce overhead."""
     groups = [arguments[start : start + size] for start in range(0, len(arguments), size)]
     for results in ahead(lambda group: [function(argument) for argument in group], groups, workers, 2 * workers):
         yield from results
 
 
 def _awaited(future: Future[Result]) -> Result:
-    """The result; said on the screen where it is long in coming."""
+    """Wait for the result; warn if it takes long."""
     waited = 0
     while True:
         try:
             return future.result(timeout=STALL_SECONDS)
         except TimeoutError:
-            if future.done():  # it came at the last moment, or the error is the work's own
+            if future.done():  # it was just in time, or the error is the function's own
                 return future.result()
             waited += STALL_SECONDS
-            warn(f"no data has come for {waited} s: is the disk or the network share stuck?")
+            warn(f"no data for {waited} s: is the disk or the network share stuck?")

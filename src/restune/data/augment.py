@@ -1,8 +1,8 @@
-"""What changes images and clips at random, with every parameter drawn from stateless streams.
+"""Random augmentation of images and clips, with every parameter drawn from stateless streams.
 
 Parameters are drawn for whole batches by numpy; `pixel_operations` changes the pixels. Geometry that
-depends on an image's own size works item by item (`random_crops`), everything else on batches of one size. A clip's
-frames all change alike.
+depends on an image's size works item by item (`random_crops`), everything else on batches of one size. All frames of a
+clip change alike.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from restune.data import pixel_operations
 from restune.data.resize import resize_to
 
 CROP_DRAWS = 40
-"""Numbers an item's random resized crop may use: ten tries of area, ratio and place, as torchvision's."""
+"""Random draws per random resized crop: ten tries of area, ratio and position, as in torchvision."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Which changes, and how strong. All off by default.
+    """Augmentations and their strengths. All off by default.
 
     Args:
-        crop_scale: least and most share of the image's area that a random resized crop takes (Szegedy et al.
+        crop_scale: minimum and maximum share of the image's area in a random resized crop (Szegedy et al.
             2015); None: the inference crop.
-        crop_ratio: least and most width over height of that crop.
+        crop_ratio: minimum and maximum aspect ratio (width over height) of that crop.
         shift: pad by this many pixels and crop back at random (He et al. 2016, section 4.2).
         flip: mirror left-right half of the time. Wrong for digits and text.
         policy: ``none``, ``trivial`` (Müller and Hutter 2021) or ``rand`` (Cubuk et al. 2020).
-        rand_ops, rand_magnitude: how many operations `rand` chains, and how strong they are (0 to 30).
-        erase: share of images of which a rectangle is replaced by the mean (Zhong et al. 2017).
-        repeats: visits of each item in a row of its epoch's draws (Hoffer et al. 2020); each looks different.
-        jitter: standard deviation of noise that is added to a normalised series (Um et al. 2017).
-        scaling: standard deviation, around 1, of a factor for each of its channels.
-        warp: how far its time runs faster and slower: 0.5 means by up to half.
-        window: the share of a series that a random window keeps; 1: all of it.
-        drop_tokens: share of a text's tokens that are made unknown.
+        rand_ops, rand_magnitude: number of operations that `rand` chains, and their strength (0 to 30).
+        erase: share of images in which a rectangle is replaced by the mean (Zhong et al. 2017).
+        repeats: consecutive copies of each item in an epoch, each augmented differently (Hoffer et al. 2020).
+        jitter: standard deviation of noise added to a normalised series (Um et al. 2017).
+        scaling: standard deviation, around 1, of a factor per channel.
+        warp: maximum change of speed of its time axis: 0.5 means by up to half.
+        window: share of a series in a random window; 1: all of it.
+        drop_tokens: share of a text's tokens replaced by the unknown token.
     """
 
     crop_scale: tuple[float, float] | None = None
@@ -63,14 +63,14 @@ class Augment:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomKey:
-    """All that the randomness of a batch depends on: the run's seed and the batch's position in the run.
+    """The random state of a batch: the run's seed and the batch's position in the run.
 
     Args:
         seed: of the run.
         epoch: from 0.
         positions: of the batch's items in the epoch's order.
         step: of the whole run, from 0.
-        stream: a prefix of every draw's purpose, so that other uses of the same numbers draw differently.
+        stream: a prefix of every draw's purpose, so that other uses of the same seed draw different values.
     """
 
     seed: int
@@ -80,16 +80,16 @@ class RandomKey:
     stream: str = ""
 
     def of(self, row: int) -> RandomKey:
-        """The key of one item of the batch, whose draws are the batch's draws for it."""
+        """Return the key of one item; its draws equal the batch's draws for that item."""
         return replace(self, positions=self.positions[row : row + 1])
 
     def draw(self, purpose: str, count: int) -> NDArray[np.float64]:
-        """``[batch, count]`` numbers in [0, 1)."""
+        """Draw ``[batch, count]`` uniform values in [0, 1)."""
         return uniforms(self.seed, self.stream + purpose, self.positions, count, self.epoch)
 
 
 def random_crops(images: Sequence[Tensor], augment: Augment, size: int, interpolation: str, key: RandomKey) -> Tensor:
-    """uint8 ``[N, ..., size, size]`` from images or clips of any sizes: one random resized crop of each."""
+    """Take one random resized crop, uint8 ``[N, ..., size, size]``, of each image or clip of any size."""
     draws = key.draw("crop", CROP_DRAWS)
     return torch.stack(
         [
@@ -100,7 +100,7 @@ def random_crops(images: Sequence[Tensor], augment: Augment, size: int, interpol
 
 
 def augment_pixels(images: Tensor, augment: Augment, key: RandomKey) -> Tensor:
-    """uint8 ``[N, C, H, W]``, or clips ``[N, T, C, H, W]``, to the same shape: shift, flip, policy."""
+    """Shift, flip and apply the policy to uint8 ``[N, C, H, W]`` or clips ``[N, T, C, H, W]``; same shape."""
     if augment.shift:
         flat = images.flatten(1, -3)
         images = _shift(flat, augment.shift, key.draw("shift", 2)).view(images.shape)
@@ -115,7 +115,7 @@ def augment_pixels(images: Tensor, augment: Augment, key: RandomKey) -> Tensor:
 
 
 def erase(images: Tensor, share: float, key: RandomKey) -> Tensor:
-    """Normalised float ``[N, C, H, W]`` with rectangles of 2 to 33% of the area set to 0, the mean; in place."""
+    """Set rectangles of 2 to 33% of the area of normalised float ``[N, C, H, W]`` to 0, the mean; in place."""
     height, width = images.shape[2:]
     for row, draw in zip(images, key.draw("erase", 5), strict=True):
         if draw[0] >= share:
@@ -130,12 +130,12 @@ def erase(images: Tensor, share: float, key: RandomKey) -> Tensor:
 
 
 def mix(images: Tensor, targets: Tensor, *, mixup: float, cutmix: float, key: RandomKey) -> tuple[Tensor, Tensor]:
-    """Each image with its neighbour in the batch: blended (Zhang et al. 2018) or pasted (Yun et al. 2019).
+    """Mix each image with its neighbour in the batch: mixup (Zhang et al. 2018) or CutMix (Yun et al. 2019).
 
     Args:
         images: normalised ``[N, C, H, W]``.
         targets: probabilities ``[N, num_classes]``.
-        mixup, cutmix: the Beta distribution's parameter, 0 for off; with both on, a batch gets one of the two.
+        mixup, cutmix: the Beta distribution's parameter, 0 for off; with both on, one is drawn per batch.
     """
     random = generator(key.seed, "mix", key.step)
     use_cutmix = cutmix > 0 and (mixup <= 0 or random.random() < 0.5)
@@ -171,7 +171,7 @@ def _random_resized_crop(
 def _crop_box(
     height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float], draw: NDArray[np.float64]
 ) -> tuple[int, int, int, int]:
-    """torchvision's RandomResizedCrop: ten tries, then the largest centre crop of an allowed ratio."""
+    """Crop as torchvision's RandomResizedCrop: ten tries, then the largest centre crop of an allowed ratio."""
     low, high = math.log(ratio[0]), math.log(ratio[1])
     for area_draw, ratio_draw, top_draw, left_draw in draw.reshape(10, 4):
         area = height * width * (scale[0] + area_draw * (scale[1] - scale[0]))
@@ -186,7 +186,7 @@ def _crop_box(
 
 
 def _shift(images: Tensor, by: int, draw: NDArray[np.float64]) -> Tensor:
-    """Pad with zeros and crop back at another place, by gathering rows and columns for the whole batch at once."""
+    """Pad with zeros and crop at random offsets, by gathering rows and columns for the whole batch at once."""
     count, _, height, width = images.shape
     padded = torch.nn.functional.pad(images, [by] * 4)
     offsets = torch.from_numpy((draw * (2 * by + 1)).astype(np.int64)).to(images.device)
@@ -206,7 +206,7 @@ OPERATIONS = ("identity", *_SIGNED, "posterize", "solarize", "auto_contrast", "e
 
 
 def apply_operation(image: Tensor, name: str, strength: float) -> Tensor:
-    """One operation on uint8 ``[..., C, H, W]`` at a strength in its own unit, as torchvision's policies apply it."""
+    """Apply one operation to uint8 ``[..., C, H, W]`` at a strength in its own unit, as torchvision's policies do."""
     if name in _GEOMETRIC:
         return _apply_geometric(image, name, strength)
     factors = {
@@ -216,7 +216,7 @@ def apply_operation(image: Tensor, name: str, strength: float) -> Tensor:
         "sharpness": pixel_operations.adjust_sharpness,
     }
     if name in factors:
-        if name == "color" and image.shape[-3] != 3:  # saturation means nothing without colours
+        if name == "color" and image.shape[-3] != 3:  # saturation needs colours
             return image
         return factors[name](image, 1.0 + strength)
     if name == "posterize":
@@ -239,7 +239,7 @@ def _apply_geometric(image: Tensor, name: str, strength: float) -> Tensor:
 
 
 def _trivial_augment(images: Tensor, draw: NDArray[np.float64]) -> Tensor:
-    """One operation an image at a random one of 31 strengths."""
+    """Apply one operation per image at one of 31 random strengths."""
     changed = []
     for image, (which, strength, sign) in zip(images, draw, strict=True):
         name = OPERATIONS[int(which * len(OPERATIONS))]
@@ -258,7 +258,7 @@ def _trivial_strength(name: str, level: int, sign: float) -> float:
 
 
 def _rand_augment(images: Tensor, augment: Augment, draw: NDArray[np.float64]) -> Tensor:
-    """`rand_ops` random operations an image, all at one strength."""
+    """Apply `rand_ops` random operations per image, all at the same strength."""
     changed = []
     for image, row in zip(images, draw, strict=True):
         for which, sign in row.reshape(-1, 2):

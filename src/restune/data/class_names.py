@@ -1,4 +1,4 @@
-"""Names of classes: cleaned, put in order, and looked at for what is no single class."""
+"""Class names: clean and order them, and detect labels of several classes."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from restune.core.console import note, warn
 from restune.core.errors import UserError, shorten
 
 _INVISIBLE = "\u200b\u2060\ufeff"
-"""Zero-width marks that copied text brings along."""
+"""Zero-width characters of copied text."""
 _SEPARATORS = "|;,"
 _LISTED = re.compile(r"\[(.*)\]|\{(.*)\}", re.DOTALL)
-"""A list or a set, written out as Python and JSON do."""
+"""A list or a set in Python or JSON notation."""
 
 
 def clean_name(text: str) -> str:
-    """A name in Unicode's composed form (NFC), without white space around it, each white space within one blank."""
+    """Normalise a name: Unicode NFC, stripped, each run of white space one blank."""
     if text.isascii() and text.isalnum():
         return text
     return " ".join(unicodedata.normalize("NFC", text).strip(_INVISIBLE).split()).strip(_INVISIBLE)
 
 
 def class_order(labels: Iterable[str]) -> tuple[str, ...]:
-    """The different labels: as numbers where all are whole numbers, else as text."""
+    """Sort the distinct labels: numerically if all are integers, else as text."""
     names = set(labels)
-    if all(re.fullmatch(r"[+-]?\d{1,15}(\.0*)?", name) for name in names):  # 3.0 where a program made floats of them
+    if all(re.fullmatch(r"[+-]?\d{1,15}(\.0*)?", name) for name in names):  # 3.0 if a program converted them to floats
         return tuple(sorted(names, key=lambda name: (int(name.partition(".")[0]), name)))
     return tuple(sorted(names))
 
 
 def cleaned_classes(classes: Sequence[str], where: str) -> tuple[tuple[str, ...], list[int]]:
-    """The classes under their clean names, in order, and the new place of each old one.
+    """Return the clean, ordered class names, and the new index of each old one.
 
-    Names that are equal once they are clean become one class, which is said. Classes that a source has in an order of
-    its own (not sorted) stay in it. Raises UserError for a name that is nothing but white space.
+    Names that are equal once cleaned become one class, with a note. The order of a source that is not sorted is
+    preserved. Raises UserError for a name of only white space.
     """
     clean = [clean_name(name) for name in classes]
     if "" in clean:
-        raise UserError("the name of a class is nothing but white space", where=where, fix="name that class")
+        raise UserError("the name of a class is only white space", where=where, fix="name that class")
     if clean != list(classes):
         _say_cleaned(classes, clean)
     sorted_by_text = list(classes) == sorted(classes)
@@ -59,7 +59,7 @@ def _say_cleaned(classes: Sequence[str], clean: Sequence[str]) -> None:
 
 
 def warn_about_twins(counts: Mapping[str, int]) -> None:
-    """Warn of classes whose names differ only in case, separators or look-alike characters; they stay apart."""
+    """Warn of classes whose names differ only in case, separators or look-alike characters; do not merge them."""
     alike: dict[str, list[str]] = defaultdict(list)
     for name in counts:
         alike[_looks_like(name)].append(name)
@@ -90,7 +90,7 @@ def reject_several_labels(labels: Sequence[str], where: str) -> None:
 
 
 def _composites(labels: Sequence[str]) -> Iterable[tuple[str, list[str], str]]:
-    """Labels that hold several classes: lists, and those each of whose parts is a label, or in another label, too."""
+    """Find labels of several classes: lists, and those whose parts are all labels or parts of other labels."""
     for label in labels:
         listed = _LISTED.fullmatch(label.strip())
         if listed:

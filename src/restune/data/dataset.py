@@ -1,4 +1,4 @@
-"""What every source makes: a list of items, the classes in order, and a fingerprint."""
+"""The common form of all data: items, ordered classes and a fingerprint."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from restune.data.string_array import StringArray
 
 SPLITS = ("train", "val", "test")
 MAX_BYTES = 256 * 2**20
-"""The largest file that is read as one item."""
+"""Maximum size of a file that is read as one item."""
 
 
 class Location(Protocol):
-    """Where an item's content is. Small, picklable and readable from any thread or process."""
+    """The location of an item's content. Small, picklable and readable from any thread or process."""
 
     def read(self) -> Any:
-        """What the kind of data says: an image's or a sound's encoded file, an array (of an image ``[H, W]`` or
-        ``[H, W, C]``, of a series ``[L]`` or ``[C, L]``), a text, or a video's path. Raises OSError or ValueError."""
+        """Read the content: an encoded image or sound file, an array (image ``[H, W]`` or ``[H, W, C]``, series ``[L]``
+        or ``[C, L]``), a text, or a video's path. Raises OSError or ValueError."""
         ...
 
     def signature(self) -> str:
-        """A cheap text that changes when the content does (a size, a checksum of the container)."""
+        """Return a cheap text that changes with the content (a size, a checksum of the container)."""
         ...
 
 
@@ -76,10 +76,10 @@ class Item:
 
     Args:
         id: stable and unique within the data set, such as the path below the folder it came from.
-        location: where its content is.
+        location: of its content.
         target: index into the data set's classes.
-        split: ``train``, ``val`` or ``test`` where the source says so.
-        group: items of one group (a patient, a scene) belong on the same side of a split.
+        split: ``train``, ``val`` or ``test`` if the source defines it.
+        group: items of one group (a patient, a scene) belong to the same split.
     """
 
     id: str
@@ -91,15 +91,15 @@ class Item:
 
 @dataclass(frozen=True, eq=False)
 class Rows(Sequence[Item]):
-    """Items of files that are made when they are asked for: a table's rows, of which there may be millions.
+    """Items created on demand from a table's rows, of which there may be millions.
 
     Args:
         files: the items' ids, which are their paths below `root`.
-        targets: of each file.
-        splits: of each file, a place in `SPLITS`, or -1; None where the table names none.
-        groups: of each file; None where the table names none.
-        chosen: which files are items, in order; None for all.
-        found: where each file is below `root`, in another place than its id says; None where none is.
+        targets: one per file.
+        splits: one per file, an index into `SPLITS` or -1; None if the table names none.
+        groups: one per file; None if the table names none.
+        chosen: indices of the files that are items, in order; None for all.
+        found: path of each file below `root`, if it differs from the id; None if all are equal.
     """
 
     files: StringArray
@@ -126,20 +126,20 @@ class Rows(Sequence[Item]):
         return self._item(position)
 
     def ids(self) -> Iterable[str]:
-        """Every item's id, without the items."""
+        """Return every item's id, without creating the items."""
         return self.files.picked(range(len(self)) if self.chosen is None else self.chosen.tolist())
 
     def select(self, split: str) -> Rows:
-        """The items of one split."""
+        """Return the items of one split."""
         here = self._of(self.splits) == SPLITS.index(split) if self.splits is not None else np.zeros(len(self), bool)
         return replace(self, chosen=np.flatnonzero(here) if self.chosen is None else self.chosen[here])
 
     def renumbered(self, targets: Sequence[int]) -> Rows:
-        """The same items, each target replaced by what stands at its place in `targets`."""
+        """Return the items with each target t replaced by `targets[t]`."""
         return replace(self, targets=np.array(targets, np.int32)[self.targets])
 
     def counts(self) -> tuple[dict[int, int], dict[str, int]]:
-        """How many items each target has, and how many each split."""
+        """Return the number of items per target and per split."""
         targets = np.bincount(self._of(self.targets) + 1)[1:]  # -1: without a label
         splits = np.zeros(0, np.int8) if self.splits is None else self._of(self.splits)
         return dict(enumerate(targets.tolist())), {
@@ -163,9 +163,9 @@ class Rows(Sequence[Item]):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Items, the classes in order, where they came from, and the files there that are not items.
+    """Items, ordered classes, their source, and the source's files that are not items.
 
-    Nothing after this depends on the form of the data.
+    All later code is independent of the form of the data.
 
     Args:
         items: in order.
@@ -174,7 +174,7 @@ class Dataset:
         kind: the name of its `Kind`.
         form: a form of the kind with a recipe of its own, such as ``sound``.
         not_taken: files of the source that are not items, counted by folder and suffix.
-        reading: what was taken for what, in one line; empty where nothing says it.
+        reading: how the data was interpreted, in one line; empty if unknown.
 
     >>> from restune.data.sources import open_dataset
     >>> dataset = open_dataset(photos)
@@ -194,11 +194,11 @@ class Dataset:
         return len(self.items)
 
     def ids(self) -> Iterable[str]:
-        """The items' ids, in order."""
+        """Return the items' ids, in order."""
         return self.items.ids() if isinstance(self.items, Rows) else (item.id for item in self.items)
 
     def splits(self) -> dict[str, int]:
-        """How many items each named split has; empty when the source names none."""
+        """Return the number of items per split; empty if the source defines none."""
         if isinstance(self.items, Rows):
             counts = Counter(self.items.counts()[1])
         else:
@@ -206,7 +206,7 @@ class Dataset:
         return {name: counts[name] for name in SPLITS if counts[name]}
 
     def select(self, split: str) -> Dataset:
-        """Only the items of one split. Raises UserError when there are none."""
+        """Return only the items of one split. Raises UserError if there are none."""
         if isinstance(self.items, Rows):
             chosen: Sequence[Item] = self.items.select(split)
         else:
@@ -223,7 +223,7 @@ class Dataset:
         return replace(self, items=chosen)
 
     def class_counts(self) -> dict[str, int]:
-        """Items per class, in class order."""
+        """Return the number of items per class, in class order."""
         if isinstance(self.items, Rows):
             counts = Counter(self.items.counts()[0])
         else:
@@ -231,11 +231,10 @@ class Dataset:
         return {name: counts[index] for index, name in enumerate(self.classes)}
 
     def with_classes(self, classes: Iterable[str], *, allow_missing: bool = False) -> Dataset:
-        """The same items with targets numbered by `classes`, a model's own order.
+        """Return the items with targets as indices into `classes`, a model's class order.
 
-        Raises UserError naming every class that only one side has, unless `allow_missing` and it is the data
-        that lacks it. Labels are matched by name, so they never shift; a name that `classes` holds uncleaned (with
-        white space around it, in another Unicode form) is the same name.
+        Raises UserError naming the classes that only the data or only `classes` has; with `allow_missing`, the data may
+        lack some. Labels are matched by name (ignoring outer white space and Unicode form), so they never shift.
         """
         wanted = tuple(classes)
         index = {clean_name(name): position for position, name in enumerate(wanted)}
@@ -259,7 +258,7 @@ class Dataset:
         return self.renumbered([index.get(name, -1) for name in self.classes], wanted)  # -1: a class without items
 
     def renumbered(self, places: Sequence[int], classes: tuple[str, ...]) -> Dataset:
-        """The same items; the class at each place becomes the one of `classes` that `places` says."""
+        """Return the items with class index i replaced by `places[i]`, an index into `classes`."""
         if isinstance(self.items, Rows):
             items: Sequence[Item] = self.items.renumbered(places)
         else:
@@ -267,13 +266,13 @@ class Dataset:
         return replace(self, items=items, classes=classes)
 
     def fingerprint(self) -> str:
-        """16 hex digits over classes, ids, targets and content signatures, in order."""
+        """Return 16 hex digits over classes, ids, targets and content signatures, in order."""
         rows = ((item.id, item.target, item.location.signature()) for item in self.items)
         return fingerprint_of(self.kind, self.classes, rows)
 
 
 def fingerprint_of(kind: str, classes: tuple[str, ...], rows: Iterable[tuple[str, int, str]]) -> str:
-    """A data set's `fingerprint`, from each item's id, target and signature."""
+    """Compute a data set's `fingerprint` from each item's id, target and signature."""
     digest = hashlib.sha256(repr((kind, classes)).encode())
     for name, target, signature in rows:
         digest.update(f"{name}\0{target}\0{signature}\n".encode("utf-8", "surrogateescape"))
@@ -287,19 +286,19 @@ def _classes(names: list[str]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """How to read DATA where it does not say so itself.
+    """How to read DATA where detection is not enough.
 
     Args:
-        kind: ``image``, ``signal``, ``text`` or ``video``, where the data leaves doubt; None recognises it.
+        kind: ``image``, ``signal``, ``text`` or ``video``, if the data is ambiguous; None detects it.
         path_column, text_column, label_column, group_column, split_column: names (or, without a header, numbers
-            from 0) of a table's columns. Sensible names are recognised.
-        case_column, time_column: of a long table, one row per time step: which series a row belongs to (several
-            columns with commas), and when it was measured.
-        header: False for a table whose first line is already an item.
+            from 0) of a table's columns. Usual names are recognised.
+        case_column, time_column: of a long table, one row per time step: the columns of the series id (several
+            separated by commas) and of the time.
+        header: False for a table without a header line.
         root: the folder a table's paths are relative to; by default the table's own folder.
-        encoding: of a text file. None: UTF-8 for tables of paths, found from the bytes for texts.
-        data_root: where torchvision's named sets are, or go.
-        labelled: False reads tables of texts and of series without their labels, which need not be there: each item's
+        encoding: of a text file. None: UTF-8 for tables of paths, detected for texts.
+        data_root: folder of torchvision's named data sets, also for downloads.
+        labelled: False reads tables of texts and of series without labels, even if there are none: each item's
             target is -1, and there are no classes.
         left_out: columns of a table of series that are not values.
 

@@ -1,4 +1,4 @@
-"""From an encoded image or an array to pixels: uint8 [C, H, W], upright, in the right colours, in bounded memory."""
+"""Decode an image file or array to uint8 [C, H, W], upright, with correct colours, in bounded memory."""
 
 from __future__ import annotations
 
@@ -24,48 +24,48 @@ from restune.data.file_types import describe, is_heif
 from restune.data.tiff import TiffLayout, read_layout
 
 MAX_PIXELS = 89_478_485
-"""Pillow's own limit, a quarter of a gigabyte of RGB. ``$RESTUNE_MAX_PIXELS`` sets another, up to twice this."""
+"""Pillow's limit, a quarter of a gigabyte of RGB. ``$RESTUNE_MAX_PIXELS`` overrides it, up to twice this."""
 
 _FORMATS = tuple(
     name
     for name in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "PPM", "TGA", "AVIF", "JPEG2000")
     if name not in ("WEBP", "AVIF") or features.check(name.lower())
 )
-"""What is recognised, by content. Pillow knows more: it would hand an EPS file to Ghostscript, which runs programs."""
+"""Formats detected by content. Not all of Pillow's: it passes EPS files to Ghostscript, which runs programs."""
 
 _HALF = ("WEBP", "AVIF", "JPEG2000", "HEIF")
-"""Formats with half the limit: their readers hold the whole image several times over."""
+"""Formats with half the limit: their readers hold several copies of the image."""
 
 _LARGE = 2**24
 _large_images = threading.Lock()
 """Images of more than `_LARGE` pixels are decoded one at a time, so that memory does not grow with the threads."""
 
 _STRIP = 2**22
-"""Pixels that are converted at a time, so that no second copy of a large image is made."""
+"""Pixels converted at a time, to avoid a second copy of a large image."""
 
 _MAX_SCANNED = 2_000_000_000
-"""Pixels times scans of a JPEG. Each scan costs time in proportion to the pixels, and only a few bytes."""
+"""Limit of pixels times scans of a JPEG. A scan takes time proportional to the pixels, but only a few bytes."""
 
 
 class DecodeError(ValueError):
-    """This content is no image that can be used; the text says why in a few words."""
+    """The content is not a usable image; the text gives the reason."""
 
 
 def decode_image(
     content: bytes | NDArray[Any], channels: int = 3, then: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
-    """uint8 ``[channels, H, W]``.
+    """Decode to uint8 ``[channels, H, W]``.
 
-    EXIF orientation is applied; transparency is laid over white; 16-bit greys are scaled, not clipped; of an
-    animation, or of several pages, the first is taken. One channel means luma, three RGB; other numbers need an array
-    that has them. What a TIFF's floats and whole numbers mean is what an array's mean: see `_to_uint8`.
+    EXIF orientation is applied; transparency is blended with white; 16-bit greys are scaled, not clipped; the first
+    frame or page is used. One channel is luma, three are RGB; other counts need an array with as many channels. A
+    TIFF's float and integer values are scaled like an array's: see `_to_uint8`.
 
     Args:
         content: an encoded file, or an array.
         channels: of the result.
-        then: what makes the pixels fewer, such as a resize: it is done before another large image is decoded.
+        then: a reduction of the pixels, such as a resize, applied before another large image is decoded.
 
-    Raises DecodeError; UserError when ``$RESTUNE_MAX_PIXELS`` is no limit.
+    Raises DecodeError; UserError if ``$RESTUNE_MAX_PIXELS`` is invalid.
     """
     if isinstance(content, np.ndarray):
         with _in_turn(content.size):
@@ -80,19 +80,19 @@ def decode_image(
             return _made(lambda: _closed(image, content, channels), then)
     except (DecodeError, UserError):
         raise
-    except Exception as error:  # the readers let whatever a broken file provokes escape; here it all means the same
+    except Exception as error:  # the readers raise arbitrary exceptions on a broken file
         raise DecodeError(f"a damaged {kind}: {_first_line(error)}") from error
 
 
 def max_pixels() -> int:
-    """The largest image that is decoded, in pixels. Raises UserError when ``$RESTUNE_MAX_PIXELS`` is no limit."""
+    """Return the maximum pixels per image. Raises UserError if ``$RESTUNE_MAX_PIXELS`` is invalid."""
     named = os.environ.get("RESTUNE_MAX_PIXELS", "").strip()
     if not named:
         return MAX_PIXELS
     limit = int(named) if named.isascii() and named.isdigit() and len(named) < 20 else 0
     if not 1 <= limit <= 2 * MAX_PIXELS:
         raise UserError(
-            f"{named[:40]!r} is no limit for the pixels of an image",
+            f"{named[:40]!r} is not a valid limit of pixels per image",
             where="RESTUNE_MAX_PIXELS",
             fix=f"set it to a whole number up to {2 * MAX_PIXELS}, or unset it for {MAX_PIXELS}",
         )
@@ -101,7 +101,7 @@ def max_pixels() -> int:
 
 @contextmanager
 def _in_turn(pixels: int) -> Iterator[None]:
-    """Other large images wait while a large one is worked on; small ones do not."""
+    """Hold a lock while a large image is processed; small images do not wait."""
     if pixels <= _LARGE:
         yield
         return
@@ -113,14 +113,13 @@ def _in_turn(pixels: int) -> Iterator[None]:
 
 
 def _made(read: Callable[[], Tensor], then: Callable[[Tensor], Tensor] | None) -> Tensor:
-    """The pixels, made fewer. A function of its own: the many are freed when it returns, before another large image's
-    turn."""
+    """Decode and reduce the pixels. A separate function, so that the full image is freed before the next large one."""
     pixels = read()
     return pixels if then is None else then(pixels)
 
 
 def _closed(image: Image.Image, content: bytes, channels: int) -> Tensor:
-    with closing(image):  # which frees Pillow's pixels
+    with closing(image):  # frees Pillow's pixels
         pixels = _read(image, content, channels)
     if image.width * image.height > _LARGE:  # the C library would keep them while the tensor is resized
         give_back_freed_memory()
@@ -136,7 +135,7 @@ def _read(image: Image.Image, content: bytes, channels: int) -> Tensor:
 
 
 def _open(content: bytes) -> Image.Image:
-    """The image with only its header read, when its size is within the limits."""
+    """Open the image, reading only its header, and check its size."""
     if not content:
         raise DecodeError("the file is empty (0 bytes)")
     if len(content) > MAX_BYTES:
@@ -168,7 +167,7 @@ def _open_any(content: bytes) -> Image.Image:
 
 
 def _open_heif(content: bytes) -> Image.Image:
-    """With only the container read. AVIF in a container of the family's common name is Pillow's to read."""
+    """Open HEIC, reading only the container. AVIF in a container with the generic brand is left to Pillow."""
     try:
         return _open_any(content)
     except UnidentifiedImageError:
@@ -179,23 +178,23 @@ def _open_heif(content: bytes) -> Image.Image:
         raise DecodeError(
             "an HEIC photo, which needs the extra heic: pip install 'restune[heic]' (or convert it to JPEG)"
         ) from error
-    opener: Any = pillow_heif.HeifImageFile  # rather than registered for the whole process
+    opener: Any = pillow_heif.HeifImageFile  # instead of registering it for the whole process
     image: Image.Image = opener(io.BytesIO(content))
     return image
 
 
 def _reject_many_scans(size: tuple[int, int], content: bytes) -> None:
-    scans = content.count(b"\xff\xda")  # the marker of a scan, which compressed data cannot hold
+    scans = content.count(b"\xff\xda")  # the scan marker, which cannot occur in compressed data
     if scans * size[0] * size[1] > _MAX_SCANNED:
         raise DecodeError(f"{scans} scans over {size[0]}x{size[1]} pixels, which no camera writes")
 
 
 def _decode_jpeg(image: Image.Image, content: bytes, channels: int) -> Tensor:
-    """Pillow's pixels in two thirds of its time: both use libjpeg-turbo."""
-    buffer = np.empty((image.height, image.width, channels), np.uint8)  # no larger than what the header promised
+    """Decode the same pixels as Pillow in two thirds of its time: both use libjpeg-turbo."""
+    buffer = np.empty((image.height, image.width, channels), np.uint8)  # the size in the header
     try:
         decoded = simplejpeg.decode_jpeg(content, "RGB" if channels == 3 else "GRAY", buffer=buffer)
-    except ValueError:  # at the first irregularity: Pillow tells the harmless ones from a truncated file
+    except ValueError:  # at any irregularity: Pillow separates harmless ones from truncated files
         if channels == 1:
             image.draft("L", image.size)  # the file's own luma, as above
         return _from_pillow(image, channels)
@@ -206,7 +205,7 @@ _FLIPS: dict[int, tuple[int, ...]] = {2: (2,), 3: (1, 2), 4: (1,), 6: (2,), 7: (
 
 
 def _upright(pixels: Tensor, orientation: int) -> Tensor:
-    """``[C, H, W]`` as a person saw it: EXIF's orientations from 5 on swap rows and columns."""
+    """Return upright ``[C, H, W]``: EXIF orientations from 5 on swap rows and columns."""
     turned = pixels.transpose(1, 2) if 5 <= orientation <= 8 else pixels
     flips = _FLIPS.get(orientation)
     return turned.flip(flips) if flips else turned
@@ -226,7 +225,7 @@ def _from_pillow(image: Image.Image, channels: int, layout: TiffLayout | None = 
 
 
 def _eight_bit(image: Image.Image, channels: int, layout: TiffLayout | None) -> Image.Image:
-    """Without transparency, in RGB or in luma."""
+    """Convert to RGB or luma without transparency."""
     is_signed = layout is not None and layout.sample_format == 2
     if image.mode in ("I", "F") or image.mode.startswith("I;16") or (is_signed and image.mode == "L"):
         image = Image.fromarray(_grey_levels(image, layout))
@@ -240,7 +239,7 @@ def _eight_bit(image: Image.Image, channels: int, layout: TiffLayout | None) -> 
 
 
 def _grey_levels(image: Image.Image, layout: TiffLayout | None) -> NDArray[np.uint8]:
-    """Of one channel of more than 8 bits, of floats or of signed numbers."""
+    """Convert one channel of more than 8 bits, of floats or of signed integers to 8-bit grey levels."""
     array = np.asarray(image)
     if layout is None or (layout.sample_format == 1 and layout.bits == 16):
         levels = _to_uint8(array if image.mode == "F" else _sixteen_bit(array))
@@ -256,16 +255,16 @@ def _grey_levels(image: Image.Image, layout: TiffLayout | None) -> NDArray[np.ui
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's, 1 where the metadata is broken: the pixels are whole all the same."""
+    """Return EXIF's orientation; 1 if the metadata is broken, since the pixels may be intact."""
     try:
         value = image.getexif().get(0x0112, 1)
         return int(value)
-    except Exception:  # Pillow's readers of metadata let anything escape
+    except Exception:  # Pillow's metadata readers raise arbitrary exceptions
         return 1
 
 
 def _from_array(array: NDArray[Any], channels: int) -> Tensor:
-    """``[H, W]``, ``[H, W, C]`` or ``[C, H, W]``; see `_to_uint8` for what numbers mean."""
+    """Convert ``[H, W]``, ``[H, W, C]`` or ``[C, H, W]``; see `_to_uint8` for the scale of values."""
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise DecodeError(f"an image array has the shape [H, W] or [H, W, C], not {list(array.shape)}")
     pixels = torch.from_numpy(_to_uint8(array))
@@ -293,13 +292,13 @@ def _from_array(array: NDArray[Any], channels: int) -> Tensor:
 def _sixteen_bit(array: NDArray[Any]) -> NDArray[np.uint16]:
     """Pillow widens 16-bit greys to 32 bits in some formats."""
     if array.min() < 0 or array.max() > 65535:
-        raise DecodeError(f"grey levels run from {array.min()} to {array.max()}, which is no 16-bit image")
+        raise DecodeError(f"grey levels run from {array.min()} to {array.max()}, which is not a 16-bit image")
     return array.astype(np.uint16)
 
 
 def _to_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:
-    """Grey levels from 0 to 255. The type decides, never an image's own values: uint16 runs to 65535, other whole
-    numbers to 255, floats to 1."""
+    """Scale to grey levels 0 to 255 by dtype, never by an image's values: uint16 has maximum 65535, other integers
+    255, floats 1."""
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     if array.dtype == np.bool_:
@@ -308,13 +307,13 @@ def _to_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:
         wide = array.astype(np.uint32)
         return np.ascontiguousarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
     if array.dtype.kind not in "iuf":
-        raise DecodeError(f"pixels of type {array.dtype} mean nothing here")
+        raise DecodeError(f"pixels of type {array.dtype} are not supported")
     floats = array.dtype.kind == "f"
     low, high, most = float(array.min()), float(array.max()), 1 if floats else 255
     if not (low >= 0 and high <= most):
         broken = int((~np.isfinite(array)).sum())
-        what = f"{broken:,} of its numbers are NaN or infinite" if broken else f"pixels run from {low:g} to {high:g}"
-        kind = "floats run from 0 to 1" if floats else "whole numbers run from 0 to 255 (uint16: to 65535)"
+        what = f"{broken:,} of its values are NaN or infinite" if broken else f"pixels run from {low:g} to {high:g}"
+        kind = "floats run from 0 to 1" if floats else "integers run from 0 to 255 (uint16: to 65535)"
         raise DecodeError(f"{what}; {kind} ({array.dtype}: scale it, or save it as uint8 or uint16)")
     scaled = (array.astype(np.float32) * 255).round() if floats else array
     return np.ascontiguousarray(scaled.astype(np.uint8))

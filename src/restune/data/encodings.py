@@ -1,4 +1,4 @@
-"""Which encoding a text is in: named, or found from its bytes."""
+"""The encoding of a text: named, or detected from its bytes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from restune.core.errors import UserError
 
 _CHUNK = 2**20
 WESTERN = ("cp1252", "latin-1")
-"""What is found where nothing else fits."""
+"""Results of detection if nothing else fits."""
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it starts with
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark is its prefix
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
@@ -22,19 +22,19 @@ _MARKS = {
 
 
 def decode_text(content: bytes, encoding: str | None = None) -> str:
-    """The text in some bytes: in the encoding named, else in the one found, without a byte order mark.
+    """Decode bytes in the named or else the detected encoding, without a byte order mark.
 
-    Raises ValueError for bytes that the encoding named does not have.
+    Raises ValueError for bytes that are invalid in the named encoding.
     """
     text = content.decode(encoding or find_encoding([content]))
     return text.removeprefix("\ufeff")
 
 
 def find_encoding(chunks: Iterable[bytes]) -> str:
-    """The encoding of a text that comes in chunks: by its byte order mark, else UTF-8 where that fits.
+    """Detect the encoding of a text in chunks: by its byte order mark, else UTF-8 if valid.
 
-    Else gb18030 where that fits and most characters beyond ASCII are Chinese ones in common use (of which Latin-1 read
-    as gb18030 gives few), else Windows' Western one (cp1252), else Latin-1, which fits anything.
+    Else gb18030 if valid and most non-ASCII characters are common Chinese ones (Latin-1 read as gb18030 has few), else
+    Windows' Western encoding (cp1252), else Latin-1, which fits any bytes.
     """
     candidates = {name: codecs.getincrementaldecoder(name)() for name in ("utf-8", "gb18030", "cp1252")}
     foreign = common = 0
@@ -61,29 +61,29 @@ def find_encoding(chunks: Iterable[bytes]) -> str:
 
 
 def head_encoding(head: bytes, is_cut: bool) -> str:
-    """The encoding that the first bytes of a file are in; where more follow, the last character may be cut."""
+    """Detect the encoding of a file's first bytes; if more follow, the last character may be truncated."""
     whole = head[: head.rfind(b"\n") + 1] if is_cut else head
     return find_encoding([whole or head])
 
 
 def file_encoding(path: Path, named: str | None) -> str:
-    """The encoding that a text file is read in: the one named, after a look whether all of it fits, else the one found.
+    """Return the encoding of a text file: the named one, checked against the whole file, else the detected one.
 
-    Raises UserError for an unknown encoding, and for bytes it does not have with the line they stand in.
+    Raises UserError for an unknown encoding, and for invalid bytes (with their line).
     """
     if named is not None:
         check_encoding(named)
         _reject_undecodable(path, named)
         return "utf-8-sig" if codecs.lookup(named).name == "utf-8" else named
     found = find_encoding(_chunks(path))
-    if found in _MARKS.values():  # of which only the mark has been seen
+    if found in _MARKS.values():  # only the mark has been checked
         _reject_undecodable(path, found)
     note_encoding(path, found)
     return "utf-8-sig" if found == "utf-8" else found
 
 
 def likely_encoding(path: Path, named: str | None) -> str:
-    """The encoding of a table: the one named, else the one that its first bytes are in, without a look at the rest."""
+    """Return the encoding of a table: the named one, else detected from its first bytes only."""
     if path.suffix.lower() == ".parquet":
         return "utf-8"
     if named is not None:
@@ -95,13 +95,13 @@ def likely_encoding(path: Path, named: str | None) -> str:
 
 
 def note_encoding(path: Path, found: str) -> None:
-    """Say in which encoding a file is read, unless it is UTF-8."""
+    """Note the encoding in which a file is read, unless it is UTF-8."""
     if found not in ("utf-8", "utf-8-sig"):
         note(f"{path.name} is not UTF-8 and is read as {found}; --encoding names another")
 
 
 def check_encoding(name: str) -> None:
-    """Raise UserError for what is no encoding of text."""
+    """Raise UserError for an unknown text encoding."""
     try:
         "a".encode(name)
     except (LookupError, ValueError) as error:
@@ -121,11 +121,11 @@ def _reject_undecodable(path: Path, encoding: str) -> None:
     except UnicodeDecodeError as error:
         line += error.object[: error.start].count(b"\n")
         raise UserError(
-            f"the byte 0x{error.object[error.start]:02x} is no {encoding} here",
+            f"the byte 0x{error.object[error.start]:02x} is not valid {encoding} here",
             where=f"{path}, line {line}",
-            fix="name another encoding with --encoding, or leave the option out to have it found",
+            fix="name another encoding with --encoding, or leave the option out to detect it",
         ) from error
-    except UnicodeError as error:  # of codecs that do not say where
+    except UnicodeError as error:  # from codecs that do not give the position
         raise UserError(f"this is not in {encoding}: {error}", where=str(path), fix="name another encoding") from error
 
 

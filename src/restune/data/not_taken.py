@@ -1,4 +1,4 @@
-"""Files that a source passed over: counted by folder and suffix, said in one line, an error where they are a class."""
+"""Skipped files of a source: counted by folder and suffix, reported in one line; an error for a whole class."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _SIDE_SUFFIXES = (
     *("py", "ipynb", "sh", "db", "sqlite", "lnk", "url", "license", "pkl", "pickle"),
 )
 SIDE_FILES = frozenset(("", *(f".{suffix}" for suffix in _SIDE_SUFFIXES)))
-"""What lies beside items and is not one: notes, captions, annotations, programs."""
+"""Suffixes of files often stored beside items: notes, captions, annotations, programs."""
 EMPTY = "(empty)"
-"""Stands in the place of a suffix for a folder in which there is nothing."""
+"""Used as the suffix of an empty folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class NotTaken:
-    """Files of one suffix below one place that are not items.
+    """Files of one suffix below one folder that are not items.
 
     Args:
         place: a folder's path below the source, empty for the source itself.
         suffix: in lower case, with its dot; empty for files without one, and `EMPTY` for an empty folder.
-        count: how many.
-        has_no_label: they could be read, but nothing says of which class they are.
+        count: number of files.
+        has_no_label: they are readable, but have no label.
     """
 
     place: str
@@ -41,13 +41,13 @@ class NotTaken:
 
     @property
     def pattern(self) -> str:
-        """A name such as ``dog/*.heic``."""
+        """Return a pattern such as ``dog/*.heic``."""
         name = "" if self.suffix == EMPTY else f"*{self.suffix}"
         return f"{self.place}/{name}" if self.place else name
 
     @property
     def reason(self) -> str:
-        """Why these files are not items, in a few words."""
+        """Return briefly why these files are not items."""
         if self.suffix == EMPTY:
             return "the folder is empty"
         files = f"{self.count} file{'s' if self.count > 1 else ''} " + (self.suffix or "without a suffix")
@@ -55,7 +55,7 @@ class NotTaken:
 
 
 class Tally:
-    """How many files were passed over, by folder below the source and suffix."""
+    """Counts of skipped files, by folder below the source and suffix."""
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
@@ -69,7 +69,7 @@ class Tally:
         self.counts[folder, EMPTY] = 1
 
     def below(self, prefix: str, depth: int) -> tuple[NotTaken, ...]:
-        """The counts by the first `depth` folders below `prefix`, of an empty folder only where it is one of these."""
+        """Return counts by the first `depth` folders below `prefix`; of empty folders, count only these."""
         sums: Counter[tuple[str, str]] = Counter()
         for (folder, suffix), count in self.counts.items():
             inner = _inner(folder, prefix)
@@ -79,7 +79,7 @@ class Tally:
 
 
 def without_label(names: Iterable[str]) -> tuple[NotTaken, ...]:
-    """Files that could be read and have no label, by their outermost folder."""
+    """Return the number of readable files without a label, by outermost folder."""
     paths = [PurePosixPath(name) for name in names]
     sums = Counter((path.parts[0] if len(path.parts) > 1 else "", path.suffix.lower()) for path in paths)
     return tuple(NotTaken(place, suffix, count, True) for (place, suffix), count in sorted(sums.items()))
@@ -90,7 +90,7 @@ _tally: ContextVar[Tally | None] = ContextVar("restune_not_taken", default=None)
 
 @contextmanager
 def counting() -> Iterator[Tally]:
-    """Within this block files that are passed over are counted."""
+    """Count skipped files within this block."""
     token = _tally.set(Tally())
     try:
         made = _tally.get()
@@ -101,12 +101,12 @@ def counting() -> Iterator[Tally]:
 
 
 def current() -> Tally | None:
-    """The tally of the block we are in."""
+    """Return the tally of the current block."""
     return _tally.get()
 
 
 def add_name(name: str) -> None:
-    """Count a file by its path below the source, where files are counted."""
+    """Count a file by its path below the source, if counting is on."""
     tally = current()
     if tally is not None:
         folder, _, file = name.rpartition("/")
@@ -114,13 +114,13 @@ def add_name(name: str) -> None:
 
 
 def reject_vanished(found: Iterable[NotTaken], taken: set[str], depth: int, where: str, noun: str) -> None:
-    """Raise UserError for class folders that hold files and not one that is read.
+    """Raise UserError for class folders with files but no readable one.
 
     Args:
-        found: what was passed over, by class folder.
+        found: skipped files, by class folder.
         taken: class folders with items.
-        depth: how many folders make a class folder's path.
-        noun: what is read, for the message.
+        depth: number of folders in a class folder's path.
+        noun: of the items, for the message.
     """
     lost: dict[str, Counter[str]] = {}
     for one in found:
@@ -140,7 +140,7 @@ def reject_vanished(found: Iterable[NotTaken], taken: set[str], depth: int, wher
 
 
 def say(found: Iterable[NotTaken]) -> None:
-    """One line about what was passed over: a warning, or a note where it is only what lies beside items."""
+    """Report skipped files in one line: a warning, or a note if all are usual companions of items."""
     everything = tuple(found)
     empty = [one.place for one in everything if one.suffix == EMPTY and one.place]
     files = [one for one in everything if one.suffix != EMPTY and not one.has_no_label]
@@ -161,7 +161,7 @@ def say(found: Iterable[NotTaken]) -> None:
 
 
 def described(tally: Tally | None) -> str:
-    """What there is instead of items, as a clause; empty where nothing was counted."""
+    """Describe the skipped files as a clause; empty if nothing was counted."""
     if tally is None:
         return ""
     sums: Counter[str] = Counter()
@@ -178,7 +178,7 @@ def _suffixes(counts: Mapping[str, int]) -> str:
 
 
 def _inner(folder: str, prefix: str) -> list[str]:
-    """The parts of a path below a prefix; of a folder outside it, all parts."""
+    """Return the parts of a path below a prefix; all parts if it is not below it."""
     parts = [part for part in folder.split("/") if part]
     outer = [part for part in prefix.split("/") if part]
     return parts[len(outer) :] if parts[: len(outer)] == outer else parts

@@ -1,4 +1,4 @@
-"""What a reading of data must stand: ids that are no values, labels that are no classes, texts that share no words."""
+"""Check that data was read plausibly: ids are not values, labels are classes, texts share words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from restune.data.tokens import words
 
 
 def word_set(words: str) -> frozenset[str]:
-    """The words of a text."""
+    """Split a text into a set of words."""
     return frozenset(words.split())
 
 
@@ -26,7 +26,7 @@ SERIES_WORDS = word_set(
     "case series sequence seq recording rec trial episode run segment instance experiment session trajectory "
     "track sample 序列 记录"
 )
-"""Words of a column that says which series a row belongs to."""
+"""Words in the name of a column of series ids."""
 _TIMES = word_set(
     "time times timestamp timestamps timestep timesteps step steps tick ticks t ts date datetime frame cycle "
     "cycles hour hours minute minutes second seconds sec secs day days week weeks month months elapsed zeit "
@@ -38,7 +38,7 @@ COUNTS = word_set("id no nr num number index idx")
 _COUNTERS = word_set("id ids no nr num number index idx row line unnamed 序号 行号")
 _FEW_COLUMNS = 8
 _ENOUGH = 10
-"""Fewest rows of which their values say anything."""
+"""Minimum rows from which a column's values are judged."""
 MOST_TIMES = 10_000
 _TEXTS_SEEN = 2000
 _FEW_TEXTS = 50
@@ -46,13 +46,13 @@ _ALMOST_ALL = 0.8
 
 
 def words_of(name: str) -> list[str]:
-    """The words of a column's name in lower case: of ``case_id``, ``caseId`` and ``Case ID`` case and id."""
+    """Split a column name into lower-case words: ``case_id``, ``caseId`` and ``Case ID`` give case and id."""
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     return [word for word in re.split(r"[\W_]+|(?<=[a-zA-Z])(?=\d)", apart.lower()) if word]
 
 
 def is_identifier_name(name: str) -> bool:
-    """Whether a column's name says that it counts or names rows: ``patient_id``, ``id``, ``row number``, ``index``."""
+    """Return whether a column's name means row ids or numbers: ``patient_id``, ``id``, ``row number``, ``index``."""
     parts = words_of(name)
     kinds = ENTITIES | SERIES_WORDS
     if not parts or name.lower() in ("patientid", "userid", "caseid", "sampleid", "subjectid", "recordid", "seriesid"):
@@ -62,7 +62,7 @@ def is_identifier_name(name: str) -> bool:
 
 
 def is_time_name(name: str) -> bool:
-    """Whether a column's name says when its row was measured."""
+    """Return whether a column's name is that of times."""
     parts = words_of(name)
     if any(part in _TIMES for part in parts):
         return all(part in _TIMES or part in _WITH_TIME for part in parts)
@@ -70,15 +70,16 @@ def is_time_name(name: str) -> bool:
 
 
 def identifiers(names: Sequence[str], values: NDArray[np.float64]) -> list[str]:
-    """The columns of a table that are ids or times of rows, not values: by their name, as row numbers, or as large
-    whole numbers, all different.
+    """Return the columns of a table that are ids or times of rows, not values.
+
+    They are recognised by name, as row numbers, or as large integers that are all different.
 
     Args:
         names: of the columns.
-        values: ``[rows, columns]`` of the first rows, NaN for what is missing.
+        values: ``[rows, columns]`` of the first rows, NaN for missing values.
     """
     sizes = _sizes(values)
-    stems = [re.sub(r"\d+", "", name) for name in names]  # of a numbered row of names, as t0 to t99, one
+    stems = [re.sub(r"\d+", "", name) for name in names]  # numbered names, such as t0 to t99, share one stem
     alike = Counter(stems)
     middle = float(np.median(sizes)) if len(sizes) > 1 else 0.0
     found = []
@@ -103,17 +104,17 @@ def identifiers(names: Sequence[str], values: NDArray[np.float64]) -> list[str]:
 
 
 def warn_of_repeated_ids(name: str, values: NDArray[np.float64]) -> None:
-    """Warn where rows share an id and may so lie on both sides of a split."""
+    """Warn if rows share an id and may therefore be in several splits."""
     distinct = len(np.unique(values))
     if len(values) >= _ENOUGH and 2 * distinct <= len(values):
         warn(
-            f"column {name!r} has {distinct:,} different values in {len(values):,} rows: rows of one value may lie in "
+            f"column {name!r} has {distinct:,} different values in {len(values):,} rows: rows of one value may be in "
             f"several splits; --group-column {name!r} keeps them together, --case-column {name!r} makes them one series"
         )
 
 
 def warn_of_sizes(names: Sequence[str], values: NDArray[np.float64]) -> None:
-    """Warn where one column is ten thousand times as large as the others, which it drowns."""
+    """Warn if one column is ten thousand times as large as the others and dominates them."""
     sizes = _sizes(values)
     filled = sizes[sizes > 0]
     if len(values) < _ENOUGH or len(filled) < 2:
@@ -128,14 +129,14 @@ def warn_of_sizes(names: Sequence[str], values: NDArray[np.float64]) -> None:
 
 
 def warn_of_labels(counts: dict[str, int], source: str) -> None:
-    """Warn where almost every item has a label of its own."""
+    """Warn if almost every item has its own label."""
     total = sum(counts.values())
     if total >= _ENOUGH and len(counts) > _ALMOST_ALL * total:
         warn(f"{source}: {len(counts):,} different labels in {total:,} items; are they ids rather than classes?")
 
 
 def warn_of_constant_series(constant: int, total: int, source: str) -> None:
-    """Warn of series whose values never change."""
+    """Warn of constant series."""
     if constant:
         warn(
             f"{source}: {constant:,} of {total:,} series are constant in every channel: nothing can be learnt from them"
@@ -143,7 +144,7 @@ def warn_of_constant_series(constant: int, total: int, source: str) -> None:
 
 
 def is_constant(series: NDArray[np.float32]) -> bool:
-    """Whether a series ``[C, L]`` of more than one step has one value in each channel."""
+    """Return whether a series ``[C, L]`` of more than one step is constant in each channel."""
     if series.shape[1] < 2:
         return False
     first = series[:, :1]
@@ -151,7 +152,7 @@ def is_constant(series: NDArray[np.float32]) -> bool:
 
 
 def warn_of_words(texts: Sequence[str], source: str) -> None:
-    """Warn where nearly every word of the texts stands there once: they are names or ids, or are not cut into words."""
+    """Warn if nearly every word occurs only once: the texts are names or ids, or have no spaces between words."""
     step = max(1, len(texts) // _TEXTS_SEEN)
     seen = [words(text[:10_000]) for text in texts[::step]]
     seen = [found for found in seen if found]
@@ -168,7 +169,7 @@ def warn_of_words(texts: Sequence[str], source: str) -> None:
 
 
 def _sizes(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The root mean square of each column, what is missing left out."""
+    """Return the root mean square per column, ignoring missing values."""
     known = np.isfinite(values)
     count = np.maximum(known.sum(axis=0), 1)
     sizes: NDArray[np.float64] = np.sqrt((np.where(known, values, 0.0) ** 2).sum(axis=0) / count)

@@ -1,4 +1,4 @@
-"""Which items train, which choose, which are kept for the end: given, or drawn once from the seed."""
+"""Train, validation and test splits: defined by the data, or drawn once from the seed."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _RESTORE = "restore it and run the same command again, or start another run with
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """The items of a run, each on one side.
+    """The items of a run, each in one split.
 
     Args:
         train, val, test: data sets with the same classes; val and test may be None.
-        left_out: items that are used nowhere, by id, with the reason.
+        left_out: unused items, by id, with the reason.
     """
 
     train: Dataset
@@ -36,7 +36,7 @@ class Splits:
     left_out: Mapping[str, str]
 
     def counts(self) -> dict[str, int]:
-        """Items a side."""
+        """Return the number of items per split."""
         sides = {"train": self.train, "val": self.val, "test": self.test}
         return {name: len(side) for name, side in sides.items() if side is not None}
 
@@ -50,16 +50,16 @@ def split_dataset(
     seed: int,
     min_class_items: int = MIN_CLASS_ITEMS,
 ) -> Splits:
-    """Sides as the data names them; a share that is asked for is drawn from train, by class and by group.
+    """Split as the data defines it; draw requested shares from train, stratified by class and by group.
 
     Args:
-        val, test: another data set with the same classes, a share of train, or None for what the data names
-            (val: 20% where it names none).
-        unreadable: items to leave out, by id, with the reason.
-        seed: decides the draw; the same seed draws the same.
-        min_class_items: fewest items a class may have.
+        val, test: another data set with the same classes, a share of train, or None for the data's own split
+            (val: 20% if it has none).
+        unreadable: items to skip, by id, with the reason.
+        seed: of the draw; the same seed gives the same splits.
+        min_class_items: minimum items per class.
 
-    Raises UserError for classes that are too small or missing on one side, and for shares that leave nothing.
+    Raises UserError for classes that are too small or missing in a split, and for shares that leave no items.
     """
     readable = replace(dataset, items=tuple(item for item in dataset.items if item.id not in unreadable))
     named = readable.splits()
@@ -92,15 +92,15 @@ def split_dataset(
 
 
 def write_splits(path: Path, splits: Splits) -> None:
-    """``split.csv``: see `splits_text`. Names of files are kept, whatever their bytes."""
+    """Write ``split.csv``: see `splits_text`. File names are preserved, also if they are not valid UTF-8."""
     write_bytes(path, splits_text(splits).encode("utf-8", "surrogateescape"))
 
 
 def splits_text(splits: Splits) -> str:
-    """A table of items: where each went, and why it was left out.
+    """Format a table of items: each one's split, or the reason why it was left out.
 
-    Files that are not items at all, such as those of a format that is not read, come last, a row for each folder and
-    suffix: ``dog/*.xyz,not taken,"12 files .xyz, not read"``.
+    Files that are not items, such as those of an unsupported format, come last, one row per folder and suffix:
+    ``dog/*.xyz,not taken,"12 files .xyz, not read"``.
     """
     buffer = io.StringIO()
     rows = [("item", "split", "reason")]
@@ -110,20 +110,20 @@ def splits_text(splits: Splits) -> str:
     sides = [side for side in (splits.train, splits.val, splits.test) if side is not None]
     passed_over = dict.fromkeys(one for side in sides for one in side.not_taken)  # each once
     rows.extend((one.pattern, "not taken", one.reason) for one in passed_over)
-    # Before Python 3.13 the module takes a carriage return for no reason to quote, and then for the row's end.
+    # Before Python 3.13 the csv module does not quote a carriage return, and then reads it as the row's end.
     quoting: Literal[0, 1] = csv.QUOTE_ALL if any("\r" in row[0] for row in rows) else csv.QUOTE_MINIMAL
     csv.writer(buffer, lineterminator="\n", quoting=quoting).writerows(rows)
     return buffer.getvalue()
 
 
 def read_splits(path: Path, dataset: Dataset, val: Dataset | None, test: Dataset | None) -> Splits:
-    """The sides that `write_splits` wrote, for the same data. Raises UserError when an item is gone."""
+    """Read the splits that `write_splits` wrote, for the same data. Raises UserError if an item is missing."""
     text = path.read_bytes().decode("utf-8", "surrogateescape")
     return splits_from_text(text, dataset, val, test, source=str(path))
 
 
 def splits_from_text(text: str, dataset: Dataset, val: Dataset | None, test: Dataset | None, source: str) -> Splits:
-    """The splits that `splits_text` wrote, for the same data. Raises UserError when an item is gone."""
+    """Parse the splits that `splits_text` wrote, for the same data. Raises UserError if an item is missing."""
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     known: dict[str, dict[str, Item]] = {"train": {item.id: item for item in dataset.items}}
     known["val"] = known["train"] if val is None else {item.id: item for item in val.items}
@@ -148,7 +148,7 @@ def splits_from_text(text: str, dataset: Dataset, val: Dataset | None, test: Dat
 
 
 def read_left_out(path: Path) -> dict[str, str]:
-    """The items that a ``split.csv`` lists as left out, with the reason; none where there is no such file."""
+    """Return the items that a ``split.csv`` lists as left out, with the reason; empty without such a file."""
     if not path.exists():
         return {}
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
@@ -168,7 +168,7 @@ def _reject_small_classes(pool: Dataset, least: int) -> None:
 
 
 def _draw(pool: Sequence[Item], share: float, seed: int, side: str, source: str) -> set[str]:
-    """Ids of a share of the pool, the same share of each class, whole groups at a time where items have groups."""
+    """Draw the ids of a share of the pool, stratified by class; groups, if there are any, stay whole."""
     if not 0 <= share < 1:
         raise UserError(f"a share is at least 0 and below 1, not {share}", where=f"--{side}")
     if share == 0:
@@ -187,7 +187,7 @@ def _draw(pool: Sequence[Item], share: float, seed: int, side: str, source: str)
 
 
 def _draw_groups(pool: Sequence[Item], share: float, seed: int, side: str, source: str) -> set[str]:
-    """One fold of scikit-learn's stratified group folds, as near to the share as whole groups allow."""
+    """Take one fold of scikit-learn's StratifiedGroupKFold, as near to the share as whole groups allow."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     groups = [item.group if item.group is not None else f"item {item.id}" for item in pool]
@@ -210,15 +210,18 @@ def _draw_groups(pool: Sequence[Item], share: float, seed: int, side: str, sourc
 
 
 _MANY_GROUPS, _ENOUGH_ALONE = 1000, 50
-"""With more groups, or more items alone in theirs and these the most, groups are small and may be taken one by one:
-as near to the share as one likes, where folds are fractions 1/2, 1/3, ..., and take seconds."""
+"""Number of groups, or of single-item groups if these are the majority, from which groups are drawn one by one.
+
+That gets arbitrarily near to the share; folds allow only 1/2, 1/3, ..., and take seconds."""
 
 
 def _draw_many_groups(
     pool: Sequence[Item], groups: Sequence[str], share: float, random: np.random.Generator
 ) -> set[str]:
-    """Groups in a random order, large ones first, as long as no class gets more than its share; a class that got none
-    gives its smallest group."""
+    """Take groups in random order, large ones first, while no class exceeds its share.
+
+    A class without any item then contributes its smallest group.
+    """
     members: dict[str, list[Item]] = defaultdict(list)
     for item, group in zip(pool, groups, strict=True):
         members[group].append(item)
@@ -228,7 +231,7 @@ def _draw_many_groups(
     chosen: dict[str, None] = {}
     for group in sorted(order, key=lambda name: -len(members[name])):
         wanted = Counter(item.target for item in members[group])
-        if len(members[group]) > 1 and random.random() > share:  # else all the large ones would be on this side
+        if len(members[group]) > 1 and random.random() > share:  # else all large groups would go into this split
             continue
         if all(left[target] >= count for target, count in wanted.items()):
             left = {target: count - wanted[target] for target, count in left.items()}

@@ -1,4 +1,4 @@
-"""How many threads torch computes with, set for one thread of the program and for no other."""
+"""Set the number of torch's compute threads for one thread of the program only."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _Set = Callable[[int], Any]
 
 @contextmanager
 def computing_threads(count: int) -> Iterator[None]:
-    """Within this block torch computes with `count` threads in this thread; others keep what they have.
+    """Compute with `count` torch threads within this block, in this thread only.
 
-    ``torch.set_num_threads`` would also decide what threads get that the program starts later. It is used only where
-    torch's OpenMP or MKL cannot be reached: results depend on the number.
+    ``torch.set_num_threads`` would also affect threads started later. It is used only if torch's OpenMP or MKL cannot
+    be accessed: results depend on the number.
     """
     before = torch.get_num_threads()
     openmp, mkl = _openmp(), _mkl()
@@ -42,11 +42,11 @@ def computing_threads(count: int) -> Iterator[None]:
 
 
 def compute_alone() -> None:
-    """Let torch compute with one thread in this thread from now on: for one of several that work side by side.
+    """Limit torch to one compute thread in this thread from now on, for parallel workers.
 
-    Where torch's OpenMP cannot be reached nothing happens, which costs time only.
+    Does nothing if torch's OpenMP cannot be accessed, which costs only time.
     """
-    torch.get_num_threads()  # torch gives a thread its default at the first use, which must not come afterwards
+    torch.get_num_threads()  # torch sets a thread's default at its first use, which must be before our setting
     openmp, mkl = _openmp(), _mkl()
     if openmp is not None:
         openmp(1)
@@ -56,9 +56,9 @@ def compute_alone() -> None:
 
 @cache
 def _openmp() -> _Set | None:
-    """``omp_set_num_threads`` of the library that torch uses; None where it is not found, or does not do this."""
+    """Return ``omp_set_num_threads`` of torch's OpenMP; None if it is not found or has no effect."""
     candidates: list[_Set] = []
-    if sys.platform == "win32":  # where a symbol is not looked for in a library's dependencies
+    if sys.platform == "win32":  # symbols are not searched in a library's dependencies
         from threadpoolctl import ThreadpoolController
 
         found = ThreadpoolController().select(user_api="openmp").lib_controllers
@@ -70,19 +70,21 @@ def _openmp() -> _Set | None:
 
 @cache
 def _mkl() -> _Set | None:
-    """What sets MKL's number for the calling thread and returns the last; None of a torch without it. 0 means OpenMP's
-    number, which ``torch.set_num_threads`` overrules."""
+    """Return MKL's setter for the calling thread, which returns the previous number; None for a torch without MKL.
+
+    0 means OpenMP's number, which ``torch.set_num_threads`` overrides.
+    """
     setter: _Set | None = getattr(_torch(), "MKL_Set_Num_Threads_Local", None)
     return setter
 
 
 @cache
 def _torch() -> ctypes.PyDLL:
-    return ctypes.PyDLL(torch._C.__file__)  # keeps the interpreter's lock: these calls are short
+    return ctypes.PyDLL(torch._C.__file__)  # holds the GIL: these calls are short
 
 
 def _concerns_one_thread(setter: _Set) -> bool:
-    """Whether torch heeds the setter in the thread that calls it, and there alone."""
+    """Return whether the setter affects torch in the calling thread, and only there."""
 
     def is_heeded() -> bool:
         other = 2 if torch.get_num_threads() == 1 else 1

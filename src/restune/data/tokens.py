@@ -1,4 +1,4 @@
-"""From a text to tokens: its bytes, or its words."""
+"""Convert a text to tokens: its bytes or its words."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 BYTE_VOCABULARY = 257
-"""Tokens of a text as bytes: 0 is padding, and each byte is 1 more than its value."""
+"""Size of the byte vocabulary: 0 is padding, and a byte's token is its value plus 1."""
 
 MAX_WORD = 64
-"""Characters of the longest word of a vocabulary; a longer one is rare."""
+"""Maximum characters of a word in the vocabulary; longer words count as rare."""
 
 _IDEOGRAPHS = "\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
 _UNSPACED = (
@@ -31,16 +31,16 @@ _UNSPACED = (
     (0xFF66, 0xFF9F),  # katakana of half width
     (0x1AFF0, 0x1B16F),
 )
-"""Blocks of scripts that put no space between words."""
+"""Unicode blocks of scripts without spaces between words."""
 _ATTACHED = "\u0e33\u0eb3\u30fc\uff70\uff9e\uff9f"
-"""Letters that are written as part of the one before: am of Thai and Lao, marks of length and of voice in kana."""
+"""Letters that belong to the preceding one: Thai and Lao am, length and voicing marks of kana."""
 _STACKED = "\u17d2\u1039"
-"""Marks after which a consonant stands below the one before, in Khmer and in Burmese."""
+"""Marks after which a consonant is stacked below the preceding one, in Khmer and Burmese."""
 _INVISIBLE = "\x00-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef"
 
 
 def byte_tokens(text: str) -> NDArray[np.int32]:
-    """int32 ``[L]``: the UTF-8 bytes of a text, each 1 more than its value, since 0 is padding.
+    """Return int32 ``[L]``: the UTF-8 bytes of a text plus 1, since 0 is padding.
 
     Raises UnicodeEncodeError for half a character (a lone surrogate).
     """
@@ -48,7 +48,7 @@ def byte_tokens(text: str) -> NDArray[np.int32]:
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, in lower case.
+    """Split a text into words, in lower case.
 
     A word is a run of letters, digits and apostrophes inside them. Scripts without spaces are cut into characters:
     each Chinese character is a word of its own, and so is each letter of Thai, Lao, Khmer, Burmese and kana with the
@@ -58,18 +58,21 @@ def words(text: str) -> list[str]:
 
 
 def each_word(text: str) -> Iterator[str]:
-    """The same in turn, as they are written."""
+    """Yield the same words one by one, in their original case."""
     whole = unicodedata.normalize("NFC", text).replace("\u2019", "'")
     return (found.group() for found in _pattern().finditer(whole))
 
 
 CAPITAL, CAPITALS, NUMBER, RARE = "<Xx>", "<XX>", "<9>", "<x>"
-"""Words that no text has: marks of case before a word, and what stands for rare numbers and other rare words."""
+"""Special tokens: case marks before a word, and placeholders of rare numbers and other rare words."""
 
 
 def pieces(text: str) -> Iterator[tuple[str, str]]:
-    """Each word in lower case, and what stands for it where it is not known; before one that is written with a capital
-    or in capitals its mark, for which nothing stands, as fastai's texts have them (Howard and Gugger 2020)."""
+    """Yield each word in lower case with its placeholder for when it is unknown.
+
+    A capitalised or upper-case word is preceded by a case mark, which has no placeholder, as in fastai (Howard and
+    Gugger 2020).
+    """
     for written in each_word(text):
         word = written.lower()
         if written != word and written[0].isupper():
@@ -79,14 +82,14 @@ def pieces(text: str) -> Iterator[tuple[str, str]]:
 
 
 def build_vocabulary(texts: Iterable[str], *, min_count: int = 1, most: int = 50_000) -> tuple[str, ...]:
-    """The words of some texts, which must be those of the training split alone: the most frequent first, then by text.
+    """Build the vocabulary of the training split's texts: by descending frequency, then alphabetically.
 
-    What stands for rare words and marks of case are words of it too, where training items have enough of them.
+    It includes the special tokens that are frequent enough in the training items.
 
     Args:
         texts: what to count in.
-        min_count: fewest times a word must stand there.
-        most: how many words are kept, besides what stands for rare ones; none has over `MAX_WORD` characters.
+        min_count: minimum occurrences of a word.
+        most: maximum number of words, besides placeholders; none has over `MAX_WORD` characters.
     """
     counts: Counter[str] = Counter()
     stands_for: dict[str, str] = {}
@@ -109,12 +112,12 @@ def _is_kept(word: str) -> bool:
 
 
 def _is_whole(word: str) -> bool:
-    """Whether a word can be stored; half a character cannot."""
+    """Return whether a word can be stored; a lone surrogate cannot."""
     return not any("\ud800" <= mark <= "\udfff" for mark in word)
 
 
 def _letters(block: tuple[int, int]) -> str:
-    """The letters of a block of Unicode, as ranges."""
+    """Return the letters of a Unicode block, as ranges."""
     codes = [code for code in range(block[0], block[1] + 1) if unicodedata.category(chr(code)).startswith("L")]
     first = [code for code in codes if code - 1 not in codes]
     last = [code for code in codes if code + 1 not in codes]
@@ -123,7 +126,7 @@ def _letters(block: tuple[int, int]) -> str:
 
 @lru_cache(maxsize=1)
 def _pattern() -> re.Pattern[str]:
-    """A word, or a mark. Vowel signs and accents that stand alone belong to their word, and `re` does not know them."""
+    """Return the pattern of a word or mark. `re` does not count combining vowel signs and accents as letters."""
     accents = "".join(
         chr(code)
         for code in range(0x300, 0x1F000)

@@ -1,4 +1,4 @@
-"""From a .wav file to a mono series at a set rate, in bounded memory."""
+"""Decode a .wav file to a mono series at a set sampling rate, in bounded memory."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from restune.data.dataset import MAX_BYTES
 from restune.data.decode import DecodeError
 
 MAX_VALUES = 10_000_000
-"""The most values of one series."""
+"""Maximum values of one series."""
 MAX_RATE = 384_000
-"""The highest rate of a recording, in samples a second: a filter between two rates is as long as they are high."""
+"""Maximum sampling rate in Hz: a resampling filter's length is proportional to the rates."""
 
 _UNKNOWN_SIZE = 2**32 - 1
-"""What programs write as the size of data that they pass on before they know its end."""
+"""Placeholder sizes written by programs that stream data of unknown length."""
 
 
 def decode_wav(content: bytes, rate: int | None) -> NDArray[np.float32]:
-    """float32 ``[L]`` in -1..1: the mean of the channels, resampled to `rate`, or as recorded where it is None.
+    """Decode to float32 ``[L]`` in -1..1: the mean of the channels, resampled to `rate` unless it is None.
 
-    Raises DecodeError for what is no .wav file, a cut one, and one that is too long.
+    Raises DecodeError for a file that is not .wav, is truncated or is too long.
     """
     if not content:
         raise DecodeError("the file is empty (0 bytes)")
@@ -36,11 +36,11 @@ def decode_wav(content: bytes, rate: int | None) -> NDArray[np.float32]:
     recording = _recording(content)
     try:
         recorded, samples = wavfile.read(io.BytesIO(recording))
-    except Exception as error:  # the reader lets whatever a broken file provokes escape
+    except Exception as error:  # the reader raises arbitrary exceptions on a broken file
         reason = next(iter(str(error).splitlines()), "")[:200]
         raise DecodeError(f"this .wav file cannot be read: {reason or type(error).__name__}") from error
     if not 1 <= recorded <= MAX_RATE:
-        raise DecodeError(f"{recorded} samples a second is no rate of a recording")
+        raise DecodeError(f"{recorded} samples per second is not a plausible sampling rate")
     if not samples.size:
         raise DecodeError("the recording is empty")
     if len(samples) > MAX_VALUES or (rate and len(samples) / recorded * rate > MAX_VALUES):
@@ -49,10 +49,10 @@ def decode_wav(content: bytes, rate: int | None) -> NDArray[np.float32]:
 
 
 def _mono(samples: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Full scale is 1; bytes are unsigned around 128, and 24 bits come in the upper part of 32."""
+    """Scale to full scale 1; bytes are unsigned around 128, 24-bit samples are in the upper bits of 32."""
     kind, size = samples.dtype.kind, samples.dtype.itemsize
     if kind not in "iuf" or (kind == "u" and size > 1):
-        raise DecodeError(f"samples of type {samples.dtype} mean nothing here")
+        raise DecodeError(f"samples of type {samples.dtype} are not supported")
     with np.errstate(all="ignore"):
         mixed = samples.mean(axis=1, dtype=np.float64) if samples.ndim == 2 else samples.astype(np.float64)
         if kind == "u":
@@ -74,9 +74,9 @@ def _resampled(samples: NDArray[np.float32], recorded: int, rate: int | None) ->
 
 
 def _recording(content: bytes) -> bytes:
-    """The file up to the end of its samples, without chunks that are no part of the recording: scipy warns of those.
+    """Return the file up to the end of its samples, without other chunks, of which scipy would warn.
 
-    Raises DecodeError where fewer bytes of samples are there than the file says.
+    Raises DecodeError if there are fewer bytes of samples than the header says.
     """
     order: Literal["big", "little"] = "big" if content[:4] == b"RIFX" else "little"
     form, place = b"", 12
@@ -86,7 +86,7 @@ def _recording(content: bytes) -> bytes:
         if name == b"data":
             if size != _UNKNOWN_SIZE and place + 8 + size > len(content):
                 raise DecodeError("the file ends inside the recording")
-            if content[:4] == b"RF64":  # which says its sizes elsewhere
+            if content[:4] == b"RF64":  # its sizes are stored elsewhere
                 return content
             kept = b"WAVE" + form + content[place:end]
             return content[:4] + len(kept).to_bytes(4, order) + kept

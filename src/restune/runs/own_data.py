@@ -1,5 +1,4 @@
-"""Which items an evaluation of a run's model scores on the data that the run was made from, and which of any data
-trained it: items are recognised by id, size and content, wherever they are."""
+"""Recognise a run's own data and training items when its model is evaluated, by id, size and content."""
 
 from __future__ import annotations
 
@@ -15,14 +14,14 @@ from restune.data.preload import content_hash
 from restune.runs.split_record import PREFIXES, SplitRecord, read_split_record, signature_of
 
 _SHARE = 0.5
-"""Of a run's items, those that data must hold to be the data that the run was made from."""
+"""Share of a run's items that data must contain to count as the run's own data."""
 _CHECKED = 32
-"""Items whose content is read to be sure of that."""
+"""Number of items whose content is read to confirm it."""
 
 
 @dataclass(frozen=True)
 class _Known:
-    """An item of a run: its split, and what it was."""
+    """An item of a run: its split and recorded state."""
 
     split: str
     signature: str
@@ -30,7 +29,7 @@ class _Known:
 
 
 def record_of(model: str) -> SplitRecord | None:
-    """The record of the run in whose folder a model's file is; None for any other model.
+    """Read the record of the run whose folder holds a model's file; None for any other model.
 
     Args:
         model: where it was loaded from.
@@ -40,13 +39,13 @@ def record_of(model: str) -> SplitRecord | None:
 
 
 def own_items(record: SplitRecord, dataset: Dataset, split: str | None) -> Dataset | None:
-    """The items of one of the run's splits, where `dataset` is the data that the run was made from; else None.
+    """Return the items of one of the run's splits if `dataset` is the run's own data; else None.
 
     Args:
-        split: ``train``, ``val``, ``test`` or ``all``; None for test where this data holds test items, else val.
+        split: ``train``, ``val``, ``test`` or ``all``; None for test if this data has test items, else val.
 
-    Says what is scored, and names the items of the split that the data no longer holds. Raises UserError for a split
-    that the run does not have.
+    Notes the scored items, and warns of items of the split that are missing. Raises UserError for a split that the run
+    does not have.
     """
     known = _recognised(record, dataset)
     if known is None:
@@ -68,7 +67,7 @@ def own_items(record: SplitRecord, dataset: Dataset, split: str | None) -> Datas
 
 
 def warn_of_training_items(record: SplitRecord, dataset: Dataset) -> None:
-    """Warn where items that trained the model are to be scored, whatever they are called."""
+    """Warn if training items of the model are to be scored, whatever their ids."""
     if dataset.kind != record.kind:
         return
     train = record.splits["train"]
@@ -86,9 +85,9 @@ def warn_of_training_items(record: SplitRecord, dataset: Dataset) -> None:
 
 
 def _recognised(record: SplitRecord, dataset: Dataset) -> Mapping[str, _Known] | None:
-    """The run's items that came from this data, by their ids in it; None where this is other data.
+    """Return the run's items from this data, by their ids in it; None if this is other data.
 
-    A run's data is what it was trained on, or the data named for its validation or test.
+    A run's own data is its training data, or a separate validation or test data set.
     """
     if dataset.kind != record.kind:
         return None
@@ -102,7 +101,7 @@ def _recognised(record: SplitRecord, dataset: Dataset) -> Mapping[str, _Known] |
 
 
 def _items_of(record: SplitRecord, prefix: str) -> dict[str, _Known]:
-    """The items from the data whose ids begin so in the record, by their ids in that data."""
+    """Return the recorded items with this id prefix, by their ids without it."""
     found = {}
     for split, items in record.splits.items():
         foreign = f"{split}:" in PREFIXES and all(name.startswith(f"{split}:") for name in items.ids)
@@ -114,7 +113,7 @@ def _items_of(record: SplitRecord, prefix: str) -> dict[str, _Known]:
 
 
 def _have_content(dataset: Dataset, known: Mapping[str, _Known], names: Sequence[str]) -> bool:
-    """Whether some of these items, spread over all, have the content that the run knows."""
+    """Return whether a sample of these items has the content recorded by the run."""
     chosen = set(names[:: max(1, len(names) // _CHECKED)])
     items = [item for item in dataset.items if item.id in chosen]
     same = sum(known[item.id].content in ("", _content(item)) for item in items)
@@ -122,7 +121,7 @@ def _have_content(dataset: Dataset, known: Mapping[str, _Known], names: Sequence
 
 
 def _warn_of_differences(wanted: Mapping[str, _Known], items: Sequence[Item]) -> None:
-    """Name the items of the split that are gone, and those that are not what they were."""
+    """Warn of items of the split that are missing or changed."""
     gone = sorted(set(wanted) - {item.id for item in items})
     changed = [item.id for item in items if signature_of(item) != wanted[item.id].signature]
     for names, what in ((gone, "are no longer in this data"), (changed, "changed since the run began")):
@@ -131,7 +130,7 @@ def _warn_of_differences(wanted: Mapping[str, _Known], items: Sequence[Item]) ->
 
 
 def _content(item: Item) -> str:
-    """The hash of an item's content; of one that cannot be read, a text that no item has."""
+    """Return the hash of an item's content; for an unreadable item, a text that equals no hash."""
     try:
         return content_hash(item.location.read())
     except (OSError, ValueError, MemoryError):

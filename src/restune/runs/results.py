@@ -168,9 +168,9 @@ def _held_out_scores(path: Path, prepared: Prepared, recipe: Recipe) -> dict[str
 
 
 def _final_score(model: Model, items: Dataset, recipe: Recipe, split: str) -> Evaluation:
-    """The score of a split. Items that can no longer be read are counted, listed and warned about.
+    """Score a split. Count, list and warn of items that can no longer be read.
 
-    Raises UserError where none can be read.
+    Raises UserError if none can be read.
     """
     try:
         scored = score(model, items, on_corrupt="skip", batch_size=recipe.micro_batch or recipe.batch_size, retry=True)
@@ -187,11 +187,11 @@ def _final_score(model: Model, items: Dataset, recipe: Recipe, split: str) -> Ev
 
 
 def _changed(prepared: Prepared) -> tuple[Change, ...]:
-    """The items that are not what they were when the run began, with a warning."""
+    """Return the items that changed since the run began, with a warning."""
     changed = tuple(prepared.record.changes(SplitRecord.of(prepared.splits, {})))
     if changed:
         items = "1 item" if len(changed) == 1 else f"{len(changed)} items"
-        warn(f"{items} of this run changed while it went on: {shorten(changed, 3)}; all are in result.json")
+        warn(f"{items} of this run changed while it ran: {shorten(changed, 3)}; all are in result.json")
     return changed
 
 

@@ -1,4 +1,4 @@
-"""split.json: a run's classes and items as they were when they were split, to notice whatever has changed since."""
+"""split.json: a run's classes and items at the time of the split, to detect later changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from restune.data.splits import Splits
 
 SPLIT_RECORD = "split.json"
 PREFIXES = ("val:", "test:")
-"""Of the ids of items from data sets that were named for validation and test."""
+"""Id prefixes of items from separate validation and test data sets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class SplitItems:
         ids: as in ``split.csv``.
         targets: indices into the run's classes.
         signatures: of their locations, such as a file's size.
-        contents: of each, 16 hex digits over its content; empty where that is not known.
+        contents: 16 hex digits over the content of each; empty if unknown.
     """
 
     ids: tuple[str, ...]
@@ -36,7 +36,7 @@ class SplitItems:
 
     @classmethod
     def of(cls, data: Dataset, contents: Mapping[str, str]) -> SplitItems:
-        """The items as they are now."""
+        """Record the items' current state."""
         return cls(
             ids=tuple(data.ids()),
             targets=tuple(item.target for item in data.items),
@@ -47,11 +47,11 @@ class SplitItems:
 
 @dataclass(frozen=True)
 class Change:
-    """How an item differs from what it was.
+    """A change of an item since the split.
 
     Args:
-        split, item: which.
-        what: how, such as ``size was 120, is 96``.
+        split, item: its split and id.
+        what: the change, such as ``size was 120, is 96``.
     """
 
     split: str
@@ -64,13 +64,13 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitRecord:
-    """What a run's data was.
+    """The record of a run's data.
 
     Args:
         kind: of the data.
         classes: in the order of the logits.
-        splits: ``train``, and ``val`` and ``test`` where there are any.
-        total: items of the data, in a split or not.
+        splits: ``train``, and ``val`` and ``test`` if there are any.
+        total: number of items in the data, in a split or not.
     """
 
     kind: str
@@ -80,10 +80,10 @@ class SplitRecord:
 
     @classmethod
     def of(cls, splits: Splits, contents: Mapping[str, str], total: int = 0) -> SplitRecord:
-        """The splits as they are now.
+        """Record the splits' current state.
 
         Args:
-            contents: of items whose content is known, 16 hex digits over it.
+            contents: 16 hex digits over the content, of items where it is known.
         """
         held = {"train": splits.train, "val": splits.val, "test": splits.test}
         return cls(
@@ -94,12 +94,12 @@ class SplitRecord:
         )
 
     def fingerprint(self, split: str) -> str:
-        """`Dataset.fingerprint` of a split."""
+        """Return the `Dataset.fingerprint` of a split."""
         items = self.splits[split]
         return fingerprint_of(self.kind, self.classes, zip(items.ids, items.targets, items.signatures, strict=True))
 
     def to_json(self) -> str:
-        """The content of split.json."""
+        """Return the content of split.json."""
         splits = {name: {"fingerprint": self.fingerprint(name), **asdict(items)} for name, items in self.splits.items()}
         content = {
             "schema_version": 1,
@@ -112,7 +112,7 @@ class SplitRecord:
 
     @classmethod
     def from_json(cls, text: str) -> SplitRecord:
-        """The inverse of `to_json`. Raises ValueError, KeyError or TypeError for anything else."""
+        """Parse the result of `to_json`. Raises ValueError, KeyError or TypeError for anything else."""
         content: dict[str, Any] = json.loads(text)
         if content["schema_version"] != 1:
             raise ValueError(f"schema version {content['schema_version']} is not known; upgrade restune")
@@ -123,7 +123,7 @@ class SplitRecord:
         return cls(kind=content["kind"], classes=tuple(content["classes"]), splits=splits, total=content["total"])
 
     def changes(self, now: SplitRecord) -> Iterator[Change]:
-        """How the items of a record of the same splits differ from these, in order."""
+        """Yield the differences from another record of the same splits, in order."""
         for split, before in self.splits.items():
             after = now.splits.get(split)
             if after is None or after.ids != before.ids:
@@ -145,7 +145,7 @@ def write_split_record(folder: Path, record: SplitRecord) -> None:
 
 
 def read_split_record(folder: Path) -> SplitRecord | None:
-    """The record in a run's folder; None of a run without one. Raises UserError where it is damaged."""
+    """Read the record in a run's folder; None if there is none. Raises UserError if it is damaged."""
     path = folder / SPLIT_RECORD
     if not path.exists():
         return None
@@ -156,7 +156,7 @@ def read_split_record(folder: Path) -> SplitRecord | None:
 
 
 def reject_changed_data(before: SplitRecord, now: SplitRecord, folder: Path) -> None:
-    """Raise UserError where classes or items are not those that the run began with."""
+    """Raise UserError if classes or items changed since the run began."""
     if before.classes != now.classes:
         what = f"the classes of the data changed since this run began: {_changed_classes(before.classes, now.classes)}"
     elif changed := list(before.changes(now)):
@@ -167,7 +167,7 @@ def reject_changed_data(before: SplitRecord, now: SplitRecord, folder: Path) -> 
 
 
 def signature_of(item: Item) -> str:
-    """The signature of an item's location, also of one that has just vanished."""
+    """Return the signature of an item's location, also if the file has just vanished."""
     try:
         return item.location.signature()
     except OSError:

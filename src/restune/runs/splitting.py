@@ -34,15 +34,15 @@ def split_data(
     continues: bool,
     accept_changes: bool = False,
 ) -> tuple[Splits, SplitRecord]:
-    """The splits of the run, without unreadable items: those on disk when it continues, else drawn now and written.
+    """Return the run's splits without unreadable items: read from disk on resume, else drawn and written.
 
     Args:
-        unreadable: items of `data` that this process could not read, with the reason; the first process's are left
-            out in all of them.
-        contents: of the others, 16 hex digits over the content.
+        unreadable: items of `data` that this process could not read, with the reason; those of the first process are
+            skipped in all processes.
+        contents: 16 hex digits over the content of each other item.
 
-    Raises UserError where a class has no training or no validation item, where data or classes are not those that the
-    run began with (unless `accept_changes`), and where a process has other data than the first one.
+    Raises UserError if a class has no training or no validation item, if data or classes changed since the run began
+    (unless `accept_changes`), and if a process has other data than the first one.
     """
     decided: list[tuple[Splits, SplitRecord]] = []
 
@@ -106,7 +106,7 @@ def _compared(
     *,
     accept_changes: bool,
 ) -> tuple[Splits, SplitRecord]:
-    """The splits and their record, with the classes that the run began with. Raises UserError for what changed."""
+    """Read the splits and their record, with the run's original classes. Raises UserError for changes."""
     record = SplitRecord.of(splits, contents, total)
     if before is None:
         return splits, record
@@ -116,12 +116,12 @@ def _compared(
         splits = _with_classes(splits, before.classes)
         record = SplitRecord.of(splits, contents, total)
     if record.total > before.total:
-        warn(f"the data has {record.total} items, {before.total} when this run began: it goes on with its own")
+        warn(f"the data has {record.total} items, {before.total} when this run began: it continues with those")
     return splits, record
 
 
 def _with_classes(splits: Splits, classes: tuple[str, ...]) -> Splits:
-    """The same items with their targets numbered by these classes. Raises UserError for an item of another class."""
+    """Return the items with targets as indices into these classes. Raises UserError for an item of another class."""
 
     def renumbered(data: Dataset) -> Dataset:
         return data.with_classes(classes, allow_missing=True)
@@ -145,7 +145,7 @@ def _with_classes(splits: Splits, classes: tuple[str, ...]) -> Splits:
 def _same_splits(
     table: str, main: SplitRecord, data: RunData, contents: Mapping[str, str]
 ) -> tuple[Splits | None, str]:
-    """The first process's splits of this process's data; what differs first, empty where nothing does."""
+    """Return the first process's splits of this process's data, and the first difference (empty if none)."""
     try:
         splits = splits_from_text(table, data.train, data.val, data.test, data.train.source)
     except UserError as error:
@@ -153,7 +153,7 @@ def _same_splits(
     known = dict(contents)
     for split in (splits.train, splits.val, splits.test):
         for item in () if split is None else split.items:
-            if item.id not in known:  # it failed once; perhaps it can be read now
+            if item.id not in known:  # it failed once, but may be readable now
                 try:
                     known[item.id] = content_hash(item.location.read())
                 except (OSError, ValueError, MemoryError) as error:
@@ -170,7 +170,7 @@ def _same_splits(
 
 
 def _reject_other_data(problem: str, world: World, source: str) -> None:
-    """Raise SharedError in all processes where one of them has a problem."""
+    """Raise SharedError in all processes if one of them has a problem."""
     for rank, text in enumerate(world.texts(problem)):
         if text:
             raise SharedError(
@@ -181,7 +181,7 @@ def _reject_other_data(problem: str, world: World, source: str) -> None:
 
 
 def _reject_lost(splits: Splits, unreadable: Mapping[str, str]) -> None:
-    """Raise UserError where an item that the run began with can no longer be read."""
+    """Raise UserError if an item of the run can no longer be read."""
     for data in (splits.train, splits.val, splits.test):
         for name in () if data is None else data.ids():
             if name in unreadable:

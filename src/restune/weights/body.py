@@ -1,4 +1,4 @@
-"""Find the network in a checkpoint's content: its tensors, its head, and what else the file holds."""
+"""Find the network in a checkpoint's content: its tensors, its head, and the file's other tensors."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from restune.weights.convert import StateDict, to_ours
 from restune.weights.unpickle import StandIn
 
 _WRAPPERS = ("model_ema", "state_dict_ema", "state_dict", "model", "model_state_dict", "net")
-"""Keys under which training scripts store the weights; averaged weights first, since those are what was published."""
+"""Keys under which training scripts store the weights; averaged weights first, since those are the published ones."""
 
 _COPIES = frozenset(("k", "key", "teacher", "momentum", "target", "ema", "shadow"))
 _TRAINED = frozenset(("q", "query", "student", "online"))
-"""Words in the name of a network that only follows another one, and of the one that backpropagation trains (MoCo,
-BYOL, DINO)."""
+"""Words in the names of a momentum network, and of the one trained by backpropagation (MoCo, BYOL, DINO)."""
 
 _ANCHOR = re.compile(r"(?:^|\.)(layer1\.0\.)")
-"""Every residual network here has a first block of this name; what precedes it is where the network is."""
+"""Name of the first block of every residual network here; the text before it is the network's prefix."""
 _BODY = re.compile(r"(conv1|bn1|norm|embedding|hidden|layer\d+)\.")
 _HEAD = re.compile(r"(fc|linear|classifier|head|heads|cls|logits|output|last_linear|last_layer)\.")
 
 _SEQUENTIAL = re.compile(r"(?:^|\.)(4\.0\.)")
 _CHILDREN = {"0": "conv1", "1": "bn1", **{str(3 + stage): f"layer{stage}" for stage in range(1, 5)}}
-"""An ImageNet network's parts in ``nn.Sequential(*network.children())``, as self-supervised training wraps them."""
+"""Parts of an ImageNet network in ``nn.Sequential(*network.children())``, as in self-supervised training."""
 
 _MAX_ENTRIES = 100_000
 _MAX_DEPTH = 16
@@ -39,10 +38,10 @@ class Found:
     """A network's tensors in a file.
 
     Args:
-        state: the body and, where it is one linear layer, the head, under our names.
+        state: the body and, if it is one linear layer, the head, under our names.
         place: the prefix of its names in the file, such as ``module.encoder_q.``.
-        others: prefixes of other networks in the same file, not used.
-        ignored: further tensors, not used: a head of several layers, queues, projectors.
+        others: prefixes of other, unused networks in the same file.
+        ignored: other unused tensors: a head of several layers, queues, projectors.
         head_classes: rows of the last layer of a head of several layers.
     """
 
@@ -59,9 +58,9 @@ def find_network(content: Any, where: str, fits: Callable[[StateDict], bool] = l
     Args:
         content: a state dict, bare or nested in other containers, with any prefix; or a whole pickled module.
         where: the file, for messages.
-        fits: whether tensors, under our names, are a known network's; asked only where several networks are found.
+        fits: whether tensors, under our names, fit a known network; called only if several networks are found.
 
-    Raises UserError when there is no network, or several of which none is clearly the trained one.
+    Raises UserError if there is no network, or several without a clearly trained one.
     """
     path, tensors = _descend(content, where)
     tensors = _with_stage_names(tensors)
@@ -85,7 +84,7 @@ def find_network(content: Any, where: str, fits: Callable[[StateDict], bool] = l
 
 
 def _descend(content: Any, where: str) -> tuple[str, dict[str, Tensor]]:
-    """The tensors below the usual wrappers, with dotted names, and the wrappers' own path."""
+    """Return the tensors below the usual wrappers, with dotted names, and the wrappers' path."""
     path, found = "", content
     for _ in range(4):  # no script nests deeper
         entries = _entries(found)
@@ -102,7 +101,7 @@ def _descend(content: Any, where: str) -> tuple[str, dict[str, Tensor]]:
 
 
 def _with_stage_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors, a network's numbered children under their names."""
+    """Rename a network's numbered children to their names."""
     places = {name[: match.start(1)] for name in tensors if (match := _SEQUENTIAL.search(name))}
     places = {place for place in places if {f"{place}0.weight", f"{place}1.running_mean"} <= tensors.keys()}
     if not places:
@@ -118,7 +117,7 @@ def _with_stage_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _entries(value: Any) -> Mapping[Any, Any]:
-    """A container's entries: also of one whose class was not loaded, and of a pickled module."""
+    """Return a container's entries, also of a class that was not loaded and of a pickled module."""
     if isinstance(value, StandIn):
         state = value.state
         if type(state) is dict and type(state.get("_modules")) is dict:
@@ -131,7 +130,7 @@ def _entries(value: Any) -> Mapping[Any, Any]:
 
 
 def _tensors(content: Any, where: str) -> Iterator[tuple[str, Tensor]]:
-    """All tensors in nested containers, in order, with dotted names. Raises UserError beyond any checkpoint's size."""
+    """Collect all tensors in nested containers, in order, with dotted names. Raises UserError for too many entries."""
     waiting: list[tuple[str, Any, int]] = [("", content, 0)]
     seen = 0
     while waiting:
@@ -148,10 +147,10 @@ def _tensors(content: Any, where: str) -> Iterator[tuple[str, Tensor]]:
 
 
 def _without_anchor(content: Any, tensors: Mapping[str, Tensor], where: str) -> Found:
-    """A state dict of something else, for whoever reads it to name what does not fit."""
+    """Return another network's state dict, so that the caller can report its mismatches."""
     if not tensors or len(tensors) * 2 < len(_entries(content)):
         have = f"it has {shorten(map(_printable, content))}" if isinstance(content, Mapping) else _kind(content)
-        raise UserError(f"this file holds no weights: {have}", where=where, fix="save the network's state_dict()")
+        raise UserError(f"this file does not hold weights: {have}", where=where, fix="save the network's state_dict()")
     return Found(state=_renamed(tensors, where))
 
 
@@ -164,7 +163,7 @@ def _kind(content: Any) -> str:
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str, prefixes: list[str]) -> dict[str, Tensor]:
-    """The tensors under a prefix, not those under a longer prefix of another network."""
+    """Return the tensors under a prefix, without those under a longer prefix of another network."""
     longer = tuple(other for other in prefixes if other != prefix and other.startswith(prefix))
     return {
         name[len(prefix) :]: tensor
@@ -174,7 +173,7 @@ def _below(tensors: Mapping[str, Tensor], prefix: str, prefixes: list[str]) -> d
 
 
 def _choose(groups: Mapping[str, Mapping[str, Tensor]], where: str, fits: Callable[[StateDict], bool]) -> str:
-    """The prefix of the trained network. Raises UserError where that is not clear."""
+    """Return the prefix of the trained network. Raises UserError if it is ambiguous."""
 
     def fitting(prefix: str) -> bool:
         return fits(_split(to_ours(groups[prefix]), {}, prefix).state)
@@ -189,7 +188,7 @@ def _choose(groups: Mapping[str, Mapping[str, Tensor]], where: str, fits: Callab
     raise UserError(
         f"this file holds several networks: {listed}",
         where=where,
-        fix="save the state_dict() of the one that you want in a file of its own",
+        fix="save the state_dict() of the one that you want in a separate file",
     )
 
 
@@ -205,10 +204,10 @@ def _renamed(tensors: Mapping[str, Tensor], where: str) -> StateDict:
 
 
 def _split(group: StateDict, outside: Mapping[str, Tensor], prefix: str) -> Found:
-    """Body and head on one side, what a classifier has no use for on the other.
+    """Separate body and head from tensors that a classifier does not use.
 
-    Where the head is one linear layer under `fc`, any other layer beside the body stays in the state, to be refused
-    as another network's. Without one, such layers are the old head, or what training alone needs.
+    If the head is one linear layer under `fc`, any other layer beside the body stays in the state, to be rejected as
+    another network's. Otherwise such layers are the old head, or needed only in training.
     """
     state = {name: tensor for name, tensor in group.items() if _BODY.match(name)}
     beside = {name: tensor for name, tensor in group.items() if name not in state}
@@ -233,7 +232,7 @@ def _is_counter(name: str, tensor: Tensor) -> bool:
 
 
 def _relative(name: str, prefix: str) -> str:
-    """A name outside the network as it would be seen from there: without the ancestors that both have."""
+    """Return a name outside the network relative to it: without their common ancestors."""
     own, base = name.split("."), prefix.split(".")
     common = 0
     while common < min(len(own) - 1, len(base)) and own[common] == base[common]:
@@ -242,7 +241,7 @@ def _relative(name: str, prefix: str) -> str:
 
 
 def _is_linear(head: Mapping[str, Tensor], layer: str, body: StateDict) -> bool:
-    """Whether a head is one linear layer on the pooled features: a dropout beside it has no tensors."""
+    """Return whether a head is one linear layer on the pooled features (dropout has no tensors)."""
     if not set(head) <= {f"{layer}.weight", f"{layer}.bias"} or f"{layer}.weight" not in head:
         return False
     weight = head[f"{layer}.weight"]

@@ -20,7 +20,7 @@ from restune.networks.spec import ResNetSpec
 
 SCHEMA_VERSION = 1
 MAX_HEADER = 16 * 2**20
-"""Bytes of a safetensors header: a hundred times what a network of a thousand tensors needs."""
+"""Maximum bytes of a safetensors header: a hundred times the need of a network of a thousand tensors."""
 HEADER_KEY = "restune"
 TASKS = ("single-label",)
 _KEYS = frozenset(
@@ -35,13 +35,13 @@ class BundleInfo:
     Args:
         spec: the network's structure.
         classes: names, in the order of the logits.
-        preprocess: what turns an item into the network's input.
+        preprocess: converts an item to the network's input.
         name: the zoo's name for the structure, or None for a home-made one.
         task: ``single-label``; multi-label and regression are reserved.
         dtype: of the floating-point tensors in the file.
         calibration: how probabilities were corrected, if they were.
-        training: how it was trained: verb, recipe, weights it started from.
-        scores: what it scored, on which data (by fingerprint).
+        training: how it was trained: verb, recipe, initial weights.
+        scores: its scores, with the data (by fingerprint).
         licence: of the weights.
     """
 
@@ -108,12 +108,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     _reject_huge_header(path)
     try:
         return safetensors.torch.load_file(path)
-    except Exception as error:  # shapes and types that torch cannot make end in errors of any kind
+    except Exception as error:  # shapes and types unsupported by torch raise arbitrary exceptions
         raise _broken(path, error) from error
 
 
 def _reject_huge_header(path: Path) -> None:
-    """The file's first eight bytes say how long its header is; parsing takes many times that."""
+    """Check the header's length, stored in the first eight bytes; parsing takes many times as much memory."""
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
@@ -168,7 +168,7 @@ def _parse(text: str, path: Path) -> BundleInfo:
 
 
 def _reject_unknown(content: Mapping[str, Any], path: Path) -> None:
-    """Anything in the header that this version would not honour is an error, not a guess."""
+    """Raise UserError for anything in the header that this version does not support."""
     unknown = [key for key in content if key not in _KEYS]
     wrong = {
         "a setting": unknown[0] if unknown else None,
@@ -187,9 +187,9 @@ def _reject_unknown(content: Mapping[str, Any], path: Path) -> None:
     for key, kind in kinds.items():
         optional = key in ("name", "licence")
         if not (isinstance(content[key], kind) or (optional and content[key] is None)):
-            raise TypeError(f"{key} is no {kind.__name__}")
+            raise TypeError(f"{key} is not a {kind.__name__}")
     if not all(isinstance(score, dict) for score in content["scores"]):
-        raise TypeError("a score is no dict")
+        raise TypeError("a score is not a dict")
 
 
 def _broken(path: Path, error: Exception) -> UserError:

@@ -1,4 +1,4 @@
-"""Read a PyTorch checkpoint file: its tensors and plain values, and which objects were left out. Runs no code."""
+"""Read a PyTorch checkpoint file: tensors, plain values and the names of skipped objects. Runs no code."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from restune.weights.unpickle import (
 )
 
 MAGIC = 0x1950A86A20F9469CFC6C
-"""What the first pickle of a file from before torch 1.6 holds."""
+"""Content of the first pickle of a file from before torch 1.6."""
 _LOOKED_AT = 1_000
 _LOOKED_AT_IN_ALL = 100_000
-"""Values among which objects that were not loaded are looked for, per entry of a checkpoint and in all."""
+"""Maximum values searched for objects that were not loaded, per entry of a checkpoint and in total."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds.
+    """The content of a checkpoint file.
 
     Args:
         content: tensors, plain containers and values, and a `StandIn` for every other object.
@@ -50,16 +50,16 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read what torch.save wrote, in the zip format or the one from before torch 1.6.
+    """Read a file of torch.save, in the zip format or the one from before torch 1.6.
 
-    torch's own weights-only reader is tried first. Where it refuses, because a training script stored its arguments
-    or numpy numbers, the file is read again with stand-ins for such objects. Neither runs code from the file.
+    torch's weights-only reader is tried first. If it refuses, because a training script stored its arguments or numpy
+    scalars, the file is read again with stand-ins for such objects. Neither runs code from the file.
 
     Raises UserError for a damaged file, and for one that names functions that run code.
     """
     try:
         _reject_bombs(path)
-        with warnings.catch_warnings(action="ignore"), suppress(Exception):  # ours are the reasons that count
+        with warnings.catch_warnings(action="ignore"), suppress(Exception):  # our reader gives the reason
             return Checkpoint(torch.load(path, map_location="cpu", weights_only=True))
         content = _from_zip(path) if zipfile.is_zipfile(path) else _from_legacy(path)
     except UserError:
@@ -70,13 +70,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
             where=str(path),
             fix="do not open it with torch.load; ask its author for a .safetensors file",
         ) from error
-    except Exception as error:  # whatever a damaged file provokes
+    except Exception as error:  # a damaged file raises arbitrary exceptions
         raise _unreadable(path, error) from error
     return Checkpoint(content, _skipped(content))
 
 
 def _reject_bombs(path: Path) -> None:
-    """torch.save compresses nothing: a zip that holds more than its own size was made to fill memory."""
+    """Raise for a compressed zip: torch.save never compresses, so its expansion is meant to fill memory."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
@@ -96,7 +96,7 @@ def _unreadable(path: Path, error: Exception) -> UserError:
 
 
 def _from_zip(path: Path) -> Any:
-    """One pickle, and a member for each storage, which are read as the pickle asks for them."""
+    """Read one pickle, and a member per storage when the pickle refers to it."""
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         pickles = [name for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
@@ -132,7 +132,7 @@ class _Members:
 
 
 def _parse_identity(identity: Any) -> tuple[torch.dtype, str, int, Any]:
-    """Element type, key, number of elements and view of ``("storage", type, key, device, size[, view])``."""
+    """Return element type, key, number of elements and view of ``("storage", type, key, device, size[, view])``."""
     if type(identity) is not tuple or not 5 <= len(identity) <= 6 or identity[0] not in ("storage", b"storage"):
         raise UnpickleError("a storage in it cannot be found")
     kind, key, _device, size = identity[1:5]
@@ -149,7 +149,7 @@ def _memory(content: bytes) -> torch.UntypedStorage:
 
 
 def _from_legacy(path: Path) -> Any:
-    """Five pickles one after the other (magic number, version, machine, content, keys), then the storages' numbers."""
+    """Read five consecutive pickles (magic number, version, machine, content, keys), then the storages' data."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if unpickle(content, _no_storage) != MAGIC:
             raise UnpickleError("it is not a file that torch.save wrote")
@@ -169,7 +169,7 @@ def _no_storage(_: Any) -> Any:
 
 
 class _Promised:
-    """The storages of a file from before torch 1.6: made where the pickle names them, filled after it."""
+    """The storages of a file from before torch 1.6: allocated when the pickle names them, filled after it."""
 
     def __init__(self, available: int) -> None:
         self._available = available
@@ -177,7 +177,7 @@ class _Promised:
 
     def storage(self, identity: Any) -> Any:
         if type(identity) is tuple and len(identity) == 4 and identity[0] in ("module", b"module"):
-            return identity[1]  # the class of a whole network, beside its source
+            return identity[1]  # the class of a whole network, stored with its source
         dtype, key, size, view = _parse_identity(identity)
         if key not in self._made:
             self._available -= size * size_of(dtype)
@@ -197,7 +197,7 @@ class _Promised:
         return Storage(memory, dtype, view[1], view[2])
 
     def fill(self, content: mmap.mmap, keys: Any) -> None:
-        """Read each storage's length, eight bytes, and its numbers. Raises UnpickleError where some are missing."""
+        """Read each storage's length (eight bytes) and data. Raises UnpickleError if some are missing."""
         if type(keys) is not list or sorted(map(str, keys)) != sorted(self._made):
             raise UnpickleError("its storages are not those that its tensors need")
         for key in keys:
@@ -212,7 +212,7 @@ class _Promised:
 
 
 def _skipped(content: Any) -> tuple[str, ...]:
-    """The entries of a checkpoint that hold stand-ins, with the first one's class."""
+    """List the entries of a checkpoint that hold stand-ins, with the class of the first."""
     if isinstance(content, StandIn):
         return (content.name,)
     if not isinstance(content, Mapping):
@@ -230,7 +230,7 @@ _NUMPY = {"scalar": "numpy number", "_reconstruct": "numpy array", "_frombuffer"
 
 
 def _first_stand_in(value: Any, limit: int) -> tuple[str | None, int]:
-    """The class of the first stand-in among the first values, breadth first, and how many values were looked at."""
+    """Return the class of the first stand-in, breadth first within a limit, and the number of values searched."""
     waiting, seen = deque([value]), 0
     while waiting and seen < limit:
         inner, seen = waiting.popleft(), seen + 1

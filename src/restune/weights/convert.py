@@ -11,10 +11,10 @@ from torch import Tensor
 StateDict = dict[str, Tensor]
 
 _PREFIXES = ("module.", "_orig_mod.", "model.")
-"""What DataParallel, torch.compile and Lightning put before each name."""
+"""Prefixes added by DataParallel, torch.compile and Lightning."""
 
 _RENAMED = {"linear.": "fc."}
-"""The CIFAR repositories' names on the left, ours (torchvision's) on the right. timm's D stems (``conv1.0``),
+"""From the CIFAR repositories' names (left) to ours, which are torchvision's (right). timm's D stems (``conv1.0``),
 shortcuts (``downsample.1``) and attention (``se.fc1``, ``se.conv``) are ours already."""
 
 
@@ -42,8 +42,8 @@ def to_torchvision_video(state: Mapping[str, Tensor]) -> StateDict:
 
 _IN_OUR_BLOCK = re.compile(r"^(layer\d+\.\d+)\.(conv|bn)(\d)\.")
 _IN_THEIR_BLOCK = re.compile(r"^(layer\d+\.\d+)\.conv(\d)\.([01])\.")
-"""torchvision's video blocks keep a convolution and its norm in one sequence: ours are two modules side by side. What
-R(2+1)D does in two steps is itself a sequence in either."""
+"""torchvision's video blocks have a convolution and its norm in one nn.Sequential; ours have two modules. R(2+1)D's
+factorised convolution is an nn.Sequential in both."""
 
 
 def _from_torchvision_video(state: StateDict) -> StateDict:

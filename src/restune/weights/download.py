@@ -1,4 +1,4 @@
-"""One file from the web: continued where it was cut, checked, and put in place whole or not at all."""
+"""Download a file: resumable, verified and atomic."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def download(
     description: str | None = None,
     mirrored: bool = True,
 ) -> Path:
-    """Bring the file at `url` to `destination` and return it; a file that is already there is only checked.
+    """Download `url` to `destination` and return it; an existing file is only verified.
 
-    What has arrived is kept in ``<destination>.part`` when the connection is cut, and the next call continues
-    there. `destination` itself appears only once length and hash are right. Of several processes that want
-    the same file one downloads and the others wait for it.
+    If the connection is cut, the received part stays in ``<destination>.part``, and the next call resumes from it.
+    `destination` appears only once length and hash are verified. If several processes need the same file, one
+    downloads it and the others wait.
 
     Args:
         url: an http or https address.
-        destination: the file to make; its folder is made too.
+        destination: the file to create, with its folder.
         sha256: the digest in hex or its first digits (at least 8); None checks the length only.
-        stall_timeout: seconds without a byte after which the server is given up.
-        description: what to call the file on the progress bar; its name when None.
-        mirrored: fetch from ``$RESTUNE_MIRROR/<file name>`` instead of `url` where that variable is set.
+        stall_timeout: seconds without a byte after which the download fails.
+        description: the file's label on the progress bar; its name if None.
+        mirrored: fetch from ``$RESTUNE_MIRROR/<file name>`` instead of `url` if that variable is set.
 
     Raises:
         UserError: the address cannot be reached or is refused, the transfer was cut or stalled, the content
@@ -63,19 +63,19 @@ def download(
         description=description or destination.name,
     )
     with _alone(destination):
-        if not _is_there(destination, sha256):  # another process may have brought it while this one waited
+        if not _is_there(destination, sha256):  # another process may have downloaded it meanwhile
             transfer.run()
     return destination
 
 
 def by_hand(destination: Path) -> str:
-    """How to do without the network: the name the file must have and where to put it."""
+    """Describe the manual download: the file's name and where to put it."""
     return f"get {destination.name} in another way and put it at {destination.absolute()}"
 
 
 @dataclass(frozen=True)
 class _Origin:
-    """What must be the same for a kept part to be continued; remembered in ``<destination>.part.json``."""
+    """Conditions for resuming a partial download; stored in ``<destination>.part.json``."""
 
     address: str
     total: int | None
@@ -83,7 +83,7 @@ class _Origin:
 
 
 class _Transfer:
-    """One attempt to bring `address` to `destination`, from the kept part or from nothing."""
+    """One attempt to download `address` to `destination`, resuming a partial download if possible."""
 
     def __init__(
         self, *, address: str, destination: Path, sha256: str | None, stall_timeout: float, description: str
@@ -99,12 +99,12 @@ class _Transfer:
     def run(self) -> None:
         origin = self._kept_origin()
         offset = self.part.stat().st_size if origin else 0
-        if origin is None or origin.total is None or offset != origin.total:  # else only the check was missed
+        if origin is None or origin.total is None or offset != origin.total:  # else only verification was missing
             self._receive(offset, origin)
         self._put_in_place()
 
     def _kept_origin(self) -> _Origin | None:
-        """Where the kept part came from, or None where there is none that can be continued."""
+        """Return the origin of the partial download, or None if nothing can be resumed."""
         try:
             origin = _Origin(**json.loads(self.notes.read_text(encoding="utf-8")))
             size = self.part.stat().st_size
@@ -112,13 +112,13 @@ class _Transfer:
             return None
         if origin.address != self.address or size == 0 or (origin.total is not None and size > origin.total):
             return None
-        # without a validator the server cannot say that its file changed, so the hash has to
+        # without a validator only the hash can show that the server's file changed
         return origin if origin.validator or self.sha256 else None
 
     def _receive(self, offset: int, origin: _Origin | None) -> None:
         response = self._open(offset, origin)
         if offset and not _continues(response, offset, origin):
-            if response.status == http.client.PARTIAL_CONTENT:  # a part, and not the one that was asked for
+            if response.status == http.client.PARTIAL_CONTENT:  # not the requested part
                 response.close()
                 response = self._open(0, None)
             offset = 0
@@ -136,7 +136,7 @@ class _Transfer:
         self._check_length(total)
 
     def _open(self, offset: int, origin: _Origin | None) -> http.client.HTTPResponse:
-        # identity: a compressed transfer would have another length and another hash
+        # identity: a compressed transfer would have another length and hash
         request = urllib.request.Request(self.address, headers={"User-Agent": "restune", "Accept-Encoding": "identity"})
         if offset:
             request.add_header("Range", f"bytes={offset}-")
@@ -164,7 +164,7 @@ class _Transfer:
         origin: _Origin,
         advance: Callable[[float], None],
     ) -> None:
-        if not offset:  # killed between the two files, we must not leave an old part with these notes
+        if not offset:  # if killed between the two files, do not leave an old part with the new origin
             with suppress(OSError):
                 self.part.unlink()
         write_text(self.notes, json.dumps(asdict(origin)))
@@ -172,7 +172,7 @@ class _Transfer:
             with self.part.open("ab" if offset else "wb") as file:
                 for chunk in self._chunks(response):
                     file.write(chunk)
-                    file.flush()  # what is said to be kept must be there however this ends
+                    file.flush()  # the reported part must be on disk however this ends
                     advance(len(chunk))
                 file.flush()
                 os.fsync(file.fileno())
@@ -180,14 +180,14 @@ class _Transfer:
             raise cannot_write(self.destination, error) from error
 
     def _chunks(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
-        """The body as it arrives. No OSError of the network leaves here: outside they are the disk's."""
+        """Yield the body in chunks. Converts network OSErrors, so that any other is the disk's."""
         while True:
             try:
-                chunk = response.read1(_CHUNK)  # read() would lose what came in before a timeout
+                chunk = response.read1(_CHUNK)  # read() would lose data received before a timeout
             except TimeoutError as error:
                 raise self._stalled() from error
             except (OSError, http.client.HTTPException):
-                return  # a connection that breaks looks as one that ends early: the length tells
+                return  # a broken connection looks like an early end: the length shows it
             if not chunk:
                 return
             yield chunk
@@ -271,7 +271,7 @@ def _address(url: str, name: str, *, mirrored: bool) -> str:
 
 
 def _is_there(destination: Path, sha256: str | None) -> bool:
-    """Whether `destination` exists. Raises UserError where it is not the published file."""
+    """Return whether `destination` exists. Raises UserError if it is not the published file."""
     if not is_there(destination):
         return False
     if sha256 is None:
@@ -281,7 +281,7 @@ def _is_there(destination: Path, sha256: str | None) -> bool:
     except OSError as error:
         what = f"cannot read {destination.name}: {error.strerror}"
         raise UserError(what, where=str(destination), fix="make it readable or delete it") from error
-    if not found.startswith(sha256.lower()):  # never removed here: somebody put it there by hand
+    if not found.startswith(sha256.lower()):  # never deleted here: a user put it there
         raise UserError(
             _wrong_hash(destination.name, sha256, found),
             where=str(destination),
@@ -292,7 +292,7 @@ def _is_there(destination: Path, sha256: str | None) -> bool:
 
 @contextmanager
 def _alone(destination: Path) -> Iterator[None]:
-    """Hold the file's lock, which the system releases when its holder dies; wait for whoever has it."""
+    """Hold the file's lock, waiting for its holder; the system releases it if the holder dies."""
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(destination.with_name(destination.name + ".lock"))
@@ -310,14 +310,14 @@ def _alone(destination: Path) -> Iterator[None]:
 
 
 def _continues(response: http.client.HTTPResponse, offset: int, origin: _Origin | None) -> bool:
-    """Whether the server sends the rest of the same file; one without ranges sends all, with status 200."""
+    """Return whether the server sends the rest of the same file; without range support it sends all (status 200)."""
     first, _, total = response.headers.get("Content-Range", "").partition("/")
     same = origin is None or origin.total is None or total in ("*", str(origin.total))
     return response.status == http.client.PARTIAL_CONTENT and first.startswith(f"bytes {offset}-") and same
 
 
 def _validator(headers: http.client.HTTPMessage) -> str | None:
-    """The strong ETag, or the date: If-Range takes no weak ETag (RFC 9110, section 13.1.5)."""
+    """Return the strong ETag, or the date: If-Range does not accept a weak ETag (RFC 9110, section 13.1.5)."""
     etag = headers.get("ETag")
     return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
 

@@ -1,4 +1,4 @@
-"""Published weights: which there are for a network, and bringing them to the cache folder."""
+"""Published weights: list them by network, and download them to the cache folder."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from restune.weights.download import by_hand, download
 
 @dataclass(frozen=True)
 class PublishedWeights:
-    """Weights that somebody published, as a file on this machine.
+    """Published weights as a local file.
 
     Args:
-        reference: the name to fetch them by, in its short form.
-        model: the network's name where they were published.
-        file: where they are.
-        classes: names in the order of the logits; None where the publisher does not give them.
+        reference: the short name to fetch them by.
+        model: the publisher's name of the network.
+        file: the local file.
+        classes: names in the order of the logits; None if the publisher does not list them.
         preprocess: the input they were evaluated with: ``kind`` "image", ``resize`` (shorter side, pixels),
             ``crop`` (pixels), ``interpolation``, ``mean`` and ``std``; or ``kind`` "video" with ``frames`` and
             ``rate`` beside these; None where unknown.
-        licence: as the publisher states it for the weights; None where it does not.
-        source: the address they were published at.
+        licence: the publisher's licence of the weights; None if not stated.
+        source: the URL of publication.
     """
 
     reference: str
@@ -44,7 +44,7 @@ class PublishedWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
-    """What a table knows of published weights before they are fetched."""
+    """Properties of published weights known before they are fetched."""
 
     reference: str
     model: str
@@ -92,7 +92,7 @@ _TIMM = {
     "seresnet50": ("a1_in1k", "ra2_in1k"),
     "ecaresnet50d": ("miil_in1k",),
 }
-"""Some of timm's weights by network, so that those torchvision lacks can be found; any other is fetched too."""
+"""Some of timm's weights by network, to list those that torchvision lacks; any others can be fetched, too."""
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 _REFERENCE = re.compile(r"timm:.*|[A-Za-z]\w+:\w+|\w+_Weights\.[A-Z][A-Z0-9_]*", re.ASCII)
@@ -100,26 +100,26 @@ _TIMM_NAME = re.compile(r"\w(?:[\w-]|\.(?!\.))*", re.ASCII)
 
 
 def is_published_reference(text: str) -> bool:
-    """Whether `text` has the form of a published name, be there such weights or not."""
+    """Return whether `text` has the form of a published name, whether or not such weights exist."""
     return _REFERENCE.fullmatch(text) is not None
 
 
 def available(model: str) -> tuple[str, ...]:
-    """The references published for a network, most usual first; asks no network and need not be all of timm's."""
+    """List the references published for a network, most usual first; works offline and may lack some of timm's."""
     entries = {**_CIFAR, **_torchvision()}.values()
     found = dict.fromkeys(entry.reference for entry in entries if entry.model == model)
     return (*found, *(f"timm:{model}.{tag}" for tag in _TIMM.get(model, ())))
 
 
 def fetch(reference: str) -> PublishedWeights:
-    """Bring the weights of that name to the cache folder, unless they are there, and say what is known of them.
+    """Download the weights of that name to the cache folder, unless present, and return their description.
 
     Args:
         reference: ``resnet50:v2`` or ``ResNet50_Weights.IMAGENET1K_V2`` (torchvision), ``timm:resnet50.a1_in1k``
             (the Hugging Face hub), ``resnet20:cifar10`` (github.com/akamaster/pytorch_resnet_cifar10).
 
     Raises:
-        UserError: no such weights, or they cannot be downloaded; says how to bring them by hand.
+        UserError: no such weights, or they cannot be downloaded; explains the manual download.
     """
     if reference.startswith("timm:"):
         return _fetch_timm(reference)
@@ -149,8 +149,7 @@ _VIDEO = ("r3d_18", "mc3_18", "r2plus1d_18")
 
 @functools.cache
 def _torchvision() -> dict[str, _Entry]:
-    """torchvision's ResNets, ResNeXts, Wide ResNets and video ResNets by short reference and by the name of the
-    enum's member."""
+    """Map short references and enum member names to torchvision's (Wide) ResNets, ResNeXts and video ResNets."""
     import torchvision
 
     images = torchvision.models.list_models(module=torchvision.models)
@@ -179,7 +178,7 @@ def _torchvision_entry(model: str, member: Any) -> _Entry:
         sha256=digits[1] if digits else None,
         classes=tuple(member.meta["categories"]),
         preprocess={
-            # The clips they were evaluated on, which the transform leaves to its caller.
+            # The evaluation clips, which torchvision's transform does not define.
             **({"kind": "video", "frames": 16, "rate": 15.0} if model in _VIDEO else {"kind": "image"}),
             "resize": transforms.resize_size[0],
             "crop": transforms.crop_size[0],
@@ -187,15 +186,15 @@ def _torchvision_entry(model: str, member: Any) -> _Entry:
             "mean": list(transforms.mean),
             "std": list(transforms.std),
         },
-        # torchvision licenses its code and says that weights may follow their data sets' terms: no licence
+        # torchvision's licence is of its code; its weights may follow their data sets' terms: no licence
     )
 
 
 def _fetch_timm(reference: str) -> PublishedWeights:
     name = reference.removeprefix("timm:")
-    if not _TIMM_NAME.fullmatch(name):  # it becomes a folder's name and a part of an address
+    if not _TIMM_NAME.fullmatch(name):  # it becomes a folder name and part of a URL
         raise UserError(
-            f"{reference!r} is no name of timm weights",
+            f"{reference!r} is not a name of timm weights",
             where="the weights' name",
             fix="write timm:NAME with timm's own name, such as timm:resnet50.a1_in1k",
         )
@@ -220,14 +219,14 @@ def _fetch_timm(reference: str) -> PublishedWeights:
 def _fetch_from_hub(reference: str, destination: Path) -> None:
     import huggingface_hub as hub
 
-    endpoint = os.environ.get("HF_ENDPOINT") or None  # the hub reads it only when it is first imported
+    endpoint = os.environ.get("HF_ENDPOINT") or None  # the hub library reads it only at its first import
     url = hub.hf_hub_url(f"timm/{destination.parent.name}", destination.name, endpoint=endpoint)
     try:
-        # no token: a stale one makes the hub refuse what is open to everybody
+        # no token: with a stale one the hub refuses even public files
         etag = hub.get_hf_file_metadata(url, token=False, endpoint=endpoint).etag or ""
     except Exception as error:  # the HTTP library's errors differ between the hub's versions
         raise _hub_error(reference, url, destination, error) from error
-    # large files carry their sha256 as ETag, small ones git's sha1, which is of something else than the content
+    # the ETag of large files is their sha256; of small ones git's sha1, which is not of the content alone
     sha256 = etag if re.fullmatch(r"[0-9a-f]{64}", etag) else None
     if sha256 is None and destination.name == _WEIGHTS:
         console.warn(f"{url} came without a sha256: only its length is checked")
@@ -256,7 +255,7 @@ def _hub_error(reference: str, url: str, destination: Path, error: Exception) ->
 
 
 def _read_timm_config(path: Path) -> tuple[str, dict[str, Any]]:
-    """The architecture and the settings of its weights; timm wrote both the nested and the flat form."""
+    """Return the architecture and the settings of its weights, from timm's nested or flat format."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         settings = dict(config.get("pretrained_cfg", config))
@@ -265,14 +264,14 @@ def _read_timm_config(path: Path) -> tuple[str, dict[str, Any]]:
         return str(config["architecture"]), settings
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
-            f"{path.name} is no configuration of timm weights: {error!r}",
+            f"{path.name} is not a configuration of timm weights: {error!r}",
             where=str(path),
             fix="delete it, then run again to download it",
         ) from error
 
 
 def _timm_preprocess(reference: str, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """timm's evaluation transform (`timm.data.transforms_factory.transforms_imagenet_eval`) as our settings."""
+    """Convert timm's evaluation transform (`timm.data.transforms_factory.transforms_imagenet_eval`) to our settings."""
     try:
         _, height, width = settings["input_size"]
         mode, interpolation = settings.get("crop_mode") or "center", settings["interpolation"]

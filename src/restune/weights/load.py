@@ -30,18 +30,18 @@ WEIGHT_SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """Weights and what is known about them.
+    """Weights and their known properties.
 
     Args:
         state: tensors under our names, floating point as float32.
-        source: where they come from, for messages.
-        model: the zoo's name for the network, where known.
-        spec: the structure, where the file has it.
-        classes: names in the order of the logits, where known.
-        preprocess: the input they were trained on, where known; None for inflated weights, whose input is another.
+        source: their origin, for messages.
+        model: the zoo's name for the network, if known.
+        spec: the structure, if the file has it.
+        classes: names in the order of the logits, if known.
+        preprocess: the input they were trained on, if known; None for inflated weights, whose input differs.
         info: the header of a bundle.
-        licence: of the weights, where known.
-        found: which tensors of a checkpoint these are, and which were ignored.
+        licence: of the weights, if known.
+        found: the used and ignored tensors of a checkpoint.
         skipped: objects in a checkpoint that were not loaded, as ``args (argparse.Namespace)``.
     """
 
@@ -58,7 +58,7 @@ class Weights:
 
     @property
     def head_classes(self) -> int | None:
-        """Classes of the head in the file, also of one with several layers, which is not in `state`."""
+        """Number of classes of the file's head, also of one with several layers, which is not in `state`."""
         return self.num_classes or (None if self.found is None else self.found.head_classes)
 
     @property
@@ -88,15 +88,15 @@ class Weights:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadReport:
-    """What happened to each tensor when weights were loaded into a network.
+    """The outcome of loading weights into a network, by tensor.
 
     Args:
         matched: loaded unchanged.
         adapted: loaded after adapting the input channels.
-        new: left as initialised: the head, when the number of classes differs.
+        new: left as initialised: the head, if the number of classes differs.
         ignored: in the file, but not used: the old head, queues, projectors.
         skipped: objects in the file that were not loaded.
-        place: which network of the file these weights are, where there is a choice to mention.
+        place: the prefix of these weights' network in the file, if worth mentioning.
     """
 
     matched: tuple[str, ...]
@@ -130,8 +130,9 @@ _LAYERS_OWN = re.compile(r"\.(weight|bias|running_mean|running_var|num_batches_t
 
 
 def read_weights(reference: str | Path) -> Weights:
-    """Read weights of any form: a published name, a bundle, a run's folder, a local checkpoint; or one of these after
-    ``inflate:``, for a video network (see `convert.inflate`).
+    """Read weights: a published name, a bundle, a run's folder or a local checkpoint.
+
+    Any of these after ``inflate:`` is for a video network (see `convert.inflate`).
 
     A file or folder takes precedence over a published name. Raises UserError when none of them exists.
     """
@@ -153,10 +154,10 @@ def read_weights(reference: str | Path) -> Weights:
 
 
 def loaded_network(spec: ResNetSpec, weights: Weights) -> tuple[ResNet, LoadReport]:
-    """The network of a spec with these weights; see `load_into`.
+    """Build the network of a spec with these weights; see `load_into`.
 
-    Nothing is initialised that the weights replace: that would take longer than reading them, and would draw from
-    torch's generator. Only where they do not have this head is the network initialised as a fresh one is.
+    Parameters that the weights replace are not initialised: that would take longer than reading them, and would draw
+    from torch's generator. Only if they lack this head is the network initialised like a new one.
     """
     with torch.device("meta"):
         network = ResNet(spec)
@@ -169,7 +170,7 @@ def loaded_network(spec: ResNetSpec, weights: Weights) -> tuple[ResNet, LoadRepo
 
 
 def _unset(name: str, like: Tensor) -> Tensor:
-    """Memory for a tensor that is copied over; old checkpoints do not have the counters, which start at 0."""
+    """Allocate memory for a tensor to be loaded; counters, which old checkpoints lack, start at 0."""
     make = torch.zeros if name.endswith("num_batches_tracked") else torch.empty
     return make(like.shape, dtype=like.dtype)
 
@@ -181,9 +182,9 @@ def _fits(given: Tensor | None, own: Tensor) -> bool:
 def load_into(network: ResNet, weights: Weights) -> LoadReport:
     """Load weights into a network, in place, and report what matched.
 
-    The head stays as initialised where its shape differs, and the first convolution is adapted to the number of
-    input channels. Raises UserError when any other tensor is missing, unexpected, not finite or of another shape: the
-    weights are then another network's.
+    The head stays as initialised if its shape differs, and the first convolution is adapted to the number of input
+    channels. Raises UserError if any other tensor is missing, unexpected, not finite or of another shape: the weights
+    are then another network's.
     """
     own = network.state_dict()
     given = dict(weights.state)
@@ -204,7 +205,7 @@ def load_into(network: ResNet, weights: Weights) -> LoadReport:
     broken = [name for name in matched if not bool(torch.isfinite(given[name]).all())]
     broken += [name for name in matched if name.endswith("running_var") and bool((given[name] < 0).any())]
     if broken:
-        raise UserError(f"these weights hold impossible numbers (NaN, Inf) in {shorten(broken)}", where=weights.source)
+        raise UserError(f"these weights hold NaN or Inf in {shorten(broken)}", where=weights.source)
     network.load_state_dict({name: given.get(name, own[name]) if name in matched else own[name] for name in own})
     return LoadReport(
         matched=tuple(name for name in matched if name not in adapted),
@@ -217,7 +218,7 @@ def load_into(network: ResNet, weights: Weights) -> LoadReport:
 
 
 def _place(found: Found | None) -> str:
-    """Which network of the file was taken, unless its prefix is the usual one and it is the only one."""
+    """Describe the chosen network of the file, unless it is the only one and has a usual prefix."""
     if found is None or (not found.others and set(found.place.split(".")) <= _USUAL_PLACES):
         return ""
     return found.place + (f" (not used: {shorten(found.others)})" if found.others else "")
@@ -227,8 +228,10 @@ _USUAL_PLACES = frozenset(("", "module", "_orig_mod", "model", "state_dict", "mo
 
 
 def reject_other_structure(weights: Weights, spec: ResNetSpec) -> None:
-    """Raise UserError where a bundle says that its network is built otherwise, even if every tensor would fit:
-    strides, dilation and missing shortcuts leave no tensors."""
+    """Raise UserError if a bundle's spec differs from the network's, even if every tensor fits.
+
+    Strides, dilation and missing shortcuts have no tensors.
+    """
     if weights.spec is None or same_structure(weights.spec, spec):
         return
     theirs, ours = weights.spec.to_dict(), spec.to_dict()
@@ -242,7 +245,7 @@ def reject_other_structure(weights: Weights, spec: ResNetSpec) -> None:
 
 
 def infer_model(weights: Weights) -> str:
-    """The zoo's name of the network these weights fit, by names and shapes. Raises UserError when none does."""
+    """Return the zoo's name for the network that these weights fit. Raises UserError if there is none."""
     if weights.model in ZOO:
         return weights.model
     name = _fitting(weights)
@@ -259,7 +262,7 @@ def _fitting(weights: Weights) -> str | None:
     given = _body_shapes(weights.state)
     blocks = len({tuple(name.split(".")[:2]) for name in given if name.startswith("layer")})
     for name, entry in ZOO.items():
-        if sum(stage.depth for stage in entry.spec.stages) != blocks:  # tells most apart without building them
+        if sum(stage.depth for stage in entry.spec.stages) != blocks:  # rules out most without building them
             continue
         if bool(entry.spec.vocabulary) != bool(weights.vocabulary):
             continue
@@ -273,18 +276,18 @@ def _fitting(weights: Weights) -> str | None:
 
 
 def _reject_other_head(weights: Weights, spec: ResNetSpec) -> None:
-    """A head's rows are taken for the number of classes, so it had better be this network's head."""
+    """Check that the head fits the network, since its rows give the number of classes."""
     head = weights.state.get("fc.weight")
     if head is not None and (head.ndim != 2 or head.shape[1] != spec.num_features):
         raise UserError(
-            f"the head fc.weight is {list(head.shape)}, the network makes {spec.num_features} features",
+            f"the head fc.weight is {list(head.shape)}, but the network has {spec.num_features} features",
             where=weights.source,
             fix="download or save it again",
         )
 
 
 def _body_shapes(state: StateDict) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all but the head and the counters."""
+    """Return names and shapes of all tensors except the head and the counters."""
     return {
         name: tuple(tensor.shape)
         for name, tensor in state.items()
@@ -331,7 +334,7 @@ def _read_file(path: Path) -> Weights:
 
 
 def _found_in(checkpoint: Checkpoint, source: str) -> Weights:
-    """The weights of the one network in a file. Raises UserError where there is none, or no telling which."""
+    """Return the weights of the one network in a file. Raises UserError if there is none, or it is ambiguous."""
 
     def fits(state: StateDict) -> bool:
         try:
@@ -359,8 +362,10 @@ def _read_published(reference: str) -> Weights:
 
 
 def _inflated(reference: str) -> Weights:
-    """Inflate a 2-D network's weights for its 3-D twin, see `convert.inflate`; their preprocessing is dropped, since
-    the input is another. Raises UserError for weights of a network that is not 2-D."""
+    """Inflate a 2-D network's weights for its 3-D twin, see `convert.inflate`.
+
+    Their preprocessing is dropped, since the input differs. Raises UserError for weights of a network that is not 2-D.
+    """
     flat = read_weights(reference)
     spec = flat.spec
     if spec is None:
@@ -369,7 +374,7 @@ def _inflated(reference: str) -> Weights:
         spec = entry.spec.override(**{name: value for name, value in changes.items() if value is not None})
     if spec.dims != 2:
         raise UserError(
-            f"only weights of a network of images can be inflated; these have dims={spec.dims}",
+            f"only weights of a 2-D network can be inflated; these have dims={spec.dims}",
             where=f"{_INFLATE}{reference}",
             fix="leave 'inflate:' out, or name weights of a 2-D network",
         )
@@ -388,15 +393,17 @@ def _inflated(reference: str) -> Weights:
 
 
 def _reject_lying_spec(spec: ResNetSpec, state: StateDict, source: str) -> None:
-    """Raise UserError where a header describes a network far larger than its file, before memory is taken for it."""
+    """Raise UserError if a header describes a network far larger than its file, before memory is allocated."""
     held = sum(tensor.numel() for tensor in state.values())
     described: float = math.inf
-    if sum(stage.depth for stage in spec.stages) <= len(state):  # else even its outline would take long
-        with suppress(RuntimeError, ValueError, OverflowError), torch.device("meta"):  # sizes beyond torch's numbers
+    if sum(stage.depth for stage in spec.stages) <= len(
+        state
+    ):  # else even building it on the meta device would take long
+        with suppress(RuntimeError, ValueError, OverflowError), torch.device("meta"):  # sizes beyond torch's integers
             described = sum(tensor.numel() for tensor in ResNet(spec).state_dict().values())
     if described > 2 * held + 2**24:
         raise UserError(
-            "this model's header describes a network that is far larger than what the file holds",
+            "this model's header describes a network that is far larger than the file",
             where=source,
             fix="download or save it again",
         )
@@ -408,8 +415,10 @@ def _as_float32(state: StateDict, source: str) -> StateDict:
 
 
 def _reject_strange_tensors(given: StateDict, source: str) -> None:
-    """Sparse, quantised, complex, whole-number and empty tensors cannot be weights here, nor those that repeat a few
-    numbers to seem large: networks are made as large as the shapes say."""
+    """Raise UserError for tensors that cannot be weights: sparse, quantised, complex, integer or empty.
+
+    Also for expanded views (few values repeated to a large shape): networks are allocated by these shapes.
+    """
     for name, tensor in given.items():
         counter = name.endswith("num_batches_tracked")
         if tensor.layout != torch.strided or tensor.is_meta or not (tensor.is_floating_point() or counter):
@@ -426,7 +435,7 @@ _FIRST_WITHOUT_STEM = tuple(
 
 
 def _first_convolutions(state: Mapping[str, Tensor]) -> list[str]:
-    """Those that read the input; none where that is tokens."""
+    """Return the names of the layers that read the input; none if it is tokens."""
     if _EMBEDDING in state:
         return []
     for name in _FIRST:

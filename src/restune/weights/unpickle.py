@@ -22,13 +22,13 @@ MAX_PICKLE = 64 * 2**20
 MAX_OPERATIONS = 1_000_000
 """Opcodes of one pickle; each makes at most one object."""
 MAX_NESTING = 1_000
-"""Containers that are open at once."""
+"""Maximum nesting depth of containers."""
 MAX_COPIED = 2 * MAX_PICKLE
-"""Bytes that operations may copy; without it, one string copied again and again would fill memory."""
+"""Maximum bytes copied by operations; without it, one string copied repeatedly would fill memory."""
 _ELEMENT = 64
-"""Bytes that an element of a copied container takes, as an estimate."""
+"""Estimated bytes per element of a copied container."""
 _MAX_KEY = 2**60
-"""Larger integers share their hashes, so that a dictionary of them takes quadratic time."""
+"""Larger integers can have equal hashes, so that a dictionary of them takes quadratic time."""
 
 
 class UnpickleError(Exception):
@@ -36,25 +36,25 @@ class UnpickleError(Exception):
 
 
 class CodeError(Exception):
-    """The pickle names a function whose only use here would be an attack. Nothing was called."""
+    """The pickle names a function that only an attack would use. Nothing was called."""
 
 
 @dataclass(frozen=True, slots=True)
 class StandInClass:
-    """A class or function that a pickle names, by name alone."""
+    """The name of a class or function in a pickle; nothing is imported."""
 
     name: str
 
 
 @dataclass(slots=True, eq=False)
 class StandIn:
-    """What an object of an unknown class was to be made from.
+    """The data of an object of an unknown class.
 
     Args:
-        name: of the class, or of the function that would have made it.
+        name: of the class, or of the function that would have created it.
         arguments: of the call.
-        state: what would have been set on it.
-        items: what would have been stored in it under keys.
+        state: the state that would have been set on it.
+        items: the key-value pairs that would have been stored in it.
     """
 
     name: str
@@ -65,7 +65,7 @@ class StandIn:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A run of numbers in the file.
+    """A block of values in the file.
 
     Args:
         memory: the bytes.
@@ -89,18 +89,18 @@ class StorageKind:
 
 @dataclass(frozen=True, slots=True)
 class _Operation:
-    """A tensor-building operation of ours that stands for a function a pickle names."""
+    """Our implementation of a tensor-building function that a pickle names."""
 
     run: Callable[..., Any]
 
 
 def size_of(dtype: torch.dtype) -> int:
-    """Bytes of one element."""
+    """Return the bytes per element."""
     return torch.empty(0, dtype=dtype).element_size()
 
 
 def is_count(value: object) -> bool:
-    """Whether this is a size or an offset: a whole number, not negative, that torch can hold."""
+    """Return whether this is a size or an offset: a non-negative integer within torch's range."""
     return type(value) is int and 0 <= value < 2**62
 
 
@@ -108,11 +108,11 @@ def unpickle(source: bytes | IO[bytes] | mmap.mmap, storage: Callable[[Any], Any
     """Interpret one pickle.
 
     Args:
-        source: the pickle, or a file from where it starts; a file is left after its end.
-        storage: from a persistent id to what it stands for.
+        source: the pickle, or a file positioned at its start; a file is left positioned after its end.
+        storage: maps a persistent id to its storage.
 
-    Raises UnpickleError for a damaged or an excessive pickle, CodeError for one that names a function that runs code;
-    what the standard library raises on damaged opcodes passes through.
+    Raises UnpickleError for a damaged or excessive pickle, CodeError for one that names a function that runs code;
+    exceptions of the standard library on damaged opcodes pass through.
     """
     return _Interpreter(storage).run(source)
 
@@ -196,7 +196,7 @@ class _Interpreter:
             target.extend(items)
         elif type(target) is set:
             target.update(map(_key, items))
-        elif not isinstance(target, StandIn):  # whose elements nobody asks for
+        elif not isinstance(target, StandIn):  # the elements of a StandIn are not used
             raise UnpickleError(f"a {type(target).__name__} cannot be appended to")
 
     def store(self, items: list[Any]) -> None:
@@ -220,7 +220,7 @@ class _Interpreter:
         self.stack.append(_resolve(f"{module} {name}"))
 
     def extension(self, code: int) -> None:
-        """A number from a registry of the program that wrote the file; ours is never asked."""
+        """Push a stand-in for a copyreg extension code; our registry is never consulted."""
         self.stack.append(StandInClass(f"copyreg extension {code}"))
 
     def call(self, function: Any, arguments: Any) -> None:
@@ -247,7 +247,7 @@ class _Interpreter:
         self.call(function, tuple(arguments))
 
     def build(self, _: Any) -> None:
-        """Remember a stand-in's state; what is real, tensors and containers, has none."""
+        """Store a stand-in's state; real objects (tensors, containers) have none."""
         state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, StandIn):
             target.state = state
@@ -303,7 +303,7 @@ def _pairs(items: list[Any]) -> list[tuple[Any, Any]]:
 
 
 def _key(value: Any) -> Any:
-    """The value where hashing it is quick, else a stand-in: nested tuples are hashed over and over."""
+    """Return the value if it is cheap to hash, else a stand-in: nested tuples are hashed repeatedly."""
     if isinstance(value, StandIn | StandInClass | str | bytes | float | bool | None):
         return value
     if type(value) is int and abs(value) < _MAX_KEY:
@@ -311,11 +311,11 @@ def _key(value: Any) -> Any:
     return StandIn(f"a key of type {type(value).__name__}")
 
 
-# What a pickle's names stand for
+# Names in a pickle
 
 
 def _resolve(name: str) -> Any:
-    """What ``module name`` stands for: one of our operations, or a stand-in."""
+    """Resolve ``module name`` to one of our operations or a stand-in."""
     module, _, attribute = name.partition(" ")
     module = _PYTHON_2.get(module, module)
     full = f"{module}.{attribute}"
@@ -334,10 +334,10 @@ _CODE_MODULES = frozenset(
 _CODE = frozenset(
     f"builtins.{name}" for name in ("eval", "exec", "execfile", "compile", "open", "__import__", "breakpoint", "input")
 )
-"""Named in a file, these say what it was made for. To stop them takes no list: here they would be inert as well."""
+"""Functions that show a file to be an attack. The list only improves the message: they would be inert as well."""
 
 _PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
-"""Modules whose names protocol 2 still writes as Python 2 had them."""
+"""Modules that protocol 2 still writes under their Python 2 names."""
 
 _DTYPES = {
     name: getattr(torch, name)
@@ -361,7 +361,7 @@ _STORAGES = {
 
 
 def _tensor(_machine: _Interpreter, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
-    """A view of a storage, checked to lie within it; gradients and hooks are left out."""
+    """Build a view of a storage, checked to be within it; gradients and hooks are dropped."""
     if not isinstance(storage, Storage):
         raise UnpickleError("a tensor in it has no storage")
     return _view(storage, storage.dtype, offset, size, stride)
@@ -406,19 +406,19 @@ def _counts(values: Any) -> tuple[int, ...]:
 
 
 def _first_tensor(_machine: _Interpreter, data: Any = None, *_: Any) -> Any:
-    """A parameter is its tensor."""
+    """Return a parameter's tensor."""
     return data if isinstance(data, Tensor) else StandIn("torch.nn.parameter.Parameter")
 
 
 def _subclass(machine: _Interpreter, function: Any, _kind: Any, arguments: Any, *_: Any) -> Any:
-    """A tensor of a subclass, or with attributes, is the plain tensor."""
+    """Return the plain tensor of a subclass or of a tensor with attributes."""
     if function in _REBUILDERS and type(arguments) is tuple:
         return function.run(machine, *arguments)
     return StandIn("torch._tensor._rebuild_from_type_v2")
 
 
 def _object(_machine: _Interpreter, kind: Any = None, *_: Any) -> StandIn:
-    """How protocols 0 and 1 make an object of a class."""
+    """Create an object of a class as in protocols 0 and 1."""
     return StandIn(kind.name if isinstance(kind, StandInClass) else "copyreg._reconstructor")
 
 
@@ -440,7 +440,7 @@ def _container(build: Callable[[Any], Any], name: str) -> Callable[..., Any]:
 
 
 def _encode(machine: _Interpreter, text: Any = "", encoding: Any = "latin1", *_: Any) -> Any:
-    """How protocol 2 writes bytes."""
+    """Decode bytes as written by protocol 2."""
     if type(text) is not str or encoding not in ("latin1", "latin-1"):
         return StandIn("_codecs.encode")
     machine.spend(len(text))

@@ -1,4 +1,4 @@
-"""Every form DATA may take, one module a form; `open_dataset` tells them apart."""
+"""Every form that DATA may take, one module per form; `open_dataset` recognises the form."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ _KIND_FIX = "leave out --kind, or name the data's own kind"
 
 
 def open_dataset(data: Any, options: DataOptions | None = None) -> Dataset:
-    """The data set that DATA names: a folder, a table, a file of series or texts, an npz, a tar, shards, a known name.
+    """Open the data set named by DATA: folder, table, file of series or texts, npz, tar, shards or known name.
 
     From Python also a pandas or polars DataFrame, (input, label) pairs, and data sets of PyTorch and Hugging Face; see
     `python_objects.open_object`.
 
-    Its kind is recognised, or is `options.kind`. Raises UserError when there is nothing there, when it is of no known
-    form or of another kind, or when it has no items or only one class.
+    The kind is `options.kind`, or detected. Raises UserError when nothing is there, the form is unknown, the kind is a
+    different one, or the data has no items or only one class.
     """
     if isinstance(data, Dataset):
         return data
@@ -68,7 +68,7 @@ def open_dataset(data: Any, options: DataOptions | None = None) -> Dataset:
         raise UserError(
             f"only one class was found: {shorten(dataset.classes)}",
             where=dataset.source,
-            fix="give data of two classes or more; of class folders, the folder that holds them",
+            fix="give data of two classes or more; for class folders, the folder that contains them",
         )
     _reject_repeated_ids(dataset)
     return reading.described(dataset)
@@ -98,20 +98,20 @@ def _read(data: str | Path, options: DataOptions) -> Dataset:
         raise UserError(
             "this is neither a folder nor a regular file",
             where=str(path),
-            fix="copy what it gives to a file, and name that",
+            fix="copy its content to a file, and name that file",
         )
     return _counted(lambda: _read_file(path, options))
 
 
 def _counted(read: Callable[[], Dataset]) -> Dataset:
-    """What is read, with the files that were passed over, and its classes under clean names."""
+    """Read the data: count the files that were skipped, and clean the class names."""
     with not_taken.counting() as tally:
         dataset = read()
     return _tidied(dataset if dataset.not_taken else replace(dataset, not_taken=tally.below("", 1)))
 
 
 def _tidied(dataset: Dataset) -> Dataset:
-    """The same data, its classes under clean names and in order. Raises UserError for several classes in one label."""
+    """Return the data with clean, ordered class names. Raises UserError for several classes in one label."""
     reject_several_labels(dataset.classes, dataset.source)
     classes, places = cleaned_classes(dataset.classes, dataset.source)
     if classes != dataset.classes:
@@ -121,7 +121,7 @@ def _tidied(dataset: Dataset) -> Dataset:
 
 
 def _folder_reader(path: Path, options: DataOptions) -> Callable[[], Dataset]:
-    """What reads a folder: recognised from a look at it."""
+    """Choose the reader of a folder by scanning its files."""
     tars = shards.shards_in(path)
     if tars:
         _only_images(options, str(path))
@@ -160,8 +160,7 @@ def _read_file(path: Path, options: DataOptions) -> Dataset:
     if options.kind in (None, "text") and (options.kind or sentences.looks_like_lines(path, options)):
         return sentences.open_lines(path, options)
     raise UserError(
-        f"a file ending in {path.suffix!r} is no form of data that restune reads"
-        + (f" as {options.kind}" if options.kind else ""),
+        f"restune does not read files ending in {path.suffix!r}" + (f" as {options.kind}" if options.kind else ""),
         where=str(path),
         fix="give a folder of class folders, a .csv/.tsv/.parquet table, lines of 'label text', "
         "a .ts, an .npz or a .tar(.gz)",
@@ -191,7 +190,7 @@ def _read_table(path: Path, options: DataOptions) -> Dataset:
 
 
 def _as_clips(dataset: Dataset) -> Dataset:
-    """A table's files as videos."""
+    """Turn the files of a table into videos."""
     files = ((item, item.location) for item in dataset.items)
     items = (replace(item, location=clips.ClipLocation(at.path)) for item, at in files if isinstance(at, FileLocation))
     return replace(dataset, items=tuple(items), kind="video")
@@ -203,7 +202,7 @@ def _only_images(options: DataOptions, where: str) -> None:
 
 
 def _neighbours(path: Path) -> list[str]:
-    """Names beside a path that is not there: what may have been meant."""
+    """Suggest names that exist beside a missing path."""
     if not path.parent.is_dir():
         return []
     return [entry.name for entry in path.parent.iterdir() if not walk.is_hidden(entry.name)]

@@ -1,4 +1,4 @@
-"""Files in a tar, read in place; a compressed one is unpacked once into the cache folder."""
+"""Files in a tar, read in place; a compressed tar is unpacked once into the cache folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST_EXPANSION = 200
 
 @dataclass(frozen=True, slots=True)
 class ArchiveLocation:
-    """A file inside an uncompressed tar: these bytes of it."""
+    """A file inside an uncompressed tar, as a byte range."""
 
     archive: Path
     offset: int
@@ -46,7 +46,7 @@ class ArchiveLocation:
 
 
 def from_members(files: Iterable[tuple[str, ArchiveLocation]], path: Path) -> Dataset:
-    """Items of a tar of class folders, with or without split folders above them, from its `members`."""
+    """Open a tar of class folders, with or without split folders above them, from its `members`."""
     images = []
     for name, location in files:
         if is_image_name(name):
@@ -58,10 +58,10 @@ def from_members(files: Iterable[tuple[str, ArchiveLocation]], path: Path) -> Da
 
 
 def members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, ArchiveLocation]]:
-    """Name and place of each file of a ``.tar``, ``.tar.gz`` or ``.tgz`` whose name is wanted and not hidden.
+    """List the name and byte range of each wanted, not hidden file of a ``.tar``, ``.tar.gz`` or ``.tgz``.
 
     Only headers are read and nothing is extracted, so a member's name can do no harm; names come without leading
-    ``/`` and ``..``. Hard links are followed, other links and special files are counted and left out. Raises
+    ``/`` and ``..``. Hard links are followed, other links and special files are counted and skipped. Raises
     UserError for an archive that cannot be read to its end.
     """
     try:
@@ -96,7 +96,7 @@ def _members(plain: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, 
             linked.setdefault(_clean(header.linkname), []).append(name)
         else:
             left_out += 1
-    if linked:  # a second look, rather than the place of every file kept for links that hardly a tar has
+    if linked:  # a second pass: hard links are rare, so the first does not store every offset
         for name, header in _headers(plain):
             if _is_plain(header):
                 for alias in linked.pop(name, ()):
@@ -107,17 +107,17 @@ def _members(plain: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, 
 
 
 def _is_plain(header: tarfile.TarInfo) -> bool:
-    """Whether a member's bytes stand in the tar as they are; a sparse file's do not."""
+    """Return whether a member's bytes are stored contiguously; those of a sparse file are not."""
     return header.isreg() and not header.issparse()
 
 
 def _headers(plain: Path) -> Iterator[tuple[str, tarfile.TarInfo]]:
-    """Cleaned names and headers in order; raises ValueError where the tar is damaged or cut."""
+    """Yield cleaned names and headers in order; raises ValueError where the tar is damaged or truncated."""
     with tarfile.open(plain, "r:") as tar:
         end = 0
         while (header := tar.next()) is not None:
-            tar.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every header it has seen
-            if header.size < 0 or tar.offset <= end:  # it would go round for ever
+            tar.members.clear()  # type: ignore[attr-defined]  # tarfile stores every header that it has read
+            if header.size < 0 or tar.offset <= end:  # would loop forever
                 raise ValueError(f"the header at byte {header.offset} is damaged")
             end = tar.offset
             name = _clean(header.name)
@@ -126,20 +126,20 @@ def _headers(plain: Path) -> Iterator[tuple[str, tarfile.TarInfo]]:
     with plain.open("rb") as file:
         file.seek(end)
         block = file.read(tarfile.BLOCKSIZE)
-    if block.strip(b"\0"):  # tarfile takes anything that is no header for the end
+    if block.strip(b"\0"):  # tarfile treats any invalid header as the end
         raise ValueError(f"the header at byte {end} is damaged or cut")
     if not block:
         warn(f"{plain.name} has no end mark: it may have been cut, and files may be missing")
 
 
 def _clean(name: str) -> str:
-    """A member's name without what leads out of a folder, and as text that can be written."""
+    """Clean a member's name: no parts that lead out of the folder, only encodable text."""
     parts = [part for part in name.split("/") if part not in ("", ".", "..")]
     return "/".join(parts).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _unpacked(path: Path) -> Path:
-    """The uncompressed tar in the cache folder: random access into gzip is not possible."""
+    """Return the uncompressed copy in the cache folder: gzip has no random access."""
     status = path.stat()
     key = hashlib.sha256(f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}".encode()).hexdigest()[:16]
     plain = cache_folder() / "archives" / f"{path.name.split('.')[0]}-{key}.tar"
@@ -161,7 +161,7 @@ def _unpacked(path: Path) -> Path:
 
 
 def _copy_within_disk(source: IO[bytes], destination: IO[bytes], path: Path) -> None:
-    """Copy in chunks; stop while the disk still has room, whatever the archive claims to hold."""
+    """Copy in chunks; stop before the disk is full, whatever size the archive claims."""
     reserve = 256 * 2**20
     most = _MOST_EXPANSION * path.stat().st_size + 2**20
     written = 0

@@ -18,14 +18,14 @@ from restune.data.sources.series import from_series
 
 _MOST_EXPANSION = 200
 _SMALL = 64 * 2**20
-"""Bytes that an array may take however well it is compressed: labels in order are nearly nothing."""
+"""Bytes allowed to an array at any compression ratio: sorted labels compress to almost nothing."""
 
 
 def open_npz(path: Path, kind: str | None = None) -> Dataset:
-    """Items are rows of the images array, ``[N, H, W]`` or ``[N, H, W, C]``; labels are whole numbers or strings.
+    """Open an npz: rows of the images array, ``[N, H, W]`` or ``[N, H, W, C]``; labels are integers or strings.
 
-    Floats ``[N, L]``, and with the kind ``signal`` any numbers ``[N, L]`` or ``[N, C, L]``, are series. Pickled objects
-    inside are refused. Raises UserError.
+    Float arrays ``[N, L]``, and with the kind ``signal`` any numeric ``[N, L]`` or ``[N, C, L]``, are series. Pickled
+    objects are refused. Raises UserError.
     """
     try:
         _reject_bombs(path)
@@ -34,7 +34,7 @@ def open_npz(path: Path, kind: str | None = None) -> Dataset:
             labels = _array(content, ("labels", "y"), path)
     except UserError:
         raise
-    except Exception as error:  # numpy's reader lets whatever a broken file provokes escape
+    except Exception as error:  # numpy raises arbitrary exceptions on a broken file
         text = next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
         reason = "it holds pickled objects, which are never loaded" if "pickle" in text.lower() else text
         raise UserError(f"this npz cannot be read: {reason}", where=str(path)) from error
@@ -45,7 +45,7 @@ def open_npz(path: Path, kind: str | None = None) -> Dataset:
 
 
 def _reject_bombs(path: Path) -> None:
-    """Raise UserError for arrays that are larger than memory, or than what their compressed bytes can hold."""
+    """Raise UserError for arrays larger than memory, or with an implausible compression ratio."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     for member in members:
@@ -65,7 +65,7 @@ def _reject_bombs(path: Path) -> None:
 
 
 def from_arrays(images: NDArray[Any], labels: NDArray[Any], source: str) -> Dataset:
-    """A data set from an array of items and one label an item."""
+    """Build a data set from an array of images and one label per item."""
     if images.ndim not in (3, 4):
         raise UserError(
             f"the images have the shape {list(images.shape)}",
@@ -85,7 +85,7 @@ def from_arrays(images: NDArray[Any], labels: NDArray[Any], source: str) -> Data
 
 
 def series_from_arrays(series: NDArray[Any], labels: NDArray[Any], source: str) -> Dataset:
-    """A data set of series ``[N, L]`` or ``[N, C, L]`` and one label an item; NaN at a series' end is padding."""
+    """Build a data set of series ``[N, L]`` or ``[N, C, L]``, one label per item; trailing NaNs are padding."""
     if series.ndim not in (2, 3) or 0 in series.shape[1:]:
         raise UserError(
             f"the series have the shape {list(series.shape)}", where=source, fix="make it [N, L] or [N, C, L]"
@@ -97,7 +97,7 @@ def series_from_arrays(series: NDArray[Any], labels: NDArray[Any], source: str) 
 
 
 def _checked(labels: NDArray[Any], count: int, what: str, source: str) -> NDArray[Any]:
-    """One label an item, as whole numbers or text. Raises UserError."""
+    """Return one label per item, as integers or text. Raises UserError."""
     labels = np.squeeze(labels)
     if labels.shape != (count,):
         raise UserError(
@@ -121,8 +121,8 @@ def _checked(labels: NDArray[Any], count: int, what: str, source: str) -> NDArra
 
 
 def _as_text(labels: NDArray[Any], source: str) -> NDArray[Any]:
-    """The same where every character is one: numpy stores any 32 bits, and text is refused only when it is used."""
-    refused = UserError("a label holds what is no character", where=source, fix="store the labels anew")
+    """Check that text holds valid characters: numpy stores any 32 bits, and fails only when the text is used."""
+    refused = UserError("a label holds an invalid character", where=source, fix="store the labels anew")
     codes = np.ascontiguousarray(labels.astype(labels.dtype.newbyteorder("="))).view(np.uint32)
     if codes.size and codes.max() > sys.maxunicode:
         raise refused
@@ -135,7 +135,7 @@ def _as_text(labels: NDArray[Any], source: str) -> NDArray[Any]:
 
 
 def _grey_levels(images: NDArray[Any]) -> NDArray[Any]:
-    """Images whose numbers are 0..255 in a type that says otherwise as uint8: decided for all images at once."""
+    """Convert images with values 0..255 in another dtype to uint8: decided for all images at once."""
     wide = images.dtype == np.uint16 or images.dtype.kind == "f"
     if not wide or not images.size or not 1 < images.max() <= 255 or images.min() < 0:
         return images

@@ -19,9 +19,9 @@ _SUFFIXES = (
     "vob mod mts m2ts m2t h264 264 h265 265 hevc"
 )
 VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
-"""Of the containers that `video` reads, but for ``.ts``, which is of series as well: see `is_transport_stream`."""
+"""Containers that `video` reads, except ``.ts``, which may also hold series: see `is_transport_stream`."""
 _PACKET = 188
-"""Bytes of a packet of an MPEG transport stream; each begins with the byte 0x47."""
+"""Bytes per packet of an MPEG transport stream; each packet begins with the byte 0x47."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class ClipLocation:
     path: Path
 
     def read(self) -> Path:
-        """The path; whoever decodes the video reads only what it needs of it."""
+        """Return the path; the decoder reads only the frames that it needs."""
         if not is_there(self.path):
             raise FileNotFoundError(f"there is no such file: {self.path}")
         if not (self.path.is_file() or self.path.is_dir()):  # a FIFO named .mp4 would block
@@ -39,7 +39,7 @@ class ClipLocation:
         return self.path
 
     def signature(self) -> str:
-        """A file's size; of a folder how many images, and their size."""
+        """Return the size of a file, or the number and total size of a folder's images."""
         if not is_there(self.path):
             return "missing"
         if not self.path.is_dir():
@@ -50,12 +50,12 @@ class ClipLocation:
 
 
 def is_video_name(name: str) -> bool:
-    """Whether a name ends like a video's. A ``.gif`` does: where images are preloaded for too, they come first."""
+    """Return whether a name has a video suffix. ``.gif`` is one: where images are sought too, check them first."""
     return suffix_of(name) in VIDEO_SUFFIXES
 
 
 def is_transport_stream(path: Path) -> bool:
-    """Whether a file named ``.ts`` is a video: an MPEG transport stream, and no series of numbers."""
+    """Return whether a ``.ts`` file is a video (MPEG transport stream) and not a file of series."""
     try:
         with path.open("rb") as file:
             head = file.read(3 * _PACKET)
@@ -65,7 +65,7 @@ def is_transport_stream(path: Path) -> bool:
 
 
 def _walk_videos(folder: Path, *, images: bool = False) -> Iterator[Path]:
-    """Videos under a folder, and images where these are asked for, in order. Raises UserError."""
+    """List the videos under a folder, and the images if requested, in order. Raises UserError."""
     for path in walk_files(
         folder,
         lambda name: is_video_name(name) or name.lower().endswith(".ts") or (images and is_image_name(name)),
@@ -81,9 +81,9 @@ def _is_clip(path: Path) -> bool:
 
 
 def looks_like_clips(folder: Path) -> bool:
-    """Whether there are videos in a folder and no images beside them; GIFs may be either and say nothing.
+    """Return whether a folder has videos and no images; GIFs may be either and are ignored.
 
-    Folders of frames look like classes of images: that they are videos has to be named.
+    Folders of frames look like class folders of images: they need an explicit kind.
     """
     found = False
     for path in _walk_videos(folder, images=True):
@@ -96,7 +96,7 @@ def looks_like_clips(folder: Path) -> bool:
 
 
 def open_clips(folder: Path, *, kind_named: bool = False) -> Dataset:
-    """Items of ``folder/[split/]class/**/video.mp4`` and, where the kind is named, ``.../clip/frame_1.jpg``.
+    """Open ``folder/[split/]class/**/video.mp4`` and, with an explicit kind, ``.../clip/frame_1.jpg``.
 
     The frames in one folder are one item. Raises UserError on other layouts.
     """
@@ -113,7 +113,7 @@ def open_clips(folder: Path, *, kind_named: bool = False) -> Dataset:
 
 
 def clips_below(folder: Path) -> Iterator[Path]:
-    """Video files, and folders that hold images and neither a video nor another such folder."""
+    """List video files, and folders that hold images but neither a video nor another such folder."""
     videos: list[Path] = []
     frames: dict[Path, None] = {}
     for path in _walk_videos(folder, images=True):

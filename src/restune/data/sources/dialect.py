@@ -1,4 +1,4 @@
-"""How a table of separated values is written: its separator, its quotes, its escapes."""
+"""Detect the dialect of a table of separated values: separator, quoting, escapes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a table is written.
+    """The dialect of a table.
 
     Args:
-        delimiter: what stands between fields.
-        quoted: fields may stand in double quotes; False where quotes are marks like others.
-        line_ends: fields in quotes may hold line ends.
-        escaped: a backslash takes the meaning from a quote or a separator after it.
-        spaced: blanks stand between a separator and an opening quote.
+        delimiter: the field separator.
+        quoted: fields may be in double quotes; False if quotes are ordinary characters.
+        line_ends: quoted fields may contain line breaks.
+        escaped: a backslash escapes a following quote or separator.
+        spaced: there are blanks between a separator and an opening quote.
     """
 
     delimiter: str
@@ -40,10 +40,10 @@ class Dialect:
 
 
 def dialect_of(path: Path, encoding: str, *, long_rows: bool = False) -> Dialect:
-    """The dialect of a file, from its first rows and, for what may come late, from a search through its bytes.
+    """Detect a file's dialect from its first rows; search all its bytes for quotes and escapes.
 
     Args:
-        long_rows: texts or series, where quotes of a table separated by tabs may be marks like others.
+        long_rows: rows are texts or series: quotes in a tab-separated table may be ordinary characters.
     """
     head = read_head(path, encoding)
     delimiter = delimiter_of(path, head)
@@ -54,7 +54,7 @@ def dialect_of(path: Path, encoding: str, *, long_rows: bool = False) -> Dialect
 
 
 def head_rows(path: Path, encoding: str) -> tuple[list[list[str]], Dialect]:
-    """The first rows of a table of separated values, its header among them, and how they are written."""
+    """Return the first rows of a table of separated values, header included, and their dialect."""
     head = read_head(path, encoding)
     delimiter = delimiter_of(path, head)
     if _has_stray_quotes(head, delimiter):
@@ -65,7 +65,7 @@ def head_rows(path: Path, encoding: str) -> tuple[list[list[str]], Dialect]:
 
 
 def read_head(path: Path, encoding: str) -> list[str]:
-    """The first lines of a file, without their ends; a line that is cut is left out."""
+    """Return the first lines of a file, without line breaks; a truncated last line is dropped."""
     with path.open(encoding=encoding, errors="replace", newline="") as file:
         head = file.read(_HEAD_BYTES)
     lines = head.split("\n")
@@ -75,9 +75,9 @@ def read_head(path: Path, encoding: str) -> list[str]:
 
 
 def delimiter_of(path: Path, head: Sequence[str]) -> str:
-    """The separator that gives most rows as many fields as the first has.
+    """Choose the separator for which most rows have as many fields as the first.
 
-    Of several, the one that leaves the first row numbers with decimal commas, else its most frequent one.
+    On a tie: the one that leaves numbers with decimal commas in the first row, else the most frequent in it.
     Always a tab for a ``.tsv``.
     """
     if path.suffix.lower() == ".tsv":
@@ -89,7 +89,7 @@ def delimiter_of(path: Path, head: Sequence[str]) -> str:
 
 
 def parse(lines: Iterable[str], dialect: Dialect, most: int = _HEAD_ROWS) -> list[list[str]]:
-    """Rows of fields, up to `most` and one; as many as there are before one that is too long."""
+    """Return up to `most` + 1 rows of fields; stop before a field that is too long."""
     rows: list[list[str]] = []
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE
     reader = csv.reader(
@@ -104,7 +104,7 @@ def parse(lines: Iterable[str], dialect: Dialect, most: int = _HEAD_ROWS) -> lis
             rows.extend([row] if row else [])
             if len(rows) > most:
                 break
-    except csv.Error:  # a field longer than the module takes
+    except csv.Error:  # a field beyond the csv module's limit
         pass
     return rows
 
@@ -117,7 +117,7 @@ def _share_of_full_rows(head: Sequence[str], mark: str) -> float:
 
 
 def _completed(dialect: Dialect, head: Sequence[str]) -> Dialect:
-    """The dialect with what only the fields of the first rows show: escaped separators, blanks before quotes."""
+    """Refine the dialect by the first rows' fields: escaped separators, blanks before quotes."""
     plain = parse(head, dialect)
     candidates = []
     if any(field.startswith(" ") and field.lstrip().startswith('"') for row in plain for field in row):
@@ -128,17 +128,17 @@ def _completed(dialect: Dialect, head: Sequence[str]) -> Dialect:
 
 
 def _is_even(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether all rows have as many fields."""
+    """Return whether all rows have the same number of fields."""
     return len({len(row) for row in rows[:_HEAD_ROWS]}) == 1
 
 
 def _is_escaped(text: str) -> bool:
-    """Whether a quote stands behind a backslash within a field, where a path of Windows would not have it."""
+    """Return whether a quote follows a backslash within a field (a Windows path would not have that)."""
     return re.search(r'\\"[^,;\t|\r\n"]', text) is not None
 
 
 def _search(path: Path, encoding: str, head: Sequence[str]) -> tuple[bool, bool]:
-    """Whether there is a quote anywhere in a file, and whether one is escaped by a backslash."""
+    """Return whether a file has any quote, and whether one is escaped by a backslash."""
     name = codecs.lookup(encoding).name
     if name.startswith(("utf-16", "utf-32")) or path.stat().st_size == 0:
         return True, _is_escaped("\n".join(head))
@@ -155,8 +155,10 @@ def _lines(path: Path, encoding: str) -> Iterator[str]:
 
 
 def _has_stray_quotes(lines: Iterable[str], delimiter: str) -> bool:
-    """Whether quotes are marks like others in a table separated by tabs: every line has all columns without a look at
-    them, and some field begins with a quote that does not end it."""
+    """Return whether quotes are ordinary characters in a tab-separated table.
+
+    They are if every line has all columns when quotes are ignored, and some field has an opening quote only.
+    """
     if delimiter != "\t":
         return False
     stray, columns = False, None

@@ -28,17 +28,17 @@ SPLIT_FOLDERS = {
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a name ends like an image's."""
+    """Return whether a name has an image suffix."""
     return suffix_of(name) in IMAGE_SUFFIXES
 
 
 def walk_images(folder: Path) -> Iterator[Path]:
-    """Images under a folder, sorted, hidden names left out; see `walk.walk_files`. Raises UserError."""
+    """List the images under a folder, sorted, without hidden names; see `walk.walk_files`. Raises UserError."""
     return walk_files(folder, is_image_name)
 
 
 def open_folder(folder: Path) -> Dataset:
-    """Items of ``folder/[split/]class/**/image``; the class names are sorted. Raises UserError on other layouts."""
+    """Open ``folder/[split/]class/**/image``; class names are sorted. Raises UserError on other layouts."""
     names = ((path.relative_to(folder).as_posix(), FileLocation(path)) for path in walk_images(folder))
     return from_named_files(names, source=str(folder))
 
@@ -47,10 +47,10 @@ _Files = list[tuple[PurePosixPath, Location]]
 
 
 def from_named_files(files: Iterable[tuple[str, Location]], source: str, noun: str = "images") -> Dataset:
-    """A data set from ``[split/]class/.../file`` names and where each one's content is; `noun` is for messages.
+    """Build a data set from ``[split/]class/.../file`` names and their locations; `noun` is for messages.
 
-    Files that were passed over (see `not_taken.counting`) become its `not_taken`. Raises UserError where a class folder
-    would vanish with them.
+    Skipped files (see `not_taken.counting`) become its `not_taken`. Raises UserError if all files of a class folder
+    were skipped.
     """
     found = [(PurePosixPath(name), location) for name, location in files]
     tally = not_taken.current()
@@ -85,13 +85,13 @@ def from_named_files(files: Iterable[tuple[str, Location]], source: str, noun: s
 
 
 def _split_folders(found: _Files, source: str) -> dict[str, str]:
-    """The outermost folders that are splits, where all of them are. Raises UserError where only some are."""
+    """Return the outermost folders as splits if all are splits. Raises UserError if only some are."""
     outermost = {path.parts[0] for path, _ in found}
     split_of = {name: SPLIT_FOLDERS[name.lower()] for name in outermost if _is_split(name)}
     others = sorted(outermost - set(split_of))
     if split_of and others and min(len(path.parts) for path, _ in found) > 2:
         raise UserError(
-            f"split folders ({shorten(sorted(split_of))}) stand beside others ({shorten(others)})",
+            f"split folders ({shorten(sorted(split_of))}) are mixed with other folders ({shorten(others)})",
             where=source,
             fix="move the others away, or rename them to train, val or test",
         )
@@ -114,7 +114,7 @@ def _reject_loose(found: _Files, depth: int, source: str, noun: str) -> None:
 
 
 def _tables_in(folder: Path) -> list[Path]:
-    """Tables in a folder, which may hold the labels of the images beside them."""
+    """List the tables in a folder, which may hold the labels of its images."""
     if not folder.is_dir():
         return []
     suffixes = (".csv", ".tsv", ".parquet", ".jsonl")
@@ -127,11 +127,11 @@ _UNLABELLED = frozenset(
         *("unknown", "unlabeled", "unlabelled", "nolabel", "none", "test", "testing"),
     )
 )
-"""In lower case, what the only folder in a test folder is called when it is no class."""
+"""Names (lower case) of a test folder's only subfolder that do not name a class."""
 
 
 def _without_unlabelled(found: _Files) -> tuple[_Files, list[str]]:
-    """The files without those of a test folder that has no class folders, which have no labels; and these."""
+    """Separate the unlabelled files: those of a test folder without class folders. Returns labelled, unlabelled."""
     outermost = {path.parts[0] for path, _ in found}
     tests = {name for name in outermost if SPLIT_FOLDERS.get(name.lower()) == "test"}
     if not tests or len(outermost - tests) < (1 if any(map(_is_split, outermost - tests)) else 2):
@@ -148,7 +148,7 @@ def _without_unlabelled(found: _Files) -> tuple[_Files, list[str]]:
 
 
 def _has_no_classes(name: str, files: Sequence[PurePosixPath], classes: set[str]) -> bool:
-    """Whether the files of a test folder lie in it directly, or in one folder that is not named for a class."""
+    """Return whether a test folder's files are directly in it, or in one folder that does not name a class."""
     inner = {path.parts[1] if len(path.parts) > 2 else "" for path in files}
     if inner == {""}:
         return True
@@ -157,7 +157,7 @@ def _has_no_classes(name: str, files: Sequence[PurePosixPath], classes: set[str]
 
 
 def _without_wrappers(found: _Files) -> tuple[_Files, str]:
-    """Drop outer folders that hold everything, as archives have (``test/airplane/1.jpg``), but keep the class level.
+    """Drop outer folders that contain everything, as in archives (``test/airplane/1.jpg``), but keep the class level.
 
     Returns the files and the folders that were dropped.
     """

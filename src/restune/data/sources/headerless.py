@@ -1,4 +1,4 @@
-"""A table of series without a header: recognised where its first line is a series beyond doubt."""
+"""Recognise a table of series without a header, by a first line that can only be a series."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from restune.data.sources.series import is_value
 
 
 def settle_header(path: Path, options: DataOptions) -> DataOptions:
-    """The options of a table whose first line is numbers and one label that later lines have too: it has no header.
+    """Set the options of a headerless table: its first line has values and one label that later lines share.
 
-    Others stay as they are, such as a table whose columns are named by numbers.
+    The options of other tables are unchanged, such as one whose column names are numbers.
     """
     named = (options.path_column, options.text_column, options.label_column, options.split_column, options.case_column)
     is_named = any(name is not None for name in named) or not options.header
@@ -30,7 +30,7 @@ def settle_header(path: Path, options: DataOptions) -> DataOptions:
 
 
 def _label_place(rows: Sequence[Sequence[str]]) -> int | None:
-    """Which field of a table's rows is a label, where the others, of the first row too, are numbers."""
+    """Return the index of the label field if all other fields, also of the first row, are numeric."""
     if len(rows) < 3 or len(rows[0]) < 3 or any(len(row) != len(rows[0]) for row in rows):
         return None
     texts = [place for place, field in enumerate(rows[0]) if not is_value(field)]

@@ -1,4 +1,4 @@
-"""Tables of JSON: a line per item (``.jsonl``, ``.ndjson``), or one array of items (``.json``)."""
+"""JSON tables: one object per line (``.jsonl``, ``.ndjson``), or one array of objects (``.json``)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from restune.core.machine import memory_bytes
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 MAX_LINE = 64 * 2**20
-"""Characters of the longest line."""
+"""Maximum characters per line."""
 _HEAD = 100
 _BATCH = 4_096
 _MEMORY_SHARE = 20
-"""An array is read whole, and its objects take several times the memory of their text."""
+"""An array may take this fraction of memory: it is read whole, and its objects are several times larger."""
 _LIST_KEYS = ("data", "items", "rows", "examples", "annotations", "train")
 
 _Record = dict[str, Any]
 
 
 class JsonTable:
-    """Objects of JSON as rows, a batch at a time; every column is text. What an object does not have is missing."""
+    """JSON objects as rows, read in batches; every column is text. Keys that an object lacks are missing values."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -31,12 +31,12 @@ class JsonTable:
         self.names = list(dict.fromkeys(key for record in self._head() for key in record))
 
     def peek(self) -> list[list[Any]]:
-        """The first values of each column."""
+        """Return the first values of each column."""
         head = list(self._head())
         return [[_as_field(record.get(name)) for record in head] for name in self.names]
 
     def batches(self, columns: list[int]) -> Iterator[dict[int, Any]]:
-        """Arrow arrays of these columns, by position."""
+        """Yield Arrow arrays of these columns, by position."""
         import pyarrow as pa
 
         rows: list[_Record] = []
@@ -59,7 +59,7 @@ class JsonTable:
 
 
 def _as_field(value: Any) -> str | None:
-    """A value as the text of a field: a nested one as JSON, of an image its path."""
+    """Return a value as text: nested values as JSON, an image as its path."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, dict) and isinstance(value.get("path"), str):
@@ -68,7 +68,7 @@ def _as_field(value: Any) -> str | None:
 
 
 def _has_lines(path: Path) -> bool:
-    """Whether a file has a JSON object per line, whatever its name: its first line is one, and others follow."""
+    """Return whether a file of any name has one JSON object per line: the first line is one, more follow."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         first = next((line for line in iter(lambda: file.readline(MAX_LINE), "") if line.strip()), "")
         is_last = not file.readline(1)
@@ -93,7 +93,7 @@ def _read_lines(path: Path) -> Iterator[_Record]:
 
 
 def _read_array(path: Path) -> list[_Record]:
-    """All objects of a file that holds one array, or an array under a key, or a list per column."""
+    """Read all objects of a file that holds one array, an array under a key, or one list per column."""
     size, room = path.stat().st_size, memory_bytes() // _MEMORY_SHARE
     if size > room:
         raise UserError(
@@ -111,7 +111,7 @@ def _read_array(path: Path) -> list[_Record]:
 
 
 def _from_columns(content: dict[str, Any], path: Path) -> Any:
-    """The rows in an object: a list under a usual key, else a list per column, all equally long."""
+    """Return the rows of an object: the list under a usual key, else one equally long list per column."""
     for key in _LIST_KEYS:
         rows = content.get(key)
         if isinstance(rows, list) and rows and isinstance(rows[0], dict):
@@ -119,7 +119,9 @@ def _from_columns(content: dict[str, Any], path: Path) -> Any:
     if not content or not all(isinstance(column, list) for column in content.values()):
         raise _no_rows(path)
     if len({len(column) for column in content.values()}) != 1:
-        raise UserError("the columns of this JSON are not equally long", where=str(path), fix="give a value per item")
+        raise UserError(
+            "the columns of this JSON have different lengths", where=str(path), fix="give one value per item"
+        )
     return [dict(zip(content, row, strict=True)) for row in zip(*content.values(), strict=True)]
 
 
@@ -147,7 +149,7 @@ def _as_record(value: Any, where: str) -> _Record:
 
 def _no_rows(path: Path) -> UserError:
     return UserError(
-        "this JSON file holds no list of items",
+        "this JSON file does not hold a list of items",
         where=str(path),
         fix='write an array of objects, such as [{"image": "1.jpg", "label": "cat"}], or one object per line',
     )

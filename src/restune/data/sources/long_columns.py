@@ -1,4 +1,4 @@
-"""Whether a table is long, one row per time step, and which of its columns say the series and the time of a row."""
+"""Recognise long tables (one row per time step) and their columns of series ids and times."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from restune.data.sources.times import parse_times
 _VARIABLES = word_set("dim dimension kind variable var channel sensor axis feature signal 通道 变量")
 _MOST_ROWS = 2_000_000
 _MOST_NUMBERED = 10
-"""Rows per series from which even numbered columns, which a row that is a series has, are channels."""
+"""Rows per series from which even numbered columns (t0, t1, ...) are channels, not the values of one series."""
 _FEW_COLUMNS = 8
 _FEWEST_STEPS = 5
 _MOST_VARIABLES = 1000
@@ -45,9 +45,9 @@ class LongColumns:
     """The columns of a long table.
 
     Args:
-        case: those that say together which series a row belongs to.
-        time: when a row was measured; None for the order of the rows.
-        variable: the channel that a row's value belongs to; None where each channel is a column.
+        case: the columns that together identify a row's series.
+        time: the time of a row; None to use the order of the rows.
+        variable: the channel name of a row's value; None if each channel is a column.
     """
 
     case: tuple[str, ...]
@@ -56,10 +56,10 @@ class LongColumns:
 
 
 def find_long_columns(path: Path, options: DataOptions) -> LongColumns | None:
-    """The columns of a table with one row per time step; None for another table.
+    """Return the roles of columns in a table with one row per time step; None for other tables.
 
-    A column counts as one of series where its name says so and its values repeat, and as one of times where no series
-    has a time twice. Raises UserError for a table of time steps whose series no column tells apart.
+    A column identifies series if its name says so and its values repeat; a column holds times if no series repeats
+    a time. Raises UserError for a table of time steps without a column that identifies series.
     """
     encoding = likely_encoding(path, options.encoding)
     rows = first_rows(path, encoding)
@@ -81,7 +81,7 @@ def find_long_columns(path: Path, options: DataOptions) -> LongColumns | None:
 
 
 def case_columns(named: str, names: Sequence[str], path: Path) -> tuple[str, ...]:
-    """The columns that ``--case-column`` names. Raises UserError for one that is not there."""
+    """Return the columns named by ``--case-column``. Raises UserError for an unknown one."""
     wanted = (named,) if named in names else tuple(part.strip() for part in named.split(","))
     for one in wanted:
         if one not in names:
@@ -91,7 +91,7 @@ def case_columns(named: str, names: Sequence[str], path: Path) -> tuple[str, ...
 
 
 class _Look:
-    """What a table's names, first rows and candidate columns say."""
+    """A table's column names, first rows and candidate columns."""
 
     def __init__(
         self, path: Path, options: DataOptions, names: list[str], rows: list[list[str]], encoding: str
@@ -105,7 +105,7 @@ class _Look:
         self._taken = {name for name in (label, split) if name is not None}
 
     def named(self) -> LongColumns:
-        """The columns as the options name them; the time by its name where they do not name it."""
+        """Return the columns named by the options; the time column by its usual name if not named."""
         assert self.options.case_column is not None
         case = case_columns(self.options.case_column, self.names, self.path)
         time = table.choose_column(self.names, self.options.time_column, (), "time", self.path)
@@ -117,7 +117,7 @@ class _Look:
         return LongColumns(case, time, self._variable(columns, _joint([columns[name] for name in case]), time))
 
     def is_of_files(self) -> bool:
-        """Whether a column names files; one called ``recording`` may name series as well."""
+        """Return whether a column names files; one called ``recording`` may also identify series."""
         named = usual_column(self.names, table.PATH_NAMES)
         columns = ([row[place] for row in self.rows if place < len(row)] for place in range(len(self.names)))
         return (named is not None and not _is_case_name(named)) or any(
@@ -126,12 +126,12 @@ class _Look:
 
     @cached_property
     def numbers(self) -> list[str]:
-        """Columns of numbers that have no other role by name."""
+        """Return the numeric columns without another role by name."""
         free = [name for name in self._free() if not is_time_name(name) and not is_identifier_name(name)]
         return [name for name in free if all(map(is_value, self._head(name)))]
 
     def recognised(self) -> LongColumns | None:
-        """The columns of series and of times that fit each other, or None."""
+        """Return matching columns of series ids and times, or None."""
         times = [self.options.time_column] if self.options.time_column else list(filter(is_time_name, self._free()))
         cases = [name for name in self._free() if name not in times and _is_case_name(name)]
         if not cases and not times:
@@ -142,7 +142,7 @@ class _Look:
             cases = self._unnamed_cases(times)
             columns |= self._codes(cases)
         for chosen in _choices(cases, columns):
-            if chosen == (self.options.group_column,):  # rows that are grouped are items
+            if chosen == (self.options.group_column,):  # rows with a group are items, not time steps
                 continue
             case = _joint([columns[name] for name in chosen])
             is_wide = self._is_numbered() and _rows_per(case) < _MOST_NUMBERED
@@ -160,7 +160,7 @@ class _Look:
         return None
 
     def reject_steps_without_series(self) -> None:
-        """Raise UserError where rows go on in time, and no column says which series they belong to."""
+        """Raise UserError if rows are time steps but no column identifies their series."""
         times = list(filter(is_time_name, self._free()))
         if len(times) != 1 or self._is_numbered() or len(self.numbers) >= _FEW_COLUMNS or self.options.kind:
             return
@@ -190,7 +190,7 @@ class _Look:
         ]
 
     def _variable(self, columns: Mapping[str, NDArray[np.int32]], case: NDArray[np.int64], time: str) -> str | None:
-        """The column that makes rows of one series and time different channels."""
+        """Return the column that names the channel of rows with the same series and time."""
         for name in self._variables():
             many = len(np.unique(columns[name])) <= _MOST_VARIABLES
             is_alone = len([one for one in self.numbers if one != name]) == 1
@@ -199,8 +199,10 @@ class _Look:
         return None
 
     def _unnamed(self) -> LongColumns | None:
-        """A column whose values lie in blocks of rows, and one of numbers that goes up in each and starts anew, in a
-        table that names neither."""
+        """Find series and times in a table that names neither.
+
+        Series ids form blocks of rows; times increase within each block and restart at the next.
+        """
         free = [
             name
             for name in self._free()
@@ -220,7 +222,7 @@ class _Look:
         return None
 
     def _unnamed_cases(self, times: Sequence[str]) -> list[str]:
-        """A column whose values repeat, though no name says that it tells series apart, where times restart."""
+        """Return a column with repeating values at whose changes the times restart, whatever its name."""
         if not times:
             return []
         others = [
@@ -242,7 +244,7 @@ class _Look:
         return fitting[:1]
 
     def _unnamed_time(self, case: Sequence[str]) -> str | None:
-        """A column that counts the rows of each series."""
+        """Return a column that counts the rows of each series."""
         others = [
             name
             for name in self._free()
@@ -258,15 +260,17 @@ class _Look:
         return None
 
     def _is_numbered(self) -> bool:
-        """Whether the columns are numbered as the values of one series are: t0, t1, ..."""
+        """Return whether the columns are numbered like the values of one series: t0, t1, ..."""
         numbered = [words for words in map(words_of, self.numbers) if words and words[-1].isdigit()]
         return len(numbered) >= _FEW_COLUMNS and len({tuple(words[:-1]) for words in numbered}) <= 2
 
     def _is_in_blocks(
         self, columns: Mapping[str, NDArray[np.int32]], chosen: Sequence[str], case: NDArray[np.int64]
     ) -> bool:
-        """Whether rows without a time are steps: each series' rows lie together under one label, and its column's name
-        speaks of series."""
+        """Return whether rows without times are time steps.
+
+        They are if each series' rows are contiguous with one label, and the id column's name means a series.
+        """
         blocks = 1 + int((np.diff(case) != 0).sum())
         if blocks != len(np.unique(case)) or self.label is None or self._is_numbered():
             return False
@@ -274,7 +278,7 @@ class _Look:
         return has_one_label and any(set(words_of(name)) & SERIES_WORDS for name in chosen)
 
     def _codes(self, wanted: Sequence[str], numbers: Sequence[str] = ()) -> dict[str, NDArray[np.int32]]:
-        """Each column's values as codes, or as the whole numbers that they are."""
+        """Return each column's values as codes, or as integers if they are."""
         places = {name: self.names.index(name) for name in dict.fromkeys(wanted)}
         collected = {name: Codes() for name in places}
         for batch in self._batches(sorted(places.values())):
@@ -298,13 +302,13 @@ class _Look:
 
 
 def without_axes(names: Sequence[str]) -> list[str]:
-    """The names without a y that stands beside an x: it is a channel, not the label that it is elsewhere."""
+    """Return the names without a y beside an x: y is then a channel, not a label."""
     lowered = [name.lower() for name in names]
     return [name for name in names if not (name.lower() == "y" and "x" in lowered)]
 
 
 def are_whole(column: Sequence[str], *, texts: bool = False) -> bool:
-    """Whether a column has no fractions; with `texts` it may hold words."""
+    """Return whether a column has no fractions; with `texts` it may also hold words."""
     return not any(map(is_fraction, column)) and (texts or all(map(is_value, column)))
 
 
@@ -313,20 +317,20 @@ def _is_missing(field: str) -> bool:
 
 
 def _blocks(column: Sequence[str]) -> list[int]:
-    """How many rows each value of a column goes on; nothing where a value comes back later."""
+    """Return the run length of each value of a column; empty if a value recurs after its run."""
     groups = [(value, sum(1 for _ in rows)) for value, rows in groupby(column)]
     return [length for _, length in groups] if len({value for value, _ in groups}) == len(groups) else []
 
 
 def _choices(cases: Sequence[str], columns: Mapping[str, NDArray[np.int32]]) -> Iterator[tuple[str, ...]]:
-    """All columns together where series of several rows are left, then each, the finest first."""
+    """Yield all columns combined, if series of several rows remain, then each column, the finest first."""
     if len(cases) > 1 and _rows_per(_joint([columns[name] for name in cases])) >= 2:
         yield tuple(cases)
     yield from ((name,) for name in sorted(cases, key=lambda name: _rows_per(columns[name])))
 
 
 def _joint(columns: Sequence[NDArray[np.int32] | NDArray[np.int64]]) -> NDArray[np.int64]:
-    """One code for each combination of codes."""
+    """Return one code per combination of codes."""
     joint = columns[0].astype(np.int64)
     for column in columns[1:]:
         _, joint = np.unique(joint * (int(column.max(initial=0)) + 1) + column, return_inverse=True)
@@ -334,7 +338,7 @@ def _joint(columns: Sequence[NDArray[np.int32] | NDArray[np.int64]]) -> NDArray[
 
 
 def _once(case: NDArray[np.int64] | NDArray[np.int32], time: NDArray[np.int32]) -> float:
-    """The share of the rows that are left where each series has each time once."""
+    """Return the share of rows that remain after duplicates of series and time are dropped."""
     return len(np.unique(_joint([case, time]))) / max(1, len(time))
 
 

@@ -1,4 +1,4 @@
-"""A long table: one row per time step, grouped into series by a column and put in the order of their times."""
+"""A long table: one row per time step, grouped into series by a column and sorted by time."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ from restune.data.sources.times import parse_times
 from restune.data.sources.values import as_numbers, value_columns
 
 _ROW_BYTES = 400
-"""What a row takes in memory besides its values while a table is read."""
+"""Bytes per row, besides its values, while a table is read."""
 
 
 @dataclass
 class _Steps:
-    """A table's rows: their values ``[R, C]``, their times, and what is said of the series that each belongs to."""
+    """A table's rows: values ``[R, C]``, times, and the id and marks of each row's series."""
 
     values: list[NDArray[np.float32]] = field(default_factory=list)
     texts: dict[str, list[str]] = field(default_factory=dict)
 
 
 def open_long_table(path: Path, options: DataOptions, long: LongColumns) -> Dataset:
-    """Items are series: the rows of one case in the order of their times, the columns of numbers their channels.
+    """Open a long table: an item is a series, the rows of one case by time; numeric columns are channels.
 
-    Raises UserError for a series with two labels, splits or groups, and with the row's number for what is no number or
-    no time.
+    Raises UserError for a series with two labels, splits or groups, and for an invalid number or time (with its
+    row).
     """
     with table_errors(path):
         table.reject_empty(path)
@@ -100,7 +100,7 @@ def open_long_table(path: Path, options: DataOptions, long: LongColumns) -> Data
 def _channels(
     path: Path, options: DataOptions, names: Sequence[str], long: LongColumns, marks: Mapping[str, str], encoding: str
 ) -> list[str]:
-    """The columns of values; what is left out is said. Raises UserError where there are none."""
+    """Choose the columns of values; note the others. Raises UserError if there are none."""
     head = first_rows(path, encoding)
     rows = by_name(names, head) if table.has_names(path, options) else head
     taken = [*marks.values(), *options.left_out, *long.case, *(name for name in (long.time, long.variable) if name)]
@@ -127,7 +127,7 @@ def _column(rows: Sequence[Sequence[str]], place: int) -> list[str]:
 
 
 def _counts_rows(column: Sequence[str]) -> bool:
-    """Whether a column holds the rows' own numbers."""
+    """Return whether a column only numbers the rows."""
     try:
         numbers = [int(value) for value in column]
     except ValueError:
@@ -145,7 +145,7 @@ def _read(
     *,
     commas: bool,
 ) -> _Steps:
-    """All rows of the columns wanted. Raises UserError where they do not fit in memory, and for rows of no series."""
+    """Read all rows of the wanted columns. Raises UserError if they exceed memory or a row lacks a series id."""
     steps = _Steps(texts={role: [] for role in roles})
     row, room = table.first_row(path, options), memory_bytes() // 2
     for batch in reader.batches(sorted(set(places.values()))):
@@ -168,7 +168,7 @@ def _read(
 
 
 def _numbered(cases: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
-    """The series' ids in order, numbers as numbers, and each row's place among them."""
+    """Return the sorted series ids (numbers in numeric order) and each row's index into them."""
     ids = list(class_order(cases))
     rank = {name: place for place, name in enumerate(ids)}
     return ids, np.array([rank[case] for case in cases], np.int64)
@@ -179,15 +179,15 @@ def _warn_of_repeated(case: NDArray[np.int64], moments: NDArray[Any], path: Path
     again = (np.diff(case[order]) == 0) & (np.diff(moments[order]) == 0)
     if long.time and again.any():
         warn(
-            f"{path.name}: {int(again.sum()):,} rows have the series and the time ({long.time}) of another; they stay "
-            "in the order in which they stand"
+            f"{path.name}: {int(again.sum()):,} rows repeat the series and time ({long.time}) of another; they stay "
+            "in the order of the table"
         )
 
 
 def _pivoted(
     values: NDArray[np.float32], case: NDArray[np.int64], moments: NDArray[Any], steps: _Steps
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[Any], list[str], _Steps]:
-    """Rows of one channel each as rows of all channels: NaN where a channel has no value at a time."""
+    """Pivot rows of one channel each to rows of all channels: NaN if a channel has no value at a time."""
     channels, channel = _numbered(steps.texts["variable"])
     _, times = np.unique(moments, return_inverse=True)
     keys, first, place = np.unique(
@@ -207,7 +207,7 @@ def _dataset(
     marks: Mapping[str, str],
     path: Path,
 ) -> Dataset:
-    """The series as items, each with the label, the split and the group that its rows share."""
+    """Build one item per series, with the label, split and group that its rows share."""
     shared = {role: _shared(texts[role], case, ids, role, name, path) for role, name in marks.items()}
     labels = shared.get("label", [""] * len(ids))
     missing = next((name for name, label in zip(ids, labels, strict=True) if "label" in marks and not label), None)
@@ -233,7 +233,7 @@ def _dataset(
 def _shared(
     values: Sequence[str], case: NDArray[np.int64], ids: Sequence[str], role: str, name: str, path: Path
 ) -> list[str]:
-    """The value that all rows of each series have; an empty one says nothing. Raises UserError for two."""
+    """Return the value shared by all rows of each series, ignoring empty ones. Raises UserError for two values."""
     found = [""] * len(ids)
     for place, value in zip(case.tolist(), values, strict=True):
         if value and found[place] and value != found[place]:
@@ -249,7 +249,7 @@ def _shared(
 
 
 def split_named(value: str, path: Path) -> str | None:
-    """The split that a table's field names, None for an empty one. Raises UserError for another word."""
+    """Return the split named by a field, None if empty. Raises UserError for any other word."""
     if value and value.lower() not in SPLIT_FOLDERS:
-        raise UserError(f"{value[:60]!r} is no split", where=str(path), fix="use train, val or test")
+        raise UserError(f"{value[:60]!r} is not a split", where=str(path), fix="use train, val or test")
     return SPLIT_FOLDERS[value.lower()] if value else None

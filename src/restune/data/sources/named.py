@@ -1,4 +1,4 @@
-"""Data sets known by name: scikit-learn's embedded digits, and torchvision's image sets under the data root."""
+"""Data sets by name: scikit-learn's digits, and torchvision's image data sets under the data root."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _Content = tuple[list[Item], tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A file to download, and the path below the set's folder that is there once it is unpacked."""
+    """A file to download, and the path below the set's folder that exists once it is unpacked."""
 
     provides: str
     md5: str
@@ -64,7 +64,7 @@ class _Part:
 
 
 def open_named(name: str, options: DataOptions) -> Dataset:
-    """The set called `name`, one of `NAMES`; what is not under the data root yet is downloaded first.
+    """Open the data set `name`, one of `NAMES`; download the files that are not under the data root yet.
 
     Item ids are ``name/row``, ``name/split/row`` or the path below the set's folder. No pickle is ever read, so
     CIFAR comes from its binary edition. Raises UserError when the download fails or the files are damaged.
@@ -83,7 +83,7 @@ def open_named(name: str, options: DataOptions) -> Dataset:
         items, classes = read(root)
     except UserError:
         raise
-    except Exception as error:  # the readers of others raise anything on a damaged file
+    except Exception as error:  # third-party readers raise arbitrary exceptions on a damaged file
         files = ", ".join(part.provides for part in parts)
         raise UserError(
             f"the files of {name} cannot be read: {error}",
@@ -94,7 +94,7 @@ def open_named(name: str, options: DataOptions) -> Dataset:
 
 
 def _bring(part: _Part, name: str, folder: Path) -> None:
-    """Download and unpack one part. An archive that lies in `folder` already is used; nothing appears half unpacked."""
+    """Download and unpack one part atomically. An archive that is in `folder` already is used."""
     from torchvision.datasets.utils import download_url, extract_archive
 
     target = folder / part.provides
@@ -145,7 +145,7 @@ def _read_digits() -> _Content:
 def _read_cifar(
     root: Path, *, name: str, folder: str, train: tuple[str, ...], test: str, classes: str, labels: int
 ) -> _Content:
-    """Records of `labels` label bytes, the last of which counts, and 3072 bytes of image, channels first."""
+    """Read records of `labels` label bytes (the last is used) and 3072 image bytes, channels first."""
     items: list[Item] = []
     for split, files in (("train", train), ("test", (test,))):
         records = np.concatenate([_records(root / folder / file, labels + 3072) for file in files])
@@ -155,7 +155,7 @@ def _read_cifar(
 
 
 def _read_stl10(root: Path) -> _Content:
-    """Images by columns, channels first; labels from 1. The unlabelled images are left out."""
+    """Read column-major images, channels first, with labels from 1; skip the unlabelled images."""
     folder = root / "stl10_binary"
     items: list[Item] = []
     for split in ("train", "test"):
@@ -166,7 +166,7 @@ def _read_stl10(root: Path) -> _Content:
 
 
 def _read_idx(root: Path, *, reader: str) -> _Content:
-    # only the file readers: the class itself would load a pickled copy, had an old torchvision left one there
+    # only the file readers: the class itself would load a pickled copy left there by an old torchvision
     from torchvision.datasets import mnist
 
     folder = root / reader / "raw"
@@ -189,7 +189,7 @@ def _read_svhn(root: Path) -> _Content:
 
 
 def _read_files(root: Path, *, reader: str, folder: str, splits: str, samples: str = "_image_files") -> _Content:
-    """Image files and labels as torchvision's class `reader` lists them in its attribute `samples` or beside it."""
+    """List image files and labels with torchvision's class `reader`: its `samples` or equivalent attributes."""
     from torchvision import datasets
 
     items: list[Item] = []
@@ -249,11 +249,11 @@ def _lines(path: Path) -> tuple[str, ...]:
 def _checked(items: list[Item], classes: tuple[str, ...]) -> _Content:
     wrong = next((item for item in items if not 0 <= item.target < len(classes)), None)
     if wrong:
-        raise ValueError(f"{wrong.id} has the label {wrong.target}, and there are {len(classes)} classes")
+        raise ValueError(f"{wrong.id} has the label {wrong.target}, but there are {len(classes)} classes")
     return items, classes
 
 
-_SETS: dict[str, tuple[str, Callable[[Path], _Content]]] = {  # the folder below the data root, and who reads it
+_SETS: dict[str, tuple[str, Callable[[Path], _Content]]] = {  # folder below the data root, reader
     "cifar10": (
         "",
         partial(
@@ -312,7 +312,7 @@ _OXFORD = "https://www.robots.ox.ac.uk/~vgg/data"
 _EUROSAT = "https://huggingface.co/datasets/torchgeo/eurosat/resolve/c877bcd43f099cd0196738f714544e355477f3fd"
 _GTSRB = "https://sid.erda.dk/public/archives/daaeac0d7ce1152aea9b61d9f1e19370"
 
-# set, what a file provides once it is unpacked, md5, address: torchvision's, but for CIFAR's binary edition
+# data set, path after unpacking, md5, URL: as in torchvision, except CIFAR's binary edition
 _PARTS = f"""
 cifar10 cifar-10-batches-bin c32a1d4ab5d03f1284b67883e8d87530 https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz
 cifar100 cifar-100-binary 03b5dce01913d631647c71ecec9e9cb8 https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz

@@ -1,4 +1,4 @@
-"""A table with one column per class, 1 in the one that holds: read as one column of labels."""
+"""Read a one-hot table (one column per class) as a table with one column of labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from restune.core.console import note
 from restune.core.errors import UserError, shorten
 
 LABEL = "label"
-"""The column that stands for all of them."""
+"""The name of the column that replaces the one-hot columns."""
 _ONES = ("1", "1.0", "true", "yes")
 _ZEROS = ("0", "0.0", "false", "no", "")
 
@@ -24,18 +24,18 @@ class Reader(Protocol):
     names: list[str]
 
     def peek(self) -> list[list[Any]]:
-        """The first values of each column."""
+        """Return the first values of each column."""
         ...
 
     def batches(self, columns: list[int]) -> Iterator[dict[int, Any]]:
-        """Arrow arrays of these columns, by position."""
+        """Yield Arrow arrays of these columns, by position."""
         ...
 
 
 def class_columns(names: Sequence[str], columns: Sequence[Sequence[Any]], taken: Sequence[str | None]) -> list[str]:
-    """The columns that hold nothing but 0 and 1 in a table's first rows; none where fewer than two do.
+    """Return the columns that hold only 0 and 1 in a table's first rows; none if there are fewer than two.
 
-    Where not every row has just one 1 in them, columns of shares from 0 to 1 are among them: one may lack the 1.
+    If some row does not have exactly one 1, include columns with fractions from 0 to 1: a row's 1 may be missing there.
     """
     fields = {
         name: [_field(value) for value in values]
@@ -60,11 +60,11 @@ def _is_share(text: str) -> bool:
 
 
 class OneHotTable:
-    """Another table whose columns of classes are one column of labels, the last.
+    """A table with its one-hot columns replaced by one column of labels, the last.
 
     Args:
-        reader: the table as it is.
-        classes: the names of its columns of classes.
+        reader: the original table.
+        classes: the names of its one-hot columns.
         path: for messages.
         first_row: the number of its first row.
     """
@@ -80,12 +80,12 @@ class OneHotTable:
         note(f"{path.name}: one column per class: {shorten(map(repr, self._classes))}")
 
     def peek(self) -> list[list[Any]]:
-        """The first values of each column; none of the labels."""
+        """Return the first values of each column; none for the labels."""
         columns = self._reader.peek()
         return [*(columns[position] for position in self._others), []]
 
     def batches(self, columns: list[int]) -> Iterator[dict[int, Any]]:
-        """Arrow arrays of these columns, by position. Raises UserError for a row with no class, or with several."""
+        """Yield Arrow arrays of these columns, by position. Raises UserError for a row with no or several classes."""
         import pyarrow as pa
 
         label = len(self.names) - 1
@@ -101,7 +101,7 @@ class OneHotTable:
             yield made
 
     def _ones(self, column: Any, position: int, row: int) -> NDArray[np.bool_]:
-        """Where a column says that its class holds. Raises UserError for what is neither 0 nor 1."""
+        """Return where a column is 1. Raises UserError for a value that is neither 0 nor 1."""
         import pyarrow as pa
         import pyarrow.compute as pc
 

@@ -1,4 +1,4 @@
-"""Files that a table names in another way than the disk does: other slashes, no suffix, another machine's folders."""
+"""Match a table's paths to files on disk: other slashes, missing suffixes, folders of another machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MOST_FOLDERS = 50
 _MOST_SEARCHED = 50_000
 _MOST_PARTS = 64
 _MOST_MISSES = 1000
-"""Names that were not found, after which the root's folders are no longer looked through for each."""
+"""Number of missing names after which the root's folders are no longer searched for each."""
 _MOST_TRIED = 1000
 _BATCH = 65_536
 _DRIVE = re.compile(r"[A-Za-z]:(?=/)")
@@ -46,7 +46,7 @@ class Doubts:
         self._begin = 0
 
     def extend(self, names: Any) -> None:
-        """Look at an Arrow array of names, without nulls."""
+        """Add an Arrow array of names, without nulls."""
         import pyarrow.compute as pc
 
         content = content_of(names)
@@ -58,7 +58,7 @@ class Doubts:
         self._begin += len(names)
 
     def rows(self) -> NDArray[np.int64]:
-        """The rows to look at: these, up to a limit, and some of the others."""
+        """Return the rows to check: the suspicious ones, up to a limit, and a sample of the others."""
         odd = np.concatenate([np.zeros(0, np.int64), *self._rows])
         if len(odd) > _MOST_CHECKED:
             odd = odd[np.linspace(0, len(odd) - 1, _MOST_CHECKED).astype(np.int64)]
@@ -67,10 +67,10 @@ class Doubts:
 
 
 def found_files(names: StringArray, doubts: Doubts, root: Path, table: Path) -> StringArray | None:
-    """Where the files of a table are below `root`; None where they are exactly where the table says.
+    """Locate a table's files below `root`; None if all paths are exact.
 
-    Says in which way names differ, and what nearly matches a file that is missing. Raises UserError where several names
-    mean one file.
+    Notes how names differ, and warns of missing files with near matches. Raises UserError if several names match one
+    file.
     """
     looked_at = doubts.rows()
     absent = [name for name in names.picked(looked_at.tolist()) if not is_there(root / name)]
@@ -95,7 +95,7 @@ def found_files(names: StringArray, doubts: Doubts, root: Path, table: Path) -> 
 
 
 def _all_found(names: StringArray, finder: FileFinder) -> tuple[StringArray, int, str]:
-    """Where each file is, how many are nowhere, and the first of these."""
+    """Return each file's path, the number of missing files and the first of them."""
     import pyarrow as pa
 
     found, missing, first = StringArray(), 0, ""
@@ -116,7 +116,7 @@ def _warn_of_missing(missing: int, looked_at: int, of: str, name: str, finder: F
 
 
 def _reject_shared(names: StringArray, found: StringArray, where: str) -> None:
-    """Raise UserError where two names mean one file. Told by hashes, which take little room, and then by the texts."""
+    """Raise UserError if two names match one file. Compares hashes, which take little memory, then the paths."""
     rows = range(len(found))
     hashes = np.fromiter((hash(os.path.normpath(found[row])) for row in rows), np.int64, len(found))
     order = np.argsort(hashes, kind="stable")
@@ -132,7 +132,7 @@ def _reject_shared(names: StringArray, found: StringArray, where: str) -> None:
 
 @dataclass(frozen=True)
 class _Listing:
-    """What is in a folder, by exact name, by composed Unicode form, by lower case and by stem."""
+    """A folder's files by exact name, NFC form, lower case and stem."""
 
     exact: frozenset[str]
     composed: dict[str, str]
@@ -142,11 +142,11 @@ class _Listing:
 
 @dataclass
 class FileFinder:
-    """Finds files by names that are not exactly theirs. Each folder is listed once.
+    """Finds files by inexact names. Each folder is listed once.
 
     Args:
-        root: where names begin.
-        ways: in which ways names differed, and how often.
+        root: the folder that names are relative to.
+        ways: how names differed, with counts.
     """
 
     root: Path
@@ -156,10 +156,10 @@ class FileFinder:
     _misses: int = 0
 
     def find(self, name: str) -> str | None:
-        """The path below the root (or an absolute one) of the file that a name means; None where there is none.
+        """Return the path, below the root or absolute, of the file that a name matches; None if there is none.
 
-        Tried are the name itself, then the longest of its tails that is there, then the same in the root's folders.
-        Slashes, Unicode form, letter case and a missing suffix may differ. What may be several files is not found.
+        Tries the name itself, then its longest existing tail, then the same in the root's folders. Slashes, Unicode
+        form, letter case and a missing suffix may differ. Ambiguous names are not found.
         """
         text, ways = _with_slashes(name)
         parts = [part for part in text.split("/") if part not in ("", ".")]
@@ -181,12 +181,12 @@ class FileFinder:
         return found
 
     def restart(self) -> None:
-        """Forget what was not found, and how names differed; what is in folders stays known."""
+        """Reset the missing names and the counts of differences; keep the folder listings."""
         self.ways.clear()
         self._misses = 0
 
     def _at_root(self, parts: list[str], ways: list[str]) -> str | None:
-        """The longest tail that is below the root. No folder that is there is left out: the file is missing then."""
+        """Find the longest tail below the root. Never drops a folder that exists: the file is missing then."""
         begins = dict.fromkeys((0, min(self._begin, len(parts) - 1), *range(len(parts))))
         for begin in begins:
             made: list[str] = []
@@ -200,7 +200,7 @@ class FileFinder:
         return None
 
     def _below_root(self, parts: list[str], ways: list[str]) -> str | None:
-        """The longest tail that is in just one of the root's folders; of a path, at least its last folder as well."""
+        """Find the longest tail in exactly one of the root's folders; for a path, it includes the last folder."""
         for begin in range(max(1, len(parts) - 1)):
             if self._misses >= _MOST_MISSES or (begin and self._is_folder(parts[begin - 1])):
                 return None
@@ -219,18 +219,18 @@ class FileFinder:
         return None
 
     def _is_folder(self, name: str) -> bool:
-        """Whether the root has a folder of this name."""
+        """Return whether the root has a folder of this name."""
         listing = self._listing("")
         return listing is not None and name in listing.exact and self._listing(name) is not None
 
     def _folders(self) -> list[str]:
-        """The root's own folders."""
+        """List the root's direct subfolders."""
         listing = self._listing("")
         names = sorted(listing.exact) if listing else []
         return [name for name in names if not is_hidden(name) and self._listing(name) is not None][:_MOST_FOLDERS]
 
     def _at(self, folder: str, parts: list[str], ways: list[str]) -> str | None:
-        """The file at a path below a folder, each part looked for in what is there."""
+        """Find a file below a folder, matching each part of its path to the names there."""
         here = folder
         for place, part in enumerate(parts):
             listing = self._listing(here)
@@ -246,7 +246,7 @@ class FileFinder:
         return self._listings[folder]
 
     def advice(self, name: str) -> str:
-        """What to do about a name that is not found: what nearly matches."""
+        """Suggest a fix for a missing name from its near matches."""
         if _ADDRESS.match(name):
             return "these are web addresses, and nothing is downloaded: download the files, and name their paths"
         text, _ = _with_slashes(name)
@@ -293,7 +293,7 @@ class FileFinder:
         wanted, stem = _composed(name).casefold(), _composed(PurePosixPath(name).stem).casefold()
         found = []
         try:
-            with counting():  # these folders are not this data's
+            with counting():  # these folders are not part of this data
                 for path in islice(walk_files(self.root, lambda _: True), _MOST_SEARCHED):
                     if _composed(path.name).casefold() == wanted or _composed(path.stem).casefold() in (wanted, stem):
                         found.append(path.relative_to(self.root).as_posix())
@@ -303,16 +303,16 @@ class FileFinder:
 
 
 class _AmbiguousError(Exception):
-    """A name may mean several files."""
+    """A name matches several files."""
 
 
 def _dropped(folders: list[str]) -> list[str]:
-    """What to say of folders that were left out."""
+    """Describe the dropped folders."""
     return [f"without their first folders, such as {'/'.join(folders)[:80]!r}"] if folders else []
 
 
 def _with_slashes(name: str) -> tuple[str, list[str]]:
-    """A name with forward slashes and without scheme and drive, and how it differed."""
+    """Return a name with forward slashes, without scheme and drive, and how it differed."""
     text, ways = name.strip(), []
     if text.lower().startswith("file://"):
         text = unquote(text[7:])
@@ -347,7 +347,7 @@ def _match(listing: _Listing, part: str, is_file: bool, ways: list[str]) -> str 
 
 def _listed(folder: Path) -> _Listing | None:
     try:
-        listed = os.listdir(folder)  # noqa: PTH208 (names alone are wanted, of which there may be a million)
+        listed = os.listdir(folder)  # noqa: PTH208 (only names are needed, perhaps a million)
     except (OSError, ValueError):
         return None
     names = [name for name in listed if name.isascii() or _is_text(name)]
@@ -362,7 +362,7 @@ def _listed(folder: Path) -> _Listing | None:
 
 
 def _is_text(name: str) -> bool:
-    """Whether a name is text, and not bytes that are none in the disk's encoding."""
+    """Return whether a name is valid in the file system's encoding."""
     try:
         name.encode()
     except UnicodeEncodeError:

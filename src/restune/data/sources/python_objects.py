@@ -1,4 +1,4 @@
-"""Data that is already in Python: frames, (input, label) pairs, data sets of PyTorch and of Hugging Face."""
+"""Data in Python objects: DataFrames, (input, label) pairs, data sets of PyTorch and Hugging Face."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from restune.data.sources.series import is_sound_name
 OpenTable = Callable[[Path, DataOptions], Dataset]
 _INPUT_NAMES = ("image", "img", "images", "pixel_values", "picture", "photo", "text", "sentence", "audio", "input", "x")
 _MOST_CHANNELS = 64
-"""Rows of a two-dimensional array that is a series; more of them make it an image."""
+"""Maximum rows of a two-dimensional array to be a series; with more it is an image."""
 
 
 def open_object(data: Any, options: DataOptions, open_table: OpenTable) -> Dataset:
-    """The data set in a Python object, held and not copied.
+    """Open the data set in a Python object, by reference (not copied).
 
-    - a pandas or polars DataFrame, or an Arrow table: read as a table; paths begin in `options.root` or here;
+    - a pandas or polars DataFrame, or an Arrow table: paths are relative to `options.root` or the current folder;
     - ``(inputs, labels)``: two arrays;
     - a list of ``(input, label)`` pairs: paths, texts, arrays, PIL images or tensors;
     - a list of dicts: read as a table;
     - a map-style data set of PyTorch, with `classes` where it has them;
-    - a Dataset of Hugging Face, or a dict of splits of them.
+    - a Hugging Face Dataset, or a dict of them by split.
 
     Args:
-        open_table: what reads a table's file.
+        open_table: the reader of table files.
 
     Raises UserError for anything else, and for labels that are missing or hold several classes.
     """
@@ -70,7 +70,7 @@ def open_object(data: Any, options: DataOptions, open_table: OpenTable) -> Datas
 
 @dataclass(eq=False)
 class _Source:
-    """Something that gives an item's input by its number, one at a time, and remembers what it gave by checksum."""
+    """Access to inputs by index, one at a time; remembers a checksum of the first ones."""
 
     read: Callable[[int], Any]
     kind: str
@@ -93,7 +93,7 @@ class _Source:
 
 @dataclass(frozen=True, slots=True)
 class ObjectLocation:
-    """An input in a Python object, by its number."""
+    """An input in a Python object, by its index."""
 
     source: _Source
     index: int
@@ -103,11 +103,11 @@ class ObjectLocation:
             return self.source.content(self.index)
         except (OSError, ValueError):
             raise
-        except Exception as error:  # the code of others raises anything
+        except Exception as error:  # third-party code raises arbitrary exceptions
             raise ValueError(f"{type(error).__name__}: {str(error)[:200]}") from error
 
     def signature(self) -> str:
-        """Of what was read first; a data set that augments gives another each time."""
+        """Checksum of the first read; a data set that augments returns a different input each time."""
         if self.index not in self.source.checksums:
             try:
                 self.read()
@@ -117,7 +117,7 @@ class ObjectLocation:
 
 
 def _content(value: Any, kind: str) -> Any:
-    """An input as the data sets of this package have them: bytes, an array, a text. Raises ValueError."""
+    """Convert an input to this package's form: bytes, array or text. Raises ValueError."""
     if isinstance(value, str) and kind != "text":
         return FileLocation(Path(value)).read()
     if isinstance(value, Path):
@@ -142,7 +142,7 @@ def _content(value: Any, kind: str) -> Any:
 
 
 _CONVERTED = frozenset(("P", "PA", "LA", "La", "RGBa", "CMYK", "YCbCr", "LAB", "HSV"))
-"""Pillow's modes whose numbers are not grey or red, green and blue."""
+"""Pillow modes whose values are not grey or RGB."""
 
 
 def _checksum(content: Any) -> str:
@@ -154,7 +154,7 @@ def _checksum(content: Any) -> str:
 
 
 def _kind_of(value: Any) -> str:
-    """The kind of data that an input is. Raises UserError for what is none."""
+    """Detect the kind of an input. Raises UserError for an unsupported one."""
     if isinstance(value, Mapping):
         return "signal" if "array" in value or "sampling_rate" in value else "image"
     if isinstance(value, str | Path):
@@ -189,8 +189,8 @@ def _made(source: _Source, labels: Sequence[str], name: str) -> Dataset:
 
 
 def _label(value: Any, where: str) -> str:
-    """A label as a class name. Raises UserError for one that is missing, a fraction, or of several classes."""
-    if hasattr(value, "tolist"):  # arrays, tensors and numpy's numbers
+    """Convert a label to a class name. Raises UserError if it is missing, a fraction, or has several classes."""
+    if hasattr(value, "tolist"):  # arrays, tensors and numpy scalars
         value = value.tolist()
     if isinstance(value, list | tuple | set | dict):
         if isinstance(value, list | tuple) and len(value) == 1:
@@ -206,7 +206,7 @@ def _label(value: Any, where: str) -> str:
         what = (
             "this item has no label"
             if value is None or value != value or value == ""
-            else f"the label {value!r} is no class"
+            else f"the label {value!r} is not a class"
         )
         raise UserError(what, where=where, fix="give each item a class, as a text or a whole number")
     return str(value)
@@ -232,7 +232,7 @@ def _from_pairs(data: Sequence[Any], options: DataOptions, open_table: OpenTable
 def _from_names(
     values: Sequence[str | Path], labels: Sequence[str], options: DataOptions, open_table: OpenTable, name: str
 ) -> Dataset:
-    """Paths or texts: as a table of two columns, with all that is understood of its paths."""
+    """Open paths or texts as a table of two columns, with all handling of table paths."""
     import pyarrow as pa
 
     some = values[:: max(1, len(values) // 100)]
@@ -259,7 +259,7 @@ def _names_file(value: str | Path, finder: FileFinder) -> bool:
 
 
 def _is_frame(data: Any) -> bool:
-    """Whether this is a table in memory: of Arrow, or of a library that has columns and gives them to Arrow."""
+    """Return whether this is a table in memory: an Arrow table, or one with columns that Arrow can import."""
     if hasattr(data, "column_names") and hasattr(data, "features"):
         return False
     return hasattr(data, "columns") and any(
@@ -268,7 +268,7 @@ def _is_frame(data: Any) -> bool:
 
 
 def _from_frame(data: Any, options: DataOptions, open_table: OpenTable, name: str) -> Dataset:
-    """A frame by way of a Parquet file, which is read as any other and then removed."""
+    """Open a DataFrame through a temporary Parquet file."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -277,7 +277,7 @@ def _from_frame(data: Any, options: DataOptions, open_table: OpenTable, name: st
         return _from_object_column(data, objects, options, name)
     table = _as_arrow(data, name)
     if len(table) == 0:
-        raise UserError("there are no items in this data", where=name, fix="give a row per item")
+        raise UserError("there are no items in this data", where=name, fix="give one row per item")
     with tempfile.TemporaryDirectory(prefix="restune-") as folder:
         path = Path(folder) / f"{name}.parquet"
         try:
@@ -293,7 +293,7 @@ def _from_frame(data: Any, options: DataOptions, open_table: OpenTable, name: st
 
 
 def _as_arrow(data: Any, name: str) -> Any:
-    """A frame as an Arrow table; columns of mixed values become texts. Raises UserError."""
+    """Convert a DataFrame to an Arrow table; columns of mixed types become text. Raises UserError."""
     import pyarrow as pa
 
     if isinstance(data, pa.Table):
@@ -325,7 +325,7 @@ def _by_columns(data: Any) -> Any:
 
 
 def _object_column(data: Any) -> str | None:
-    """The column of a frame that holds images or arrays as objects; None where there is none."""
+    """Return the DataFrame column that holds images or arrays as objects; None if there is none."""
     if not hasattr(data, "__getitem__") or not hasattr(data, "dtypes"):
         return None
     for column in data.columns:
@@ -352,7 +352,7 @@ def _from_two_arrays(inputs: Any, labels: Any, options: DataOptions) -> Dataset:
 
 
 def _from_torch(data: Any, options: DataOptions, open_table: OpenTable, name: str) -> Dataset:
-    """A map-style data set of (input, label) pairs."""
+    """Open a map-style data set of (input, label) pairs."""
     count = len(data)
     if not count:
         raise UserError("there are no items in this data", where=name, fix="give a data set with items")
@@ -371,7 +371,7 @@ def _from_torch(data: Any, options: DataOptions, open_table: OpenTable, name: st
 
 @dataclass(frozen=True)
 class _Inputs:
-    """Gives the input of an item by its number: of a pair the first, of a row a column."""
+    """Return a function from index to input: the first of a pair, or a column of a row."""
 
     data: Any
     column: Any = 0
@@ -381,16 +381,16 @@ class _Inputs:
 
 
 def _in_order(dataset: Dataset, known: Sequence[str]) -> Dataset:
-    """The same data with its classes in the order of those known, without these that no item has."""
+    """Return the data with its classes in the order of the known ones, without classes that have no items."""
     present = set(dataset.classes)
     classes = tuple(name for name in dict.fromkeys(one.strip() for one in known) if name in present)
-    if len(classes) < len(present):  # none is known
+    if len(classes) < len(present):  # no known classes
         return dataset
     return dataset.renumbered([classes.index(name) for name in dataset.classes], classes)
 
 
 def _torch_labels(data: Any, count: int, name: str) -> list[str]:
-    """Labels from `targets` or `labels`, where these agree with the first and last items; else by reading each item."""
+    """Return `targets` or `labels` if they agree with the first and last items; else read every item's label."""
     for attribute in ("targets", "labels"):
         listed = getattr(data, attribute, None)
         if listed is None or not hasattr(listed, "__len__") or len(listed) != count:
@@ -407,17 +407,17 @@ def _pair(data: Any, row: int, name: str) -> tuple[Any, Any]:
         item = data[row]
     except Exception as error:
         raise UserError(f"this item cannot be read: {type(error).__name__}: {error}", where=f"{name}, item {row}",
-                        fix="mend the data set: each data[i] must give (input, label)") from error  # fmt: skip
+                        fix="correct the data set: each data[i] must return (input, label)") from error  # fmt: skip
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise UserError(
             f"an item is a {type(item).__name__}, not (input, label)", where=f"{name}, item {row}",
-            fix="let data[i] give a pair: an input and its class",
+            fix="let data[i] return a pair: an input and its class",
         )  # fmt: skip
     return item[0], item[1]
 
 
 def _from_hugging_face(data: Any, options: DataOptions, open_table: OpenTable, name: str) -> Dataset:
-    """A Dataset of Hugging Face: a column of inputs and one of labels, whose names a ClassLabel knows."""
+    """Open a Hugging Face Dataset: a column of inputs and one of labels, with names from its ClassLabel."""
     names = [str(one) for one in data.column_names]
     if not len(data):
         raise UserError("there are no items in this data", where=name, fix="give a data set with items")
@@ -441,7 +441,7 @@ def _from_hugging_face(data: Any, options: DataOptions, open_table: OpenTable, n
         )
         if outside is not None:
             raise UserError(
-                f"the label {values[outside]} names no class",
+                f"the label {values[outside]} does not name a class",
                 where=f"{name}, item {outside}",
                 fix=f"leave out items without a label: data.filter(lambda item: item[{label_in!r}] >= 0)",
             )
@@ -457,13 +457,13 @@ def _from_hugging_face(data: Any, options: DataOptions, open_table: OpenTable, n
 
 
 def _class_names(data: Any, column: str) -> list[str]:
-    """The names of a ClassLabel's classes; empty for another column."""
+    """Return the class names of a ClassLabel; empty for other columns."""
     feature = data.features[column] if data.features and column in data.features else None
     return [str(one) for one in getattr(feature, "names", None) or ()]
 
 
 def _input_column(data: Any, names: Sequence[str], label: str) -> str | None:
-    """The column of inputs: of images or sounds by its feature, else with a usual name, else the only other one."""
+    """Return the input column: by an image or audio feature, else by a usual name, else the only other one."""
     others = [name for name in names if name != label]
     for name in others:
         if type(data.features[name]).__name__ in ("Image", "Audio"):
@@ -480,7 +480,7 @@ def _no_label_column(names: Iterable[str], where: str) -> UserError:
 
 
 def _splits(parts: Mapping[str, Dataset], name: str) -> Dataset:
-    """Several data sets as the splits of one. Raises UserError where their kinds differ."""
+    """Combine several data sets as the splits of one. Raises UserError if their kinds differ."""
     kinds = {part.kind for part in parts.values()}
     if len(kinds) > 1:
         raise UserError(f"the splits are of different kinds: {shorten(sorted(kinds))}", where=name, fix="name the kind")
@@ -496,7 +496,7 @@ def _splits(parts: Mapping[str, Dataset], name: str) -> Dataset:
 
 
 def _is_array(value: Any) -> bool:
-    """Whether this is an array or a tensor."""
+    """Return whether this is an array or a tensor."""
     return hasattr(value, "shape") and hasattr(value, "dtype") and hasattr(value, "__array__")
 
 

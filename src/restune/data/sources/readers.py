@@ -1,4 +1,4 @@
-"""A table a batch of rows at a time: separated values or Parquet, as Arrow arrays."""
+"""Read tables in batches of rows as Arrow arrays: separated values or Parquet."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _HEAD_BYTES = 2**20
 _BATCH_ROWS = 65_536
 _FEW_ROWS = 4_096
 _LONG_BLOCK = 32 * 2**20
-"""Bytes of a block, and so of the longest row, in tables whose rows are texts or series."""
+"""Bytes per block, and so of the longest row, in tables whose rows are texts or series."""
 _QUOTED_BLOCK = 8 * 2**20
-"""The same in tables of paths, where fields stand in quotes."""
+"""The same in tables of paths with quoted fields."""
 
 
 @contextmanager
 def table_errors(path: Path) -> Iterator[None]:
-    """Within this block whatever Arrow raises about a damaged file is a UserError."""
+    """Convert any exception that Arrow raises on a damaged file to a UserError."""
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # Arrow raises anything on a damaged file
+    except Exception as error:  # Arrow raises arbitrary exceptions on a damaged file
         line = next(iter(str(error).splitlines()), "")[:300] or type(error).__name__
         reason = "".join(mark if mark.isprintable() else "?" for mark in line)  # Arrow quotes the file's content
         hint = "name the encoding with --encoding, such as --encoding latin-1" if "UTF" in reason.upper() else None
@@ -47,9 +47,9 @@ def table_errors(path: Path) -> Iterator[None]:
 
 
 def open_reader(path: Path, options: DataOptions, *, encoding: str = "utf-8", long_rows: bool = False) -> Reader:
-    """The table's reader, by its name. `long_rows`: of texts or of series, where a row may be long.
+    """Open a table with the reader for its suffix. `long_rows`: rows are texts or series, which may be long.
 
-    A table with one column per class, and none of labels, has one of labels instead, where labels are read.
+    If labels are wanted, one-hot columns without a label column are replaced by one label column.
     """
     reader = open_columns(path, options, encoding=encoding, long_rows=long_rows)
     classes = columns_of_classes(reader, path, options) if options.labelled else []
@@ -57,7 +57,7 @@ def open_reader(path: Path, options: DataOptions, *, encoding: str = "utf-8", lo
 
 
 def open_columns(path: Path, options: DataOptions, *, encoding: str = "utf-8", long_rows: bool = False) -> Reader:
-    """As `open_reader`, with the columns as they stand in the table."""
+    """Like `open_reader`, with the columns unchanged."""
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         return ParquetTable(path, _FEW_ROWS if long_rows else _BATCH_ROWS)
@@ -65,7 +65,7 @@ def open_columns(path: Path, options: DataOptions, *, encoding: str = "utf-8", l
 
 
 def columns_of_classes(reader: Reader, path: Path, options: DataOptions) -> list[str]:
-    """The columns that are one per class; none in a table with a column of labels."""
+    """Return the one-hot columns; none in a table with a column of labels."""
     has_labels = options.label_column is not None or usual_column(reader.names, LABEL_NAMES) is not None
     if has_labels or not (options.header or is_typed(path)):
         return []
@@ -75,7 +75,7 @@ def columns_of_classes(reader: Reader, path: Path, options: DataOptions) -> list
 
 
 def is_typed(path: Path) -> bool:
-    """Whether a table's form names its columns by itself, without a header line: Parquet and JSON."""
+    """Return whether a format stores column names without a header line: Parquet and JSON."""
     return path.suffix.lower() in (".parquet", *JSON_SUFFIXES)
 
 
@@ -99,24 +99,24 @@ LABEL_NAMES = (
     *_CHINESE_LABELS,
 )
 COUNTERS = frozenset({"id", "index", "idx", "row", "unnamed: 0", ""})
-"""Columns that count rows, in lower case."""
+"""Lower-case names of columns that number the rows."""
 
 
 def usual_column(names: Sequence[str], usual: Sequence[str]) -> str | None:
-    """The column with the first of some usual names, whatever its case and whether words are parted by ``_``."""
+    """Return the column with the first matching usual name, ignoring case and separators between words."""
     plain = {plain_name(name): name for name in reversed(names)}
     return next((plain[name] for name in usual if name in plain), None)
 
 
 @lru_cache(2**17)
 def plain_name(name: str) -> str:
-    """A column's name in lower case, words parted by ``_``: ``image_path`` for ``Image Path`` and ``imagePath``."""
+    """Convert a column name to snake case: ``image_path`` for ``Image Path`` and ``imagePath``."""
     parted = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip().strip("\ufeff"))
     return re.sub(r"[\s_\-]+", "_", parted.lower())
 
 
 class TextTable:
-    """A table of separated values, a batch of rows at a time; every column is text: "007" is not the number 7."""
+    """A table of separated values, read in batches; every column is text, so "007" stays "007"."""
 
     def __init__(self, path: Path, options: DataOptions, encoding: str, *, long_rows: bool = False) -> None:
         from pyarrow import csv
@@ -139,12 +139,12 @@ class TextTable:
         self.names = self._raw if options.header else [str(position) for position in range(len(self._raw))]
 
     def peek(self) -> list[list[Any]]:
-        """The first values of each column."""
+        """Return the first values of each column."""
         first = next(self.batches(list(range(len(self._raw)))), {})
         return [column.slice(0, _PEEKED).to_pylist() for column in first.values()]
 
     def batches(self, columns: list[int]) -> Iterator[dict[int, Any]]:
-        """Arrow arrays of these columns, by position."""
+        """Yield Arrow arrays of these columns, by position."""
         import pyarrow as pa
         from pyarrow import csv
 
@@ -159,12 +159,15 @@ class TextTable:
                 yield dict(zip(columns, batch.columns, strict=True))
 
     def _source(self) -> Any:
-        """The table's UTF-8 as Arrow reads it without Python: the thread that reads ahead may outlive the reader, and
-        would end the process were it in Python when Python ends. Of another encoding all of it is held in memory."""
+        """Open the table as UTF-8 for Arrow; a table in another encoding is converted in memory.
+
+        Arrow must not call Python here: its read-ahead thread may outlive the reader, and would kill the process if
+        it were in Python code at exit.
+        """
         import pyarrow as pa
 
         is_utf8 = codecs.lookup(self._encoding).name in ("utf-8", "utf-8-sig")
-        if is_utf8 and not self._dialect.spaced:  # Arrow leaves out the mark by itself
+        if is_utf8 and not self._dialect.spaced:  # Arrow skips the byte order mark itself
             return pa.OSFile(os.fsencode(self._path))
         if 4 * self._path.stat().st_size > memory_bytes():
             raise UserError(
@@ -188,7 +191,7 @@ class TextTable:
 
 
 class ParquetTable:
-    """A Parquet file, a batch of rows at a time."""
+    """A Parquet file, read in batches of rows."""
 
     def __init__(self, path: Path, batch_rows: int = _BATCH_ROWS) -> None:
         from pyarrow import parquet
@@ -198,19 +201,19 @@ class ParquetTable:
         self.names = self._file.schema_arrow.names
 
     def peek(self) -> list[list[Any]]:
-        """The first values of each column."""
+        """Return the first values of each column."""
         first = next(self._file.iter_batches(batch_size=_PEEKED), None)
         return [[]] * len(self.names) if first is None else [column.to_pylist() for column in first.columns]
 
     def batches(self, columns: list[int]) -> Iterator[dict[int, Any]]:
-        """Arrow arrays of these columns, by position."""
+        """Yield Arrow arrays of these columns, by position."""
         wanted = [self.names[position] for position in columns]
         for batch in self._file.iter_batches(batch_size=self._batch_rows, columns=wanted):
             yield {position: batch.column(name) for position, name in zip(columns, wanted, strict=True)}
 
 
 class Codes:
-    """A column of few different texts: a number for each row, and the text that each number stands for."""
+    """A dictionary-encoded column of few different texts: one code per row, and the text of each code."""
 
     def __init__(self) -> None:
         self.values: dict[str, int] = {}
@@ -223,13 +226,13 @@ class Codes:
         self._codes.append(np.array(known, np.int32)[encoded.indices.to_numpy()])
 
     def numbered(self, numbers: Sequence[int]) -> NDArray[np.int32]:
-        """The whole column, each text as the number at its place in `numbers`."""
+        """Return the whole column, each code mapped through `numbers`."""
         codes = np.concatenate([np.zeros(0, np.int32), *self._codes])
         return np.array(numbers, np.int32)[codes] if len(codes) else codes
 
 
 def as_text(column: Any) -> Any:
-    """An Arrow array as one of type string; what is missing stays missing."""
+    """Cast an Arrow array to type string; nulls stay null."""
     import pyarrow as pa
 
     if pa.types.is_string(column.type):
@@ -240,7 +243,7 @@ def as_text(column: Any) -> Any:
 
 
 def trimmed(texts: Any) -> Any:
-    """An Arrow array of texts without white space around them."""
+    """Strip white space from an Arrow array of texts."""
     import pyarrow.compute as pc
 
     content = content_of(texts)
@@ -250,14 +253,14 @@ def trimmed(texts: Any) -> Any:
 
 
 def content_of(texts: Any) -> bytes:
-    """The bytes of all texts of an Arrow array of type string, one after another."""
+    """Return the concatenated bytes of all texts of an Arrow string array."""
     offsets = np.frombuffer(texts.buffers()[1], np.int32, len(texts) + 1, texts.offset * 4) if len(texts) else (0, 0)
     content = texts.buffers()[2]
     return b"" if content is None else bytes(memoryview(content)[int(offsets[0]) : int(offsets[-1])])
 
 
 def has_decimal_commas(path: Path, encoding: str) -> bool:
-    """Whether a table's numbers are written with commas, by its first rows."""
+    """Return whether a table's numbers have decimal commas, by its first rows."""
     if is_typed(path):
         return False
     rows, dialect = head_rows(path, encoding)
@@ -265,9 +268,9 @@ def has_decimal_commas(path: Path, encoding: str) -> bool:
 
 
 def first_rows(path: Path, encoding: str) -> list[list[str]]:
-    """The first rows of a table, its header among them, as text: enough to see of what kind it is.
+    """Return a table's first rows as text, header included, to recognise its kind.
 
-    Decimal commas are points. Raises UserError, as `table_errors`, for a file that cannot be read.
+    Decimal commas become points. Raises UserError, as `table_errors`, for an unreadable file.
     """
     if not is_typed(path):
         rows, dialect = head_rows(path, encoding)
@@ -279,7 +282,7 @@ def first_rows(path: Path, encoding: str) -> list[list[str]]:
 
 
 def by_name(names: Sequence[str], head: Sequence[Sequence[str]]) -> list[list[str]]:
-    """A table's `first_rows` without its header, in the order of `names`; empty for a column that a reader made."""
+    """Return a table's `first_rows` without header, in the order of `names`; empty for a generated column."""
     places = {name.strip(): place for place, name in enumerate(head[0])}
     columns = [places.get(name, places.get(with_point(name), len(places))) for name in names]
     return [[row[place] if place < len(row) else "" for place in columns] for row in head[1:]]

@@ -1,4 +1,4 @@
-"""The line that says what was taken for what, and warnings where that is not plausible."""
+"""Describe in one line how the data was interpreted, and warn if that is implausible."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LOOKED_AT = 200
 def series_line(
     dataset: Dataset, *, channels: Sequence[str] = (), columns: Sequence[str] = (), by: str = "", label: str = ""
 ) -> str:
-    """``12 series of 50 steps x 2 channels (acc_x, acc_y), by case_id, labels from column label``.
+    """Describe series: ``12 series of 50 steps x 2 channels (acc_x, acc_y), by case_id, labels from column label``.
 
     Warns of constant series, and of positions (`columns` of a table) far larger than the others.
     """
@@ -47,9 +47,9 @@ def _warn_of_sizes(places: Sequence[SeriesLocation], columns: Sequence[str]) -> 
 
 
 def described(dataset: Dataset) -> Dataset:
-    """The data set with the whole line: what its source says of the form, or what its items show, and its classes.
+    """Set the data set's `reading`: its source's description, or one of its items, and its classes.
 
-    Warns of labels that may be none.
+    Warns of labels that may not be labels.
     """
     if not dataset.classes:
         return dataset
@@ -65,7 +65,7 @@ def described(dataset: Dataset) -> Dataset:
 
 
 def labels_from(column: str) -> str:
-    """``labels from column label``."""
+    """Describe the label column: ``labels from column label``."""
     return f"labels from column {column}"
 
 

@@ -1,4 +1,4 @@
-"""Of which kind data is, from a look at its first rows or files."""
+"""Detect the kind of data from its first rows or files."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from restune.data.sources.walk import walk_files
 
 _LOOKED_AT = 1000
 _PATHS = tuple(name for name in table.PATH_NAMES if not name.endswith(("url", "uri")))
-"""Names of columns of paths; an address may stand beside a text, too."""
+"""Names of columns of paths; tables of texts may have a column of URLs, too."""
 _FEW = 20
 _SENTENCE = 20
-"""Characters that make a value a text rather than a name."""
+"""Minimum characters of a value to be a text rather than a name."""
 
 
 def folder_kind(folder: Path) -> str:
-    """``image``, ``signal`` or ``text``, from the first files that say it.
+    """Return ``image``, ``signal`` or ``text``, from the first files that show it.
 
-    An image wins over sounds and texts, and a sound over texts: captions and transcripts lie beside what they describe.
+    Images win over sounds and texts, sounds over texts: captions and transcripts are stored beside their subject.
     """
     tests = {"image": is_image_name, "signal": is_sound_name, "text": is_text_name}
     files = walk_files(folder, lambda name: any(is_one(name) for is_one in tests.values()))
@@ -38,10 +38,10 @@ def folder_kind(folder: Path) -> str:
 
 
 def table_kind(path: Path, options: DataOptions) -> tuple[str, DataOptions]:
-    """``image``, ``signal``, ``text`` or ``video``, and the options completed.
+    """Return ``image``, ``signal``, ``text`` or ``video``, and the completed options.
 
-    Completed are the column of texts, of recordings or of videos, and that a table has no header, where its first line
-    names a file, or has a label of later lines.
+    Sets the column of texts, recordings or videos, and that a table has no header if its first line names a file or
+    has a label of later lines.
     """
     rows = readers.first_rows(path, likely_encoding(path, options.encoding))
     if not rows:
@@ -78,8 +78,11 @@ def table_kind(path: Path, options: DataOptions) -> tuple[str, DataOptions]:
 
 
 def _without_header(path: Path, rows: Sequence[Sequence[str]], options: DataOptions) -> DataOptions:
-    """The options of a table without a header, where this is one beyond doubt: no name of its first line is known or
-    named, and one names a file, or its two columns are a text and a label of few values, among them its first."""
+    """Set the options of a table that certainly has no header.
+
+    No field of its first line is a usual or given column name, and either one names a file, or the two columns are a
+    text and a label with few values that include the first line's.
+    """
     first = [field.strip() for field in rows[0]]
     named = (options.path_column, options.text_column, options.label_column, options.split_column, options.group_column)
     known = (*table.PATH_NAMES, *readers.LABEL_NAMES, *table.SPLIT_NAMES, *TEXT_NAMES)
@@ -104,7 +107,7 @@ def _without_header(path: Path, rows: Sequence[Sequence[str]], options: DataOpti
 
 
 def _roles_without_names(names: Sequence[str], rows: Sequence[Sequence[str]], options: DataOptions) -> DataOptions:
-    """The columns of a table without names: of texts or of files, and of labels, the one of fewest values."""
+    """Choose the columns of a headerless table: texts or files, and labels (the fewest distinct values)."""
     if options.label_column is not None or len(names) < 2:
         return options
     files = options.path_column or (None if options.kind == "text" else _files_column(names, rows, _is_file_name))
@@ -124,7 +127,7 @@ def _is_file_name(name: str) -> bool:
 
 
 def _text_column(names: Sequence[str], rows: Sequence[Sequence[str]], options: DataOptions) -> str | None:
-    """The column with a usual name, or the one of the longest texts where texts they are."""
+    """Return the text column: by a usual name, else the one with the longest values if these are texts."""
     usual = _usual(names, TEXT_NAMES)
     if usual is not None:
         return usual
@@ -145,7 +148,7 @@ def _text_column(names: Sequence[str], rows: Sequence[Sequence[str]], options: D
 
 
 def _files_column(names: Sequence[str], rows: Sequence[Sequence[str]], wanted: Callable[[str], bool]) -> str | None:
-    """The column most of whose values end like files of some kind."""
+    """Return the column most of whose values have a suffix of some kind of file."""
     for place, name in enumerate(names):
         values = [row[place].strip() for row in rows if place < len(row)]
         if values and 2 * sum(map(wanted, values)) > len(values):
@@ -154,7 +157,7 @@ def _files_column(names: Sequence[str], rows: Sequence[Sequence[str]], wanted: C
 
 
 def _is_film(name: str) -> bool:
-    """Whether a name ends like a video's and not like an image's, as .gif does."""
+    """Return whether a name has a video suffix that is not also an image suffix (as .gif is)."""
     return (is_video_name(name) or name.lower().endswith(".ts")) and not is_image_name(name)
 
 

@@ -1,4 +1,4 @@
-"""Recordings of one text file each: rows are time steps, columns are channels."""
+"""Recordings, one text file each: rows are time steps, columns are channels."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ _FEWEST_ROWS = 4
 
 @dataclass(frozen=True, slots=True)
 class RecordingForm:
-    """How the recordings of a data set are written.
+    """The format of a data set's recordings.
 
     Args:
-        names: of the channels' columns, in order, where files begin with a line of names.
-        places: of the channels' columns, where they do not.
-        encoding: of the files; None to find each one's.
+        names: the channels' column names, in order, if files have a header.
+        places: the channels' column indices, if they do not.
+        encoding: of the files; None to detect it for each.
     """
 
     names: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ class RecordingLocation:
     form: RecordingForm
 
     def read(self) -> NDArray[np.float32]:
-        """float32 ``[C, L]``. Raises OSError, and ValueError for what is not such a recording."""
+        """Return float32 ``[C, L]``. Raises OSError, and ValueError for a file of another format."""
         rows = _rows(FileLocation(self.path).read(), self.form.encoding)
         places: Sequence[int] = self.form.places
         first = 1
@@ -96,8 +96,11 @@ class RecordingLocation:
 
 
 def holds_recordings(folder: Path) -> bool:
-    """Whether the text files of a folder are recordings: tables of numbers, in class folders or beside a table that
-    names their labels, and no images, sounds or videos among them. Raises UserError for recordings without labels."""
+    """Return whether the text files of a folder are recordings.
+
+    They are tables of numbers in class folders or beside a table of labels, with no images, sounds or videos.
+    Raises UserError for recordings without labels.
+    """
     files = list(islice(walk_files(folder, lambda _: True), _MOST_NAMES))
     if any(is_image_name(path.name) or is_sound_name(path.name) or is_video_name(path.name) for path in files):
         return False
@@ -116,7 +119,7 @@ def holds_recordings(folder: Path) -> bool:
 
 
 def open_recordings(folder: Path, options: DataOptions) -> Dataset:
-    """Items of ``folder/[split/]class/**/recording.csv``, or of the files that ``labels.csv`` in the folder names.
+    """Open ``folder/[split/]class/**/recording.csv``, or the files named by ``labels.csv`` in the folder.
 
     Raises UserError on other layouts.
     """
@@ -133,7 +136,7 @@ def open_recordings(folder: Path, options: DataOptions) -> Dataset:
 
 
 def open_recording_table(path: Path, options: DataOptions) -> Dataset:
-    """Items are a table's rows, each of which names a recording and its label. Raises UserError for a missing file."""
+    """Open a table with one recording and its label per row. Raises UserError for a missing file."""
     rows = [[field.strip() for field in row] for row in _rows(FileLocation(path).read(), options.encoding)]
     names, root = rows[0], options.root or path.parent
     marks = table.mark_columns(names, path, options)
@@ -141,7 +144,9 @@ def open_recording_table(path: Path, options: DataOptions) -> Dataset:
     places = _places(root)
     file_in = names.index(options.path_column) if options.path_column in names else _files_column(rows, places)
     if file_in is None:
-        raise UserError("no column of this table names recordings", where=str(path), fix="name it with --path-column")
+        raise UserError(
+            "this table does not have a column of recordings", where=str(path), fix="name it with --path-column"
+        )
     body = [row for row in rows[1:] if len(row) == len(names)]
     files = [_file(places, row[file_in]) for row in body]
     lost = [row[file_in] for row, file in zip(body, files, strict=True) if file is None]
@@ -177,13 +182,13 @@ def open_recording_table(path: Path, options: DataOptions) -> Dataset:
 
 
 def names_recordings(path: Path, options: DataOptions) -> bool:
-    """Whether a table's rows name recordings that are there."""
+    """Return whether a table's rows name recordings that exist."""
     if is_typed(path) or options.kind not in (None, "signal"):
         return False
     try:
         with path.open("rb") as file:
             rows = _rows(file.read(2**18), options.encoding)
-    except (OSError, ValueError):  # which the reader of tables tells better
+    except (OSError, ValueError):  # the table reader has a better message
         return False
     places = _places(options.root or path.parent)
     place = _files_column(rows[: _HEAD_ROWS + 1], places)
@@ -212,7 +217,7 @@ def _is_dead(location: object) -> bool:
 
 
 def _form(files: Sequence[Path], where: Path, encoding: str | None) -> tuple[RecordingForm, str]:
-    """How the recordings are written, from some of them; which columns are left out is said."""
+    """Detect the recordings' format from some of them; note the columns that are left out."""
     step = max(1, len(files) // _LOOKED_AT)
     heads = [head for head in (_head(path, encoding) for path in files[::step][:_LOOKED_AT]) if head]
     if not heads:
@@ -227,7 +232,7 @@ def _form(files: Sequence[Path], where: Path, encoding: str | None) -> tuple[Rec
     ids = [name for name in numeric if name not in times and header and _is_mark(name, columns[name])]
     kept = [name for name in numeric if name not in times and name not in ids]
     if not kept:
-        raise UserError("these files have no columns of numbers that they share", where=str(where))
+        raise UserError("these files do not share any numeric columns", where=str(where))
     others = [name for name in names if name not in kept and name not in times]
     if others:
         note(f"{where.name}: left out the columns {shorten(map(repr, others))} of each recording")
@@ -238,7 +243,7 @@ def _form(files: Sequence[Path], where: Path, encoding: str | None) -> tuple[Rec
 
 
 def _columns(names: Sequence[str], heads: Sequence[list[list[str]]], *, has_names: bool) -> dict[str, list[list[str]]]:
-    """The fields of each column in each file, of columns that nearly all files have."""
+    """Return the fields per column and file, for columns that nearly all files have."""
     columns: dict[str, list[list[str]]] = {}
     for name in names:
         owners = [_header(head) or [] if has_names else names for head in heads]
@@ -252,19 +257,22 @@ def _columns(names: Sequence[str], heads: Sequence[list[list[str]]], *, has_name
 
 
 def _most(found: Sequence[bool]) -> bool:
-    """Whether nearly all are so; a file that differs from the others is unreadable, not the measure of all."""
+    """Return whether nearly all are true: a single deviating file is unreadable, and must not decide for all."""
     return sum(found) > 0.8 * len(found)
 
 
 def _is_mark(name: str, columns: Sequence[Sequence[str]]) -> bool:
-    """Whether a column is of what a recording is, not of what was measured: one id or label in each file."""
+    """Return whether a column is metadata, not a measurement: one constant id or label per file."""
     is_named = is_identifier_name(name) or usual_column([name], LABEL_NAMES) is not None
     return is_named and all(len(set(column)) <= 1 for column in columns)
 
 
 def _is_time(name: str, columns: Sequence[Sequence[str]], *, has_names: bool, first: str) -> bool:
-    """Whether a column is the time of each row: by its name, or, where it has none or a word for row numbers, as the
-    first one, going up in even steps in every file."""
+    """Return whether a column holds the rows' times.
+
+    It does by its name; without a name, or with one for row numbers, if it is the first and increases in even steps in
+    every file.
+    """
     if has_names and is_time_name(name):
         return True
     if name != first or (has_names and not is_identifier_name(name)):
@@ -285,7 +293,7 @@ def _is_label_table(path: Path) -> bool:
 
 
 def _looks_like_recording(path: Path) -> bool:
-    """Whether a file begins with several rows of numbers, perhaps under names, in the same number of columns."""
+    """Return whether a file begins with several rows of equally many numbers, perhaps after a header."""
     head = _head(path, None)
     body = head[1:] if _header(head) else head
     if len(body) < _FEWEST_ROWS or len({len(row) for row in body}) > 1:
@@ -294,7 +302,7 @@ def _looks_like_recording(path: Path) -> bool:
 
 
 def _label_table(folder: Path) -> Path | None:
-    """The table in a folder that names the label of each recording there."""
+    """Find the table of a folder's recordings and labels."""
     tables = [
         path for path in sorted(folder.iterdir()) if path.is_file() and _is_name(path.name) and _is_label_table(path)
     ]
@@ -309,7 +317,7 @@ def _label_table(folder: Path) -> Path | None:
 
 
 def _files_column(rows: Sequence[Sequence[str]], places: Sequence[Path]) -> int | None:
-    """The column of a table whose fields name text files that are there, with or without their suffix."""
+    """Return the column whose fields name existing text files, with or without suffix."""
     if len(rows) < 2 or len(rows[0]) > _MOST_COLUMNS:
         return None
     names = [name.strip().lower() for name in rows[0]]
@@ -322,7 +330,7 @@ def _files_column(rows: Sequence[Sequence[str]], places: Sequence[Path]) -> int 
 
 
 def _places(root: Path) -> list[Path]:
-    """A folder and those directly in it, where recordings may lie."""
+    """Return a folder and its direct subfolders, which may hold the recordings."""
     inner = (
         [path for path in sorted(root.iterdir()) if path.is_dir() and not is_hidden(path.name)] if root.is_dir() else []
     )
@@ -330,7 +338,7 @@ def _places(root: Path) -> list[Path]:
 
 
 def _file(places: Sequence[Path], name: str) -> Path | None:
-    """The text file that a field names, with or without its suffix, in the first folder that has it."""
+    """Find the text file that a field names, with or without suffix, in the first folder that has it."""
     if not name or "\0" in name or len(name) > 1000:
         return None
     endings = ("",) if _is_name(name) else SUFFIXES
@@ -338,7 +346,7 @@ def _file(places: Sequence[Path], name: str) -> Path | None:
 
 
 def _head(path: Path, encoding: str | None) -> list[list[str]]:
-    """The first rows of a file; none of one that cannot be read."""
+    """Return the first rows of a file; none if it is unreadable."""
     try:
         with path.open("rb") as file:
             content = file.read(2**16)
@@ -349,7 +357,7 @@ def _head(path: Path, encoding: str | None) -> list[list[str]]:
 
 
 def _header(rows: Sequence[Sequence[str]]) -> list[str] | None:
-    """The names in the first row, where one is not a number and the rows below have numbers."""
+    """Return the first row as names if it has a non-number and the rows below have numbers."""
     if len(rows) < 2 or all(map(is_value, rows[0])) or not any(is_value(field) for field in rows[1]):
         return None
     is_text = [not is_value(field) for field in rows[0]]
@@ -359,7 +367,7 @@ def _header(rows: Sequence[Sequence[str]]) -> list[str] | None:
 
 
 def _rows(content: bytes, encoding: str | None) -> list[list[str]]:
-    """The fields of each line that is not empty, decimal commas as points. Raises ValueError for what is no text."""
+    """Return the fields of each non-empty line, decimal commas as points. Raises ValueError for a non-text file."""
     text = decode_text(content, encoding)
     if "\0" in text:
         raise ValueError("not a text (it holds zero bytes)")
@@ -380,7 +388,7 @@ def _rows(content: bytes, encoding: str | None) -> list[list[str]]:
 
 
 def _delimiter(line: str) -> str | None:
-    """What separates a line's fields; None for white space."""
+    """Return the separator of a line's fields; None for white space."""
     decimal = splits_decimals(line)
     if decimal:
         return decimal
@@ -388,7 +396,7 @@ def _delimiter(line: str) -> str | None:
 
 
 def _numbers(rows: Sequence[Sequence[str]], places: Sequence[int], first: int) -> NDArray[np.float32]:
-    """float32 ``[C, L]``. Raises ValueError with the row of what is no number."""
+    """Return float32 ``[C, L]``. Raises ValueError with the row of an invalid number."""
     values = np.empty((len(places), len(rows)), np.float64)
     for number, row in enumerate(rows):
         for channel, place in enumerate(places):
@@ -398,6 +406,6 @@ def _numbers(rows: Sequence[Sequence[str]], places: Sequence[int], first: int) -
             try:
                 values[channel, number] = math.nan if field.lower() in MISSING else float(field)
             except ValueError:
-                raise ValueError(f"{field[:60]!r} in row {first + number} is no number") from None
+                raise ValueError(f"{field[:60]!r} in row {first + number} is not a number") from None
     with np.errstate(over="ignore"):
         return values.astype(np.float32)

@@ -49,9 +49,9 @@ TEXT_NAMES = (
     "句子",
 )
 MAX_LINE = 64 * 2**20
-"""Characters of the longest line that is read as a text."""
+"""Maximum characters of a line that is read as a text."""
 LABEL_MARK = "__label__"
-"""What fastText writes before a label."""
+"""The prefix of a label in fastText files."""
 _MARKED = re.compile(rf"{LABEL_MARK}((?:(?!{LABEL_MARK})[^\s,;|])*)[,;|]?")
 _LONGEST_LABEL = 40
 _LONGEST_MARKED = 200
@@ -60,12 +60,12 @@ _HEAD = 2**18
 _HEAD_LINES = 400
 _BATCH = 4096
 _ITEM_BYTES = 256
-"""What an item takes in memory besides its text."""
+"""Bytes per item besides its text."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextLocation:
-    """A text among those of its file."""
+    """A text, by its index in the file."""
 
     texts: StringArray
     index: int
@@ -78,25 +78,25 @@ class TextLocation:
 
 
 class _Room:
-    """Memory that the texts of one source may take."""
+    """The memory budget for the texts of one source."""
 
     def __init__(self, source: str) -> None:
         self._left = memory_bytes() // 2
         self._source = source
 
     def take(self, texts: Any) -> None:
-        """Take room for an Arrow array of texts. Raises UserError where there is none."""
+        """Reserve memory for an Arrow array of texts. Raises UserError if there is not enough."""
         self._left -= texts.nbytes + _ITEM_BYTES * len(texts)
         if self._left < 0:
             raise UserError(
                 "these texts take more than half of this machine's memory",
                 where=self._source,
-                fix="use fewer of them, or a file a text in class folders",
+                fix="use fewer texts, or one file per text in class folders",
             )
 
 
 def open_lines(path: Path, options: DataOptions) -> Dataset:
-    """Items are lines, each a label, a space or a tab, and a text. Raises UserError with the line's number."""
+    """Open lines of label, space or tab, and text. Raises UserError with the line number."""
     import pyarrow as pa
 
     encoding = file_encoding(path, options.encoding)
@@ -110,7 +110,7 @@ def open_lines(path: Path, options: DataOptions) -> Dataset:
         if not line.strip():
             continue
         if "\0" in line:
-            raise UserError("this line holds zero bytes, as no text does", where=f"{path}, line {number}")
+            raise UserError("this line holds zero bytes, so it is not text", where=f"{path}, line {number}")
         label, text = _marked_line(line) if has_marks else line.partition(separator)[::2]
         if not label or len(label) > (_LONGEST_MARKED if has_marks else _LONGEST_LABEL):
             fix = f"write '{LABEL_MARK}NAME text'" if has_marks else "write 'label text'"
@@ -125,7 +125,7 @@ def open_lines(path: Path, options: DataOptions) -> Dataset:
     classes = class_order(labels)
     if len(classes) > table.MAX_LABELS or (len(classes) > 2 and 2 * len(classes) > len(labels)):
         raise UserError(
-            f"these lines begin with {len(classes):,} different words, which are no classes",
+            f"these lines begin with {len(classes):,} different words, which are not classes",
             where=str(path),
             fix="each line must be a label, a space and a text",
         )
@@ -142,11 +142,11 @@ def open_lines(path: Path, options: DataOptions) -> Dataset:
 
 
 def looks_like_lines(path: Path, options: DataOptions) -> bool:
-    """Whether most lines of a file start with a short word that repeats, as labels do, and go on after it."""
+    """Return whether most lines of a file start with a short, repeating word, as labels are, and continue."""
     with path.open("rb") as file:
         head = file.read(_HEAD)
     text = head.decode(options.encoding or head_encoding(head, len(head) == _HEAD), "replace")
-    if len(head) == _HEAD:  # the last line is cut
+    if len(head) == _HEAD:  # the last line may be truncated
         text = text[: text.rfind("\n") + 1]
     lines = [line for line in text.split("\n")[:_HEAD_LINES] if line.strip()]
     if not lines or "\0" in text:
@@ -163,7 +163,7 @@ def looks_like_lines(path: Path, options: DataOptions) -> bool:
 
 
 def open_text_table(path: Path, options: DataOptions) -> Dataset:
-    """Items are rows with a text and a label. Raises UserError with the row's number for a row without a label."""
+    """Open a table of texts and labels. Raises UserError with the row number for a row without a label."""
     with table_errors(path):
         table.reject_empty(path)
         is_parquet = path.suffix.lower() == ".parquet"
@@ -173,7 +173,7 @@ def open_text_table(path: Path, options: DataOptions) -> Dataset:
         text_in = table.choose_column(names, options.text_column, TEXT_NAMES, "text", path, required=True)
         chosen = {"text": str(text_in), **(table.mark_columns(names, path, options) if options.labelled else {})}
         if chosen["text"] == chosen.get("label"):
-            raise UserError("the texts and the labels are one column", where=str(path), fix="name the other")
+            raise UserError("the texts and the labels are the same column", where=str(path), fix="name the other")
         table.say_columns(path, chosen)
         columns = {role: names.index(name) for role, name in chosen.items()}
         start = table.first_row(path, options)
@@ -193,7 +193,7 @@ def open_text_table(path: Path, options: DataOptions) -> Dataset:
 
 
 def open_text_folder(folder: Path) -> Dataset:
-    """Items of ``folder/[split/]class/**/text.txt``. Raises UserError on other layouts."""
+    """Open ``folder/[split/]class/**/text.txt``. Raises UserError on other layouts."""
     files = [(path.relative_to(folder).as_posix(), FileLocation(path)) for path in walk_files(folder, is_text_name)]
     if not files:
         raise UserError(
@@ -205,15 +205,14 @@ def open_text_folder(folder: Path) -> Dataset:
 
 
 def is_text_name(name: str) -> bool:
-    """Whether a name ends like a text's."""
+    """Return whether a name has a text suffix."""
     return suffix_of(name) == ".txt"
 
 
 def group_duplicates(dataset: Dataset, encoding: str | None = None) -> Dataset:
-    """The same items, those with one text (but for white space and case) in one group, so that no split parts them.
+    """Group items with the same text, ignoring white space and case, so that a split keeps them together.
 
-    Items that are in a group already take theirs along: the groups of equal texts become one. `encoding` is that of
-    text files, None to find each one's.
+    Existing groups that share a text are merged. `encoding` is that of the text files, None to detect it for each.
     """
     alike: dict[bytes, list[int]] = defaultdict(list)
     for row, item in enumerate(dataset.items):
@@ -224,7 +223,7 @@ def group_duplicates(dataset: Dataset, encoding: str | None = None) -> Dataset:
     if not repeated:
         return dataset
     count = sum(map(len, repeated.values()))
-    note(f"{count} items have the text of another ({len(repeated)} texts): a split keeps them on one side")
+    note(f"{count} items repeat the text of another ({len(repeated)} texts): each such group goes into one split")
     merged = _Merged()
     for key, rows in repeated.items():
         name = f"text {key.hex()}"
@@ -241,26 +240,26 @@ def group_duplicates(dataset: Dataset, encoding: str | None = None) -> Dataset:
 
 
 class _Merged:
-    """Groups that have become one: each is known by the first name of all."""
+    """Merged groups (union-find): a merged group has the first of its names."""
 
     def __init__(self) -> None:
         self._above: dict[str, str] = {}
 
     def name(self, group: str) -> str:
-        """The name of the group that a group belongs to."""
+        """Return the name of the merged group that a group belongs to."""
         while group in self._above:
             group = self._above[group]
         return group
 
     def unite(self, one: str, other: str) -> None:
-        """Make two groups one."""
+        """Merge two groups."""
         first, second = sorted((self.name(one), self.name(other)))
         if first != second:
             self._above[second] = first
 
 
 def _key(item: Item, encoding: str | None) -> bytes | None:
-    """What equal texts share; None for a text that cannot be read, and for an empty one."""
+    """Return a key that equal texts share; None for an unreadable or empty text."""
     try:
         content = item.location.read()
         text = content if isinstance(content, str) else decode_text(content, encoding)
@@ -274,18 +273,18 @@ def _extend(texts: StringArray, array: Any, room: _Room) -> None:
     room.take(array)
     texts.extend(array)
     if len(array):
-        len(texts)  # settles where texts end, before threads read them
+        len(texts)  # compute the offsets before threads read texts
 
 
 def note_empty(texts: StringArray, path: Path, numbers: Sequence[int], noun: str = "lines") -> None:
-    """Say which texts are empty, as those of lines that are a label alone."""
+    """Note the empty texts, such as those of lines with only a label."""
     empty = [numbers[row] for row in range(len(texts)) if not texts[row].strip()]
     if empty:
-        note(f"{path.name}: {len(empty)} texts are empty ({noun} {shorten(empty, 5)}); they stay, as texts of no word")
+        note(f"{path.name}: {len(empty)} texts are empty ({noun} {shorten(empty, 5)}); they are kept")
 
 
 def _text_line(dataset: Dataset, texts: StringArray, form: str, label: str = "") -> str:
-    """``5,452 texts, column text, labels from column label (6 classes)``, with warnings where that is not plausible."""
+    """Describe texts, ``5,452 texts, column text, labels from column label``, and warn if that is implausible."""
     plausibility.warn_of_words(
         [texts[row] for row in range(0, len(texts), max(1, len(texts) // _SEEN))], dataset.source
     )
@@ -293,7 +292,7 @@ def _text_line(dataset: Dataset, texts: StringArray, form: str, label: str = "")
 
 
 def _are_marked(lines: Sequence[str]) -> bool:
-    """Whether lines name their labels as fastText has them."""
+    """Return whether lines have fastText labels."""
     return sum(LABEL_MARK in line for line in lines) >= 0.8 * len(lines) > 0
 
 
@@ -307,13 +306,13 @@ def _labels_of(line: str) -> list[str]:
 
 
 def _marked_line(line: str) -> tuple[str, str]:
-    """The label of a line of fastText's, without its mark, and the text; no label where none stands there."""
+    """Split a fastText line into its label, without prefix, and text; the label is empty if there is none."""
     found = _labels_of(line)
     return (found[0] if found else ""), " ".join(_MARKED.sub(" ", line).split())
 
 
 def _reject_several_labels(path: Path, encoding: str) -> None:
-    """Raise UserError where lines name more than one label: a word of the text would give the answer away."""
+    """Raise UserError if lines have several labels: the others would leak the answer into the text."""
     count = total = 0
     first = ""
     for number, line in enumerate(_lines(path, encoding), 1):
@@ -341,12 +340,12 @@ def _reject_joined_marks(labels: Iterable[str], path: Path, column: str) -> None
 
 
 def _separator(lines: Iterable[str]) -> str:
-    """A tab where every line has one, else a space."""
+    """Return a tab if every line has one, else a space."""
     return "\t" if all("\t" in line for line in lines if line.strip()) else " "
 
 
 def _lines(path: Path, encoding: str) -> Iterator[str]:
-    """Lines without their ends; only a line feed ends one, since other marks may stand in a text."""
+    """Yield lines without line breaks; only a line feed ends a line, since texts may contain other breaks."""
     with path.open(encoding=encoding, newline="\n") as file:
         number = 0
         while line := file.readline(MAX_LINE):

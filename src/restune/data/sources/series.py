@@ -23,24 +23,24 @@ from restune.data.sources.folder import from_named_files
 from restune.data.sources.walk import is_hidden, suffix_of, walk_files
 
 MAX_LINE = 256 * 2**20
-"""Characters of the longest line that is read, and so of the longest series."""
+"""Maximum characters per line, and so per series."""
 _MAX_CHANNELS = 65_536
 _MAX_VALUES = 10_000_000
 _STEPS, _WIDTH = 5, 100
-"""Fewest rows per series, and most numbers in one, of a file whose rows look like time steps."""
+"""Minimum rows per series, and maximum numbers per row, of a file whose rows look like time steps."""
 MISSING = frozenset({"", "?", "nan", "na", "n/a", "null", "none"})
-"""What stands for a value that was not measured, in lower case."""
+"""Lower-case marks of a missing value."""
 _ARCHIVE = re.compile(r"(.+)_(train|test)(\.ts|\.tsv|\.csv|\.txt)", re.IGNORECASE)
 _SUFFIXES = (".ts", ".tsv", ".csv", ".txt")
-"""Of the files of one data set in several forms, the first is read."""
+"""Suffixes by priority: the first is read if one data set has files in several formats."""
 
 _Row = tuple[str, str, NDArray[np.float32]]
-"""Where a series stands, its label, and its values ``[C, L]``."""
+"""A series' position in its file, its label, and its values ``[C, L]``."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesLocation:
-    """A series ``[channels, length]`` among those of its file, which lie one after another in one array."""
+    """A series ``[channels, length]``; all series of a file are concatenated in one array."""
 
     values: NDArray[np.float32]
     start: int
@@ -56,7 +56,7 @@ class SeriesLocation:
 
 
 class SeriesList:
-    """Series that are collected one by one into one array: ids, labels, and where each is."""
+    """Series collected into one array: ids, labels and offsets."""
 
     def __init__(self, source: str) -> None:
         self._source = source
@@ -65,25 +65,25 @@ class SeriesList:
         self._most = memory_bytes() // 2
 
     def add(self, series: NDArray[np.float32]) -> None:
-        """Add one ``[C, L]``. Raises UserError where they no longer fit in memory."""
+        """Add one ``[C, L]``. Raises UserError if they no longer fit in memory."""
         self._values += np.ascontiguousarray(series, np.float32).tobytes()
         self._shapes.append((series.shape[0], series.shape[1]))
         if len(self._values) > self._most:
             raise UserError(
                 f"these series take more than {self._most / 2**30:.1f} GiB, half of this machine's memory",
                 where=self._source,
-                fix="use fewer, or shorter ones",
+                fix="use fewer or shorter series",
             )
 
     def heads(self, rows: int) -> list[tuple[float, int]]:
-        """The first value and the number of values of each of the last series."""
+        """Offset and number of values of each of the latest series."""
         ends = np.cumsum([0, *(channels * length for channels, length in self._shapes)])
         values = np.frombuffer(self._values, np.float32)
         starts = ends[len(self._shapes) - rows : -1]
         return [(float(values[start]), length) for start, (_, length) in zip(starts, self._shapes[-rows:], strict=True)]
 
     def locations(self) -> list[SeriesLocation]:
-        """Where each series is, in the order in which they came."""
+        """Return the location of each series, in the order of addition."""
         values = np.frombuffer(self._values, np.float32)
         values.flags.writeable = False
         self._values = bytearray()
@@ -95,9 +95,9 @@ class SeriesList:
 
 
 def open_series(path: Path, *, labelled: bool = True) -> Dataset:
-    """Items are the series of a ``.ts`` file, or the rows of numbers of a file of the UCR archive (label first).
+    """Open a ``.ts`` file of series, or a file of the UCR archive (rows of numbers, label first).
 
-    Not `labelled`: labels are left out, and a ``.ts`` may have none. Raises UserError with the line's number.
+    If not `labelled`, labels are ignored, and a ``.ts`` may have none. Raises UserError with the line number.
     """
     dataset = _dataset([(None, path)], str(path), labelled=labelled)
     if labelled:
@@ -106,16 +106,16 @@ def open_series(path: Path, *, labelled: bool = True) -> Dataset:
 
 
 def open_archive(folder: Path) -> Dataset:
-    """Items of ``NAME_TRAIN`` and ``NAME_TEST`` in a folder, each with its split. Raises UserError."""
+    """Open ``NAME_TRAIN`` and ``NAME_TEST`` in a folder as splits. Raises UserError."""
     sides = archive_files(folder)
     only = len(sides) == 1
     return _dataset([(None if only else side, path) for side, path in sides.items()], source=str(folder))
 
 
 def archive_files(folder: Path) -> dict[str, Path]:
-    """``train`` and ``test`` of a folder as the UCR archive has them; empty where it is none.
+    """Find ``train`` and ``test`` in a folder of the UCR archive's layout; empty for other folders.
 
-    Raises UserError where there are several data sets.
+    Raises UserError if there are several data sets.
     """
     found: dict[tuple[str, str], dict[str, Path]] = {}
     try:
@@ -140,7 +140,7 @@ def archive_files(folder: Path) -> dict[str, Path]:
 
 
 def looks_like_series(path: Path) -> bool:
-    """Whether a file is a ``.ts``, or its first lines are nothing but more than three numbers each."""
+    """Return whether a file is a ``.ts``, or its first lines are only numbers, more than three each."""
     if path.suffix.lower() == ".ts":
         return True
     try:
@@ -156,7 +156,7 @@ def looks_like_series(path: Path) -> bool:
 
 
 def open_sounds(folder: Path) -> Dataset:
-    """Items of ``folder/[split/]class/**/sound.wav``. Raises UserError on other layouts."""
+    """Open ``folder/[split/]class/**/sound.wav``. Raises UserError on other layouts."""
     files = [(path.relative_to(folder).as_posix(), FileLocation(path)) for path in walk_files(folder, is_sound_name)]
     if not files:
         raise UserError(
@@ -168,12 +168,12 @@ def open_sounds(folder: Path) -> Dataset:
 
 
 def is_sound_name(name: str) -> bool:
-    """Whether a name ends like a recording's."""
+    """Return whether a name has an audio suffix."""
     return suffix_of(name) in (".wav", ".wave")
 
 
 def from_series(series: Sequence[NDArray[Any]] | NDArray[Any], labels: Sequence[str], source: str) -> Dataset:
-    """A data set of arrays ``[C, L]`` or ``[L]`` and one label an item; what is missing at the end is padding."""
+    """Build a data set of arrays ``[C, L]`` or ``[L]``, one label per item; trailing missing values are padding."""
     collected = SeriesList(source)
     for one in series:
         with np.errstate(over="ignore"):
@@ -190,7 +190,7 @@ def make_dataset(
     source: str,
     splits: Sequence[str | None] | None = None,
 ) -> Dataset:
-    """Series with their labels, the classes in the order of `class_order`."""
+    """Build a data set of labelled series, classes in the order of `class_order`."""
     classes = class_order(labels)
     rank = {name: position for position, name in enumerate(classes)}
     sides = splits or [None] * len(ids)
@@ -200,13 +200,13 @@ def make_dataset(
 
 
 def without_padding(series: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A series ``[C, L]`` without what is missing at the end of all its channels; a value at least is left."""
+    """Drop the steps at a series' end that are missing in all channels; at least one step is left."""
     there = np.flatnonzero(~np.isnan(series).all(axis=0))
     return series[:, : int(there[-1]) + 1 if len(there) else 1]
 
 
 def _dataset(files: Sequence[tuple[str | None, Path]], source: str, *, labelled: bool = True) -> Dataset:
-    """The series of one file, or of two that are a side each."""
+    """Read the series of one file, or of two files that are one split each."""
     ids: list[str] = []
     labels: list[str] = []
     sides: list[str | None] = []
@@ -234,7 +234,7 @@ def _dataset(files: Sequence[tuple[str | None, Path]], source: str, *, labelled:
 
 
 def _read_numbers(path: Path) -> Iterator[_Row]:
-    """Rows of numbers: the label, then the values; shorter series end in NaN, or earlier."""
+    """Read rows of label and values; shorter series end in NaN, or have fewer values."""
     separator: str | None = None
     is_first = True
     for number, line in _lines(path):
@@ -248,8 +248,10 @@ def _read_numbers(path: Path) -> Iterator[_Row]:
 
 
 def _reject_steps(labels: Sequence[str], heads: Sequence[tuple[float, int]], path: Path) -> None:
-    """Raise UserError for rows that are time steps: of each first number several rows, in which the second goes up in
-    even steps from where it started before."""
+    """Raise UserError for rows that are time steps.
+
+    They are if each first number has several rows, in which the second number increases in even steps from one start.
+    """
     first = [0] + [row for row in range(1, len(labels)) if labels[row] != labels[row - 1]]
     runs = [[value for value, _ in heads[begin:end]] for begin, end in pairwise([*first, len(labels)])]
     if len(runs) < 3 or len(labels) < _STEPS * len(runs) or max((length for _, length in heads), default=0) > _WIDTH:
@@ -257,15 +259,15 @@ def _reject_steps(labels: Sequence[str], heads: Sequence[tuple[float, int]], pat
     starts = {run[0] for run in runs}
     if len(starts) == 1 and all(len(run) > 1 and min(np.diff(run)) > 0 for run in runs):
         raise UserError(
-            f"the rows of this file look like time steps of {len(runs)} series, not like a series each: the second "
-            "number goes up and starts anew with each first number",
+            f"the rows of this file look like time steps of {len(runs)} series, not like one series each: the second "
+            "number increases and restarts with each first number",
             where=str(path),
             fix="name the columns: --no-header --case-column 0 --time-column 1 --label-column N",
         )
 
 
 def _read_ts(path: Path, *, labelled: bool) -> Iterator[_Row]:
-    """The format of sktime and aeon: a header of ``@`` lines, then channels separated by ``:``, the label last."""
+    """Read the format of sktime and aeon: a header of ``@`` lines, then channels separated by ``:``, label last."""
     classes: frozenset[str] | None = None
     in_data = False
     for number, line in _lines(path):
@@ -276,7 +278,7 @@ def _read_ts(path: Path, *, labelled: bool) -> Iterator[_Row]:
             key, _, value = line.partition(" ")
             if not key.startswith("@"):
                 raise UserError(
-                    "this is no .ts file of series: there is no @data before its values",
+                    "this is not a .ts file of series: there is no @data before its values",
                     where=where,
                     fix="the format is described at https://www.aeon-toolkit.org (the ts file format)",
                 )
@@ -284,7 +286,7 @@ def _read_ts(path: Path, *, labelled: bool) -> Iterator[_Row]:
             if in_data and classes is None and labelled:
                 raise _no_labels(path)
             if key.lower() == "@timestamps" and value.strip().lower() == "true":
-                raise UserError("series with time stamps are not read", where=where, fix="write values alone")
+                raise UserError("series with time stamps are not supported", where=where, fix="write only values")
             if key.lower() == "@classlabel":
                 has, *names = value.split()[:100_001] or ["false"]
                 if has.lower() != "true":
@@ -293,10 +295,10 @@ def _read_ts(path: Path, *, labelled: bool) -> Iterator[_Row]:
                     continue
                 classes = frozenset(names)
             continue
-        label = ":?" if classes is None else ""  # a .ts without labels has channels alone
+        label = ":?" if classes is None else ""  # a .ts without labels has only channels
         yield where, *_series_and_label(line + label, classes or frozenset(), where)
     if not in_data:
-        raise UserError("this is no .ts file of series: there is no @data in it", where=str(path))
+        raise UserError("this is not a .ts file of series: there is no @data in it", where=str(path))
 
 
 def _series_and_label(line: str, classes: frozenset[str], where: str) -> tuple[str, NDArray[np.float32]]:
@@ -312,7 +314,7 @@ def _series_and_label(line: str, classes: frozenset[str], where: str) -> tuple[s
         raise UserError(
             f"the channels of this series have different lengths ({shorten(sorted(lengths))})",
             where=where,
-            fix="fill the shorter ones with '?'",
+            fix="pad the shorter ones with '?'",
         )
     return label, np.stack(rows)
 
@@ -326,7 +328,7 @@ def _no_labels(path: Path) -> UserError:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines that are not empty, with their numbers."""
+    """Yield the non-empty lines with their numbers."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
         number = 0
         while line := file.readline(MAX_LINE):
@@ -338,7 +340,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _separator(line: str) -> str | None:
-    """What stands between numbers: a tab, a semicolon, a comma, or any white space; commas may be in numbers."""
+    """Return the separator of numbers: tab, semicolon, comma or any white space; commas may be decimal."""
     mark = next((mark for mark in "\t;," if mark in line), None)
     if mark == "," and all("," in field and is_value(with_point(field)) for field in line.split()[1:]):
         return None if len(line.split()) > 1 else mark
@@ -351,7 +353,7 @@ def _fields(line: str, separator: str | None) -> list[str]:
 
 
 def _numbers(fields: Sequence[str], where: str) -> NDArray[np.float32]:
-    """float32 ``[L]``, NaN for what is missing. Raises UserError for what is no number."""
+    """Return float32 ``[L]``, NaN for missing values. Raises UserError for an invalid number."""
     if len(fields) > _MAX_VALUES:
         raise UserError(f"a series of more than {_MAX_VALUES:,} values is too long", where=where)
     try:
@@ -369,16 +371,16 @@ def _value(field: str, where: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise UserError(f"{text[:60]!r} is no number", where=where, fix="write '?' for a missing value") from None
+        raise UserError(f"{text[:60]!r} is not a number", where=where, fix="write '?' for a missing value") from None
 
 
 def is_value(field: str) -> bool:
-    """Whether a field is a number, or says that there is none."""
+    """Return whether a field is a number or a mark of a missing value."""
     return field.strip().lower() in MISSING or is_number(field)
 
 
 def _whole_label(field: str, where: str) -> str:
-    """A label as a class name: 1 where a program wrote 1.0."""
+    """Convert a label to a class name: 1.0 becomes 1."""
     text = field.strip()
     if not is_number(text):
         if not text:
@@ -387,6 +389,6 @@ def _whole_label(field: str, where: str) -> str:
     number = float(text)
     if not number.is_integer():
         raise UserError(
-            f"the label {text[:60]!r} is no class", where=where, fix="the first number of a line is its class"
+            f"the label {text[:60]!r} is not a class", where=where, fix="the first number of a line is its class"
         )
     return str(int(number))

@@ -1,4 +1,4 @@
-"""WebDataset shards: tars in which ``KEY.jpg`` and its label, ``KEY.cls`` or ``KEY.json``, make one sample."""
+"""WebDataset shards: tars in which ``KEY.jpg`` and its label, ``KEY.cls`` or ``KEY.json``, are one sample."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from restune.data.sources.walk import is_hidden
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 CLASS_FILES = ("classes.txt", "classes.json", "classnames.txt")
-"""Names of the classes beside the shards; the last is what CLIP's benchmark sets have."""
+"""Files of class names beside the shards; the last is that of CLIP's benchmark data sets."""
 JSON_KEYS = ("label", "class", "cls")
 
 _MOST_SHARDS = 100_000
@@ -39,9 +39,9 @@ _Files = Iterable[tuple[str, ArchiveLocation]]
 
 
 def open_tar(path: Path, root: Path | None = None) -> Dataset:
-    """Items of one tar: a shard where an image has a label beside it, a tar of class folders elsewhere.
+    """Open one tar: a shard if images have labels beside them, else a tar of class folders.
 
-    Names of classes are preloaded for beside the tar, and in `root`. Raises UserError.
+    Class names are looked up beside the tar and in `root`. Raises UserError.
     """
     files = list(members(path, _is_wanted))
     if not _holds_samples(files):
@@ -52,10 +52,10 @@ def open_tar(path: Path, root: Path | None = None) -> Dataset:
 
 
 def open_shards(shards: Sequence[Path], source: str) -> Dataset:
-    """Items of several shards, sorted by the shards' names and then as they stand in them.
+    """Open several shards; items are sorted by shard name, then in the order of the shard.
 
-    An item's id is its shard's name, without suffix, and its key. Shards are train, val and test where their names
-    or folders say so and at least two of these are there. Raises UserError.
+    An item's id is its shard's name, without suffix, and its key. Shards are train, val and test if their names
+    or folders say so and at least two of these exist. Raises UserError.
     """
     shards = sorted({path.absolute() for path in shards})
     missing = [path for path in shards if not (is_there(path) and path.is_file())]
@@ -63,7 +63,7 @@ def open_shards(shards: Sequence[Path], source: str) -> Dataset:
         raise UserError(
             f"{len(missing)} of these {len(shards)} shards are not there: {shorten(path.name for path in missing)}",
             where=source,
-            fix="put them there, or name a range of those that are",
+            fix="add them, or name a range that exists",
         )
     root = Path(os.path.commonpath([path.parent for path in shards]))
     names = [(path.parent / _stem(path)).relative_to(root).as_posix() for path in shards]
@@ -76,20 +76,20 @@ def open_shards(shards: Sequence[Path], source: str) -> Dataset:
 
 
 def shards_in(folder: Path) -> list[Path]:
-    """The tars in a folder, or in folders named train, val and test in it, where it has no images itself."""
+    """List the tars in a folder without images, or in its subfolders train, val and test."""
     try:
         sides = [path for path in folder.iterdir() if path.name.lower() in SPLIT_FOLDERS and path.is_dir()]
         found = [path for place in (folder, *sides) for path in place.iterdir() if _is_tar(path)]
     except OSError:
-        return []  # looking for images will say what is wrong
-    # an archive often lies beside what was unpacked from it
+        return []  # the image reader will raise the error
+    # an archive is often stored beside its unpacked files
     return found if found and next(walk_images(folder), None) is None else []
 
 
 def expand(data: str) -> list[Path]:
-    """The shards that ``name-{000..099}.tar`` or ``{train,val}-{0..9}.tar`` names; none for any other text.
+    """Expand ``name-{000..099}.tar`` or ``{train,val}-{0..9}.tar`` to shards; empty for any other text.
 
-    Numbers are as wide as the wider end where an end begins with 0, as in a shell. Raises UserError for too many.
+    If an end of the range begins with 0, numbers are zero-padded, as in a shell. Raises UserError for too many.
     """
     if not data.lower().endswith(ARCHIVE_SUFFIXES) or not _BRACES.search(data):
         return []
@@ -117,23 +117,23 @@ def _numbers(first: str, last: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _Names:
-    """Names of the classes by index, in order, and the file they are from."""
+    """Class names by index, in order, and their file."""
 
     path: Path
     by_index: dict[int, str]
 
 
 class _UnusableError(Exception):
-    """This sample cannot be used; the text is what it has, in the same words for all such samples."""
+    """A sample cannot be used; the text names the defect, the same for all such samples."""
 
 
 @dataclass
 class _Index:
-    """What the shards that were read so far hold.
+    """The samples of the shards read so far.
 
     Args:
-        samples: id, place, label and side.
-        left_out: by reason, how many samples and the first one's id.
+        samples: id, location, label and split.
+        left_out: by reason, the number of samples and the id of the first.
     """
 
     samples: list[tuple[str, ArchiveLocation, str, str | None]] = field(default_factory=list)
@@ -141,7 +141,7 @@ class _Index:
     _labels: dict[str, str] = field(default_factory=dict)
 
     def add(self, shard: str, files: _Files, side: str | None = None) -> None:
-        """One shard's samples, in the order in which their first files stand in it."""
+        """Add one shard's samples, in the order of their first files."""
         for key, parts in _by_key(files, shard).items():
             identity = f"{shard}/{key}"
             images = [place for part, place in parts.items() if _is_image(part)]
@@ -156,7 +156,7 @@ class _Index:
             self.samples.append((identity, images[0], self._labels.setdefault(label, label), side))
 
     def dataset(self, source: str, names: _Names | None) -> Dataset:
-        """All samples; what was left out is warned of. Raises UserError when nothing is left or a label has no name."""
+        """Return all samples and warn of skipped ones. Raises UserError if none are left or a label has no name."""
         reasons = [f"{count} have {reason}, such as {first}" for reason, (count, first) in self.left_out.items()]
         if not self.samples:
             raise UserError(
@@ -166,7 +166,7 @@ class _Index:
                 '"label"; a tar of class folders is given by itself',
             )
         for reason in reasons:
-            warn(f"samples are left out: {reason}")
+            warn(f"samples are skipped: {reason}")
         classes, index = _classes(self._labels, names)
         items = tuple(
             Item(id=identity, location=place, target=index[label], split=side)
@@ -176,19 +176,19 @@ class _Index:
 
 
 def _by_key(files: _Files, shard: str) -> dict[str, dict[str, ArchiveLocation]]:
-    """Samples by key: the files of each by what follows the key's dot."""
+    """Group files by sample key, then by the part after the key's dot."""
     samples: dict[str, dict[str, ArchiveLocation]] = {}
     for name, place in files:
         key, part = _split(name)
         parts = samples.setdefault(key, {})
         if part in parts:
-            raise UserError("a file stands twice in this shard", where=f"{shard}: {name}", fix="remove one of the two")
+            raise UserError("a file occurs twice in this shard", where=f"{shard}: {name}", fix="remove one of the two")
         parts[part] = place
     return samples
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Key and part, ``photos/0001`` and ``jpg``: the key ends at the file name's first dot, as in WebDataset."""
+    """Split a name into key and part, ``photos/0001`` and ``jpg``, at the file name's first dot as in WebDataset."""
     folder, slash, file = name.rpartition("/")
     stem, _, part = file.partition(".")
     return f"{folder}{slash}{stem}", part.lower()
@@ -203,10 +203,10 @@ def _is_wanted(name: str) -> bool:
 
 
 def _holds_samples(files: Sequence[tuple[str, ArchiveLocation]]) -> bool:
-    """Whether images have labels beside them, rather than classes above them.
+    """Return whether images have labels beside them, rather than class folders above them.
 
-    A .cls file is a label. A .json file may as well be something else about an image in a class folder: there, the
-    first one must hold a label.
+    A .cls file is a label. A .json file in a class folder may hold other metadata: there, the first one must hold a
+    label.
     """
     parts: dict[str, dict[str, ArchiveLocation]] = {"cls": {}, "json": {}}
     for name, place in files:
@@ -223,17 +223,17 @@ def _holds_samples(files: Sequence[tuple[str, ArchiveLocation]]) -> bool:
 
 
 def _label(parts: dict[str, ArchiveLocation]) -> str:
-    """A sample's class index or name as text."""
+    """Return a sample's class index or name as text."""
     value: Any = None
     if "cls" in parts:
         value = _content(parts["cls"])
     elif "json" in parts:
         value = _from_json(_content(parts["json"]))
     text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else None
-    if value is None or text in ("", "-1"):  # timm marks what has no label by -1
+    if value is None or text in ("", "-1"):  # timm's mark for no label is -1
         raise _UnusableError('no label: neither KEY.cls nor KEY.json with a "label"')
     if text is None or len(text) > _LONGEST_NAME or not text.isprintable():
-        raise _UnusableError("a label that is no class index or name")
+        raise _UnusableError("a label that is not a class index or name")
     return text
 
 
@@ -245,11 +245,11 @@ def _content(place: ArchiveLocation) -> str:
     except OSError:
         raise _UnusableError("a label file that cannot be read") from None
     except UnicodeDecodeError:
-        raise _UnusableError("a label file that is no UTF-8 text") from None
+        raise _UnusableError("a label file that is not UTF-8 text") from None
 
 
 def _from_json(content: str) -> Any:
-    """What stands under the first of the keys for a label; None where there is none."""
+    """Return the value of the first label key; None if there is none."""
     try:
         fields = json.loads(content)
     except (ValueError, RecursionError):
@@ -260,9 +260,9 @@ def _from_json(content: str) -> Any:
 
 
 def _classes(labels: Iterable[str], names: _Names | None) -> tuple[tuple[str, ...], dict[str, int]]:
-    """The classes that have samples, in order, and which of them each label means.
+    """Return the ordered classes that have samples, and each label's index into them.
 
-    Labels that are all whole numbers are indices, into the named classes where there are names; others are names.
+    Labels that are all integers are indices, into the named classes if there are names; others are names.
     """
     labels = list(labels)
     by_index = all(label.isascii() and label.isdigit() for label in labels)
@@ -279,7 +279,7 @@ def _classes(labels: Iterable[str], names: _Names | None) -> tuple[tuple[str, ..
         raise UserError(
             f"{names.path.name} names {len(known)} classes and none for the label {shorten(unknown)}",
             where=str(names.path),
-            fix="indices count from 0: mend the labels or the file, or move the file away",
+            fix="indices count from 0: correct the labels or the file, or move the file away",
         )
     present = sorted(set(meaning.values()))
     position = {index: place for place, index in enumerate(present)}
@@ -287,7 +287,7 @@ def _classes(labels: Iterable[str], names: _Names | None) -> tuple[tuple[str, ..
 
 
 def _class_names(folders: Iterable[Path]) -> _Names | None:
-    """Names of the classes from a file beside the shards; None where there is none."""
+    """Read class names from a file beside the shards; None if there is none."""
     found = []
     for folder in dict.fromkeys(folders):
         path = next((folder / name for name in CLASS_FILES if (folder / name).is_file()), None)
@@ -305,7 +305,7 @@ def _class_names(folders: Iterable[Path]) -> _Names | None:
 
 
 def _read_names(path: Path) -> dict[int, str]:
-    """By index, in order: lines; or a JSON list, ``{"0": "cat"}`` or ``{"cat": 0}``."""
+    """Read class names by index: lines, or a JSON list, ``{"0": "cat"}`` or ``{"cat": 0}``."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         pairs = _pairs(json.loads(text)) if path.suffix == ".json" else list(enumerate(text.rstrip().split("\n")))
@@ -317,9 +317,9 @@ def _read_names(path: Path) -> dict[int, str]:
     elif min(names) < 0:
         what = "an index is below 0"
     elif len(names) < len(pairs):
-        what = "two classes have one index"
+        what = "two classes have the same index"
     elif len(set(names.values())) < len(names):
-        what = f"the class {Counter(names.values()).most_common(1)[0][0]!r} stands twice"
+        what = f"the class {Counter(names.values()).most_common(1)[0][0]!r} occurs twice"
     else:
         return names
     raise UserError(f"{what} in these class names", where=str(path), fix="give each class one name of its own")
@@ -334,19 +334,19 @@ def _pairs(content: Any) -> list[tuple[int, str]]:
             pairs = [(index, name) for name, index in pairs]
         if all(isinstance(name, str) for _, name in pairs):
             return [(int(index), name) for index, name in pairs]
-    raise ValueError("it is no list of names, and no object of names and indices")
+    raise ValueError("it is neither a list of names nor an object of names and indices")
 
 
 def _sides(names: Sequence[str], source: str) -> list[str | None]:
-    """Train, val or test for each shard: the last word of its name or folder that says so."""
+    """Return the split of each shard: the last word of its name or folder that names one."""
     words = [re.findall("[a-z]+", name.lower()) for name in names]
     sides = [next((SPLIT_FOLDERS[word] for word in reversed(of) if word in SPLIT_FOLDERS), None) for of in words]
-    if len(set(sides) - {None}) < 2:  # all on one side, so the data as a whole is: DATA/crash-test-00.tar
+    if len(set(sides) - {None}) < 2:  # all in one split, so it is part of the name: DATA/crash-test-00.tar
         return [None] * len(sides)
     if None in sides:
         others = [name for name, side in zip(names, sides, strict=True) if side is None]
         raise UserError(
-            f"shards named train, val or test stand beside others ({shorten(others)})",
+            f"shards named train, val or test are mixed with others ({shorten(others)})",
             where=source,
             fix="move the others away, or name them train, val or test",
         )
@@ -358,6 +358,6 @@ def _is_tar(path: Path) -> bool:
 
 
 def _stem(path: Path) -> str:
-    """A shard's name without its suffix."""
+    """Return a shard's name without its suffix."""
     suffix = next(suffix for suffix in ARCHIVE_SUFFIXES if path.name.lower().endswith(suffix))
     return path.name[: -len(suffix)]

@@ -1,4 +1,4 @@
-"""A .csv, .tsv, .parquet or JSON table: which column is what, and the rows that name a file each."""
+"""A .csv, .tsv, .parquet or JSON table: its columns' roles, and rows that name one file each."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ PATH_NAMES = (
 SPLIT_NAMES = ("split", "subset", "partition")
 
 MAX_LABELS = 1_000_000
-"""Different labels of a table; more of them are no classes."""
+"""Maximum distinct labels of a table; more are not classes."""
 
 
 def open_table(path: Path, options: DataOptions) -> Dataset:
-    """Items are rows that name a file each. Paths are relative to `options.root`, or to the table's folder.
+    """Open a table of one file per row. Paths are relative to `options.root`, or to the table's folder.
 
-    Columns not named in `options` are recognised by their usual names, and said. Read in batches: millions of rows
-    take little more memory than their paths are long. Raises UserError with the row's number for missing values and
-    unknown splits.
+    Columns not named in `options` are recognised by their usual names, and noted. Read in batches: millions of rows
+    take little more memory than their paths. Raises UserError with the row number for missing values and unknown
+    splits.
     """
     with table_errors(path):
         reject_empty(path)
@@ -75,7 +75,7 @@ def read_paths(path: Path, options: DataOptions) -> Iterator[tuple[int, Path | N
             reader = open_reader(path, options, encoding=encoding)
         names = column_names(reader, path)
         column = choose_column(names, options.path_column, PATH_NAMES, "path", path, required=True, peek=reader.peek)
-        assert column is not None  # it is required
+        assert column is not None  # required
         root = user_path(options.root) if options.root else path.parent
         number, place = first_row(path, options), names.index(column)
         for batch in reader.batches([place]):
@@ -92,39 +92,39 @@ def _is_file_name(text: str) -> bool:
 def _encoding_of_names(path: Path, options: DataOptions) -> str:
     """Return the encoding of a table of paths; note it if it was detected."""
     encoding = likely_encoding(path, options.encoding)
-    if options.encoding is None and encoding in WESTERN:  # a guess that fits anything, and may name no files
+    if options.encoding is None and encoding in WESTERN:  # a guess that fits any bytes: the names may not exist
         encoding = "utf-8"
     note_encoding(path, "utf-8" if options.encoding else encoding)
     return encoding
 
 
 def reject_empty(path: Path) -> None:
-    """Raise UserError for a file without a byte."""
+    """Raise UserError for an empty file."""
     if path.stat().st_size == 0:
         raise UserError("this table is empty", where=str(path))
 
 
 def first_row(path: Path, options: DataOptions) -> int:
-    """The number of the first row that is an item, as messages count them."""
+    """Return the number of the first item's row, as counted in messages."""
     return 2 if options.header and not is_typed(path) else 1
 
 
 def has_names(path: Path, options: DataOptions) -> bool:
-    """Whether the table names its columns."""
+    """Return whether the table has column names."""
     return options.header or is_typed(path)
 
 
 def column_names(reader: Reader, path: Path) -> list[str]:
-    """The columns' names. Raises UserError for one that stands twice."""
+    """Return the column names. Raises UserError for a duplicate."""
     names = [name.strip() for name in reader.names]
     repeated = next((name for name, count in Counter(names).items() if count > 1), None)
     if repeated is not None:
-        raise UserError(f"the column {repeated!r} stands twice in this table", where=str(path), fix="rename one")
+        raise UserError(f"the column {repeated!r} occurs twice in this table", where=str(path), fix="rename one")
     return names
 
 
 def mark_columns(names: Sequence[str], path: Path, options: DataOptions) -> dict[str, str]:
-    """The columns that hold each row's label and, where there are any, its split and its group, by role."""
+    """Return the columns of labels and, if there are any, of splits and groups, by role."""
     roles = {
         "label": choose_column(names, options.label_column, LABEL_NAMES, "label", path, required=options.labelled),
         "split": choose_column(names, options.split_column, SPLIT_NAMES, "split", path),
@@ -134,12 +134,12 @@ def mark_columns(names: Sequence[str], path: Path, options: DataOptions) -> dict
 
 
 def say_columns(path: Path, columns: Mapping[str, str]) -> None:
-    """Note which columns were taken for what."""
+    """Note the role of each column used."""
     note(f"{path.name}: " + ", ".join(f"{role}s from column {name!r}" for role, name in columns.items()))
 
 
 class Marks:
-    """Each row's class, split and group, collected batch by batch.
+    """The rows' classes, splits and groups, collected in batches.
 
     Args:
         path: of the table, for messages.
@@ -160,7 +160,7 @@ class Marks:
         self._labels.extend(texts["label"])
         if len(self._labels.values) > MAX_LABELS:
             raise UserError(
-                f"there are more than {MAX_LABELS:,} different labels, which are no classes",
+                f"there are more than {MAX_LABELS:,} different labels, which are not classes",
                 where=f"{path}, column {label!r}",
                 fix="name the column that holds the class with --label-column",
             )
@@ -172,7 +172,7 @@ class Marks:
         self.row += len(texts["label"])
 
     def targets(self) -> tuple[tuple[str, ...], NDArray[np.int32]]:
-        """The classes, sorted, and each row's place among them. Raises UserError for labels that are fractions."""
+        """Return the sorted classes and each row's class index. Raises UserError for labels that are fractions."""
         values = list(self._labels.values)
         _reject_fractions(values, self._path, self._columns["label"])
         reject_several_labels(values, f"{self._path}, column {self._columns['label']!r}")
@@ -181,14 +181,14 @@ class Marks:
         return classes, self._labels.numbered([rank[value] for value in values])
 
     def splits(self) -> NDArray[np.int8] | None:
-        """Each row's place in `SPLITS`, or -1; None where the table has no such column."""
+        """Return each row's index in `SPLITS`, or -1; None if the table has no split column."""
         if "split" not in self._columns:
             return None
         sides = [_split(value) for value in self._splits.values]
         return self._splits.numbered([-1 if side is None else SPLITS.index(side) for side in sides]).astype(np.int8)
 
     def groups(self) -> StringArray | None:
-        """Each row's group; None where the table has no such column."""
+        """Return each row's group; None if the table has no group column."""
         return self._groups if "group" in self._columns else None
 
 
@@ -225,7 +225,7 @@ def _collect(reader: Reader, path: Path, options: DataOptions) -> Dataset:
 
 
 def _path_column(names: Sequence[str], reader: Reader, options: DataOptions, path: Path, root: Path) -> str:
-    """The column of paths: named, usual, of names that end like images, or of names of files that are there."""
+    """Return the path column: named, with a usual name, with image suffixes, or with names of existing files."""
     found = choose_column(names, options.path_column, PATH_NAMES, "path", path, peek=reader.peek)
     if found is not None:
         return found
@@ -243,7 +243,7 @@ def _path_column(names: Sequence[str], reader: Reader, options: DataOptions, pat
 
 
 def _headerless(names: Sequence[str]) -> str:
-    """What to do about a header that looks like an item, as a clause."""
+    """Return a hint, as a clause, if the header looks like an item."""
     looks_like_item = any(is_image_name(name) or name.replace(".", "").isdigit() for name in names)
     return "; if its first line is an item already, pass --no-header" if looks_like_item else ""
 
@@ -258,7 +258,7 @@ def choose_column(
     required: bool = False,
     peek: Callable[[], list[list[Any]]] = list,
 ) -> str | None:
-    """The column for a role: the one named, or the one with a usual name, or one that plainly holds paths."""
+    """Return the column of a role: the named one, one with a usual name, or one that clearly holds paths."""
     if named is not None:
         if named.strip() in names:
             return named.strip()
@@ -282,7 +282,7 @@ def choose_column(
 
 
 def reject_missing(texts: Any, role: str, where: str, first_row: int, column: str) -> None:
-    """Raise UserError with the row's number where an Arrow array of texts has a null or an empty one."""
+    """Raise UserError with the row number if an Arrow array of texts has a null or empty value."""
     import pyarrow.compute as pc
 
     missing = pc.index(pc.equal(texts.fill_null(""), ""), True).as_py()
@@ -291,7 +291,7 @@ def reject_missing(texts: Any, role: str, where: str, first_row: int, column: st
 
 
 def _reject_repeated(texts: Any, labels: Any, path: Path, row: int) -> None:
-    """At once where they stand close together: a few bytes of Parquet may hold a thousand million equal rows."""
+    """Raise at once if duplicates are close together: a few bytes of Parquet may hold 1e9 equal rows."""
     counts = texts.value_counts()
     if len(counts) == len(texts):
         return
@@ -309,7 +309,7 @@ def _reject_repeated(texts: Any, labels: Any, path: Path, row: int) -> None:
 
 
 def listed_twice(where: str, labels: str = "") -> UserError:
-    """The error for an item that a table has twice."""
+    """Return the error for an item that a table lists twice."""
     return UserError(
         f"an item is listed twice{f', {labels}' if labels else ''}",
         where=where,
@@ -323,7 +323,7 @@ def _reject_unknown_splits(texts: Any, path: Path, first_row: int) -> None:
     for value in texts.drop_null().unique().to_pylist():
         if value.strip() and value.strip().lower() not in SPLIT_FOLDERS:
             row = first_row + pc.index(texts, value).as_py()
-            raise UserError(f"{value!r} is no split", where=f"{path}, row {row}", fix="use train, val or test")
+            raise UserError(f"{value!r} is not a split", where=f"{path}, row {row}", fix="use train, val or test")
 
 
 def _reject_fractions(values: Sequence[str], path: Path, column: str) -> None:

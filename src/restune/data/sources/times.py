@@ -1,4 +1,4 @@
-"""Times of a table's rows: numbers, or dates as ISO 8601 writes them."""
+"""Times of a table's rows: numbers or ISO 8601 dates."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _GERMAN = ("%d.%m.%Y %H:%M:%S.%f", "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m
 
 
 def parse_times(fields: Sequence[str], where: str, first_row: int) -> NDArray[Any]:
-    """Numbers in the order of the times: int64 of whole numbers and of dates (microseconds), else float64.
+    """Convert times to sortable numbers: int64 for integers and dates (microseconds), else float64.
 
-    Raises UserError with the row of a field that is no time.
+    Raises UserError with the row of an invalid time.
     """
     for kind, dtype in ((int, np.int64), (float, np.float64)):
         try:
@@ -39,7 +39,7 @@ def parse_times(fields: Sequence[str], where: str, first_row: int) -> NDArray[An
 
 
 def _moment(field: str, where: str) -> int:
-    """Microseconds of a date, or of a time of day; times without a zone are taken for UTC."""
+    """Convert a date or time of day to microseconds; times without a zone are UTC."""
     try:
         moment = datetime.fromisoformat(field)
     except ValueError:

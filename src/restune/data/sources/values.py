@@ -1,4 +1,4 @@
-"""A table whose rows are series: a column a position, and a column with the label."""
+"""A table with one series per row: one column per time step, and a label column."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from restune.data.sources.series import MISSING, SeriesList, is_value, without_p
 
 
 def open_value_table(path: Path, options: DataOptions) -> Dataset:
-    """Items are rows; their values, the columns of numbers in order, are one channel.
+    """Open a table with one series per row: the numeric columns, in order, are one channel.
 
-    What is missing at a row's end is padding. Columns that hold something else, or ids, are left out and
-    named. Raises UserError with the row's number for what is no number.
+    Missing values at a row's end are padding. Other columns, and ids, are left out and noted. Raises UserError with
+    the row of an invalid number.
     """
     with table_errors(path):
         table.reject_empty(path)
@@ -50,7 +50,7 @@ def open_value_table(path: Path, options: DataOptions) -> Dataset:
             raise UserError(
                 "this table has no columns of numbers",
                 where=str(path),
-                fix="a table of series has a column per position; of files or texts, name one with --path-column or "
+                fix="a table of series has one column per time step; for files or texts, pass --path-column or "
                 "--text-column",
             )
         values = _without_ids(values, names, rows, chosen.get("group"))
@@ -68,7 +68,7 @@ def open_value_table(path: Path, options: DataOptions) -> Dataset:
 def _without_ids(
     values: list[str], names: Sequence[str], rows: Sequence[Sequence[str]], group: str | None
 ) -> list[str]:
-    """The columns of values but for those that are ids, with warnings of ids that repeat."""
+    """Return the columns of values without ids; warn of ids that repeat."""
     places = {name: place for place, name in enumerate(names)}
     head = numbers_in([places[name] for name in values], rows)
     ids = plausibility.identifiers(values, head)
@@ -82,7 +82,7 @@ def _without_ids(
 
 
 def numbers_in(places: Sequence[int], rows: Sequence[Sequence[str]]) -> NDArray[np.float64]:
-    """float64 ``[rows, columns]`` of fields that `is_value`, NaN for what is missing."""
+    """Convert fields that `is_value` to float64 ``[rows, columns]``, NaN for missing values."""
     return np.array(
         [
             [
@@ -96,7 +96,7 @@ def numbers_in(places: Sequence[int], rows: Sequence[Sequence[str]]) -> NDArray[
 
 
 def value_columns(names: Sequence[str], rows: Sequence[Sequence[str]], taken: Any) -> list[str]:
-    """The columns that hold numbers in a table's first rows, but for those that are taken, and that count rows."""
+    """Return the columns that are numeric in a table's first rows, except those in use and row numbers."""
     used = set(taken)
     found = []
     for position, name in enumerate(names):
@@ -142,16 +142,16 @@ def _collect(
 
 
 def without_labels(ids: Sequence[str], locations: Sequence[Location], kind: str, source: str) -> Dataset:
-    """Items whose labels are not asked for."""
+    """Build items without labels."""
     items = tuple(Item(id=name, location=place, target=-1) for name, place in zip(ids, locations, strict=True))
     return Dataset(items=items, classes=(), source=source, kind=kind)
 
 
 def marked(marks: table.Marks, locations: Sequence[Location], start: int, kind: str, source: str) -> Dataset:
-    """A table's rows as items, each with its class, split and group; classes in the order of `class_names.class_order`.
+    """Build one item per row, with class, split and group; classes in the order of `class_names.class_order`.
 
     Args:
-        locations: of each row's content.
+        locations: of the rows' contents.
         start: the number of the first row.
     """
     classes, targets = marks.targets()
@@ -171,7 +171,7 @@ def marked(marks: table.Marks, locations: Sequence[Location], start: int, kind: 
 
 
 def as_numbers(column: Any, where: str, row: int, name: str, *, commas: bool = False) -> NDArray[np.float32]:
-    """float32 of an Arrow array, NaN for what is missing; `commas`: decimal ones. Raises UserError with the row."""
+    """Convert an Arrow array to float32, NaN if missing; `commas`: decimal commas. Raises UserError with the row."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -187,7 +187,7 @@ def as_numbers(column: Any, where: str, row: int, name: str, *, commas: bool = F
             for place, text in enumerate(texts.to_pylist()):
                 if text is not None and not is_value(text):
                     raise UserError(
-                        f"{text[:60]!r} is no number", where=f"{where}{row + place}, column {name!r}"
+                        f"{text[:60]!r} is not a number", where=f"{where}{row + place}, column {name!r}"
                     ) from None
             column = pa.array([None if text is None else float(text) for text in texts.to_pylist()], pa.float64())
     with np.errstate(over="ignore"):

@@ -1,4 +1,4 @@
-"""Files under a folder, in order, whatever links do there."""
+"""List files under a folder in order, safe against link cycles."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _HIDDEN = frozenset(
     | {"system volume information", "@eadir", "lost+found"}
 )
 _MOST_VISITS = 256
-"""How often links may lead into one and the same folder."""
+"""Maximum times that links may lead into the same folder."""
 _Identity = tuple[int, int]
 """A folder's device and inode."""
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is the system's own and no class or item: dot files, ``__MACOSX``, ``Thumbs.db``."""
+    """Return whether a file or folder belongs to the system, not the data: dot files, ``__MACOSX``, ``Thumbs.db``."""
     return name.startswith(".") or name.lower() in _HIDDEN
 
 
 def walk_files(folder: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
-    """Files under a folder whose name is wanted, sorted, hidden names left out. Links are followed, but not back up.
+    """List the wanted files under a folder, sorted, without hidden names. Follows links, but not to parents.
 
-    Other files and empty folders are counted, see `not_taken.counting`. Raises UserError for a folder that cannot be
-    read, and for links that lead to one folder over and over.
+    Other files and empty folders are counted, see `not_taken.counting`. Raises UserError for an unreadable folder, and
+    for links that lead to one folder repeatedly.
     """
     visits: Counter[_Identity] = Counter()
     passed_over = current()
@@ -43,7 +43,7 @@ def walk_files(folder: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
             open_folders.pop()
         elif _is_folder(entry):
             here, entries = _look_into(Path(entry.path))
-            if any(here == above for above, _, _ in open_folders):  # a link back up would go round for ever
+            if any(here == above for above, _, _ in open_folders):  # a link to a parent would loop forever
                 continue
             visits[here] += 1
             if visits[here] > _MOST_VISITS:

@@ -6,6 +6,7 @@ do not depend on the number of processes. Only the first (main) process writes f
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -168,6 +169,7 @@ def _store_of_this_start() -> Store | None:
 def leave_world(world: World) -> None:
     """Leave the process group."""
     if world.size > 1 and dist.is_initialized():
+        gc.collect()  # wrapped modules in reference cycles would keep the group's threads alive until Python has gone
         dist.destroy_process_group()
 
 

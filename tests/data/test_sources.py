@@ -321,3 +321,16 @@ def test_the_fingerprint_follows_content_labels_and_order(photos):
     assert dataset.with_classes(("red", "blue")).fingerprint() != first
     (photos / "red" / "0.jpg").write_bytes(b"something else")
     assert open_dataset(photos).fingerprint() != first
+
+
+def test_a_run_among_the_data_is_not_data(photos):
+    expected = open_dataset(photos)
+    for run in (photos / "run", photos / "runs" / "train-001"):
+        (run / "checkpoints" / "epoch-001").mkdir(parents=True)
+        (run / "recipe.yaml").write_text("epochs: 1")
+        (run / "split.csv").write_text("item,split,reason")
+        (run / "checkpoints" / "epoch-001" / "network.safetensors").write_bytes(b"x")
+    found = open_dataset(photos)
+    assert found.classes == expected.classes
+    assert found.fingerprint() == expected.fingerprint()
+    assert not found.not_taken

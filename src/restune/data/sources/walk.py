@@ -27,10 +27,10 @@ def is_hidden(name: str) -> bool:
 
 
 def walk_files(folder: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
-    """List the wanted files under a folder, sorted, without hidden names. Follows links, but not to parents.
+    """List the wanted files under a folder, sorted, without hidden names and the folders of runs.
 
-    Other files and empty folders are counted, see `not_taken.counting`. Raises UserError for an unreadable folder, and
-    for links that lead to one folder repeatedly.
+    Follows links, but not to parents. Other files and empty folders are counted, see `not_taken.counting`. Raises
+    UserError for an unreadable folder, and for links that lead to one folder repeatedly.
     """
     visits: Counter[_Identity] = Counter()
     passed_over = current()
@@ -44,6 +44,8 @@ def walk_files(folder: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
         elif _is_folder(entry):
             here, entries = _look_into(Path(entry.path))
             if any(here == above for above, _, _ in open_folders):  # a link to a parent would loop forever
+                continue
+            if _is_run(Path(entry.path)):
                 continue
             visits[here] += 1
             if visits[here] > _MOST_VISITS:
@@ -72,6 +74,11 @@ def _look_into(folder: Path) -> tuple[_Identity, Iterator[os.DirEntry[str]]]:
     except OSError as error:
         raise UserError(f"cannot read this folder: {error.strerror}", where=str(folder)) from error
     return (status.st_dev, status.st_ino), iter(entries)
+
+
+def _is_run(folder: Path) -> bool:
+    """Return whether a folder is that of a run, which may lie among the data it was made from."""
+    return (folder / "recipe.yaml").is_file() and any((folder / n).exists() for n in ("split.csv", "checkpoints"))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

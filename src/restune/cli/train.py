@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from restune.cli import early
 from restune.cli import options as opt
 from restune.cli.run import print_json, verb
 from restune.core import console
@@ -23,7 +24,7 @@ def train(data: opt.DataArgument, **options: Any) -> None:
     """
     with verb(options["quiet"]):
         reading, settings = opt.data_options(options), opt.training_options(options)
-        opt.check_request("train", data, settings)
+        early.check_request("train", data, settings, reading)
         from restune.verbs.train import train as run
 
         finished = run(data, data_options=reading, **settings)
@@ -63,7 +64,7 @@ def finetune(
         layers = int(freeze) if freeze is not None and freeze.isdigit() else freeze
         reading = opt.data_options(options)
         settings = {**opt.training_options(options), "weights": weights, "freeze": layers, "views": views}
-        opt.check_request("finetune", data, settings)
+        early.check_request("finetune", data, settings, reading)
         from restune.verbs.finetune import finetune as run
 
         finished = run(data, data_options=reading, **settings)

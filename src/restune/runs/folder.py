@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from restune.core.errors import UserError, shorten
 from restune.core.files import cannot_write, user_path, write_text
 from restune.data.dataset import Dataset
-from restune.training.distributed import World
 from restune.training.recipe import Recipe, read_recipe
+
+if TYPE_CHECKING:
+    from restune.training.distributed import World
 
 _RESOLVED = (
     *("model", "preprocess", "image_size", "precision", "memory_format", "compile", "device"),
     *("threads", "workers", "micro_batch", "epochs"),
 )
 """Keys that a request may leave open; recipe.yaml has their resolved values."""
+
+
+def reject_used_folder(out: str | Path | None) -> None:
+    """Raise UserError where `out` is a folder with files in it, which a new run does not overwrite."""
+    if out is None:
+        return
+    folder = user_path(out)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError("this folder is not empty", where=str(folder), fix="name another with --out, or add --resume")
 
 
 def run_folder(verb: str, out: str | Path | None, *, resume: bool) -> tuple[Path, bool]:
@@ -34,8 +45,8 @@ def run_folder(verb: str, out: str | Path | None, *, resume: bool) -> tuple[Path
         there = any(folder.iterdir())
     except OSError as error:
         raise cannot_write(folder, error) from error
-    if there and not resume:
-        raise UserError("this folder is not empty", where=str(folder), fix="name another with --out, or add --resume")
+    if not resume:
+        reject_used_folder(folder)
     return folder, there and (folder / "recipe.yaml").exists()
 
 

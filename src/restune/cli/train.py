@@ -101,6 +101,9 @@ def _show(finished: Any, data: str, reading: DataOptions, options: dict[str, Any
     spent = f"; data loading: {share:.1%} of training time" if share else ""
     console.note(f"{seconds:.0f} s in total{spent}")
     out = str(finished.out)
+    if options["quiet"]:
+        print(f"run {out}")
+        return
     print(f"\nthe run is in {out}; next:")
     print(f"  open {shlex.quote(str(finished.out / 'report.html'))}")
     print("  " + shlex.join(["restune", "evaluate", out, data, *opt.data_words(reading)]))

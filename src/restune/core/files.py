@@ -33,7 +33,7 @@ EMBEDDING_SUFFIXES = (".npz", ".csv", ".parquet")
 
 
 def named_as(text: str | Path, suffixes: tuple[str, ...], what: str) -> Path:
-    """Return the path of a file to write. Raises UserError unless its suffix is one of those that `what` are saved as."""
+    """Return the path of a file to write. Raises UserError unless it has one of the suffixes."""
     path = user_path(text)
     if path.suffix not in suffixes:
         raise UserError(

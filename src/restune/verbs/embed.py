@@ -45,6 +45,11 @@ class Embeddings:
     computed: int
     seconds: float
 
+    def __repr__(self) -> str:
+        count, width = self.features.shape
+        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
+        return f"Embeddings({count} items, {width} features each, {len(self.classes)} classes{skipped})"
+
     def save(self, path: str | Path) -> Path:
         """Write a .npz, .csv or .parquet file. Raises UserError.
 

@@ -130,7 +130,7 @@ def available(model: str) -> tuple[str, ...]:
 
 
 def reject_unknown(reference: str) -> None:
-    """Raise UserError for a name that nothing is published as; of timm's, only the form is checked. Imports no torch."""
+    """Raise UserError for a name of no published weights; of timm's, check the form only. Imports no torch."""
     if reference.startswith("timm:"):
         _timm_name(reference)
         return

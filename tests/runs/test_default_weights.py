@@ -39,9 +39,7 @@ def put_in_cache(monkeypatch, reference, network):
 def save_run(folder, name, **changes):
     network = restune.create_model(name, num_classes=2, **changes)
     folder.mkdir(parents=True)
-    info = BundleInfo(
-        spec=network.spec, name=name, classes=("cat", "dog"), preprocess=restune.ImagePreprocess(crop=32)
-    )
+    info = BundleInfo(spec=network.spec, name=name, classes=("cat", "dog"), preprocess=restune.ImagePreprocess(crop=32))
     write_bundle(folder / "model.safetensors", network.state_dict(), info)
 
 

@@ -6,19 +6,22 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from restune.core.errors import UserError, did_you_mean
 from restune.core.files import is_there, user_path
-from restune.data.dataset import DataOptions
 from restune.data.kinds import KINDS, kind_of
 from restune.networks import zoo
+
+if TYPE_CHECKING:
+    from restune.data.dataset import DataOptions
 
 _NOT_SETTINGS = ("out", "recipe", "resume", "accept_changes", "set")
 
 
 def check_request(verb: str, data: str, settings: dict[str, Any], reading: DataOptions) -> None:
     """Raise UserError for wrong settings of a training run, and for files that do not exist."""
+    from restune.data.sources import reject_missing
     from restune.runs.folder import reject_used_folder
     from restune.runs.request import Request
 
@@ -31,7 +34,7 @@ def check_request(verb: str, data: str, settings: dict[str, Any], reading: DataO
         check_networks([settings["model"]], "--model")
     for option in ("val", "test"):
         if isinstance(settings[option], str):
-            check_data(settings[option], DataOptions())
+            reject_missing(settings[option])
     if not settings["resume"]:
         reject_used_folder(settings["out"])
 

@@ -140,7 +140,7 @@ def fitted_status(fields: StatusFields, width: int) -> str:
     """Format a status line of at most `width` columns: the title, a bar, and as many parts as fit.
 
     >>> fitted_status(StatusFields("epoch 1/2", 0.5, ("loss 0.5", "9 s left")), 50)
-    'epoch 1/2 ━━━━━━━━━━───────── loss 0.5  9 s left'
+    'epoch 1/2 ━━━━━━━━━━────────── loss 0.5  9 s left'
     >>> fitted_status(StatusFields("epoch 1/2", 0.5, ("loss 0.5", "9 s left")), 26)
     'epoch 1/2 ━━━─── loss 0.5'
     """

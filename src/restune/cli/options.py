@@ -54,6 +54,13 @@ DataArgument = Annotated[
         metavar="DATA",
     ),
 ]
+OptionalDataArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help=f"{typing.get_args(DataArgument)[1].help} With --resume by default the data that the run began with.",
+        metavar="DATA",
+    ),
+]
 Weights = Annotated[
     str | None,
     typer.Option(
@@ -119,7 +126,9 @@ def on_data(
         typer.Option(metavar="|".join(KINDS), help="Kind of data, where it cannot be recognised."),
     ] = None,
     path_column: Annotated[str | None, typer.Option(help="A table's column of paths.")] = None,
-    text_column: Annotated[str | None, typer.Option(help="A table's column of texts.")] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="A table's column of texts; several with commas are joined, such as title,body.")
+    ] = None,
     label_column: Annotated[str | None, typer.Option(help="A table's column of labels.")] = None,
     group_column: Annotated[
         str | None, typer.Option(help="A table's column of groups (patients, scenes) that must not span splits.")
@@ -174,7 +183,20 @@ def on_training(
     workers: Annotated[int | None, typer.Option(help="Threads that prepare batches.", min=0)] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads for computation.", min=1)] = None,
     monitor: Annotated[Monitor | None, typer.Option(help="Metric that decides which epoch is best.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of runs, with --seed and the seeds after it; prints mean and standard deviation.", min=2
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Resume the run in --out, with its own data and settings; with larger --epochs or --time also a "
+            "finished one.",
+        ),
+    ] = False,
     accept_changes: Annotated[
         bool, typer.Option("--accept-changes", help="Resume even though recipe or data changed.")
     ] = False,
@@ -218,16 +240,6 @@ def data_options(options: dict[str, Any]) -> DataOptions:
     return DataOptions(header=not taken.pop("no_header"), kind=kind, **taken)
 
 
-def data_words(reading: DataOptions) -> list[str]:
-    """The words of a command line that `data_options` reads as these."""
-    words = [] if reading.header else ["--no-header"]
-    for name in inspect.signature(on_data).parameters:
-        value = getattr(reading, name, None)
-        if value is not None:
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    return words
-
-
 def inference_options(options: dict[str, Any]) -> dict[str, Any]:
     """Take the arguments for `restune.load` out of a verb's options. Raises UserError for a mean or std that is not a
     number."""
@@ -249,17 +261,32 @@ def training_options(options: dict[str, Any]) -> dict[str, Any]:
     return {**named, "device": None if device == Device.auto else device.value, "seed": seed}
 
 
-_NOT_SETTINGS = ("out", "recipe", "resume", "accept_changes", "set")
+_NOT_SETTINGS = ("out", "recipe", "resume", "accept_changes", "set", "seeds")
 
 
-def check_request(verb: str, data: str, settings: dict[str, Any]) -> None:
+def check_request(verb: str, data: str | None, settings: dict[str, Any]) -> None:
     """Raise UserError for wrong settings and for files that do not exist, before torch is imported."""
+    from restune.runs.record import no_data, stored_recipe
     from restune.runs.request import Request
 
+    if data is None and not settings["resume"]:
+        raise no_data(None, verb)
     for option, value in (("DATA", data), ("--weights", settings.get("weights"))):
         _reject_missing_file(option, value)
     wanted = {key: value for key, value in settings.items() if key not in _NOT_SETTINGS}
-    Request(verb, settings["recipe"], wanted, settings["set"])
+    Request(
+        verb, settings["recipe"], wanted, settings["set"], stored_recipe(settings["out"], resume=settings["resume"])
+    )
+
+
+def complete_resumed(settings: dict[str, Any]) -> None:
+    """Set the number of seeds as the runs to resume have it, unless it is named."""
+    from restune.core.files import user_path
+    from restune.runs.record import read_run_record
+
+    if settings["resume"] and settings["seeds"] is None and settings["out"] is not None:
+        record = read_run_record(user_path(settings["out"]))
+        settings["seeds"] = len(record.seeds) or None if record is not None else None
 
 
 def _reject_missing_file(option: str, value: str | None) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rich import box
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -13,18 +12,11 @@ from restune.core.rowstore import StoreInfo
 from restune.evaluation.evaluation import Evaluation
 from restune.inference.model import Prediction
 from restune.networks.describe import ModelInfo
+from restune.reporting.terminal import plain_table as _table
+from restune.reporting.terminal import show as show
 from restune.training.bench import Bench
 
 _WIDEST_CONFUSION = 20
-
-
-def show(*parts: RenderableType) -> None:
-    """Print to standard output; where it is not a terminal, tables may be up to 200 columns wide."""
-    console = Console(soft_wrap=True)
-    if not console.is_terminal:
-        console = Console(width=200, soft_wrap=True)
-    for part in parts:
-        console.print(part)
 
 
 def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
@@ -145,17 +137,6 @@ def _confusion_table(evaluation: Evaluation) -> Table:
         row = evaluation.confusion[position].tolist()
         cells = [Text(str(count), "bold" if column == position else "") for column, count in enumerate(row)]
         table.add_row(Text(name), *cells)
-    return table
-
-
-def _table(*headers: str) -> Table:
-    """Build a plain table; ``>`` before a header right-aligns its column."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for header in headers:
-        right = header.startswith(">")
-        table.add_column(
-            Text(header[1:] if right else header), justify="right" if right else "left", no_wrap=right, overflow="fold"
-        )
     return table
 
 

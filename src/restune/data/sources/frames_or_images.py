@@ -21,6 +21,8 @@ _FEWEST = 4
 """Minimum number of images in a folder of frames."""
 _CLASSES, _CLIPS = 8, 3
 """Number of class folders, and of clips in each, that are looked at."""
+_DEPTH = 4
+"""Levels of folders below a class folder that are looked at."""
 _SIDE = 16
 """Side of the thumbnails that are compared, pixels."""
 _ALIKE = 0.5
@@ -33,14 +35,11 @@ def reject_frames(folder: Path) -> None:
     The images of every folder looked at are numbered without gaps, and are named frame, or resemble the next one much
     more than they resemble those of other folders.
     """
-    classes = _class_folders(folder)
-    chosen = classes[:: max(1, len(classes) // _CLASSES)][:_CLASSES]
-    clips = [clip for one in chosen for clip in islice(_clips(one), _CLIPS)]
-    if len(classes) < 2 or len(clips) < 2 or any(_holds_images(one) for one in chosen):
+    try:
+        found = _sequences(folder)
+    except OSError:  # reading the folder reports it
         return
-    sequences = [_sequence(clip) for clip in clips]
-    found = [sequence for sequence in sequences if sequence]
-    if len(found) < len(clips) or not (_are_named_frames(found) or _follow_each_other(found)):
+    if len(found) < 2 or not (_are_named_frames(found) or _follow_each_other(found)):
         return
     first = found[0]
     raise UserError(
@@ -49,6 +48,16 @@ def reject_frames(folder: Path) -> None:
         where=str(folder),
         fix="--kind video takes each folder of frames as one video; --kind image insists on single images",
     )
+
+
+def _sequences(folder: Path) -> list[list[Path]]:
+    """Return the images of some folders in class folders; none unless those of every folder looked at are numbered."""
+    classes = _class_folders(folder)
+    chosen = classes[:: max(1, len(classes) // _CLASSES)][:_CLASSES]
+    if len(classes) < 2 or any(_holds_images(one) for one in chosen):
+        return []
+    found = [_sequence(clip) for one in chosen for clip in islice(_clips(one), _CLIPS)]
+    return found if all(found) else []
 
 
 def _class_folders(folder: Path) -> list[Path]:
@@ -66,7 +75,8 @@ def _class_folders(folder: Path) -> list[Path]:
 
 def _folders_in(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
-        return sorted(Path(entry.path) for entry in entries if not is_hidden(entry.name) and entry.is_dir())
+        inner = [entry.path for entry in entries if not is_hidden(entry.name) and entry.is_dir(follow_symlinks=False)]
+    return sorted(map(Path, inner))
 
 
 def _images_in(folder: Path) -> list[str]:
@@ -79,13 +89,13 @@ def _holds_images(folder: Path) -> bool:
         return any(is_image_name(entry.name) and not is_hidden(entry.name) for entry in entries)
 
 
-def _clips(folder: Path) -> Iterator[Path]:
-    """Yield the folders below a class folder that contain images."""
+def _clips(folder: Path, depth: int = _DEPTH) -> Iterator[Path]:
+    """Yield the folders at most `depth` below a class folder that contain images."""
     for path in _folders_in(folder):
         if _holds_images(path):
             yield path
-        else:
-            yield from _clips(path)
+        elif depth > 1:
+            yield from _clips(path, depth - 1)
 
 
 def _sequence(folder: Path) -> list[Path]:

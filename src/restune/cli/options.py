@@ -53,6 +53,13 @@ DataArgument = Annotated[
         metavar="DATA",
     ),
 ]
+OptionalDataArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help=f"{typing.get_args(DataArgument)[1].help} With --resume by default the data that the run began with.",
+        metavar="DATA",
+    ),
+]
 Weights = Annotated[
     str | None,
     typer.Option(
@@ -118,7 +125,9 @@ def on_data(
         typer.Option(metavar="|".join(KINDS), help="Kind of data, where it cannot be recognised."),
     ] = None,
     path_column: Annotated[str | None, typer.Option(help="A table's column of paths.")] = None,
-    text_column: Annotated[str | None, typer.Option(help="A table's column of texts.")] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="A table's column of texts; several with commas are joined, such as title,body.")
+    ] = None,
     label_column: Annotated[str | None, typer.Option(help="A table's column of labels.")] = None,
     group_column: Annotated[
         str | None, typer.Option(help="A table's column of groups (patients, scenes) that must not span splits.")
@@ -173,7 +182,20 @@ def on_training(
     workers: Annotated[int | None, typer.Option(help="Threads that prepare batches.", min=0)] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads for computation.", min=1)] = None,
     monitor: Annotated[Monitor | None, typer.Option(help="Metric that decides which epoch is best.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of runs, with --seed and the seeds after it; prints mean and standard deviation.", min=2
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Resume the run in --out, with its own data and settings; with larger --epochs or --time also a "
+            "finished one.",
+        ),
+    ] = False,
     accept_changes: Annotated[
         bool, typer.Option("--accept-changes", help="Resume even though recipe or data changed.")
     ] = False,
@@ -215,16 +237,6 @@ def data_options(options: dict[str, Any]) -> DataOptions:
     taken = {name: options.pop(name) for name in inspect.signature(on_data).parameters}
     kind = taken.pop("kind")
     return DataOptions(header=not taken.pop("no_header"), kind=kind, **taken)
-
-
-def data_words(reading: DataOptions) -> list[str]:
-    """The words of a command line that `data_options` reads as these."""
-    words = [] if reading.header else ["--no-header"]
-    for name in inspect.signature(on_data).parameters:
-        value = getattr(reading, name, None)
-        if value is not None:
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    return words
 
 
 def inference_options(options: dict[str, Any]) -> dict[str, Any]:

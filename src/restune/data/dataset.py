@@ -298,7 +298,8 @@ class DataOptions:
     Args:
         kind: ``image``, ``signal``, ``text`` or ``video``, if the data is ambiguous; None detects it.
         path_column, text_column, label_column, group_column, split_column: names (or, without a header, numbers
-            from 0) of a table's columns. Usual names are recognised.
+            from 0) of a table's columns. Usual names are recognised. Several columns of texts, separated by commas, are
+            joined with a space, without the empty ones.
         case_column, time_column: of a long table, one row per time step: the columns of the series id (several
             separated by commas) and of the time.
         header: False for a table without a header line.

@@ -28,7 +28,7 @@ from restune.training.freeze import apply_freeze
 from restune.training.gradients import Gradients, not_finite
 from restune.training.metrics_log import Counters, EpochRecord, EpochTiming, MetricsLog, is_imbalanced
 from restune.training.objective import Objective
-from restune.training.progress import Progress, whole_epochs
+from restune.training.progress import Progress, planned_epochs
 from restune.training.recipe import Recipe
 from restune.training.selection import improves, is_stale
 
@@ -107,7 +107,7 @@ class Trainer:
         self.validate, self.make_feature_batches, self.on_epoch = validate, make_feature_batches, on_epoch
         self.facts = dict(facts or {})
         plan = thawing.plan_phases(recipe.freeze, len(network.spec.stages), head_is_fitted=recipe.head == "solve")
-        self.phases = thawing.Phases(plan, None if deadline is not None else whole_epochs(recipe, len(batches)))
+        self.phases = thawing.Phases(plan, planned_epochs(recipe, len(batches)))
         self.progress = Progress(recipe, self.phases, len(batches), deadline=deadline, afterwards=afterwards)
         self.optimizer = thawing.enter_phase(network, self.phases[0], recipe)
         objective = Objective(recipe, class_counts, network.fc.weight.device)
@@ -181,6 +181,13 @@ class Trainer:
         self.resumed_from_step = state.step
         return True
 
+    def next_rate(self) -> float:
+        """The learning rate of the next step, of layers without layer decay."""
+        state = self.state
+        after = replace(state, batches=state.batches + 1)
+        share = self.progress.lr_multiplier(state.phase, self.progress.run_progress(after), state.step)
+        return self.recipe.optimizer.lr * self.phases[state.phase].lr_scale * share
+
     def begin_at(self, scores: Scores, train_loss: float) -> None:
         """Start from the network as it is now, with a fitted head, as epoch 0: its scores are the first best."""
         if self.ema is not None:
@@ -245,7 +252,7 @@ class Trainer:
         if not steps:
             return
         self.accumulated.clear()
-        state.rate = self.optimizer.step(self.progress.lr_multiplier(state.phase, self.run_progress))
+        state.rate = self.optimizer.step(self.progress.lr_multiplier(state.phase, self.run_progress, state.step))
         state.step += 1
         if self.ema is not None:
             self.ema.update(self.network, state.step, self.phases[state.phase].freeze)
@@ -309,7 +316,7 @@ class Trainer:
         """Enter the phase that this share of the run belongs to. Returns False where the run ends instead, because the
         phase before it brought no improvement."""
         mine = self.progress.run_progress(self.state) if self.world.is_main else 0.0
-        index = self.phases.at(self.world.sum([mine])[0])
+        index = self.progress.phase_at(self.world.sum([mine])[0], self.state.step)
         if index == self.state.phase:
             return True
         ended, has_time_limit = self.phases[self.state.phase], self.progress.has_time_limit
@@ -339,6 +346,8 @@ class Trainer:
 
     def _is_stale(self) -> bool:
         patience = self.recipe.early_stopping.patience
+        if self.progress.begins_length(self.state):  # who asks for more epochs has more patience, too
+            self.state.stale_epochs = 0
         if not is_stale(self.state.stale_epochs, patience):
             return False
         console.note(f"early stopping: {self.recipe.monitor} has not improved for {patience} epochs")
@@ -346,7 +355,7 @@ class Trainer:
 
     def _must_cut_epoch(self) -> bool:
         """Whether the run ends within this epoch, or, with a time limit, the next phase begins."""
-        in_phase = self.phases.at(self.run_progress) == self.state.phase
+        in_phase = self.progress.phase_at(self.run_progress, self.state.step) == self.state.phase
         return self.run_progress >= 1.0 or (self.progress.has_time_limit and not in_phase)
 
     def _stop_if_signalled(self) -> None:

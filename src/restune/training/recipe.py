@@ -159,6 +159,15 @@ class CheckpointRecipe(_Section):
     """Written in the background, like the checkpoint after each epoch."""
 
 
+class EarlierLength(_Section):
+    """An earlier length of a run that was resumed with more epochs or time."""
+
+    epochs: int | None = Field(None, ge=1)
+    time: float | None = Field(None, gt=0)
+    until_step: int = Field(ge=0)
+    """Optimiser steps before this one follow the schedule of that many epochs."""
+
+
 class Recipe(_Section):
     """Settings of one training run. Every key can be set by ``--set key=value``."""
 
@@ -184,6 +193,10 @@ class Recipe(_Section):
     epochs than large ones."""
     time: float | None = Field(None, gt=0)
     """Time budget, seconds; the schedule follows the clock and ends with it, whatever the number of epochs."""
+    lengthened: tuple[EarlierLength, ...] = ()
+    """Written by --resume with more --epochs or --time: the lengths before. The learning rate follows the schedule of
+    the first length until its step, then the schedule of the next; phases of unfreezing stay where the first put them.
+    """
     batch_size: int = Field(128, ge=1, le=65_536)
     micro_batch: int | None = Field(None, ge=1)
     """Items per forward and backward pass: gradients of a batch are accumulated over micro-batches, and each batch norm

@@ -105,14 +105,16 @@ class Progress:
         return self.is_late(state) or (self.deadline is None and state.epoch >= self.epochs)
 
     def _warmup(self, phase: int) -> float:
-        """Share of a phase with linear warm-up."""
-        if self.recipe.schedule.warmup_share is not None:
-            return self.recipe.schedule.warmup_share
-        epochs = self.recipe.schedule.warmup_epochs
+        """Share of a phase with linear warm-up; 0 where that is less than one step."""
+        schedule = self.recipe.schedule
         if self.has_time_limit:  # the number of epochs is unknown: a tenth at most
-            return min(0.1, epochs / 20)
+            share = schedule.warmup_share
+            return min(0.1, schedule.warmup_epochs / 20) if share is None else share
         start, end = self.phases.span(phase)
-        return min(0.5, epochs / max(self.epochs * (end - start), 1e-9))
+        epochs = max(self.epochs * (end - start), 1e-9)
+        share = min(0.5, schedule.warmup_epochs / epochs) if schedule.warmup_share is None else schedule.warmup_share
+        steps = epochs * -(-self.batches_an_epoch // self.recipe.optimizer.accumulate)
+        return share if share * steps >= 1 - 1e-9 else 0.0
 
     def _reserve(self, state: TrainState) -> float:
         """Seconds needed for the last validation, the final scores and writing the files."""

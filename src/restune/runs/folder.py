@@ -8,12 +8,13 @@ from typing import Any
 from restune.core.errors import UserError, shorten
 from restune.core.files import cannot_write, user_path, write_text
 from restune.data.dataset import Dataset
+from restune.runs.network_choice import SPEC_KEYS
 from restune.training.distributed import World
 from restune.training.recipe import Recipe, read_recipe
 
 _RESOLVED = (
     *("model", "preprocess", "image_size", "precision", "memory_format", "compile", "device"),
-    *("threads", "workers", "micro_batch", "epochs"),
+    *("threads", "workers", "micro_batch", "epochs", "norm_batches"),
 )
 """Keys that a request may leave open; recipe.yaml has their resolved values."""
 
@@ -62,6 +63,9 @@ def resumed_recipe(folder: Path, requested: Recipe, *, accept_changes: bool, bat
     stored = read_recipe(folder / "recipe.yaml")
     if not batch_size_named:  # it is lowered for few items
         requested = requested.changed({"batch_size": stored.batch_size})
+    if requested.model is None and requested.weights is None:  # the network was chosen for the images
+        chosen = {key: stored.spec[key] for key in SPEC_KEYS if key in stored.spec}
+        requested = requested.changed({"spec": {**chosen, **requested.spec}})
     old, new = stored.model_dump(mode="json"), requested.model_dump(mode="json")
     differing = [key for key in new if new[key] != old[key] and not (key in _RESOLVED and new[key] in (None, "auto"))]
     if differing and not accept_changes:

@@ -15,6 +15,7 @@ from restune.core.errors import UserError, shorten
 from restune.core.files import cannot_write, user_path, write_text
 from restune.data.kinds import Kind
 from restune.runs.lengthen import lengthened
+from restune.runs.network_choice import SPEC_KEYS
 from restune.runs.record import RUN_RECORD, RunRecord, option_words
 from restune.runs.request import foreign_settings
 from restune.training.recipe import Recipe, read_recipe
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 _RESOLVED = (
     *("model", "preprocess", "image_size", "precision", "memory_format", "compile", "device"),
-    *("threads", "workers", "micro_batch", "epochs"),
+    *("threads", "workers", "micro_batch", "epochs", "norm_batches"),
 )
 """Keys that a request may leave open; recipe.yaml has their resolved values."""
 _WRITTEN_FIRST = ("split.csv", "split.json", RUN_RECORD)
@@ -107,7 +108,7 @@ def agreed_folder(verb: str, out: str | Path | None, world: World, *, resume: bo
 
 
 def write_recipe(folder: Path, recipe: Recipe, record: RunRecord, kind: Kind) -> None:
-    """Write ``recipe.yaml`` (this kind's settings, the command that repeats the run) and ``run.json`` (how data is read).
+    """Write ``recipe.yaml`` (this kind's settings, the command to repeat) and ``run.json`` (how data is read).
 
     A result of the run before it was lengthened is set aside.
     """
@@ -132,6 +133,9 @@ def resumed_recipe(folder: Path, requested: Recipe, *, accept_changes: bool, bat
     requested = requested.changed({"lengthened": [length.model_dump() for length in stored.lengthened]})
     if not batch_size_named:  # it is lowered for few items
         requested = requested.changed({"batch_size": stored.batch_size})
+    if requested.model is None and requested.weights is None:  # the network was chosen for the images
+        chosen = {key: stored.spec[key] for key in SPEC_KEYS if key in stored.spec}
+        requested = requested.changed({"spec": {**chosen, **requested.spec}})
     old, new = stored.model_dump(mode="json"), requested.model_dump(mode="json")
     differing = [key for key in new if new[key] != old[key] and not (key in _RESOLVED and new[key] in (None, "auto"))]
     if differing and not accept_changes:

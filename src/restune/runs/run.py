@@ -25,6 +25,7 @@ from restune.runs.data import open_held_out, open_train
 from restune.runs.fit import fit
 from restune.runs.folder import RunFolder, agreed_folder, removed_unless_begun, resumed_recipe, write_recipe
 from restune.runs.initial import initial_state
+from restune.runs.network_choice import choose_network
 from restune.runs.prepare import Workspace, prepare, resolve_recipe
 from restune.runs.record import RunRecord, no_data, read_run_record
 from restune.runs.request import Request
@@ -178,6 +179,9 @@ def _perform(task: _Task, folder: Path, world: World, continues: bool, accept_ch
         recipe = resumed_recipe(folder, recipe, accept_changes=accept_changes, batch_size_named=named)
     device = pick_device(recipe.device)
     recipe, decisions = resolve_auto(recipe, device, run_data.kind.dims)
+    if request.verb == "train":
+        recipe, chosen = choose_network(recipe, train, world)
+        decisions += chosen
     for decision in decisions:
         note(f"{decision.key}: {decision.value} ({decision.reason})")
     workspace = Workspace(
@@ -187,7 +191,9 @@ def _perform(task: _Task, folder: Path, world: World, continues: bool, accept_ch
     initial = initial_state(recipe, train, request.verb, encoding)
     with computing_threads(recipe.threads or 1):
         prepared = prepare(run_data, initial, recipe, workspace)
-        recipe = resolve_recipe(recipe, prepared, batch_size_named=request.has("batch_size"))
+        recipe = resolve_recipe(
+            recipe, prepared, batch_size_named=request.has("batch_size"), recipe_named=request.recipe is not None
+        )
         if world.is_main:
             write_recipe(folder, recipe, record, run_data.kind)
         fitted = fit(prepared, recipe)

@@ -27,10 +27,11 @@ from restune.training.feature_batches import FeatureBatches
 from restune.training.freeze import apply_freeze
 from restune.training.gradients import Gradients, not_finite
 from restune.training.metrics_log import Counters, EpochRecord, EpochTiming, MetricsLog, is_imbalanced
+from restune.training.norm_statistics import reestimate
 from restune.training.objective import Objective
 from restune.training.progress import Progress, planned_epochs
 from restune.training.recipe import Recipe
-from restune.training.selection import improves, is_stale
+from restune.training.selection import breaks_tie, improves, is_stale
 
 Scores = Mapping[str, float]
 Validate = Callable[[ResNet, FeatureBatches | None], Scores]
@@ -123,7 +124,7 @@ class Trainer:
         self.features: FeatureBatches | None = None
         self.features_phase: int | None = None
         self.accumulated: list[TrainingBatch] = []
-        self.run_progress = self.loader_seconds = self.training_seconds = 0.0
+        self.run_progress = self.step_progress = self.loader_seconds = self.training_seconds = 0.0
         self.val_accuracy: float | None = None
         self.resumed_from_step: int | None = None
         self.accept_changes = False
@@ -221,6 +222,7 @@ class Trainer:
     def _train_epoch(self) -> float:
         """Train on the batches of the epoch that are left. Returns the mean loss of the epoch."""
         state, total = self.state, len(self.batches)
+        self.run_progress = self.step_progress = self._shared_progress()
         apply_freeze(self.network, self.phases[state.phase].freeze, keep_statistics=self.recipe.keep_statistics)
         source = self.batches if self.features is None else self.features
         status = EpochStatus(self.progress, state, total, self.log, lambda: self.val_accuracy)
@@ -252,7 +254,9 @@ class Trainer:
         if not steps:
             return
         self.accumulated.clear()
-        state.rate = self.optimizer.step(self.progress.lr_multiplier(state.phase, self.run_progress, state.step))
+        # As torch's schedulers: the rate at the step's beginning, so that the last step's is above the schedule's end.
+        state.rate = self.optimizer.step(self.progress.lr_multiplier(state.phase, self.step_progress, state.step))
+        self.step_progress = self.run_progress
         state.step += 1
         if self.ema is not None:
             self.ema.update(self.network, state.step, self.phases[state.phase].freeze)
@@ -279,9 +283,18 @@ class Trainer:
             return {}
         started = time.perf_counter()
         with nullcontext() if self.ema is None else self.ema.applied_to(self.network):
+            self._reestimate_statistics()
             scores = dict(self.validate(self.network, self.features))
         self.progress.measure_validation(time.perf_counter() - started, scores.pop("n"))
         return scores
+
+    def _reestimate_statistics(self) -> None:
+        """Estimate the batch-norm statistics of the weights to be validated, where the recipe says so."""
+        if self.recipe.norm_batches and self.features is None:
+            count = self.recipe.norm_batches
+            reestimate(self.network, self.batches, self.gradients, self.state.epoch, count)
+            if self.ema is not None:
+                self.ema.copy_statistics(self.network)
 
     def _select(self, record: EpochRecord) -> bool:
         """Whether this epoch is the best so far by the monitored metric; noted in the state."""
@@ -291,8 +304,9 @@ class Trainer:
         self.state.val_loss = record.val_loss
         if score is None:
             return False
-        is_best = improves(score, best, monitor=monitor, min_delta=min_delta, val_loss=record.val_loss)
-        self.state.select(score, is_best=is_best)
+        is_better = improves(score, best, monitor=monitor, min_delta=min_delta, val_loss=record.val_loss)
+        is_best = is_better or breaks_tie(score, best, val_loss=record.val_loss, best_loss=self.state.best_loss)
+        self.state.select(score, is_best=is_best, improves=is_better)
         return is_best
 
     def _write_checkpoint(self, *, now: bool = False) -> None:
@@ -315,8 +329,7 @@ class Trainer:
     def _follow_phases(self) -> bool:
         """Enter the phase that this share of the run belongs to. Returns False where the run ends instead, because the
         phase before it brought no improvement."""
-        mine = self.progress.run_progress(self.state) if self.world.is_main else 0.0
-        index = self.progress.phase_at(self.world.sum([mine])[0], self.state.step)
+        index = self.progress.phase_at(self._shared_progress(), self.state.step)
         if index == self.state.phase:
             return True
         ended, has_time_limit = self.phases[self.state.phase], self.progress.has_time_limit
@@ -340,6 +353,10 @@ class Trainer:
             self.features = self.make_feature_batches(self.phases[phase].freeze, self.progress.epochs_in(phase))
         self.features_phase = phase
         self.state.views = thawing.count_views(self.features, before, self.folder, accept_changes=self.accept_changes)
+
+    def _shared_progress(self) -> float:
+        """The share of the run that is done, by the main process's clock."""
+        return self.world.sum([self.progress.run_progress(self.state) if self.world.is_main else 0.0])[0]
 
     def _is_over(self) -> bool:
         return self.world.sum([float(self.world.is_main and self.progress.is_over(self.state))])[0] > 0

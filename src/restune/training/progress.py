@@ -150,18 +150,20 @@ class Progress:
             return self.epochs(step) / self.planned
         return (self.recipe.time or 1.0) / (self.recipe.lengthened[0].time or 1.0)
 
-    def _warmup(self, share: float, step: int) -> float:
-        """Share of a phase with linear warm-up.
+    def _warmup(self, share_of_run: float, step: int) -> float:
+        """Share of a phase with linear warm-up; 0 where that is less than one step.
 
         Args:
-            share: of the run in this phase.
+            share_of_run: of the run in this phase.
         """
-        if self.recipe.schedule.warmup_share is not None:
-            return self.recipe.schedule.warmup_share
-        epochs = self.recipe.schedule.warmup_epochs
+        schedule = self.recipe.schedule
         if self.has_time_limit:  # the number of epochs is unknown: a tenth at most
-            return min(0.1, epochs / 20)
-        return min(0.5, epochs / max(self.epochs(step) * share, 1e-9))
+            share = schedule.warmup_share
+            return min(0.1, schedule.warmup_epochs / 20) if share is None else share
+        epochs = max(self.epochs(step) * share_of_run, 1e-9)
+        share = min(0.5, schedule.warmup_epochs / epochs) if schedule.warmup_share is None else schedule.warmup_share
+        steps = epochs * -(-self.batches_an_epoch // self.recipe.optimizer.accumulate)
+        return share if share * steps >= 1 - 1e-9 else 0.0
 
     def _reserve(self, state: TrainState) -> float:
         """Seconds needed for the last validation, the final scores and writing the files."""

@@ -172,7 +172,7 @@ class Recipe(_Section):
     """Settings of one training run. Every key can be set by ``--set key=value``."""
 
     model: str | None = None
-    """A zoo name; null: the network of the weights, or resnet18 without weights."""
+    """A zoo name; null: the network of the weights, or, from scratch, one chosen by the items' size and number."""
     weights: str | None = None
     """Source of the pretrained weights for fine-tuning."""
     spec: dict[str, Any] = Field(default_factory=dict)
@@ -218,6 +218,9 @@ class Recipe(_Section):
     keep_statistics: bool = False
     """Keep the pretrained running statistics of batch norms fixed, also where their scales are trained: for fine-tuning
     with batches too small to estimate them."""
+    norm_batches: int | None = Field(None, ge=0, le=1_000_000)
+    """Training batches over which batch-norm statistics are estimated anew before each validation, for the weights that
+    are validated; 0: the running averages are used. null: some batches in runs of few steps from scratch, else 0."""
     sync_batch_norm: bool = False
     """On several GPUs, compute batch-norm statistics over the batch of all processes."""
     head: Literal["solve", "sgd"] = "solve"

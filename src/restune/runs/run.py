@@ -16,11 +16,12 @@ from restune.core.files import sole_user, user_path
 from restune.core.interrupt import Interrupted, Terminated
 from restune.data.dataset import DataOptions
 from restune.data.kinds import kind_of
+from restune.data.sources import open_dataset
 from restune.data.threads import computing_threads
 from restune.inference.load import load_model, pick_device
 from restune.inference.model import Model
 from restune.reporting.report import write_report
-from restune.runs.data import open_held_out, open_train
+from restune.runs.data import grouped, open_held_out, smoke_sample
 from restune.runs.fit import fit
 from restune.runs.folder import agreed_folder, resumed_recipe, write_recipe
 from restune.runs.initial import initial_state
@@ -102,10 +103,11 @@ def _perform(
     accept_changes: bool,
 ) -> Run:
     started = command_started.get() or time.perf_counter()
-    train = open_train(data, data_options)
+    train = open_dataset(data, data_options)
     if train.reading:
         note(train.reading)
     recipe = request.recipe_for(kind_of(train.kind), train.form)
+    train = grouped(smoke_sample(train, recipe) if recipe.smoke else train, data_options)
     run_data = open_held_out(train, recipe, data_options)
     if continues:
         named = request.has("batch_size")

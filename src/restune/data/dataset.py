@@ -22,6 +22,7 @@ from restune.data.items import (
     Location,
     Rows,
     ids_of,
+    locations_of,
     splits_of,
     taken,
     targets_of,
@@ -145,7 +146,8 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """Return 16 hex digits over classes, ids, targets and content signatures, in order."""
-        rows = ((item.id, item.target, item.location.signature()) for item in self.items)
+        signatures = (location.signature() for location in locations_of(self.items))
+        rows = zip(self.ids(), targets_of(self.items).tolist(), signatures, strict=True)
         return fingerprint_of(self.kind, self.classes, rows)
 
 

@@ -191,6 +191,13 @@ class Rows(Sequence[Item]):
         names = iter(self.names) if self.chosen is None else (self.names[row] for row in self.chosen.tolist())
         return (self.prefix + name for name in names) if self.prefix else names
 
+    def __iter__(self) -> Iterator[Item]:
+        return map(self._item, range(len(self)))
+
+    def location(self, position: int) -> Location:
+        """Return the location of the item at a position."""
+        return self.places[position if self.chosen is None else int(self.chosen[position])]
+
     def take(self, positions: NDArray[Any]) -> Rows:
         """Return the items at some positions, in this order."""
         positions = positions.astype(np.int32, copy=False)
@@ -252,6 +259,18 @@ def ids_of(items: Sequence[Item]) -> Iterator[str]:
             yield from ids_of(part)
     else:
         yield from items.ids() if isinstance(items, Rows) else (item.id for item in items)
+
+
+def location_at(items: Sequence[Item], position: int) -> Location:
+    """Return the location of one of the items, without creating the item where that can be avoided."""
+    return items.location(position) if isinstance(items, Rows) else items[position].location
+
+
+def locations_of(items: Sequence[Item]) -> Iterator[Location]:
+    """Yield the items' locations, in order, without creating items where that can be avoided."""
+    if isinstance(items, Rows):
+        return map(items.location, range(len(items)))
+    return (item.location for item in items)
 
 
 class Ids(Sequence[str]):

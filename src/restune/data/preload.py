@@ -14,8 +14,9 @@ from restune.core.machine import cpu_count, local_processes, memory_bytes
 from restune.core.rowstore import content_key
 from restune.data.ahead import ahead_in_groups
 from restune.data.by_id import Contents, RowsById, Samples
-from restune.data.dataset import Item
+from restune.data.dataset import Item, Location
 from restune.data.decode import DecodeError, decode_image
+from restune.data.items import location_at
 from restune.data.preprocess import Preprocess
 from restune.data.resize import resize_and_crop
 
@@ -145,14 +146,7 @@ def preload(
         return made.contiguous() if room.take(made.nbytes) else None
 
     def read_once(row: int) -> tuple[str, Tensor | str | None]:
-        digits = ""
-        try:
-            content = items[row].location.read()
-            digits = content_hash(content)
-            return digits, sample(content)
-        except (DecodeError, OSError, ValueError, MemoryError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            return digits, reason or type(error).__name__
+        return read_item(location_at(items, row), sample)
 
     with progress("reading", len(mine)) as advance:
         for row, (digits, result) in zip(mine, _in_order(read_once, mine, workers or cpu_count()), strict=True):
@@ -167,6 +161,21 @@ def preload(
             advance(1)
     preloaded.seconds_an_item = (time.perf_counter() - started) / max(1, len(mine))
     return preloaded
+
+
+def read_item(location: Location, decode: Callable[[Any], Result]) -> tuple[str, Result | str]:
+    """Return an item's content hash (empty if its content cannot be read) and what `decode` makes of its content.
+
+    If it cannot be decoded, the reason takes the place of the latter.
+    """
+    digits = ""
+    try:
+        content = location.read()
+        digits = content_hash(content)
+        return digits, decode(content)
+    except (DecodeError, OSError, ValueError, MemoryError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return digits, reason or type(error).__name__
 
 
 def samples_room() -> float:

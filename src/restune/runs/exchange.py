@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from restune.data.by_id import Contents
-from restune.data.items import ids_of, targets_of
-from restune.data.preload import Preloaded, content_hash, samples_room
+from restune.data.items import ids_of, location_at, targets_of
+from restune.data.preload import Preloaded, read_item, samples_room
 from restune.data.preprocess.text_draft import Counted
 from restune.runs.data import RunData
 from restune.training.distributed import World
@@ -34,11 +36,11 @@ def own_share(data: RunData, world: World) -> range | None:
     return world.share(range(len(items))) if same else None
 
 
-def share_findings(preloaded: Preloaded, mine: range | None, world: World) -> None:
+def share_findings(preloaded: Preloaded, decode: Callable[[Any], object], mine: range | None, world: World) -> None:
     """Exchange unreadable items and content hashes; drop all samples unless those of all processes fit in memory.
 
-    Of a sample of the other shares' items, this process's own hashes are kept, so that files that differ between
-    processes are noticed.
+    Each process also decodes a sample of the other shares' items, by `decode`, and keeps its own hashes of these: files
+    that differ between processes are noticed, and an item that one of them cannot read is skipped by all.
     """
     if mine is None:
         return
@@ -51,10 +53,11 @@ def share_findings(preloaded: Preloaded, mine: range | None, world: World) -> No
     checked: dict[int, str] = {}
     for row in np.linspace(0, len(items) - 1, min(_CHECKED, len(items))).astype(int).tolist():
         if row not in mine:
-            try:
-                checked[row] = content_hash(items[row].location.read())
-            except (OSError, ValueError, MemoryError):
-                continue  # training will meet it, too, and name it
+            digits, result = read_item(location_at(items, row), decode)
+            if isinstance(result, str):
+                preloaded.unreadable[items[row].id] = result
+            elif digits:
+                checked[row] = digits
     own = slice(mine.start, mine.stop)
     contents.values_of_rows[:] = np.concatenate(world.gathered(contents.values_of_rows[own]))
     contents.is_known[:] = np.concatenate(world.gathered(contents.is_known[own]))

@@ -92,7 +92,7 @@ def prepare(data: RunData, initial: Initial, recipe: Recipe, workspace: Workspac
     world, draft = workspace.world, initial.preprocess.draft()
     mine = own_share(data, world)
     preloaded = preload_all(data, recipe, initial.preprocess, augment, draft=draft, mine=mine)
-    share_findings(preloaded, mine, world)
+    share_findings(preloaded, initial.preprocess.apply, mine, world)
     splits, record = _split(data, preloaded, recipe, workspace)
     preprocess = _fitted(initial, draft, preloaded, splits.train.items, None if mine is None else world)
     if draft is not None and preloaded.kept:
@@ -101,7 +101,7 @@ def prepare(data: RunData, initial: Initial, recipe: Recipe, workspace: Workspac
     elif preprocess != initial.preprocess and preloaded.as_seen:  # wholes do not depend on what was fitted
         with quiet():
             preloaded = preload_all(data, recipe, preprocess, augment, mine=mine)
-            share_findings(preloaded, mine, world)
+            share_findings(preloaded, preprocess.apply, mine, world)
     share_samples(preloaded, mine, world)
     note_memory(data, preloaded)
     network = build_network(initial, recipe, splits.train.classes, preprocess)

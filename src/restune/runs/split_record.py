@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from restune.core.errors import UserError, shorten
 from restune.core.files import written_whole
 from restune.data.by_id import Contents, HexDigits
-from restune.data.dataset import Dataset, Item, fingerprint_of
-from restune.data.items import Ids, targets_of
+from restune.data.dataset import Dataset, Item, Location, fingerprint_of
+from restune.data.items import Ids, locations_of, targets_of
 from restune.data.splits import Splits
 from restune.data.string_array import StringArray
 
@@ -51,7 +51,7 @@ class SplitItems:
         return cls(
             ids=Ids(data.items),
             targets=targets_of(data.items),
-            signatures=StringArray(map(signature_of, data.items)),
+            signatures=StringArray(map(_signature, locations_of(data.items))),
             contents=contents.of(data.items)
             if isinstance(contents, Contents)
             else HexDigits.parsed([contents.get(name, "") for name in data.ids()]),
@@ -263,8 +263,12 @@ def _are_equal(one: Sequence[str], other: Sequence[str]) -> bool:
 
 def signature_of(item: Item) -> str:
     """Return the signature of an item's location, also if the file has just vanished."""
+    return _signature(item.location)
+
+
+def _signature(location: Location) -> str:
     try:
-        return item.location.signature()
+        return location.signature()
     except OSError:
         return "missing"
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from restune.core.console import note
 from restune.data.by_id import Samples
-from restune.data.items import Item, ids_of
+from restune.data.items import Item, ids_of, locations_of
 from restune.data.tokens import vocabulary_of, written_words
 
 if TYPE_CHECKING:
@@ -128,6 +128,6 @@ def _chunks(drafts: Samples, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[
 
 def _counted_texts(preprocess: TextPreprocess, items: Sequence[Item]) -> Counted:
     counts: Counter[str] = Counter()
-    for item in items:
-        counts.update(written_words(preprocess.text_of(item.location.read())))
+    for location in locations_of(items):
+        counts.update(written_words(preprocess.text_of(location.read())))
     return list(counts.items())

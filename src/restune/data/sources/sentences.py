@@ -20,9 +20,9 @@ from restune.core.errors import UserError, shorten
 from restune.core.machine import memory_bytes
 from restune.data import plausibility
 from restune.data.class_names import class_order
-from restune.data.dataset import DataOptions, Dataset, Item
+from restune.data.dataset import DataOptions, Dataset, Item, Location
 from restune.data.encodings import decode_text, file_encoding, head_encoding
-from restune.data.items import FilePlaces, Groups, Rows
+from restune.data.items import FilePlaces, Groups, Rows, locations_of
 from restune.data.sources import table
 from restune.data.sources.folder import from_names
 from restune.data.sources.readers import as_text, open_reader, table_errors
@@ -235,8 +235,8 @@ def group_duplicates(dataset: Dataset, encoding: str | None = None) -> Dataset:
     """
     keys = np.zeros(len(dataset), np.uint64)
     is_known = np.zeros(len(dataset), bool)
-    for row, item in enumerate(dataset.items):
-        key = _key(item, encoding)
+    for row, location in enumerate(locations_of(dataset.items)):
+        key = _key(location, encoding)
         if key is not None:
             keys[row], is_known[row] = int.from_bytes(key, "big"), True
     rows = _repeated(keys, is_known)
@@ -306,10 +306,10 @@ class _Merged:
             self._above[second] = first
 
 
-def _key(item: Item, encoding: str | None) -> bytes | None:
+def _key(location: Location, encoding: str | None) -> bytes | None:
     """Return a key that equal texts share; None for an unreadable or empty text."""
     try:
-        content = item.location.read()
+        content = location.read()
         text = content if isinstance(content, str) else decode_text(content, encoding)
     except (OSError, ValueError, LookupError):
         return None

@@ -203,7 +203,8 @@ class Samples(Mapping[str, Tensor]):
         """Return everything for `imported`: dtypes and shapes, positions, the two columns of these, and blocks."""
         rows = self.rows()
         kinds = [[dtype.str, list(shape)] for dtype, shape in self._listed]
-        return kinds, rows, self._kind_of[rows], self._place_of[rows], self._blocks
+        blocks = [*self._blocks[:-1], self._blocks[-1][: self._used]] if self._blocks else []
+        return kinds, rows, self._kind_of[rows], self._place_of[rows], blocks
 
     def imported(
         self,

@@ -200,7 +200,8 @@ def on_training(
         bool, typer.Option("--accept-changes", help="Resume even though recipe or data changed.")
     ] = False,
     smoke: Annotated[
-        bool, typer.Option("--smoke", help="Run two batches only, to check that everything works.")
+        bool,
+        typer.Option("--smoke", help="Run two batches on a few items of each class, to check everything."),
     ] = False,
     assignments: Annotated[
         list[str] | None,

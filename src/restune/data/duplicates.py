@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from restune.core.console import note, warn
 from restune.core.errors import shorten
+from restune.data.by_id import Contents, HexDigits
 from restune.data.dataset import Dataset, Item
+from restune.data.items import SPLITS, Groups, Rows, ids_of, splits_of
 from restune.data.splits import Splits
+from restune.data.string_array import StringArray
 
 
-def group_equal(dataset: Dataset, rows_of: Mapping[str, Sequence[int]]) -> Dataset:
-    """Give the items of each group one group name, so that a split keeps them together.
+def repeated(keys: NDArray[np.uint64], is_known: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the rows whose key another row has, too, in order."""
+    rows = np.flatnonzero(is_known)
+    order = rows[np.argsort(keys[rows], kind="stable")]
+    same = keys[order][1:] == keys[order][:-1]
+    return np.sort(order[np.append(same, False) | np.append(False, same)]) if len(order) else order
+
+
+def group_equal(dataset: Dataset, rows: NDArray[np.int64], keys: NDArray[np.uint64], noun: str) -> Dataset:
+    """Give the items of equal key one group, so that a split keeps them together.
 
     Existing groups that share an item with another are merged.
 
     Args:
-        rows_of: indices of equal items, by the group's name.
+        rows: indices of items whose key another of them has, too, see `repeated`.
+        keys: of all items.
+        noun: of what is equal, for the groups' names.
     """
-    merged = _Merged()
-    for name, rows in rows_of.items():
-        for row in rows:
-            group = dataset.items[row].group
-            if group is not None:
-                merged.unite(name, group)
-    names = {row: name for name, rows in rows_of.items() for row in rows}
-    grouped = []
-    for row, item in enumerate(dataset.items):
-        group = names.get(row, item.group)
-        grouped.append(item if group is None else replace(item, group=merged.name(group)))
-    return replace(dataset, items=tuple(grouped))
+    return replace(dataset, items=_with_groups(dataset.items, rows, keys, noun))
 
 
 def group_copies(dataset: Dataset, contents: Mapping[str, str]) -> Dataset:
@@ -40,19 +45,16 @@ def group_copies(dataset: Dataset, contents: Mapping[str, str]) -> Dataset:
     Args:
         contents: a hash of each item's content, by id. Items without one are not compared.
     """
-    repeated = _repeated(contents)
-    if not repeated:
+    digits, codes = _digits(dataset.items, contents), splits_of(dataset.items)
+    rows = repeated(digits.values, digits.is_known & ((codes < 0) | (codes == SPLITS.index("train"))))
+    if not len(rows):
         return dataset
-    places = {item.id: row for row, item in enumerate(dataset.items) if item.split in (None, "train")}
-    alike = [[places[name] for name in names if name in places] for names in repeated.values()]
-    copies = {f"content {contents[dataset.items[rows[0]].id]}": rows for rows in alike if len(rows) > 1}
-    if not copies:
-        return dataset
+    count = len(np.unique(digits.values[rows]))
     note(
-        f"{sum(map(len, copies.values()))} items repeat the content of another ({len(copies)} "
-        f"content{'s' * (len(copies) > 1)}): each such group goes into one split"
+        f"{len(rows)} items repeat the content of another ({count} content{'s' * (count > 1)}): each such group goes "
+        "into one split"
     )
-    return group_equal(dataset, copies)
+    return group_equal(dataset, rows, digits.values, "content")
 
 
 def name_copies(splits: Splits, contents: Mapping[str, str]) -> Splits:
@@ -60,31 +62,35 @@ def name_copies(splits: Splits, contents: Mapping[str, str]) -> Splits:
 
     Returns the splits with a note on each such item, for split.csv.
     """
-    repeated = _repeated(contents)
-    if not repeated:
-        return splits
     held = {"train": splits.train, "val": splits.val, "test": splits.test}
-    where = {
-        item.id: (split, item)
-        for split, data in held.items()
-        for item in (() if data is None else data.items)
-        if contents.get(item.id) in repeated
-    }
-    groups = [[where[name] for name in names if name in where] for names in repeated.values()]
-    notes = _shared(groups, {split: len(data) for split, data in held.items() if data is not None})
+    groups = _equal_items({split: data for split, data in held.items() if data is not None}, contents)
+    if not groups:
+        return splits
+    notes = _shared(groups, splits.counts())
     notes |= _conflicting([[item for _, item in group] for group in groups], splits.train.classes)
     return replace(splits, notes=notes) if notes else splits
 
 
-def _repeated(contents: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the ids of items of equal content, by content, of contents that several items have."""
-    if len(set(contents.values())) == len(contents):
-        return {}
-    twice = {content for content, count in Counter(contents.values()).items() if count > 1}
-    found: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(name for name, content in contents.items() if content in twice):
-        found[contents[name]].append(name)
-    return dict(found)
+def _equal_items(held: Mapping[str, Dataset], contents: Mapping[str, str]) -> list[list[tuple[str, Item]]]:
+    """Return the items of equal content with their splits, group by group, in the order of their ids."""
+    digits = [_digits(data.items, contents) for data in held.values()]
+    keys = np.concatenate([one.values for one in digits])
+    rows = repeated(keys, np.concatenate([one.is_known for one in digits]))
+    groups: dict[int, list[tuple[str, Item]]] = defaultdict(list)
+    start = 0
+    for split, data in held.items():
+        for row in rows[(rows >= start) & (rows < start + len(data))].tolist():
+            groups[int(keys[row])].append((split, data.items[row - start]))
+        start += len(data)
+    in_order = (sorted(group, key=lambda entry: entry[1].id) for group in groups.values())
+    return sorted(in_order, key=lambda group: group[0][1].id)
+
+
+def _digits(items: Sequence[Item], contents: Mapping[str, str]) -> HexDigits:
+    """Return the content hashes of some items, in order."""
+    if isinstance(contents, Contents):
+        return contents.of(items)
+    return HexDigits.parsed([contents.get(name, "") for name in ids_of(items)])
 
 
 def _shared(groups: Iterable[Sequence[tuple[str, Item]]], counts: Mapping[str, int]) -> dict[str, str]:
@@ -123,6 +129,29 @@ def _conflicting(groups: Iterable[Sequence[Item]], classes: Sequence[str]) -> di
             "their labels is right; all are in split.csv"
         )
     return notes
+
+
+def _with_groups(items: Sequence[Item], rows: NDArray[np.int64], keys: NDArray[np.uint64], noun: str) -> Sequence[Item]:
+    """Return the items with a group for each key that several of `rows` have; existing groups are merged into it."""
+    distinct = np.unique(keys[rows])
+    if isinstance(items, Rows) and items.groups is None and items.chosen is None:
+        codes = np.full(len(items), -1, np.int32)
+        codes[rows] = np.searchsorted(distinct, keys[rows])
+        return replace(items, groups=Groups(StringArray(f"{noun} {key:016x}" for key in distinct.tolist()), codes))
+    merged = _Merged()
+    names = {row: f"{noun} {key:016x}" for row, key in zip(rows.tolist(), keys[rows].tolist(), strict=True)}
+    for row, name in names.items():
+        group = items[row].group
+        if group is not None:
+            merged.unite(name, group)
+    groups = [names.get(row, item.group) for row, item in enumerate(items)]
+    groups = [None if group is None else merged.name(group) for group in groups]
+    if not isinstance(items, Rows):
+        return tuple(replace(item, group=group) for item, group in zip(items, groups, strict=True))
+    known = {group: code for code, group in enumerate(dict.fromkeys(group for group in groups if group is not None))}
+    codes = np.full(len(items.targets), -1, np.int32)
+    codes[items.column(np.arange(len(codes)))] = [-1 if group is None else known[group] for group in groups]
+    return replace(items, groups=Groups(StringArray(known), codes))
 
 
 class _Merged:

@@ -13,6 +13,7 @@ from restune.core.console import note
 from restune.core.errors import UserError
 from restune.core.files import write_text
 from restune.data.batches import TrainingBatches
+from restune.data.items import Joined
 from restune.data.resident import resident
 from restune.data.splits import Splits
 from restune.networks.resnet import ResNet
@@ -98,7 +99,7 @@ def _start_from_fitted_head(prepared: Prepared, recipe: Recipe, network: ResNet,
     """Fit the head in the first process and give it to the others; its scores are the first to improve on."""
     world, splits = prepared.workspace.world, prepared.splits
     cache = feature_cache(network, prepared.preprocess, recipe, prepared.workspace.device)
-    items = [item for data in (splits.train, splits.val) if data is not None for item in data.items]
+    items = Joined(tuple(data.items for data in (splits.train, splits.val) if data is not None))
     compute_together(cache, items, world)
     train_loss, scores = 0.0, dict.fromkeys(VAL_SCORES, 0.0)
     if world.is_main:
@@ -146,8 +147,8 @@ def _trainer(prepared: Prepared, recipe: Recipe, network: ResNet, on_epoch: OnEp
         deadline=None if recipe.time is None else workspace.started + recipe.time,
         afterwards=_time_afterwards(splits, prepared.preloaded.seconds_an_item),
         facts={
-            "data": splits.train.fingerprint(),
-            "validation data": None if splits.val is None else splits.val.fingerprint(),
+            "data": prepared.record.fingerprint("train"),
+            "validation data": None if splits.val is None else prepared.record.fingerprint("val"),
             "versions": versions(),
             "threads": recipe.threads,
             "instruction set": torch.backends.cpu.get_cpu_capability(),

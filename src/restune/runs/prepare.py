@@ -17,11 +17,14 @@ from restune.data.augment_series import default_window
 from restune.data.dataset import Item
 from restune.data.preload import Preloaded
 from restune.data.preprocess import Preprocess
+from restune.data.preprocess.text import TextPreprocess
+from restune.data.preprocess.text_draft import TextDraft
 from restune.data.splits import Splits
 from restune.inference.features import FeatureCache
 from restune.networks.layout import weights_layout
 from restune.networks.resnet import ResNet
-from restune.runs.data import RunData, preload_all, reject_mixup_of_lengths
+from restune.runs.data import RunData, note_memory, preload_all, reject_mixup_of_lengths
+from restune.runs.exchange import merged_counts, own_share, share_findings, share_samples
 from restune.runs.initial import Initial, build_network, preprocess_settings, resolve_augment
 from restune.runs.split_record import SplitRecord
 from restune.runs.splitting import split_data
@@ -86,13 +89,21 @@ def prepare(data: RunData, initial: Initial, recipe: Recipe, workspace: Workspac
     augment = resolve_augment(recipe, data.train)
     if recipe.fits_head:
         return _prepare_head(data, initial, recipe, workspace, augment)
-    preprocess = initial.preprocess
-    preloaded = preload_all(data, recipe, preprocess, augment)
+    world, draft = workspace.world, initial.preprocess.draft()
+    mine = own_share(data, world)
+    preloaded = preload_all(data, recipe, initial.preprocess, augment, draft=draft, mine=mine)
+    share_findings(preloaded, initial.preprocess.apply, mine, world)
     splits, record = _split(data, preloaded, recipe, workspace)
-    preprocess = preprocess.fit(splits.train.items, initial.settings)
-    if preprocess != initial.preprocess:
-        with quiet():  # the same items, with the vocabulary or the mean and std just fitted
-            preloaded = preload_all(data, recipe, preprocess, augment)
+    preprocess = _fitted(initial, draft, preloaded, splits.train.items, None if mine is None else world)
+    if draft is not None and preloaded.kept:
+        assert isinstance(preprocess, TextPreprocess)
+        preloaded.kept = draft.finished(preloaded.kept, preprocess)
+    elif preprocess != initial.preprocess and preloaded.as_seen:  # wholes do not depend on what was fitted
+        with quiet():
+            preloaded = preload_all(data, recipe, preprocess, augment, mine=mine)
+            share_findings(preloaded, preprocess.apply, mine, world)
+    share_samples(preloaded, mine, world)
+    note_memory(data, preloaded)
     network = build_network(initial, recipe, splits.train.classes, preprocess)
     if recipe.augment.window is None and "window" in data.kind.augment_fields:
         augment = replace(augment, window=default_window(splits.train.items, preprocess))
@@ -100,6 +111,23 @@ def prepare(data: RunData, initial: Initial, recipe: Recipe, workspace: Workspac
         workspace=workspace, initial=initial, splits=splits, record=record, preprocess=preprocess, augment=augment,
         preloaded=preloaded, network=network,
     )  # fmt: skip
+
+
+def _fitted(
+    initial: Initial, draft: TextDraft | None, preloaded: Preloaded, train: Sequence[Item], divided: World | None
+) -> Preprocess:
+    """Fit the preprocessing to the training items.
+
+    Args:
+        divided: the processes that have read a share of the items each; None: this one has read all.
+    """
+    if draft is None:
+        return initial.preprocess.fit(train, initial.settings)
+    if divided is None:
+        return draft.fit(preloaded.kept, train, initial.settings)
+    mine = divided.share(range(len(train)))
+    counted = train if preloaded.kept else train[mine.start : mine.stop]
+    return draft.fit(preloaded.kept, counted, initial.settings, lambda counts: merged_counts(counts, divided))
 
 
 def resolve_recipe(recipe: Recipe, prepared: Prepared, *, batch_size_named: bool, recipe_named: bool = False) -> Recipe:
@@ -171,7 +199,8 @@ def _prepare_head(
     network = build_network(initial, recipe, data.train.classes, preprocess)
     cache = feature_cache(network, preprocess, recipe, workspace.device)
     compute_together(cache, data.items(), workspace.world)
-    preloaded = Preloaded(unreadable=cache.of(data.items()).failures, contents=cache.contents())
+    preloaded = Preloaded(data.items())
+    preloaded.unreadable, preloaded.contents = cache.of(data.items()).failures, cache.contents()
     splits, record = _split(data, preloaded, recipe, workspace)
     return Prepared(
         workspace=workspace, initial=initial, splits=splits, record=record, preprocess=preprocess, augment=augment,

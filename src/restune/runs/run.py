@@ -17,11 +17,12 @@ from restune.core.files import sole_user, user_path
 from restune.core.interrupt import Interrupted, Terminated
 from restune.data.dataset import DataOptions, Dataset
 from restune.data.kinds import kind_of
+from restune.data.sources import open_dataset
 from restune.data.threads import computing_threads
 from restune.inference.load import load_model, pick_device
 from restune.inference.model import Model
 from restune.reporting.report import write_report
-from restune.runs.data import open_held_out, open_train
+from restune.runs.data import grouped, open_held_out, smoke_sample
 from restune.runs.fit import fit
 from restune.runs.folder import RunFolder, agreed_folder, removed_unless_begun, resumed_recipe, write_recipe
 from restune.runs.initial import initial_state
@@ -73,7 +74,7 @@ def run(
     *,
     resume: bool = False,
     accept_changes: bool = False,
-    opened: Callable[[Any, DataOptions | None], Dataset] = open_train,
+    opened: Callable[[Any, DataOptions | None], Dataset] = open_dataset,
 ) -> Run:
     """Join the other processes of the run, agree on its folder, and perform it. Raises UserError, Interrupted.
 
@@ -173,6 +174,7 @@ def _perform(task: _Task, folder: Path, world: World, continues: bool, accept_ch
     if train.reading:
         note(train.reading)
     recipe = request.recipe_for(kind_of(train.kind), train.form)
+    train = grouped(smoke_sample(train, recipe) if recipe.smoke else train, data_options)
     run_data = open_held_out(train, recipe, data_options)
     if continues:
         named = request.has("batch_size")

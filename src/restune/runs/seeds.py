@@ -17,7 +17,7 @@ from restune.core.errors import UserError
 from restune.core.files import write_text
 from restune.core.interrupt import Interrupted
 from restune.data.dataset import DataOptions, Dataset
-from restune.runs.data import open_train
+from restune.data.sources import open_dataset
 from restune.runs.folder import RunFolder, removed_unless_begun, run_folder
 from restune.runs.record import RunRecord, no_data, read_run_record, stored_recipe
 from restune.runs.request import Request
@@ -107,7 +107,7 @@ def _runs(
 ) -> tuple[Run, ...]:
     @lru_cache
     def opened() -> Dataset:
-        return open_train(data, data_options)
+        return open_dataset(data, data_options)
 
     changes = {key: value for key, value in request["changes"].items() if key != "seed"}
     runs = []

@@ -15,8 +15,9 @@ from restune.core.console import note
 from restune.core.errors import UserError, did_you_mean, shorten
 from restune.core.files import user_path
 from restune.data.class_names import class_order, reject_several_labels
-from restune.data.dataset import SPLITS, DataOptions, Dataset, Rows
+from restune.data.dataset import SPLITS, DataOptions, Dataset
 from restune.data.encodings import WESTERN, check_encoding, likely_encoding, note_encoding
+from restune.data.items import FilePlaces, Groups, Rows
 from restune.data.sources.clips import is_video_name
 from restune.data.sources.decimals import is_fraction, is_number
 from restune.data.sources.folder import SPLIT_FOLDERS, is_image_name
@@ -216,9 +217,9 @@ class Marks:
         sides = [_split(value) for value in self._splits.values]
         return self._splits.numbered([-1 if side is None else SPLITS.index(side) for side in sides]).astype(np.int8)
 
-    def groups(self) -> StringArray | None:
-        """Return each row's group; None if the table has no group column."""
-        return self._groups if "group" in self._columns else None
+    def groups(self) -> Groups | None:
+        """Return the rows' groups; None if the table has no group column."""
+        return Groups(self._groups) if "group" in self._columns else None
 
 
 def _collect(reader: Reader, path: Path, options: DataOptions) -> Dataset:
@@ -242,13 +243,13 @@ def _collect(reader: Reader, path: Path, options: DataOptions) -> Dataset:
         doubts.extend(paths)
         row += len(paths)
     classes, targets = marks.targets() if options.labelled else ((), np.full(len(files), -1, np.int32))
+    found = found_files(files, doubts, root, path) if len(files) else None
     items = Rows(
-        files=files,
-        root=root,
+        names=files,
+        places=FilePlaces(root, files if found is None else found),
         targets=targets,
         splits=marks.splits(),
         groups=marks.groups(),
-        found=found_files(files, doubts, root, path) if len(files) else None,
     )
     return Dataset(items=items, classes=classes, source=str(path))
 

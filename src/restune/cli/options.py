@@ -249,6 +249,25 @@ def training_options(options: dict[str, Any]) -> dict[str, Any]:
     return {**named, "device": None if device == Device.auto else device.value, "seed": seed}
 
 
+def network_options(assignments: list[str] | None) -> dict[str, Any]:
+    """Read ``spec.KEY=VALUE`` assignments as the options of `create_model`. Raises UserError for other keys."""
+    from restune.core.errors import did_you_mean
+    from restune.runs.network_options import NETWORK_OPTIONS
+    from restune.training.recipe import parse_assignment
+
+    changes: dict[str, Any] = {}
+    for key, value in map(parse_assignment, assignments or ()):
+        name = key.removeprefix("spec.")
+        if name == key or name not in NETWORK_OPTIONS:
+            keys = [f"spec.{option}" for option in NETWORK_OPTIONS]
+            meant = f"Did you mean 'spec.{key}'?" if key in NETWORK_OPTIONS else did_you_mean(key, keys)
+            raise UserError(
+                f"{key!r} is not an option of a network", where=f"--set {key}", fix=meant or f"use {', '.join(keys)}"
+            )
+        changes[name] = value
+    return changes
+
+
 _NOT_SETTINGS = ("out", "recipe", "resume", "accept_changes", "set")
 
 

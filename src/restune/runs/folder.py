@@ -8,6 +8,7 @@ from typing import Any
 from restune.core.errors import UserError, shorten
 from restune.core.files import cannot_write, user_path, write_text
 from restune.data.dataset import Dataset
+from restune.runs.custom import reject_missing
 from restune.training.distributed import World
 from restune.training.recipe import Recipe, read_recipe
 
@@ -49,17 +50,19 @@ def agreed_folder(verb: str, out: str | Path | None, world: World, *, resume: bo
     return user_path(out), world.sum([float(continues)])[0] > 0
 
 
-def write_recipe(folder: Path, recipe: Recipe, verb: str, data: str | Path | Dataset) -> None:
-    """Write ``recipe.yaml``, with the command that repeats the run."""
+def write_recipe(folder: Path, recipe: Recipe, verb: str, data: str | Path | Dataset, comment: str = "") -> None:
+    """Write ``recipe.yaml``, with the command that repeats the run, and a comment on what it does not hold."""
     name = data.source if isinstance(data, Dataset) else data
     write_text(
-        folder / "recipe.yaml", f"# restune {verb} {name} --recipe THIS_FILE repeats the run\n{recipe.to_yaml()}"
+        folder / "recipe.yaml",
+        f"# restune {verb} {name} --recipe THIS_FILE repeats the run\n{comment}{recipe.to_yaml()}",
     )
 
 
 def resumed_recipe(folder: Path, requested: Recipe, *, accept_changes: bool, batch_size_named: bool = True) -> Recipe:
     """Return the recipe of the resumed run. Raises UserError if the request differs from it."""
     stored = read_recipe(folder / "recipe.yaml")
+    reject_missing(stored, list(requested.custom), str(folder))
     if not batch_size_named:  # it is lowered for few items
         requested = requested.changed({"batch_size": stored.batch_size})
     old, new = stored.model_dump(mode="json"), requested.model_dump(mode="json")

@@ -19,6 +19,7 @@ from restune.data.preload import Preloaded
 from restune.data.preprocess import Preprocess
 from restune.data.splits import Splits
 from restune.inference.features import FeatureCache
+from restune.networks.custom import Network
 from restune.networks.layout import weights_layout
 from restune.networks.resnet import ResNet
 from restune.runs.data import RunData, preload_all, reject_mixup_of_lengths
@@ -77,7 +78,7 @@ class Prepared:
     preprocess: Preprocess
     augment: Augment
     preloaded: Preloaded
-    network: ResNet
+    network: Network
     embeddings: FeatureCache | None = None
 
 
@@ -133,7 +134,7 @@ def resolve_recipe(recipe: Recipe, prepared: Prepared, *, batch_size_named: bool
     return recipe
 
 
-def place_network(network: ResNet, recipe: Recipe, device: torch.device) -> ResNet:
+def place_network(network: Network, recipe: Recipe, device: torch.device) -> Network:
     """Move the network to its device and memory format, synchronise its norms and compile it, as the recipe says."""
     if recipe.sync_batch_norm:
         _reject_sync(network, device)
@@ -161,6 +162,7 @@ def _prepare_head(
     reject_settings_without_optimum(recipe)
     preprocess = initial.preprocess
     network = build_network(initial, recipe, data.train.classes, preprocess)
+    assert isinstance(network, ResNet)  # checked by the request
     cache = feature_cache(network, preprocess, recipe, workspace.device)
     compute_together(cache, data.items(), workspace.world)
     preloaded = Preloaded(unreadable=cache.of(data.items()).failures, contents=cache.contents())
@@ -197,7 +199,7 @@ def _resolve_micro_batch(recipe: Recipe, prepared: Prepared, sample: Tensor) -> 
     return recipe.changed({"micro_batch": items})
 
 
-def _reject_sync(network: ResNet, device: torch.device) -> None:
+def _reject_sync(network: Network, device: torch.device) -> None:
     fix = "leave it out: statistics of several processes are averaged after each step in any case"
     if device.type != "cuda":
         raise UserError("torch synchronises batch norms on GPUs only", where="--set sync_batch_norm", fix=fix)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from restune.core.console import command_started, note, silent
 from restune.core.errors import UserError
 from restune.core.files import sole_user, user_path
@@ -20,6 +22,7 @@ from restune.data.threads import computing_threads
 from restune.inference.load import load_model, pick_device
 from restune.inference.model import Model
 from restune.reporting.report import write_report
+from restune.runs.custom import recipe_comment
 from restune.runs.data import open_held_out, open_train
 from restune.runs.fit import fit
 from restune.runs.folder import agreed_folder, resumed_recipe, write_recipe
@@ -38,6 +41,7 @@ class Run:
     Args:
         out: its folder.
         result: the object in result.json.
+        module: the module of one's own that was trained; None for a network of restune.
 
     >>> run = restune.train(photos, model="resnet8", image_size=16, epochs=1, out=folder / "run")
     >>> run.result["items"], run.model.classes
@@ -46,11 +50,12 @@ class Run:
 
     out: Path
     result: dict[str, Any] = field(repr=False)
+    module: nn.Module | None = field(default=None, repr=False)
 
     @property
     def model(self) -> Model:
         """The best model, loaded."""
-        return load_model(self.out)
+        return load_model(self.out, module=self.module)
 
 
 def run(
@@ -73,7 +78,8 @@ def run(
                     note(f"{folder} is finished; nothing to do")
                     if world.is_main and not (folder / "report.html").exists():
                         write_report(folder)
-                    return Run(folder, json.loads((folder / "result.json").read_text(encoding="utf-8")))
+                    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+                    return Run(folder, result, request.custom.model)
                 return _perform(data, request, data_options, folder, world, continues, accept_changes)
     except (KeyboardInterrupt, Terminated) as error:
         if isinstance(error, Interrupted) or folder is None:
@@ -118,13 +124,15 @@ def _perform(
         folder=folder, device=device, world=world, continues=continues, accept_changes=accept_changes, started=started
     )
     encoding = None if data_options is None else data_options.encoding
-    initial = initial_state(recipe, train, request.verb, encoding)
+    initial = initial_state(recipe, train, request.verb, encoding, request.custom.model)
     with computing_threads(recipe.threads or 1):
         prepared = prepare(run_data, initial, recipe, workspace)
         recipe = resolve_recipe(recipe, prepared, batch_size_named=request.has("batch_size"))
         if world.is_main:
-            write_recipe(folder, recipe, request.verb, data if isinstance(data, str | Path) else train)
-        fitted = fit(prepared, recipe)
+            comment = recipe_comment(request.custom, list(recipe.custom))
+            write_recipe(folder, recipe, request.verb, data if isinstance(data, str | Path) else train, comment)
+        fitted = fit(prepared, recipe, request.custom.on_epoch, request.custom)
         if not world.is_main:
-            return Run(folder, {})
-        return Run(folder, save_results(request.verb, prepared, recipe, fitted).to_dict())
+            return Run(folder, {}, request.custom.model)
+        result = save_results(request.verb, prepared, recipe, fitted).to_dict()
+        return Run(folder, result, request.custom.model)

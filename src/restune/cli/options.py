@@ -184,7 +184,9 @@ def on_training(
     assignments: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="Any setting of the recipe, such as optimizer.weight_decay=1e-4.", metavar="KEY=VALUE"
+            "--set",
+            help="Any setting of the recipe, such as optimizer.weight_decay=1e-4, or of the network, such as spec.width=32.",
+            metavar="KEY=VALUE",
         ),
     ] = None,
 ) -> None:

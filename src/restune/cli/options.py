@@ -185,7 +185,7 @@ def on_training(
         list[str] | None,
         typer.Option(
             "--set",
-            help="Any setting of the recipe, such as optimizer.weight_decay=1e-4, or of the network, such as spec.width=32.",
+            help="Any setting of the recipe, such as optimizer.weight_decay=1e-4, or of the network: spec.width=32.",
             metavar="KEY=VALUE",
         ),
     ] = None,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from restune.data.preprocess import ImagePreprocess
     from restune.evaluation.evaluation import Evaluation
     from restune.inference.model import Model, Prediction
+    from restune.networks.registry import register_block
     from restune.networks.resnet import ResNet
     from restune.networks.spec import ResNetSpec, StageSpec
     from restune.networks.zoo import list_models
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from restune.runs.run import Run
     from restune.runs.seeds import SeedRuns
     from restune.training.bench import Bench
+    from restune.training.metrics_log import EpochRecord, StepRecord
     from restune.verbs.bench import bench
     from restune.verbs.create import create_model
     from restune.verbs.embed import Embeddings, embed
@@ -43,11 +45,14 @@ _HOME = {
     "Evaluation": "restune.evaluation.evaluation",
     "Model": "restune.inference.model",
     "Prediction": "restune.inference.model",
+    "register_block": "restune.networks.registry",
     "ResNet": "restune.networks.resnet",
     "ResNetSpec": "restune.networks.spec",
     "StageSpec": "restune.networks.spec",
     "list_models": "restune.networks.zoo",
     "Bench": "restune.training.bench",
+    "EpochRecord": "restune.training.metrics_log",
+    "StepRecord": "restune.training.metrics_log",
     "bench": "restune.verbs.bench",
     "create_model": "restune.verbs.create",
     "Embeddings": "restune.verbs.embed",
@@ -70,6 +75,7 @@ __all__ = [
     "DataOptions",
     "Dataset",
     "Embeddings",
+    "EpochRecord",
     "Evaluation",
     "ImagePreprocess",
     "Model",
@@ -80,6 +86,7 @@ __all__ = [
     "RunInfo",
     "SeedRuns",
     "StageSpec",
+    "StepRecord",
     "UserError",
     "__version__",
     "bench",
@@ -93,6 +100,7 @@ __all__ = [
     "models",
     "predict",
     "quickstart",
+    "register_block",
     "train",
 ]
 

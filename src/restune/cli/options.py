@@ -206,7 +206,9 @@ def on_training(
     assignments: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="Any setting of the recipe, such as optimizer.weight_decay=1e-4.", metavar="KEY=VALUE"
+            "--set",
+            help="Any setting of the recipe, such as optimizer.weight_decay=1e-4, or of the network: spec.width=32.",
+            metavar="KEY=VALUE",
         ),
     ] = None,
 ) -> None:
@@ -259,6 +261,25 @@ def training_options(options: dict[str, Any]) -> dict[str, Any]:
     device = options.pop("device")
     seed = options.pop("seed")
     return {**named, "device": None if device == Device.auto else device.value, "seed": seed}
+
+
+def network_options(assignments: list[str] | None) -> dict[str, Any]:
+    """Read ``spec.KEY=VALUE`` assignments as the options of `create_model`. Raises UserError for other keys."""
+    from restune.core.errors import did_you_mean
+    from restune.runs.network_options import NETWORK_OPTIONS
+    from restune.training.recipe import parse_assignment
+
+    changes: dict[str, Any] = {}
+    for key, value in map(parse_assignment, assignments or ()):
+        name = key.removeprefix("spec.")
+        if name == key or name not in NETWORK_OPTIONS:
+            keys = [f"spec.{option}" for option in NETWORK_OPTIONS]
+            meant = f"Did you mean 'spec.{key}'?" if key in NETWORK_OPTIONS else did_you_mean(key, keys)
+            raise UserError(
+                f"{key!r} is not an option of a network", where=f"--set {key}", fix=meant or f"use {', '.join(keys)}"
+            )
+        changes[name] = value
+    return changes
 
 
 def share_or_path(text: str | None) -> float | str | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from restune.core.errors import UserError, shorten
 from restune.core.files import cannot_write, user_path, write_text
 from restune.data.kinds import Kind
+from restune.runs.custom import reject_missing
 from restune.runs.lengthen import lengthened
 from restune.runs.network_choice import SPEC_KEYS
 from restune.runs.record import RUN_RECORD, RunRecord, option_words
@@ -107,10 +108,10 @@ def agreed_folder(verb: str, out: str | Path | None, world: World, *, resume: bo
     return replace(place, continues=world.sum([float(place.continues)])[0] > 0)
 
 
-def write_recipe(folder: Path, recipe: Recipe, record: RunRecord, kind: Kind) -> None:
+def write_recipe(folder: Path, recipe: Recipe, record: RunRecord, kind: Kind, comment: str = "") -> None:
     """Write ``recipe.yaml`` (this kind's settings, the command to repeat) and ``run.json`` (how data is read).
 
-    A result of the run before it was lengthened is set aside.
+    A result of the run before it was lengthened is set aside. `comment` tells what the recipe does not hold.
     """
     record.write(folder)
     finished = folder / "result.json"
@@ -120,7 +121,8 @@ def write_recipe(folder: Path, recipe: Recipe, record: RunRecord, kind: Kind) ->
     command = shlex.join([record.data, *option_words(record.options)])
     settings = recipe.to_yaml(without=foreign_settings(kind))
     write_text(
-        folder / "recipe.yaml", f"# restune {record.verb} {command} --recipe THIS_FILE repeats the run\n{settings}"
+        folder / "recipe.yaml",
+        f"# restune {record.verb} {command} --recipe THIS_FILE repeats the run\n{comment}{settings}",
     )
 
 
@@ -129,6 +131,7 @@ def resumed_recipe(folder: Path, requested: Recipe, *, accept_changes: bool, bat
 
     Raises UserError if the request differs in anything else.
     """
+    reject_missing(read_recipe(folder / "recipe.yaml"), list(requested.custom), str(folder))
     stored = lengthened(folder, read_recipe(folder / "recipe.yaml"), requested)
     requested = requested.changed({"lengthened": [length.model_dump() for length in stored.lengthened]})
     if not batch_size_named:  # it is lowered for few items

@@ -21,6 +21,7 @@ from restune.data.preprocess.text import TextPreprocess
 from restune.data.preprocess.text_draft import TextDraft
 from restune.data.splits import Splits
 from restune.inference.features import FeatureCache
+from restune.networks.custom import Network
 from restune.networks.layout import weights_layout
 from restune.networks.resnet import ResNet
 from restune.runs.data import RunData, note_memory, preload_all, reject_mixup_of_lengths
@@ -80,7 +81,7 @@ class Prepared:
     preprocess: Preprocess
     augment: Augment
     preloaded: Preloaded
-    network: ResNet
+    network: Network
     embeddings: FeatureCache | None = None
 
 
@@ -161,7 +162,7 @@ def resolve_recipe(recipe: Recipe, prepared: Prepared, *, batch_size_named: bool
     return _announced(recipe, resolve_norm_batches(recipe, len(train), from_scratch=from_scratch))
 
 
-def place_network(network: ResNet, recipe: Recipe, device: torch.device) -> ResNet:
+def place_network(network: Network, recipe: Recipe, device: torch.device) -> Network:
     """Move the network to its device and memory format, synchronise its norms and compile it, as the recipe says."""
     if recipe.sync_batch_norm:
         _reject_sync(network, device)
@@ -197,6 +198,7 @@ def _prepare_head(
     reject_settings_without_optimum(recipe)
     preprocess = initial.preprocess
     network = build_network(initial, recipe, data.train.classes, preprocess)
+    assert isinstance(network, ResNet)  # checked by the request
     cache = feature_cache(network, preprocess, recipe, workspace.device)
     compute_together(cache, data.items(), workspace.world)
     preloaded = Preloaded(data.items())
@@ -234,7 +236,7 @@ def _resolve_micro_batch(recipe: Recipe, prepared: Prepared, sample: Tensor) -> 
     return recipe.changed({"micro_batch": items})
 
 
-def _reject_sync(network: ResNet, device: torch.device) -> None:
+def _reject_sync(network: Network, device: torch.device) -> None:
     fix = "leave it out: statistics of several processes are averaged after each step in any case"
     if device.type != "cuda":
         raise UserError("torch synchronises batch norms on GPUs only", where="--set sync_batch_norm", fix=fix)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from restune.core.console import command_started, note, silent
 from restune.core.errors import UserError
 from restune.core.files import sole_user, user_path
@@ -22,6 +24,7 @@ from restune.data.threads import computing_threads
 from restune.inference.load import load_model, pick_device
 from restune.inference.model import Model
 from restune.reporting.report import write_report
+from restune.runs.custom import recipe_comment
 from restune.runs.data import grouped, open_held_out, smoke_sample
 from restune.runs.fit import fit
 from restune.runs.folder import RunFolder, agreed_folder, removed_unless_begun, resumed_recipe, write_recipe
@@ -43,6 +46,7 @@ class Run:
     Args:
         out: its folder.
         result: the object in result.json.
+        module: the module of one's own that was trained; None for a network of restune.
 
     >>> run = restune.train(photos, model="resnet8", image_size=16, epochs=1, out=folder / "run")
     >>> run.result["items"], run.model.classes
@@ -51,6 +55,7 @@ class Run:
 
     out: Path
     result: dict[str, Any] = field(repr=False)
+    module: nn.Module | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         scores = (
@@ -63,7 +68,7 @@ class Run:
     @property
     def model(self) -> Model:
         """The best model, loaded."""
-        return load_model(self.out)
+        return load_model(self.out, module=self.module)
 
 
 def run(
@@ -162,7 +167,7 @@ def _finished(folder: Path, request: Request, world: World, *, accept_changes: b
     note(f"{folder} is finished; nothing to do")
     if world.is_main and not (folder / "report.html").exists():
         write_report(folder)
-    return Run(folder, result)
+    return Run(folder, result, request.custom.model)
 
 
 def _perform(task: _Task, folder: Path, world: World, continues: bool, accept_changes: bool) -> Run:
@@ -181,7 +186,7 @@ def _perform(task: _Task, folder: Path, world: World, continues: bool, accept_ch
         recipe = resumed_recipe(folder, recipe, accept_changes=accept_changes, batch_size_named=named)
     device = pick_device(recipe.device)
     recipe, decisions = resolve_auto(recipe, device, run_data.kind.dims)
-    if request.verb == "train":
+    if request.verb == "train" and request.custom.model is None:
         recipe, chosen = choose_network(recipe, train, world)
         decisions += chosen
     for decision in decisions:
@@ -190,15 +195,17 @@ def _perform(task: _Task, folder: Path, world: World, continues: bool, accept_ch
         folder=folder, device=device, world=world, continues=continues, accept_changes=accept_changes, started=started
     )
     encoding = None if data_options is None else data_options.encoding
-    initial = initial_state(recipe, train, request.verb, encoding)
+    initial = initial_state(recipe, train, request.verb, encoding, request.custom.model)
     with computing_threads(recipe.threads or 1):
         prepared = prepare(run_data, initial, recipe, workspace)
         recipe = resolve_recipe(
             recipe, prepared, batch_size_named=request.has("batch_size"), recipe_named=request.recipe is not None
         )
         if world.is_main:
-            write_recipe(folder, recipe, record, run_data.kind)
-        fitted = fit(prepared, recipe)
+            comment = recipe_comment(request.custom, list(recipe.custom))
+            write_recipe(folder, recipe, record, run_data.kind, comment)
+        fitted = fit(prepared, recipe, request.custom.on_epoch, request.custom)
         if not world.is_main:
-            return Run(folder, {})
-        return Run(folder, save_results(request.verb, prepared, recipe, fitted).to_dict())
+            return Run(folder, {}, request.custom.model)
+        result = save_results(request.verb, prepared, recipe, fitted).to_dict()
+        return Run(folder, result, request.custom.model)

@@ -79,7 +79,14 @@ def run_seeds(
             where="--seeds",
             fix="start torchrun once per --seed, each with its own --out",
         )
-    first = Request(**request).seed
+    begun = Request(**request)
+    if begun.custom.model is not None:
+        raise UserError(
+            "a module is trained in place, so several seeds would train the same weights on",
+            where="seeds",
+            fix="call train once per seed, each with a new module and its own `out`",
+        )
+    first = begun.seed
     place = run_folder(request["verb"], out, resume=resume)
     with removed_unless_begun(place):
         before = read_run_record(place.path) if resume else None

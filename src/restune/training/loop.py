@@ -16,7 +16,7 @@ from restune.core import console
 from restune.core.interrupt import Interrupted, noted
 from restune.data.batches import TrainingBatch, TrainingBatches
 from restune.data.kinds import kind_of
-from restune.networks.resnet import ResNet
+from restune.networks.custom import Network, device_of
 from restune.training import checkpoint, thawing
 from restune.training.checkpoint import TrainState
 from restune.training.checkpoint_writer import CheckpointWriter
@@ -25,22 +25,23 @@ from restune.training.ema import WeightAverage
 from restune.training.epoch_status import EpochStatus
 from restune.training.feature_batches import FeatureBatches
 from restune.training.freeze import apply_freeze
-from restune.training.gradients import Gradients, not_finite
-from restune.training.metrics_log import Counters, EpochRecord, EpochTiming, MetricsLog, is_imbalanced
+from restune.training.gradients import Gradients, OwnAugment, not_finite
+from restune.training.metrics_log import Counters, EpochRecord, EpochTiming, MetricsLog, StepRecord, is_imbalanced
 from restune.training.norm_statistics import reestimate
-from restune.training.objective import Objective
+from restune.training.objective import Objective, OwnLoss
 from restune.training.progress import Progress, planned_epochs
 from restune.training.recipe import Recipe
 from restune.training.selection import breaks_tie, improves, is_stale
 
 Scores = Mapping[str, float]
-Validate = Callable[[ResNet, FeatureBatches | None], Scores]
+Validate = Callable[[Network, FeatureBatches | None], Scores]
 """Measure a network on the validation items: ``val_loss``, ``val_accuracy`` and their ``n``. It may leave it in eval
 mode."""
 MakeFeatureBatches = Callable[[str | int, int], FeatureBatches | None]
 """From the freezing policy and the number of epochs, batches of the frozen layers' features; None where caching them
 does not save time."""
 OnEpoch = Callable[[EpochRecord], None]
+OnStep = Callable[[StepRecord], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,13 +86,15 @@ class Trainer:
         on_epoch: called in the main process after each epoch, once its checkpoint is handed over for writing. It may
             raise to stop the run: `run` raises the same exception once the checkpoint is written, and the run can be
             resumed. Not called for a fitted head before the first epoch.
+        on_step: called in the main process after each optimiser step. An exception that it raises ends the run.
+        loss, augment: the caller's own, see `Objective` and `OwnAugment`.
         world: the processes that train together.
     """
 
     def __init__(
         self,
         *,
-        network: ResNet,
+        network: Network,
         batches: TrainingBatches,
         recipe: Recipe,
         validate: Validate | None,
@@ -102,17 +105,21 @@ class Trainer:
         afterwards: Callable[[float], float] = lambda _seconds_an_item: 2.0,
         make_feature_batches: MakeFeatureBatches = lambda _freeze, _epochs: None,
         on_epoch: OnEpoch | None = None,
+        on_step: OnStep | None = None,
+        loss: OwnLoss | None = None,
+        augment: OwnAugment | None = None,
         world: World = World(),  # noqa: B008  # a frozen value
     ) -> None:
         self.network, self.batches, self.recipe, self.folder, self.world = network, batches, recipe, folder, world
-        self.validate, self.make_feature_batches, self.on_epoch = validate, make_feature_batches, on_epoch
+        self.validate, self.make_feature_batches = validate, make_feature_batches
+        self.on_epoch, self.on_step = on_epoch, on_step
         self.facts = dict(facts or {})
         plan = thawing.plan_phases(recipe.freeze, len(network.spec.stages), head_is_fitted=recipe.head == "solve")
         self.phases = thawing.Phases(plan, planned_epochs(recipe, len(batches)))
         self.progress = Progress(recipe, self.phases, len(batches), deadline=deadline, afterwards=afterwards)
         self.optimizer = thawing.enter_phase(network, self.phases[0], recipe)
-        objective = Objective(recipe, class_counts, network.fc.weight.device)
-        self.gradients = Gradients(network, objective, batches.preprocess, recipe, world)
+        objective = Objective(recipe, class_counts, device_of(network), loss)
+        self.gradients = Gradients(network, objective, batches.preprocess, recipe, world, augment)
         self.ema = None if recipe.ema.decay is None else WeightAverage(network, recipe.ema.decay)
         self.writer = CheckpointWriter(folder / "checkpoints", recipe.checkpoint, is_writer=world.is_main)
         kind = kind_of(batches.preprocess.kind)
@@ -260,11 +267,19 @@ class Trainer:
         state.step += 1
         if self.ema is not None:
             self.ema.update(self.network, state.step, self.phases[state.phase].freeze)
+        if self.on_step is not None and self.world.is_main:
+            self.on_step(self._step_record(loss))
         if stop_signal is not None:
             self._write_checkpoint(now=True)
             raise Interrupted(stop_signal, self.folder)
         if not last and self.writer.is_due(state):
             self._write_checkpoint()
+
+    def _step_record(self, loss: float) -> StepRecord:
+        state = self.state
+        return StepRecord(
+            step=state.step, epoch=state.epoch + 1, loss=loss, lr=state.rate, images=state.images, network=self.network
+        )
 
     def _synchronize(self, loss: float) -> tuple[float, float, int | None]:
         """The whole batch's loss, the run's progress and a stop signal, the same in all processes."""

@@ -8,6 +8,7 @@ import torch
 
 from restune.core.errors import UserError
 from restune.core.machine import cpu_count, has_fast_bf16, local_processes
+from restune.networks.custom import CustomSpec
 from restune.networks.spec import ResNetSpec
 from restune.training.compile_gains import known_compile_gain
 from restune.training.recipe import Recipe
@@ -75,7 +76,7 @@ _COMPILING_PAYS = 1.05
 
 
 def resolve_compile(
-    recipe: Recipe, spec: ResNetSpec, shape: tuple[int, ...], device: torch.device
+    recipe: Recipe, spec: ResNetSpec | CustomSpec, shape: tuple[int, ...], device: torch.device
 ) -> tuple[Recipe, Decision | None]:
     """Resolve `compile` for a network and batch shape: yes only if ``restune bench --compile`` measured a speed-up for
     them on this machine."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from restune.core import console
 from restune.core.errors import UserError
-from restune.networks.resnet import ResNet
+from restune.networks.custom import Network
 from restune.training.checkpoint import TrainState
 from restune.training.feature_batches import FeatureBatches
 from restune.training.freeze import apply_freeze, trainable_parameters
@@ -99,7 +99,7 @@ class Phases:
         return start / stretch, 1.0 if index == len(self.phases) - 1 else end / stretch
 
 
-def enter_phase(network: ResNet, phase: Phase, recipe: Recipe) -> NamedOptimizer:
+def enter_phase(network: Network, phase: Phase, recipe: Recipe) -> NamedOptimizer:
     """Make the phase's layers trainable. Returns a new optimiser for them, without momentum."""
     apply_freeze(network, phase.freeze, keep_statistics=recipe.keep_statistics)
     return NamedOptimizer(network, recipe.optimizer, phase.lr_scale)
@@ -179,7 +179,7 @@ def count_views(features: FeatureBatches | None, before: int | None, folder: Pat
     return views
 
 
-def describe_unfreezing(network: ResNet, phase: Phase) -> str:
+def describe_unfreezing(network: Network, phase: Phase) -> str:
     """The message when a phase begins: its trainable layers and their number of parameters."""
     count = sum(parameter.numel() for _name, parameter in trainable_parameters(network))
     return f"unfreezing: {describe_trainable(phase.freeze)} ({count:,} parameters)"

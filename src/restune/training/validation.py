@@ -18,6 +18,7 @@ from restune.data.preload import Preloaded
 from restune.data.preprocess import Preprocess
 from restune.evaluation.metrics import balanced_scores
 from restune.inference.forward import forward
+from restune.networks.custom import Network
 from restune.networks.layout import laid_out
 from restune.networks.resnet import ResNet
 from restune.training.distributed import World
@@ -60,7 +61,7 @@ class Validation:
         self.kept: list[tuple[Tensor, Tensor]] | None = []
         self.most = min(_MAX_BYTES, memory_bytes() / 8 / local_processes())
 
-    def __call__(self, network: ResNet, cached: FeatureBatches | None = None) -> dict[str, float]:
+    def __call__(self, network: Network, cached: FeatureBatches | None = None) -> dict[str, float]:
         """Return `VAL_SCORES` (the loss is cross-entropy) and ``n``, the number of items; no score of zero items.
 
         Raises UserError for an item that cannot be read after several attempts.
@@ -100,8 +101,9 @@ class Validation:
             "n": total,
         }
 
-    def _logits(self, network: ResNet, samples: Tensor, known: FeatureBatches | None, channels_last: bool) -> Tensor:
+    def _logits(self, network: Network, samples: Tensor, known: FeatureBatches | None, channels_last: bool) -> Tensor:
         if known is not None:
+            assert isinstance(network, ResNet)  # features are cached for no other network
             return network.forward_from(laid_out(samples, channels_last=channels_last), known.cut).float()
         return forward(network, self.preprocess, samples, channels_last=channels_last)
 

@@ -75,7 +75,8 @@ def finetune(
             stages 1 to K stay frozen; 0 the stem alone). Activations of frozen layers are cached and reused.
         time: a time budget such as ``"10m"``, or in seconds; the schedule ends with it.
 
-    The other arguments are those of `restune.train`, and the option `views`: augmented copies per training item, for
+    Options of the network that contradict the weights are an error. The other arguments are those of `restune.train`,
+    and the option `views`: augmented copies per training item, for
     frozen layers only.
 
     >>> weights = restune.train(photos, model="resnet8", image_size=16, epochs=1, out=folder / "pretrained").out

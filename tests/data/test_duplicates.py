@@ -137,7 +137,7 @@ def test_series_and_sounds_are_compared_too(tmp_path, capsys):
     series[20:24] = series[0:4]
     lines = [",".join([*map(str, row), "ab"[number % 2]]) for number, row in enumerate(series)]
     (tmp_path / "series.csv").write_text("\n".join([",".join([*(f"t{i}" for i in range(30)), "label"]), *lines]))
-    run = restune.train(tmp_path / "series.csv", out=tmp_path / "run", epochs=1, batch_size=8, model="series-resnet")
+    run = restune.train(tmp_path / "series.csv", out=tmp_path / "run", epochs=1, batch_size=8)
     assert "8 items repeat the content of another (4 contents)" in capsys.readouterr().err
     rows = list(sides(run).values())
     by_id = sorted(rows, key=lambda row: int(row["item"]))

@@ -160,6 +160,14 @@ def read(path: Path) -> TrainState:
     return TrainState(tensors=tensors, **json.loads((path / "state.json").read_text(encoding="utf-8")))
 
 
+def read_counts(folder: Path) -> TrainState | None:
+    """Read the newest valid checkpoint without its tensors. Returns None without any."""
+    path = next((path for path in reversed(checkpoints(folder)) if is_valid(path)), None)
+    if path is None:
+        return None
+    return TrainState(tensors={}, **json.loads((path / "state.json").read_text(encoding="utf-8")))
+
+
 def is_valid(path: Path) -> bool:
     """Whether every file of a checkpoint matches its hash in the manifest."""
     try:

@@ -139,6 +139,8 @@ def resumed_recipe(folder: Path, requested: Recipe, *, accept_changes: bool, bat
     if requested.model is None and requested.weights is None:  # the network was chosen for the images
         chosen = {key: stored.spec[key] for key in SPEC_KEYS if key in stored.spec}
         requested = requested.changed({"spec": {**chosen, **requested.spec}})
+    if requested.augment.policy == "auto":
+        requested = requested.changed({"augment.policy": stored.augment.policy})
     old, new = stored.model_dump(mode="json"), requested.model_dump(mode="json")
     differing = [key for key in new if new[key] != old[key] and not (key in _RESOLVED and new[key] in (None, "auto"))]
     if differing and not accept_changes:

@@ -36,7 +36,7 @@ from restune.runs.request import Request
 from restune.runs.results import save_results
 from restune.training.distributed import World, is_lost_peer, join_world, leave_world
 from restune.training.recipe import read_recipe
-from restune.training.resolve_auto import resolve_auto
+from restune.training.resolve_auto import resolve_auto, resolve_policy
 
 
 @dataclass(frozen=True)
@@ -189,6 +189,10 @@ def _perform(task: _Task, folder: Path, world: World, continues: bool, accept_ch
     if request.verb == "train" and request.custom.model is None:
         recipe, chosen = choose_network(recipe, train, world)
         decisions += chosen
+    policy = resolve_policy(recipe, len(train))
+    if policy is not None:
+        recipe = recipe.changed({policy.key: policy.value})
+        decisions.append(policy)
     for decision in decisions:
         note(f"{decision.key}: {decision.value} ({decision.reason})")
     workspace = Workspace(

@@ -21,7 +21,9 @@ def commands(name):
     )
 
 
-@pytest.mark.parametrize(("name", "count"), [("README.md", 13), ("README.zh-CN.md", 12), ("docs/kinds.md", 6)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("README.md", 13), ("README.zh-CN.md", 12), ("docs/kinds.md", 6), ("docs/structure.md", 9)]
+)
 def test_commands_name_what_exists(name, count):
     found = commands(name)
     assert len(found) == count

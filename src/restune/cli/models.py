@@ -9,8 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from restune.cli import early
 from restune.cli import options as opt
 from restune.cli.run import print_json, verb
+from restune.networks import zoo
 
 
 @opt.takes(opt.on_all_verbs)
@@ -55,11 +57,13 @@ def models(
     """
     with verb(options["quiet"]):
         from restune.reporting.phrases import phrases
+
+        phrases(lang)
+        _check_names([name, *([second] if second else [])])
+        changes = _overrides(assignments or [])
         from restune.verbs.models import compare, draw
         from restune.verbs.models import models as run
 
-        phrases(lang)
-        changes = _overrides(assignments or [])
         if second is None:
             listed = run(name, image_size=image_size, sort=sort, filter=filter, **changes)
         else:
@@ -74,6 +78,16 @@ def models(
             print("\n".join(f"written: {path}" for path in written))
         else:
             _show(listed, compared=second is not None, lang=lang)
+
+
+def _check_names(names: list[str]) -> None:
+    """Raise UserError for names that neither the zoo, nor a file, nor published weights can have."""
+    from restune.core.files import is_there, user_path
+    from restune.weights.hub import is_published_reference
+
+    for name in names:
+        if not (zoo.list_models(name) or is_there(user_path(name)) or is_published_reference(name)):
+            early.check_networks([name], "NAME")
 
 
 def _overrides(assignments: list[str]) -> dict[str, Any]:

@@ -6,11 +6,12 @@ import csv
 import io
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from restune.core.errors import UserError, shorten
 from restune.core.files import write_bytes
@@ -28,12 +29,14 @@ class Splits:
     Args:
         train, val, test: data sets with the same classes; val and test may be None.
         left_out: unused items, by id, with the reason.
+        notes: remarks on items of a split, by id, such as another item of equal content.
     """
 
     train: Dataset
     val: Dataset | None
     test: Dataset | None
     left_out: Mapping[str, str]
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
         """Return the number of items per split."""
@@ -97,7 +100,7 @@ def write_splits(path: Path, splits: Splits) -> None:
 
 
 def splits_text(splits: Splits) -> str:
-    """Format a table of items: each one's split, or the reason why it was left out.
+    """Format a table of items: each one's split, with a note if there is one, or the reason why it was left out.
 
     Files that are not items, such as those of an unsupported format, come last, one row per folder and suffix:
     ``dog/*.xyz,not taken,"12 files .xyz, not read"``.
@@ -105,7 +108,7 @@ def splits_text(splits: Splits) -> str:
     buffer = io.StringIO()
     rows = [("item", "split", "reason")]
     for name, side in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
-        rows.extend((item.id, name, "") for item in (side.items if side else ()))
+        rows.extend((item.id, name, splits.notes.get(item.id, "")) for item in (side.items if side else ()))
     rows.extend((item, "left out", reason) for item, reason in splits.left_out.items())
     sides = [side for side in (splits.train, splits.val, splits.test) if side is not None]
     passed_over = dict.fromkeys(one for side in sides for one in side.not_taken)  # each once
@@ -130,6 +133,7 @@ def splits_from_text(text: str, dataset: Dataset, val: Dataset | None, test: Dat
     known["test"] = known["train"] if test is None else {item.id: item for item in test.items}
     items: dict[str, list[Item]] = defaultdict(list)
     left_out: dict[str, str] = {}
+    notes: dict[str, str] = {}
     for row in rows:
         side, name = row["split"], row["item"]
         if side == "left out":
@@ -140,11 +144,13 @@ def splits_from_text(text: str, dataset: Dataset, val: Dataset | None, test: Dat
             raise UserError("an item of this run is no longer in the data", where=name, fix=_RESTORE)
         else:
             items[side].append(known[side][name])
+            if row["reason"]:
+                notes[name] = row["reason"]
     made = {side: replace(dataset, items=tuple(items[side])) if items[side] else None for side in known}
     train = made["train"]
     if train is None:
         raise UserError("this run's split has no training items", where=source)
-    return Splits(train=train, val=made["val"], test=made["test"], left_out=left_out)
+    return Splits(train=train, val=made["val"], test=made["test"], left_out=left_out, notes=notes)
 
 
 def read_left_out(path: Path) -> dict[str, str]:
@@ -205,8 +211,14 @@ def _draw_groups(pool: Sequence[Item], share: float, seed: int, side: str, sourc
     targets = np.array([item.target for item in pool])
     random_state = int(generator(seed, f"split-{side}").integers(2**31))
     folder = StratifiedGroupKFold(folds, shuffle=True, random_state=random_state)
-    _, picked = next(iter(folder.split(np.zeros(len(pool)), targets, groups)))
-    return {pool[position].id for position in picked}
+    picked = [held_out for _, held_out in folder.split(np.zeros(len(pool)), targets, groups)]
+    whole = [held_out for held_out in picked if side == "val" and _covers(held_out, targets)]
+    return {pool[position].id for position in (whole or picked)[0]}
+
+
+def _covers(held_out: NDArray[np.int64], targets: NDArray[np.int64]) -> bool:
+    """Return whether each class has an item in a fold and one outside it."""
+    return set(targets[held_out]) == set(np.delete(targets, held_out)) == set(targets)
 
 
 _MANY_GROUPS, _ENOUGH_ALONE = 1000, 50

@@ -17,6 +17,7 @@ from restune.core.machine import memory_bytes
 from restune.data import plausibility
 from restune.data.class_names import class_order
 from restune.data.dataset import DataOptions, Dataset, FileLocation, Item
+from restune.data.duplicates import group_equal
 from restune.data.encodings import decode_text, file_encoding, head_encoding
 from restune.data.sources import table
 from restune.data.sources.folder import from_named_files
@@ -170,26 +171,26 @@ def open_text_table(path: Path, options: DataOptions) -> Dataset:
         encoding = "utf-8" if is_parquet else file_encoding(path, options.encoding)
         reader = open_reader(path, options, encoding=encoding, long_rows=True)
         names = table.column_names(reader, path)
-        text_in = table.choose_column(names, options.text_column, TEXT_NAMES, "text", path, required=True)
-        chosen = {"text": str(text_in), **(table.mark_columns(names, path, options) if options.labelled else {})}
-        if chosen["text"] == chosen.get("label"):
+        texts_in = table.text_columns(names, options.text_column, TEXT_NAMES, path)
+        chosen = table.mark_columns(names, path, options) if options.labelled else {}
+        if chosen.get("label") in texts_in:
             raise UserError("the texts and the labels are the same column", where=str(path), fix="name the other")
-        table.say_columns(path, chosen)
+        table.say_columns(path, {"text": texts_in, **chosen})
         columns = {role: names.index(name) for role, name in chosen.items()}
+        places = [names.index(name) for name in texts_in]
         start = table.first_row(path, options)
         marks, texts, room = table.Marks(path, chosen, start), StringArray(), _Room(str(path))
-        for batch in reader.batches(sorted(set(columns.values()))):
-            by_role = {role: batch[position] for role, position in columns.items()}
+        for batch in reader.batches(sorted({*columns.values(), *places})):
             if options.labelled:
-                marks.extend(by_role)
-            _extend(texts, as_text(by_role["text"]).fill_null(""), room)
+                marks.extend({role: batch[position] for role, position in columns.items()})
+            _extend(texts, table.joined([as_text(batch[place]) for place in places]), room)
     note_empty(texts, path, range(start, start + len(texts)), "rows")
     locations = [TextLocation(texts, row) for row in range(len(texts))]
     if not options.labelled:
         return without_labels([str(start + row) for row in range(len(texts))], locations, "text", str(path))
     dataset = marked(marks, locations, start, "text", str(path))
     _reject_joined_marks(dataset.classes, path, chosen["label"])
-    return replace(dataset, reading=_text_line(dataset, texts, f"column {chosen['text']}", chosen["label"]))
+    return replace(dataset, reading=_text_line(dataset, texts, _columns_line(texts_in), chosen["label"]))
 
 
 def open_text_folder(folder: Path) -> Dataset:
@@ -224,38 +225,7 @@ def group_duplicates(dataset: Dataset, encoding: str | None = None) -> Dataset:
         return dataset
     count = sum(map(len, repeated.values()))
     note(f"{count} items repeat the text of another ({len(repeated)} texts): each such group goes into one split")
-    merged = _Merged()
-    for key, rows in repeated.items():
-        name = f"text {key.hex()}"
-        for row in rows:
-            group = dataset.items[row].group
-            if group is not None:
-                merged.unite(name, group)
-    names: dict[int, str | None] = {row: f"text {key.hex()}" for key, rows in repeated.items() for row in rows}
-    grouped = []
-    for row, item in enumerate(dataset.items):
-        group = names.get(row, item.group)
-        grouped.append(item if group is None else replace(item, group=merged.name(group)))
-    return replace(dataset, items=tuple(grouped))
-
-
-class _Merged:
-    """Merged groups (union-find): a merged group has the first of its names."""
-
-    def __init__(self) -> None:
-        self._above: dict[str, str] = {}
-
-    def name(self, group: str) -> str:
-        """Return the name of the merged group that a group belongs to."""
-        while group in self._above:
-            group = self._above[group]
-        return group
-
-    def unite(self, one: str, other: str) -> None:
-        """Merge two groups."""
-        first, second = sorted((self.name(one), self.name(other)))
-        if first != second:
-            self._above[second] = first
+    return group_equal(dataset, {f"text {key.hex()}": rows for key, rows in repeated.items()})
 
 
 def _key(item: Item, encoding: str | None) -> bytes | None:
@@ -289,6 +259,10 @@ def _text_line(dataset: Dataset, texts: StringArray, form: str, label: str = "")
         [texts[row] for row in range(0, len(texts), max(1, len(texts) // _SEEN))], dataset.source
     )
     return ", ".join([f"{len(dataset):,} texts", form, *([labels_from(label)] if label else [])])
+
+
+def _columns_line(names: Sequence[str]) -> str:
+    return f"column{'s' * (len(names) > 1)} {' + '.join(names)}"
 
 
 def _are_marked(lines: Sequence[str]) -> bool:

@@ -140,9 +140,9 @@ PHRASES: dict[str, tuple[str, str]] = {
     "comparison_of": ("{one} and {two}, compared", "{one} 与 {two} 的比较"),
     "conclusion": (
         "{name} has {parameters} parameters and takes {flops} multiply-adds for one input of {shape}; "
-        "a position of its last stage depends on {field} of the input.",
+        "a position of its last stage depends on {field} positions of the input.",
         "{name} 有 {parameters} 个参数，处理一个 {shape} 的输入需要 {flops} 次乘加；"
-        "最后阶段的每个位置取决于输入中 {field} 的范围。",
+        "最后阶段的每个位置取决于输入中 {field} 个位置。",
     ),
     "difference": (
         "{two} has {parameters} times the parameters, {flops} times the multiply-adds and {activations} times the "

@@ -168,9 +168,10 @@ def part_panel(
     ):
         low += 18
         pen.label(line, style.start, low, SMALL + 0.5, "muted role")
-    height = max(low + 14, bottom + 8 if style.side else 0.0, least)
+    height = max(low + 14, bottom + 8 if style.side else 0.0)
     if part.name == "head":
-        return _with_logits(pen, part, last, style, say, height)
+        return _with_logits(pen, part, last, style, say, height, least)
+    height = max(height, least)
     pen.edge([last.leaving, (style.right, last.leaving[1]), (style.right, height)], last.last, BOTTOM, arrow=False)
     return _drawing(pen, style, height)
 
@@ -314,7 +315,7 @@ def _passage(pen: Pen, y: float, style: Style) -> tuple[float, Placed]:
     return y + box.height, placed
 
 
-def _with_logits(pen: Pen, part: Part, last: Placed, style: Style, say: Say, height: float) -> Drawing:
+def _with_logits(pen: Pen, part: Part, last: Placed, style: Style, say: Say, height: float, least: float) -> Drawing:
     text = say("logits", n=part.shape[0])
     width = text_width(text, TEXT, bold=True) + 24
     y = last.leaving[1]
@@ -326,7 +327,7 @@ def _with_logits(pen: Pen, part: Part, last: Placed, style: Style, say: Say, hei
         pen.edge([last.leaving, (style.right, y), (style.right, height)], last.last, "logits")
         height += 38
     pen.label(text, box.middle[0], box.middle[1] + 5, TEXT, "on-pill", anchor="middle", bold=True, inside="logits")
-    return _drawing(pen, style, height)
+    return _drawing(pen, style, max(height, least))
 
 
 def _folded(pen: Pen, part: Part, style: Style, say: Say, least: float) -> Drawing:

@@ -113,6 +113,7 @@ def check_network_equality(module: ModuleType, block: str, layers: Sequence[int]
 
 
 _CHANNELS = (
+    (r"has no attribute .expansion.", "block-has-no-expansion"),
     (r"expected input.* to have \d+ channels, but got", "channels-not-carried"),
     (r"mat1 and mat2 shapes cannot be multiplied", "head-size"),
     (r"size of tensor", "shortcut-not-projected"),

@@ -19,7 +19,6 @@ from restune.core.files import user_path
 from restune.lessons.exercises.catalogue import Exercise
 from restune.lessons.exercises.grading import IMPORTS, FaultError, Finding
 
-
 _START_SECONDS = 120
 """Limit for importing torch, before the learner's time begins."""
 

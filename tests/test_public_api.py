@@ -117,6 +117,7 @@ ROOMS = (
         "training",
         "reporting",
         "runs",
+        "lessons",
         "verbs",
         "cli",
     ),

@@ -1,0 +1,1 @@
+"""Experiments and exercises that teach why residual networks work."""

@@ -1,0 +1,1 @@
+"""The lessons' experiments, one module each."""

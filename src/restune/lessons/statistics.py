@@ -1,0 +1,52 @@
+"""Means with 95% intervals over a few seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from restune.core.language import Text
+from restune.reporting.plots import Series
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over seeds with the ends of its 95% interval (Student's t)."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3g} ({self.low:.3g} – {self.high:.3g})"
+
+    def percent(self) -> str:
+        """Return the mean and interval of a share, in percent."""
+        return f"{self.value:.1%} ({self.low:.1%} – {self.high:.1%})"
+
+
+def mean(values: Sequence[float]) -> Mean:
+    """Return the mean of values from independent seeds; the interval of a single value is the value.
+
+    >>> mean([1.0, 2.0, 3.0]).value
+    2.0
+    """
+    count = len(values)
+    centre = math.fsum(values) / count
+    if count < 2:
+        return Mean(centre, centre, centre, count)
+    from scipy.stats import t
+
+    deviation = math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (count - 1))
+    half = float(t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
+    return Mean(centre, centre - half, centre + half, count)
+
+
+def band(
+    label: Text, x: Sequence[float], means: Sequence[Mean], *, is_dashed: bool = False, at: int | None = None
+) -> Series:
+    """Return means over x as a line with its interval."""
+    low, high = [value.low for value in means], [value.high for value in means]
+    return Series(label, x, [value.value for value in means], low, high, is_dashed=is_dashed, at=at)

@@ -1,0 +1,215 @@
+"""Vector plots for pages: drawn by matplotlib as SVG whose colours are the page's CSS variables."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from restune.core.language import Text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+"""One per series, so that no meaning is in colour alone."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line with its interval.
+
+    Args:
+        x, y: the points.
+        low, high: ends of the interval at each point; empty: none is drawn.
+        is_dashed: a second distinction besides the colour.
+        at: the slider's position where the panel has one and this series belongs to a single position.
+    """
+
+    label: Text
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    is_dashed: bool = False
+    at: int | None = None
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A panel of lines.
+
+    Args:
+        slider: what the positions of its slider are called; empty: no slider.
+        is_bars: vertical bars in place of lines, one group per x.
+    """
+
+    title: Text
+    x: Text
+    y: Text
+    series: Sequence[Series]
+    x_log: bool = False
+    y_log: bool = False
+    slider: Text | None = None
+    is_bars: bool = False
+
+
+@dataclass(frozen=True)
+class Contour:
+    """A panel of contour lines of `values[row][column]` over `y[row]`, `x[column]`, at shared `levels`."""
+
+    title: Text
+    x: Sequence[float]
+    y: Sequence[float]
+    values: Sequence[Sequence[float]]
+    levels: Sequence[float]
+    labels: tuple[Text, Text] = field(
+        default_factory=lambda: (Text("direction 1", "方向 1"), Text("direction 2", "方向 2"))
+    )
+
+
+Panel = Lines | Contour
+
+_PLACEHOLDERS = {"#010101": "var(--ink)", "#020202": "var(--grid)", "#030303": "var(--paper)"}
+_SERIES = tuple(f"#0a0a{number:02x}" for number in range(8))
+
+
+def panel_svg(panel: Panel, language: str, *, at: int | None = None) -> str:
+    """Draw a panel as an SVG element; `at` chooses the slider's position."""
+    figure = _figure()
+    axes = figure.subplots()
+    if isinstance(panel, Contour):
+        _draw_contour(axes, panel, language)
+    elif panel.is_bars:
+        _draw_bars(axes, panel, language)
+    else:
+        _draw_lines(axes, panel, language, at)
+    axes.set_title(panel.title.of(language))
+    return figure_svg(figure)
+
+
+def positions(panel: Panel) -> list[int]:
+    """Return the positions of a panel's slider, in order; none where it has no slider."""
+    if isinstance(panel, Contour) or panel.slider is None:
+        return []
+    return sorted({series.at for series in panel.series if series.at is not None})
+
+
+def figure_svg(figure: Figure) -> str:
+    """Return a figure as an SVG element without fixed colours, with text as text."""
+    import matplotlib as mpl
+
+    buffer = io.StringIO()
+    salt = f"{_figure.__name__}{next(_counter)}"
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg class="plot" viewBox="\1" role="img">', text, count=1)
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
+    for number, placeholder in enumerate(_SERIES):
+        text = text.replace(placeholder, f"var(--series-{number + 1})")
+    for placeholder, name in _PLACEHOLDERS.items():
+        text = text.replace(placeholder, name)
+    return text.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
+
+
+class _Counter:
+    """Numbers the figures of a process, so that element ids of one page differ."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def __next__(self) -> int:
+        self.value += 1
+        return self.value
+
+
+_counter = _Counter()
+
+
+def _figure() -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(6.4, 3.8), layout="constrained", facecolor="none")
+
+
+def _style(axes: Axes) -> None:
+    axes.set_facecolor("none")
+    for spine in axes.spines.values():
+        spine.set_edgecolor("#020202")
+    axes.tick_params(colors="#010101")
+    for label in (axes.xaxis.label, axes.yaxis.label, axes.title):
+        label.set_color("#010101")
+    axes.grid(color="#020202", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _draw_lines(axes: Axes, panel: Lines, language: str, at: int | None) -> None:
+    _style(axes)
+    labels = list(dict.fromkeys(series.label for series in panel.series))
+    for series in panel.series:
+        if series.at is not None and at is not None and series.at != at:
+            continue
+        number = labels.index(series.label)
+        colour = _SERIES[number % len(_SERIES)]
+        few = len(series.x) <= 16
+        axes.plot(
+            series.x, series.y, color=colour, label=series.label.of(language),
+            marker=MARKERS[number % len(MARKERS)] if few else None, markersize=5,
+            linestyle="--" if series.is_dashed else "-",
+        )  # fmt: skip
+        if len(series.low):
+            axes.fill_between(series.x, series.low, series.high, color=colour, alpha=0.18, linewidth=0)
+    axes.set(xlabel=panel.x.of(language), ylabel=panel.y.of(language))
+    axes.set_xscale("log" if panel.x_log else "linear")
+    axes.set_yscale("log" if panel.y_log else "linear")
+    if panel.slider is not None:
+        _fix_limits(axes, panel)
+    _legend(axes)
+
+
+def _fix_limits(axes: Axes, panel: Lines) -> None:
+    """Give every position of a slider the same axes."""
+    values = [value for series in panel.series for value in (*series.y, *series.low, *series.high)]
+    low, high = min(values), max(values)
+    margin = 0.05 * (high - low)
+    axes.set_ylim((low * 0.8, high * 1.25) if panel.y_log else (low - margin, high + margin))
+
+
+def _draw_bars(axes: Axes, panel: Lines, language: str) -> None:
+    _style(axes)
+    width = 0.8 / len(panel.series)
+    for number, series in enumerate(panel.series):
+        places = [x + (number - (len(panel.series) - 1) / 2) * width for x in series.x]
+        errors: Any = None
+        if len(series.low):
+            errors = [
+                [y - low for y, low in zip(series.y, series.low, strict=True)],
+                [high - y for y, high in zip(series.y, series.high, strict=True)],
+            ]
+        axes.bar(
+            places, series.y, width, color=_SERIES[number % len(_SERIES)], label=series.label.of(language),
+            yerr=errors, ecolor="#010101", hatch=("", "//", "..", "xx")[number % 4], edgecolor="#030303",
+        )  # fmt: skip
+    axes.set(xlabel=panel.x.of(language), ylabel=panel.y.of(language))
+    _legend(axes)
+
+
+def _draw_contour(axes: Axes, panel: Contour, language: str) -> None:
+    _style(axes)
+    drawn = axes.contour(panel.x, panel.y, panel.values, levels=list(panel.levels), colors=_SERIES[0], linewidths=1.1)
+    axes.clabel(drawn, fmt="%.3g", fontsize=8, colors="#010101")
+    axes.plot([0], [0], marker="+", color="#010101", markersize=10)
+    axes.set(xlabel=panel.labels[0].of(language), ylabel=panel.labels[1].of(language), aspect="equal")
+    axes.grid(visible=False)
+
+
+def _legend(axes: Axes) -> None:
+    if len(axes.get_legend_handles_labels()[1]) > 1:
+        legend = axes.legend(frameon=False, labelcolor="#010101", fontsize=9)
+        legend.set_zorder(5)

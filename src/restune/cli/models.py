@@ -12,6 +12,7 @@ import typer
 from restune.cli import early
 from restune.cli import options as opt
 from restune.cli.run import print_json, verb
+from restune.core.language import resolve_language
 from restune.networks import zoo
 
 
@@ -28,7 +29,7 @@ def models(
     html: Annotated[
         Path | None, typer.Option(help="Write a page: drawing with foldable stages, tables.", metavar="FILE")
     ] = None,
-    lang: Annotated[str, typer.Option(help="Language of drawing and page: en or zh.", metavar="en|zh")] = "en",
+    lang: Annotated[str | None, typer.Option(help="Language of drawing and page.", metavar="en|zh")] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
@@ -56,9 +57,7 @@ def models(
     Example: restune models resnet50 --html resnet50.html
     """
     with verb(options["quiet"]):
-        from restune.reporting.phrases import phrases
-
-        phrases(lang)
+        language = resolve_language(lang)
         _check_names([name, *([second] if second else [])])
         changes = opt.network_options(assignments)
         from restune.verbs.models import compare, draw
@@ -71,13 +70,13 @@ def models(
         written = []
         if svg or html:
             command = shlex.join(["restune", *sys.argv[1:]])
-            written = draw(listed, svg=svg, html=html, lang=lang, command=command)
+            written = draw(listed, svg=svg, html=html, lang=language, command=command)
         if options["as_json"]:
-            _print_json(listed, written, compared=second is not None, lang=lang)
+            _print_json(listed, written, compared=second is not None, lang=language)
         elif written:
             print("\n".join(f"written: {path}" for path in written))
         else:
-            _show(listed, compared=second is not None, lang=lang)
+            _show(listed, compared=second is not None, lang=language)
 
 
 def _check_names(names: list[str]) -> None:

@@ -15,10 +15,11 @@ from torch import Tensor
 from restune.core.console import progress, quiet
 from restune.data.dataset import Dataset
 from restune.data.kinds import kind_of
+from restune.data.sources import open_dataset
 from restune.data.threads import computing_threads
 from restune.inference.load import pick_device
 from restune.networks.resnet import ResNet
-from restune.runs.data import open_held_out, open_train
+from restune.runs.data import grouped, open_held_out
 from restune.runs.fit import fit
 from restune.runs.initial import build_network, initial_state
 from restune.runs.prepare import Prepared, Workspace, prepare, resolve_recipe
@@ -109,7 +110,7 @@ class Laboratory:
         options = {"model": "resnet8", "image_size": 16, "epochs": epochs, "batch_size": 64, "device": device}
         request = Request("train", None, options, {**SETTINGS, **(changes or {})})
         with quiet():
-            dataset = _limited(open_train(data, None), limit)
+            dataset = _limited(grouped(open_dataset(data, None), None), limit)
             recipe = request.recipe_for(kind_of(dataset.kind), dataset.form)
             run_data = open_held_out(dataset, recipe, None)
             where = pick_device(recipe.device)
@@ -128,6 +129,7 @@ class Laboratory:
         initial = replace(prepared.initial, name=plan.model)
         with quiet():
             network = build_network(initial, recipe, prepared.splits.train.classes, prepared.preprocess)
+        assert isinstance(network, ResNet)
         if plan.edit is not None:
             plan.edit(network)
         return network, recipe

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from restune.core.errors import UserError, shorten
-from restune.core.files import cannot_write, user_path, write_text
+from restune.core.files import cannot_write, is_there, user_path, write_text
 from restune.data.kinds import Kind
 from restune.runs.custom import reject_missing
 from restune.runs.lengthen import lengthened
@@ -38,7 +38,11 @@ def reject_used_folder(out: str | Path | None) -> None:
     if out is None:
         return
     folder = user_path(out)
-    if folder.is_dir() and any(folder.iterdir()):
+    try:
+        is_used = is_there(folder) and any(folder.iterdir())
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    if is_used:
         raise UserError("this folder is not empty", where=str(folder), fix="name another with --out, or add --resume")
 
 

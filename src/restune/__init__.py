@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from restune.networks.resnet import ResNet
     from restune.networks.spec import ResNetSpec, StageSpec
     from restune.networks.zoo import list_models
+    from restune.runs.listing import RunInfo
     from restune.runs.run import Run
+    from restune.runs.seeds import SeedRuns
     from restune.training.bench import Bench
     from restune.verbs.bench import bench
     from restune.verbs.create import create_model
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from restune.verbs.models import models
     from restune.verbs.predict import predict
     from restune.verbs.quickstart import quickstart
+    from restune.verbs.runs import list_runs
     from restune.verbs.train import train
 
 _HOME = {
@@ -54,7 +57,10 @@ _HOME = {
     "models": "restune.verbs.models",
     "predict": "restune.verbs.predict",
     "quickstart": "restune.verbs.quickstart",
+    "list_runs": "restune.verbs.runs",
     "Run": "restune.runs.run",
+    "RunInfo": "restune.runs.listing",
+    "SeedRuns": "restune.runs.seeds",
     "finetune": "restune.verbs.finetune",
     "train": "restune.verbs.train",
 }
@@ -71,6 +77,8 @@ __all__ = [
     "ResNet",
     "ResNetSpec",
     "Run",
+    "RunInfo",
+    "SeedRuns",
     "StageSpec",
     "UserError",
     "__version__",
@@ -80,6 +88,7 @@ __all__ = [
     "evaluate",
     "finetune",
     "list_models",
+    "list_runs",
     "load",
     "models",
     "predict",

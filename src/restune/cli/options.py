@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 import typing
 from collections.abc import Callable, Iterator
@@ -54,6 +53,13 @@ DataArgument = Annotated[
         metavar="DATA",
     ),
 ]
+OptionalDataArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help=f"{typing.get_args(DataArgument)[1].help} With --resume by default the data that the run began with.",
+        metavar="DATA",
+    ),
+]
 Weights = Annotated[
     str | None,
     typer.Option(
@@ -87,7 +93,7 @@ def on_inference(
     workers: Annotated[
         int | None, typer.Option(help="Threads that decode images; by default one per core.", min=0)
     ] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side of the network's input, pixels.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the network's input, pixels.", min=1)] = None,
     crop: Annotated[
         float | None,
         typer.Option(help="Share of the shorter side that the centre crop keeps; 0: no crop, the whole image."),
@@ -119,7 +125,9 @@ def on_data(
         typer.Option(metavar="|".join(KINDS), help="Kind of data, where it cannot be recognised."),
     ] = None,
     path_column: Annotated[str | None, typer.Option(help="A table's column of paths.")] = None,
-    text_column: Annotated[str | None, typer.Option(help="A table's column of texts.")] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="A table's column of texts; several with commas are joined, such as title,body.")
+    ] = None,
     label_column: Annotated[str | None, typer.Option(help="A table's column of labels.")] = None,
     group_column: Annotated[
         str | None, typer.Option(help="A table's column of groups (patients, scenes) that must not span splits.")
@@ -174,7 +182,20 @@ def on_training(
     workers: Annotated[int | None, typer.Option(help="Threads that prepare batches.", min=0)] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads for computation.", min=1)] = None,
     monitor: Annotated[Monitor | None, typer.Option(help="Metric that decides which epoch is best.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of runs, with --seed and the seeds after it; prints mean and standard deviation.", min=2
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Resume the run in --out, with its own data and settings; with larger --epochs or --time also a "
+            "finished one.",
+        ),
+    ] = False,
     accept_changes: Annotated[
         bool, typer.Option("--accept-changes", help="Resume even though recipe or data changed.")
     ] = False,
@@ -219,16 +240,6 @@ def data_options(options: dict[str, Any]) -> DataOptions:
     return DataOptions(header=not taken.pop("no_header"), kind=kind, **taken)
 
 
-def data_words(reading: DataOptions) -> list[str]:
-    """The words of a command line that `data_options` reads as these."""
-    words = [] if reading.header else ["--no-header"]
-    for name in inspect.signature(on_data).parameters:
-        value = getattr(reading, name, None)
-        if value is not None:
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    return words
-
-
 def inference_options(options: dict[str, Any]) -> dict[str, Any]:
     """Take the arguments for `restune.load` out of a verb's options. Raises UserError for a mean or std that is not a
     number."""
@@ -248,38 +259,6 @@ def training_options(options: dict[str, Any]) -> dict[str, Any]:
     device = options.pop("device")
     seed = options.pop("seed")
     return {**named, "device": None if device == Device.auto else device.value, "seed": seed}
-
-
-_NOT_SETTINGS = ("out", "recipe", "resume", "accept_changes", "set")
-
-
-def check_request(verb: str, data: str, settings: dict[str, Any]) -> None:
-    """Raise UserError for wrong settings and for files that do not exist, before torch is imported."""
-    from restune.runs.request import Request
-
-    for option, value in (("DATA", data), ("--weights", settings.get("weights"))):
-        _reject_missing_file(option, value)
-    wanted = {key: value for key, value in settings.items() if key not in _NOT_SETTINGS}
-    Request(verb, settings["recipe"], wanted, settings["set"])
-
-
-def _reject_missing_file(option: str, value: str | None) -> None:
-    """Raise UserError for a value that is a path beyond doubt where there is nothing."""
-    from restune.core.errors import did_you_mean
-    from restune.core.files import is_there, user_path
-
-    if value is None or any(character in value for character in "*?[{:"):
-        return
-    path = user_path(value)
-    if is_there(path) or not (len(path.parts) > 1 or value.endswith(os.sep)):
-        return
-    beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise UserError(
-        "there is no such file or folder",
-        where=f"{option} {value}",
-        fix=did_you_mean(path.name, beside)
-        or f"{path.parent} {'exists' if path.parent.is_dir() else 'does not exist'}",
-    )
 
 
 def share_or_path(text: str | None) -> float | str | None:

@@ -88,6 +88,14 @@ class Contents(Mapping[str, str]):
     def __len__(self) -> int:
         return int(np.count_nonzero(self.is_known))
 
+    def repeated(self) -> Iterator[str]:
+        """Yield the ids of items whose content another item has, too."""
+        rows = np.flatnonzero(self.is_known)
+        order = rows[np.argsort(self.values_of_rows[rows], kind="stable")]
+        same = self.values_of_rows[order][1:] == self.values_of_rows[order][:-1]
+        alike = order[np.append(same, False) | np.append(False, same)] if len(order) else order
+        return (self.by_id.items[row].id for row in np.sort(alike).tolist())
+
     def of(self, items: Sequence[Item]) -> HexDigits:
         """Return the hashes of some items, in order; empty where unknown."""
         rows = self.by_id.rows(ids_of(items), len(items))

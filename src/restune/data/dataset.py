@@ -27,6 +27,7 @@ from restune.data.items import (
     taken,
     targets_of,
 )
+from restune.data.kinds import KINDS
 from restune.data.not_taken import NotTaken
 
 __all__ = [
@@ -73,6 +74,12 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def __repr__(self) -> str:
+        noun = KINDS[self.kind].noun if self.kind in KINDS else "items"
+        classes = f"{len(self.classes)} classes: {shorten(self.classes, 5)}" if self.classes else "no labels"
+        splits = "".join(f", {name} {count:,}" for name, count in self.splits().items())
+        return f"Dataset({self.source!r}, {len(self.items):,} {noun}{splits}, {classes})"
 
     def ids(self) -> Iterable[str]:
         """Return the items' ids, in order."""
@@ -171,7 +178,8 @@ class DataOptions:
     Args:
         kind: ``image``, ``signal``, ``text`` or ``video``, if the data is ambiguous; None detects it.
         path_column, text_column, label_column, group_column, split_column: names (or, without a header, numbers
-            from 0) of a table's columns. Usual names are recognised.
+            from 0) of a table's columns. Usual names are recognised. Several columns of texts, separated by commas, are
+            joined with a space, without the empty ones.
         case_column, time_column: of a long table, one row per time step: the columns of the series id (several
             separated by commas) and of the time.
         header: False for a table without a header line.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, overload
 
@@ -55,7 +55,7 @@ class FileLocation:
 class ArrayLocation:
     """A row of an array that holds all items of its source: ``array[index]``."""
 
-    array: NDArray[Any]
+    array: NDArray[Any] = field(repr=False)
     index: int
 
     def read(self) -> NDArray[Any]:

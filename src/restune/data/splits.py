@@ -7,7 +7,7 @@ import io
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -32,12 +32,14 @@ class Splits:
     Args:
         train, val, test: data sets with the same classes; val and test may be None.
         left_out: unused items, by id, with the reason.
+        notes: remarks on items of a split, by id, such as another item of equal content.
     """
 
     train: Dataset
     val: Dataset | None
     test: Dataset | None
     left_out: Mapping[str, str]
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
         """Return the number of items per split."""
@@ -113,7 +115,7 @@ def write_splits(path: Path, splits: Splits) -> None:
 
 
 def splits_text(splits: Splits) -> str:
-    """Format a table of items: each one's split, or the reason why it was left out.
+    """Format a table of items: each one's split, with a note if there is one, or the reason why it was left out.
 
     Files that are not items, such as those of an unsupported format, come last, one row per folder and suffix:
     ``dog/*.xyz,not taken,"12 files .xyz, not read"``.
@@ -132,7 +134,7 @@ def _write_rows(file: TextIO, splits: Splits) -> None:
 def _rows(splits: Splits) -> Iterator[tuple[str, str, str]]:
     yield "item", "split", "reason"
     for name, side in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
-        yield from ((item, name, "") for item in (side.ids() if side else ()))
+        yield from ((item, name, splits.notes.get(item, "")) for item in (side.ids() if side else ()))
     yield from ((item, "left out", reason) for item, reason in splits.left_out.items())
     sides = [side for side in (splits.train, splits.val, splits.test) if side is not None]
     passed_over = dict.fromkeys(one for side in sides for one in side.not_taken)  # each once
@@ -155,6 +157,7 @@ def _parsed(file: TextIO, dataset: Dataset, val: Dataset | None, test: Dataset |
     known = {id(data): RowsById(data.items) for data in sources.values()}
     positions: dict[str, array[int]] = {split: array("q") for split in sources}
     left_out: dict[str, str] = {}
+    notes: dict[str, str] = {}
     for row in csv.DictReader(file):
         side, name = row["split"], row["item"]
         if side == "left out":
@@ -166,6 +169,8 @@ def _parsed(file: TextIO, dataset: Dataset, val: Dataset | None, test: Dataset |
             if place < 0:
                 raise UserError("an item of this run is no longer in the data", where=name, fix=_RESTORE)
             positions[side].append(place)
+            if row["reason"]:
+                notes[name] = row["reason"]
     made = {
         side: replace(dataset, items=taken(data.items, np.array(positions[side], np.int64)))
         for side, data in sources.items()
@@ -174,7 +179,7 @@ def _parsed(file: TextIO, dataset: Dataset, val: Dataset | None, test: Dataset |
     train = made.get("train")
     if train is None:
         raise UserError("this run's split has no training items", where=source)
-    return Splits(train=train, val=made.get("val"), test=made.get("test"), left_out=left_out)
+    return Splits(train=train, val=made.get("val"), test=made.get("test"), left_out=left_out, notes=notes)
 
 
 def read_left_out(path: Path) -> dict[str, str]:
@@ -302,10 +307,17 @@ def _draw_groups(
     by_name[sorted(range(count), key=names.__getitem__)] = np.arange(count)
     random_state = int(generator(seed, f"split-{side}").integers(2**31))
     folder = StratifiedGroupKFold(folds, shuffle=True, random_state=random_state)
-    _, picked = next(iter(folder.split(np.zeros(len(pool)), pool.own_targets(), by_name[groups.codes])))
+    targets = pool.own_targets()
+    folds_of = [held_out for _, held_out in folder.split(np.zeros(len(pool)), targets, by_name[groups.codes])]
+    whole = [held_out for held_out in folds_of if side == "val" and _covers(held_out, targets)]
     is_drawn = np.zeros(len(pool), bool)
-    is_drawn[picked] = True
+    is_drawn[(whole or folds_of)[0]] = True
     return is_drawn
+
+
+def _covers(held_out: NDArray[np.int64], targets: NDArray[np.int32]) -> bool:
+    """Return whether each class has an item in a fold and one outside it."""
+    return set(targets[held_out].tolist()) == set(np.delete(targets, held_out).tolist()) == set(targets.tolist())
 
 
 _MANY_GROUPS, _ENOUGH_ALONE = 1000, 50

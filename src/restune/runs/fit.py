@@ -17,6 +17,7 @@ from restune.data.items import Joined
 from restune.data.resident import resident
 from restune.data.splits import Splits
 from restune.networks.resnet import ResNet
+from restune.runs.lengthen import describe_lengthening
 from restune.runs.prepare import Prepared, compute_together, place_network
 from restune.runs.versions import versions
 from restune.training.feature_batches import FeatureBatches, make_feature_batches
@@ -86,6 +87,8 @@ def _train(prepared: Prepared, recipe: Recipe, on_epoch: OnEpoch | None) -> Fitt
     trainer = _trainer(prepared, recipe, network, on_epoch)
     if workspace.continues and trainer.resume(accept_changes=workspace.accept_changes):
         note(f"resumed from step {trainer.resumed_from_step}")
+        if recipe.lengthened and recipe.lengthened[-1].until_step == trainer.state.step:
+            note(describe_lengthening(recipe, trainer.state, trainer.state.rate, trainer.next_rate()))
     elif recipe.freeze == "auto" and recipe.head == "solve":
         _start_from_fitted_head(prepared, recipe, network, trainer)
     with freed_memory_kept():

@@ -33,7 +33,7 @@ from restune.training.linear_probe import feature_cache, reject_settings_without
 from restune.training.memory import fitting_items
 from restune.training.progress import whole_epochs
 from restune.training.recipe import Recipe
-from restune.training.resolve_auto import resolve_compile
+from restune.training.resolve_auto import Decision, resolve_batch_size, resolve_compile, resolve_norm_batches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,12 +130,12 @@ def _fitted(
     return draft.fit(preloaded.kept, counted, initial.settings, lambda counts: merged_counts(counts, divided))
 
 
-def resolve_recipe(recipe: Recipe, prepared: Prepared, *, batch_size_named: bool) -> Recipe:
+def resolve_recipe(recipe: Recipe, prepared: Prepared, *, batch_size_named: bool, recipe_named: bool = False) -> Recipe:
     """Resolve the recipe's settings that depend on network, items, memory and measurements.
 
     Args:
-        batch_size_named: whether the batch size was requested; if not, and there are fewer items, it becomes a quarter
-            of their number.
+        batch_size_named: whether the batch size was requested; if not, it is lowered for few items.
+        recipe_named: whether the recipe was; a batch size in it is then lowered only where there are fewer items.
     """
     preprocess, train, workspace = prepared.preprocess, prepared.splits.train, prepared.workspace
     settled: dict[str, Any] = {"model": prepared.initial.name, "preprocess": preprocess_settings(preprocess)}
@@ -145,10 +145,10 @@ def resolve_recipe(recipe: Recipe, prepared: Prepared, *, batch_size_named: bool
     if recipe.fits_head:
         return recipe
     reject_mixup_of_lengths(recipe, prepared.preloaded, preprocess, train)
-    if not (batch_size_named or workspace.continues) and recipe.batch_size > len(train):
-        size = max(1, len(train) // 4)
-        note(f"batch_size: {size} (there are {len(train)} training items)")
-        recipe = recipe.changed({"batch_size": size})
+    from_scratch = prepared.initial.weights is None
+    if not (batch_size_named or workspace.continues):
+        for_steps = from_scratch and not recipe_named
+        recipe = _announced(recipe, resolve_batch_size(recipe, len(train), for_steps=for_steps))
     recipe = recipe.changed({"epochs": whole_epochs(recipe, len(train) // recipe.batch_size)})
     if workspace.continues:
         return recipe
@@ -158,7 +158,7 @@ def resolve_recipe(recipe: Recipe, prepared: Prepared, *, batch_size_named: bool
     recipe, decision = resolve_compile(recipe, prepared.network.spec, shape, workspace.device)
     if decision is not None:
         note(f"{decision.key}: {decision.value} ({decision.reason})")
-    return recipe
+    return _announced(recipe, resolve_norm_batches(recipe, len(train), from_scratch=from_scratch))
 
 
 def place_network(network: ResNet, recipe: Recipe, device: torch.device) -> ResNet:
@@ -180,6 +180,14 @@ def compute_together(cache: FeatureCache, items: Sequence[Item], world: World) -
         mine = world.share(range(len(items)))
         cache.of(items[mine.start : mine.stop])
         world.wait()
+
+
+def _announced(recipe: Recipe, decision: Decision | None) -> Recipe:
+    """Return the recipe with the decision in it, and print it with its reason; None changes nothing."""
+    if decision is None:
+        return recipe
+    note(f"{decision.key}: {decision.value} ({decision.reason})")
+    return recipe.changed({decision.key: decision.value})
 
 
 def _prepare_head(

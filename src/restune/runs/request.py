@@ -63,11 +63,22 @@ class Request:
         recipe: a shipped recipe's name, or a file.
         options: the command line's, with underscores; None for those that were not used.
         changes: settings by dotted key, which win over options.
+        resumes: the recipe of the run to resume, taken where no recipe is named: settings that are not requested stay.
     """
 
-    def __init__(self, verb: str, recipe: str | Path | None, options: dict[str, Any], changes: dict[str, Any]) -> None:
-        self.verb, self.recipe = verb, recipe
+    def __init__(
+        self,
+        verb: str,
+        recipe: str | Path | None,
+        options: dict[str, Any],
+        changes: dict[str, Any],
+        resumes: Path | None = None,
+    ) -> None:
+        self.verb, self.recipe = verb, recipe or resumes
+        self.resumes = recipe is None and resumes is not None
         used = {_SHORT.get(key, key): value for key, value in options.items() if value is not None}
+        if self.resumes and not used.get("smoke"):
+            used.pop("smoke", None)
         if "time" in used:
             used["time"] = parse_duration(used["time"])
         for key in ("weights", "model", "val", "test"):
@@ -75,9 +86,9 @@ class Request:
                 used[key] = str(used[key])
         self.options, self.changes = used, changes
         resolved = self._recipe(IMAGE, None)
-        if recipe is not None:  # settings without effect are found before any data is read
+        if self.recipe is not None:  # settings without effect are found before any data is read
             self._reject_idle(resolved)
-        self.device = resolved.device
+        self.device, self.seed = resolved.device, resolved.seed
 
     def has(self, key: str) -> bool:
         """Return whether a setting was requested."""
@@ -107,6 +118,8 @@ class Request:
         for one, other in (("epochs", "steps"), ("steps", "epochs")):  # the requested one decides
             if wanted.get(one) is not None and other not in wanted:
                 wanted[other] = None
+        if self.resumes and wanted.get("epochs") is not None:  # a run by the clock goes on by epochs
+            wanted.setdefault("time", None)
         if "schedule.warmup_epochs" in wanted:
             wanted.setdefault("schedule.warmup_share", None)
         return base.changed(wanted)
@@ -128,7 +141,7 @@ class Request:
 
     def _reject_other_kinds(self, recipe: Recipe, kind: Kind, form: str | None) -> None:
         """Raise UserError for settings that only other kinds of data have, whether requested or in a recipe."""
-        for key in sorted(_foreign_settings(kind)):
+        for key in sorted(foreign_settings(kind)):
             if _value(recipe, key) != _value(Recipe(), key):
                 asked = self._setting(key)
                 raise UserError(
@@ -138,7 +151,7 @@ class Request:
                 )
 
 
-def _foreign_settings(kind: Kind) -> set[str]:
+def foreign_settings(kind: Kind) -> set[str]:
     """Return the dotted keys of settings that other kinds of data have and this one does not."""
     others = [other for other in KINDS.values() if other != kind]
     fields = {f"augment.{name}" for other in others for name in other.augment_fields - kind.augment_fields}

@@ -128,11 +128,17 @@ def save_results(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) 
         resumed_from_step=fitted.resumed_from_step,
         machine=describe_machine(),
         versions=versions(),
-        more=fitted.more,
+        more={**fitted.more, **_lengthened(recipe)},
     )
     write_text(folder / "result.json", json.dumps(result.to_dict(), ensure_ascii=False, indent=1) + "\n")
     write_report(folder)
     return result
+
+
+def _lengthened(recipe: Recipe) -> dict[str, Any]:
+    """Return the entry of a run that was resumed with more epochs or time: the lengths before."""
+    lengths = [length.model_dump(exclude_none=True) for length in recipe.lengthened]
+    return {"lengthened": lengths} if lengths else {}
 
 
 def _bundle_info(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) -> BundleInfo:

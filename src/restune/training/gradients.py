@@ -126,6 +126,16 @@ class Gradients:
             for other in earlier:
                 self._forward_backward(other, cut, group, exchange=False)
 
+    @torch.no_grad()
+    def forward(self, batch: TrainingBatch) -> None:
+        """Run the network on a batch for the sake of its batch-norm statistics, in micro-batches as in training."""
+        inputs = self._on_device(batch, None)
+        size = self.micro_batch or len(inputs)
+        with self._autocast():
+            for start in range(0, len(inputs), size):
+                part = inputs[start : start + size]
+                self.network(part.x, part.mask)
+
     def _forward_backward(self, batch: TrainingBatch, cut: Cut, group: int, *, exchange: bool) -> float:
         """Add the gradients of a batch. Returns its loss."""
         with self._seeded(batch):

@@ -22,14 +22,16 @@ from restune.training.checkpoint import TrainState
 from restune.training.checkpoint_writer import CheckpointWriter
 from restune.training.distributed import World, average_statistics, received_signal, signal_flags
 from restune.training.ema import WeightAverage
+from restune.training.epoch_status import EpochStatus
 from restune.training.feature_batches import FeatureBatches
 from restune.training.freeze import apply_freeze
 from restune.training.gradients import Gradients, not_finite
 from restune.training.metrics_log import Counters, EpochRecord, EpochTiming, MetricsLog, is_imbalanced
+from restune.training.norm_statistics import reestimate
 from restune.training.objective import Objective
-from restune.training.progress import Progress, whole_epochs
+from restune.training.progress import Progress, planned_epochs
 from restune.training.recipe import Recipe
-from restune.training.selection import improves, is_stale
+from restune.training.selection import breaks_tie, improves, is_stale
 
 Scores = Mapping[str, float]
 Validate = Callable[[ResNet, FeatureBatches | None], Scores]
@@ -106,7 +108,7 @@ class Trainer:
         self.validate, self.make_feature_batches, self.on_epoch = validate, make_feature_batches, on_epoch
         self.facts = dict(facts or {})
         plan = thawing.plan_phases(recipe.freeze, len(network.spec.stages), head_is_fitted=recipe.head == "solve")
-        self.phases = thawing.Phases(plan, None if deadline is not None else whole_epochs(recipe, len(batches)))
+        self.phases = thawing.Phases(plan, planned_epochs(recipe, len(batches)))
         self.progress = Progress(recipe, self.phases, len(batches), deadline=deadline, afterwards=afterwards)
         self.optimizer = thawing.enter_phase(network, self.phases[0], recipe)
         objective = Objective(recipe, class_counts, network.fc.weight.device)
@@ -122,7 +124,8 @@ class Trainer:
         self.features: FeatureBatches | None = None
         self.features_phase: int | None = None
         self.accumulated: list[TrainingBatch] = []
-        self.run_progress = self.loader_seconds = self.training_seconds = 0.0
+        self.run_progress = self.step_progress = self.loader_seconds = self.training_seconds = 0.0
+        self.val_accuracy: float | None = None
         self.resumed_from_step: int | None = None
         self.accept_changes = False
         self.should_stop: Callable[[], int | None] = lambda: None
@@ -179,6 +182,13 @@ class Trainer:
         self.resumed_from_step = state.step
         return True
 
+    def next_rate(self) -> float:
+        """The learning rate of the next step, of layers without layer decay."""
+        state = self.state
+        after = replace(state, batches=state.batches + 1)
+        share = self.progress.lr_multiplier(state.phase, self.progress.run_progress(after), state.step)
+        return self.recipe.optimizer.lr * self.phases[state.phase].lr_scale * share
+
     def begin_at(self, scores: Scores, train_loss: float) -> None:
         """Start from the network as it is now, with a fitted head, as epoch 0: its scores are the first best."""
         if self.ema is not None:
@@ -212,13 +222,13 @@ class Trainer:
     def _train_epoch(self) -> float:
         """Train on the batches of the epoch that are left. Returns the mean loss of the epoch."""
         state, total = self.state, len(self.batches)
+        self.run_progress = self.step_progress = self._shared_progress()
         apply_freeze(self.network, self.phases[state.phase].freeze, keep_statistics=self.recipe.keep_statistics)
         source = self.batches if self.features is None else self.features
-        with console.progress(f"epoch {state.epoch + 1}", total, unit="batches") as advance:
-            advance(state.batches)
+        status = EpochStatus(self.progress, state, total, self.log, lambda: self.val_accuracy)
+        with console.status_line(status.fields):
             for batch in source.epoch(state.epoch, state.epoch * total, state.batches):
                 self._step(batch, last=state.batches + 1 == total)
-                advance(1)
                 if self._must_cut_epoch():
                     break
         if self.accumulated:  # the time limit came between two optimiser steps
@@ -244,7 +254,9 @@ class Trainer:
         if not steps:
             return
         self.accumulated.clear()
-        state.rate = self.optimizer.step(self.progress.lr_multiplier(state.phase, self.run_progress))
+        # As torch's schedulers: the rate at the step's beginning, so that the last step's is above the schedule's end.
+        state.rate = self.optimizer.step(self.progress.lr_multiplier(state.phase, self.step_progress, state.step))
+        self.step_progress = self.run_progress
         state.step += 1
         if self.ema is not None:
             self.ema.update(self.network, state.step, self.phases[state.phase].freeze)
@@ -271,19 +283,30 @@ class Trainer:
             return {}
         started = time.perf_counter()
         with nullcontext() if self.ema is None else self.ema.applied_to(self.network):
+            self._reestimate_statistics()
             scores = dict(self.validate(self.network, self.features))
         self.progress.measure_validation(time.perf_counter() - started, scores.pop("n"))
         return scores
+
+    def _reestimate_statistics(self) -> None:
+        """Estimate the batch-norm statistics of the weights to be validated, where the recipe says so."""
+        if self.recipe.norm_batches and self.features is None:
+            count = self.recipe.norm_batches
+            reestimate(self.network, self.batches, self.gradients, self.state.epoch, count)
+            if self.ema is not None:
+                self.ema.copy_statistics(self.network)
 
     def _select(self, record: EpochRecord) -> bool:
         """Whether this epoch is the best so far by the monitored metric; noted in the state."""
         monitor, best = self.recipe.monitor, self.state.best_score
         score, min_delta = record.score(monitor), self.recipe.early_stopping.min_delta
+        self.val_accuracy = record.val_accuracy
         self.state.val_loss = record.val_loss
         if score is None:
             return False
-        is_best = improves(score, best, monitor=monitor, min_delta=min_delta, val_loss=record.val_loss)
-        self.state.select(score, is_best=is_best)
+        is_better = improves(score, best, monitor=monitor, min_delta=min_delta, val_loss=record.val_loss)
+        is_best = is_better or breaks_tie(score, best, val_loss=record.val_loss, best_loss=self.state.best_loss)
+        self.state.select(score, is_best=is_best, improves=is_better)
         return is_best
 
     def _write_checkpoint(self, *, now: bool = False) -> None:
@@ -306,8 +329,7 @@ class Trainer:
     def _follow_phases(self) -> bool:
         """Enter the phase that this share of the run belongs to. Returns False where the run ends instead, because the
         phase before it brought no improvement."""
-        mine = self.progress.run_progress(self.state) if self.world.is_main else 0.0
-        index = self.phases.at(self.world.sum([mine])[0])
+        index = self.progress.phase_at(self._shared_progress(), self.state.step)
         if index == self.state.phase:
             return True
         ended, has_time_limit = self.phases[self.state.phase], self.progress.has_time_limit
@@ -332,11 +354,17 @@ class Trainer:
         self.features_phase = phase
         self.state.views = thawing.count_views(self.features, before, self.folder, accept_changes=self.accept_changes)
 
+    def _shared_progress(self) -> float:
+        """The share of the run that is done, by the main process's clock."""
+        return self.world.sum([self.progress.run_progress(self.state) if self.world.is_main else 0.0])[0]
+
     def _is_over(self) -> bool:
         return self.world.sum([float(self.world.is_main and self.progress.is_over(self.state))])[0] > 0
 
     def _is_stale(self) -> bool:
         patience = self.recipe.early_stopping.patience
+        if self.progress.begins_length(self.state):  # who asks for more epochs has more patience, too
+            self.state.stale_epochs = 0
         if not is_stale(self.state.stale_epochs, patience):
             return False
         console.note(f"early stopping: {self.recipe.monitor} has not improved for {patience} epochs")
@@ -344,7 +372,7 @@ class Trainer:
 
     def _must_cut_epoch(self) -> bool:
         """Whether the run ends within this epoch, or, with a time limit, the next phase begins."""
-        in_phase = self.phases.at(self.run_progress) == self.state.phase
+        in_phase = self.progress.phase_at(self.run_progress, self.state.step) == self.state.phase
         return self.run_progress >= 1.0 or (self.progress.has_time_limit and not in_phase)
 
     def _stop_if_signalled(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -79,7 +79,7 @@ class AugmentRecipe(_Section):
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     shift: int = Field(0, ge=0, le=512)
     flip: bool | None = None
-    """None: mirror, except digits and letters."""
+    """null: mirror, unless the classes are ten or more single characters, which are taken for digits or letters."""
     policy: Literal["none", "trivial", "rand"] = "none"
     rand_ops: int = Field(2, ge=1, le=8)
     rand_magnitude: int = Field(9, ge=0, le=30)
@@ -159,11 +159,20 @@ class CheckpointRecipe(_Section):
     """Written in the background, like the checkpoint after each epoch."""
 
 
+class EarlierLength(_Section):
+    """An earlier length of a run that was resumed with more epochs or time."""
+
+    epochs: int | None = Field(None, ge=1)
+    time: float | None = Field(None, gt=0)
+    until_step: int = Field(ge=0)
+    """Optimiser steps before this one follow the schedule of that many epochs."""
+
+
 class Recipe(_Section):
     """Settings of one training run. Every key can be set by ``--set key=value``."""
 
     model: str | None = None
-    """A zoo name; null: the network of the weights, or resnet18 without weights."""
+    """A zoo name; null: the network of the weights, or, from scratch, one chosen by the items' size and number."""
     weights: str | None = None
     """Source of the pretrained weights for fine-tuning."""
     spec: dict[str, Any] = Field(default_factory=dict)
@@ -184,6 +193,10 @@ class Recipe(_Section):
     epochs than large ones."""
     time: float | None = Field(None, gt=0)
     """Time budget, seconds; the schedule follows the clock and ends with it, whatever the number of epochs."""
+    lengthened: tuple[EarlierLength, ...] = ()
+    """Written by --resume with more --epochs or --time: the lengths before. The learning rate follows the schedule of
+    the first length until its step, then the schedule of the next; phases of unfreezing stay where the first put them.
+    """
     batch_size: int = Field(128, ge=1, le=65_536)
     micro_batch: int | None = Field(None, ge=1)
     """Items per forward and backward pass: gradients of a batch are accumulated over micro-batches, and each batch norm
@@ -205,6 +218,9 @@ class Recipe(_Section):
     keep_statistics: bool = False
     """Keep the pretrained running statistics of batch norms fixed, also where their scales are trained: for fine-tuning
     with batches too small to estimate them."""
+    norm_batches: int | None = Field(None, ge=0, le=1_000_000)
+    """Training batches over which batch-norm statistics are estimated anew before each validation, for the weights that
+    are validated; 0: the running averages are used. null: some batches in runs of few steps from scratch, else 0."""
     sync_batch_norm: bool = False
     """On several GPUs, compute batch-norm statistics over the batch of all processes."""
     head: Literal["solve", "sgd"] = "solve"
@@ -241,9 +257,21 @@ class Recipe(_Section):
         """Whether logistic regression fits the head on a frozen network, and nothing is trained step by step."""
         return self.freeze == "all" and self.head == "solve"
 
-    def to_yaml(self) -> str:
-        """Return all settings, defaults included, as YAML; `read_recipe` is the inverse."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    def to_yaml(self, without: Collection[str] = ()) -> str:
+        """Return all settings, defaults included, as YAML; `read_recipe` is the inverse.
+
+        Args:
+            without: dotted keys to leave out where they have their defaults; sections left empty go, too.
+        """
+        content, defaults = self.model_dump(mode="json"), Recipe().model_dump(mode="json")
+        for key in without:
+            section, _, name = key.rpartition(".")
+            place, default = (content[section], defaults[section]) if section else (content, defaults)
+            if place[name] == default[name]:
+                del place[name]
+        sections = {key.partition(".")[0] for key in without if "." in key}
+        kept = {key: value for key, value in content.items() if value or key not in sections}
+        return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
 
     def changed(self, changes: Mapping[str, Any]) -> Recipe:
         """Return a copy with settings changed, by dotted key. Raises UserError for unknown keys and wrong values."""

@@ -84,14 +84,19 @@ class Phases:
     def __getitem__(self, index: int) -> Phase:
         return self.phases[index]
 
-    def at(self, run_progress: float) -> int:
-        """The index of the phase at a share of the run, 0 to 1."""
-        return next((i for i, end in enumerate(self.ends) if run_progress < end - 1e-9), len(self.phases) - 1)
+    def at(self, run_progress: float, stretch: float = 1.0) -> int:
+        """The index of the phase at a share of the run, 0 to 1.
 
-    def span(self, index: int) -> tuple[float, float]:
+        Args:
+            stretch: of a run that was lengthened, its length over the planned one; only the last phase gets longer.
+        """
+        planned = run_progress * stretch
+        return next((i for i, end in enumerate(self.ends) if planned < end - 1e-9), len(self.phases) - 1)
+
+    def span(self, index: int, stretch: float = 1.0) -> tuple[float, float]:
         """The shares of the run at which a phase begins and ends."""
         start, end = [0.0, *self.ends][index : index + 2]
-        return start, end
+        return start / stretch, 1.0 if index == len(self.phases) - 1 else end / stretch
 
 
 def enter_phase(network: ResNet, phase: Phase, recipe: Recipe) -> NamedOptimizer:

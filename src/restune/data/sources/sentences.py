@@ -20,9 +20,10 @@ from restune.core.errors import UserError, shorten
 from restune.core.machine import memory_bytes
 from restune.data import plausibility
 from restune.data.class_names import class_order
-from restune.data.dataset import DataOptions, Dataset, Item, Location
+from restune.data.dataset import DataOptions, Dataset, Location
+from restune.data.duplicates import group_equal
 from restune.data.encodings import decode_text, file_encoding, head_encoding
-from restune.data.items import FilePlaces, Groups, Rows, locations_of
+from restune.data.items import FilePlaces, Rows, locations_of
 from restune.data.sources import table
 from restune.data.sources.folder import from_names
 from restune.data.sources.readers import as_text, open_reader, table_errors
@@ -189,26 +190,26 @@ def open_text_table(path: Path, options: DataOptions) -> Dataset:
         encoding = "utf-8" if is_parquet else file_encoding(path, options.encoding)
         reader = open_reader(path, options, encoding=encoding, long_rows=True)
         names = table.column_names(reader, path)
-        text_in = table.choose_column(names, options.text_column, TEXT_NAMES, "text", path, required=True)
-        chosen = {"text": str(text_in), **(table.mark_columns(names, path, options) if options.labelled else {})}
-        if chosen["text"] == chosen.get("label"):
+        texts_in = table.text_columns(names, options.text_column, TEXT_NAMES, path)
+        chosen = table.mark_columns(names, path, options) if options.labelled else {}
+        if chosen.get("label") in texts_in:
             raise UserError("the texts and the labels are the same column", where=str(path), fix="name the other")
-        table.say_columns(path, chosen)
+        table.say_columns(path, {"text": texts_in, **chosen})
         columns = {role: names.index(name) for role, name in chosen.items()}
+        places = [names.index(name) for name in texts_in]
         start = table.first_row(path, options)
         marks, texts, room = table.Marks(path, chosen, start), StringArray(), _Room(str(path))
-        for batch in reader.batches(sorted(set(columns.values()))):
-            by_role = {role: batch[position] for role, position in columns.items()}
+        for batch in reader.batches(sorted({*columns.values(), *places})):
             if options.labelled:
-                marks.extend(by_role)
-            _extend(texts, as_text(by_role["text"]).fill_null(""), room)
+                marks.extend({role: batch[position] for role, position in columns.items()})
+            _extend(texts, table.joined([as_text(batch[place]) for place in places]), room)
     note_empty(texts, path, range(start, start + len(texts)), "rows")
-    places = TextPlaces(texts)
+    locations = TextPlaces(texts)
     if not options.labelled:
-        return without_labels(places, start, len(texts), "text", str(path))
-    dataset = marked(marks, places, start, "text", str(path))
+        return without_labels(locations, start, len(texts), "text", str(path))
+    dataset = marked(marks, locations, start, "text", str(path))
     _reject_joined_marks(dataset.classes, path, chosen["label"])
-    return replace(dataset, reading=_text_line(dataset, texts, f"column {chosen['text']}", chosen["label"]))
+    return replace(dataset, reading=_text_line(dataset, texts, _columns_line(texts_in), chosen["label"]))
 
 
 def open_text_folder(folder: Path) -> Dataset:
@@ -242,9 +243,10 @@ def group_duplicates(dataset: Dataset, encoding: str | None = None) -> Dataset:
     rows = _repeated(keys, is_known)
     if not len(rows):
         return dataset
-    texts = np.unique(keys[rows])
-    note(f"{len(rows)} items repeat the text of another ({len(texts)} texts): each such group goes into one split")
-    return replace(dataset, items=_with_groups(dataset.items, rows, keys, texts))
+    rows = rows[np.argsort(keys[rows], kind="stable")]
+    parts = np.split(rows, np.flatnonzero(np.diff(keys[rows])) + 1)
+    note(f"{len(rows)} items repeat the text of another ({len(parts)} texts): each such group goes into one split")
+    return group_equal(dataset, {f"text {keys[part[0]]:016x}": part.tolist() for part in parts})
 
 
 def _repeated(keys: NDArray[np.uint64], is_known: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -253,57 +255,6 @@ def _repeated(keys: NDArray[np.uint64], is_known: NDArray[np.bool_]) -> NDArray[
     order = rows[np.argsort(keys[rows], kind="stable")]
     same = keys[order][1:] == keys[order][:-1]
     return np.sort(order[np.append(same, False) | np.append(False, same)]) if len(order) else order
-
-
-def _with_groups(
-    items: Sequence[Item], rows: NDArray[np.int64], keys: NDArray[np.uint64], texts: NDArray[np.uint64]
-) -> Sequence[Item]:
-    """Return the items with a group for each text that several of `rows` have; existing groups are merged into it.
-
-    Args:
-        texts: the distinct keys of these rows, sorted.
-    """
-    if isinstance(items, Rows) and items.groups is None and items.chosen is None:
-        codes = np.full(len(items), -1, np.int32)
-        codes[rows] = np.searchsorted(texts, keys[rows])
-        return replace(items, groups=Groups(StringArray(map(_group_name, texts.tolist())), codes))
-    merged = _Merged()
-    names = {row: _group_name(key) for row, key in zip(rows.tolist(), keys[rows].tolist(), strict=True)}
-    for row, name in names.items():
-        group = items[row].group
-        if group is not None:
-            merged.unite(name, group)
-    groups = [names.get(row, item.group) for row, item in enumerate(items)]
-    groups = [None if group is None else merged.name(group) for group in groups]
-    if not isinstance(items, Rows):
-        return tuple(replace(item, group=group) for item, group in zip(items, groups, strict=True))
-    known = {group: code for code, group in enumerate(dict.fromkeys(group for group in groups if group is not None))}
-    codes = np.full(len(items.targets), -1, np.int32)
-    codes[items.column(np.arange(len(codes)))] = [-1 if group is None else known[group] for group in groups]
-    return replace(items, groups=Groups(StringArray(known), codes))
-
-
-def _group_name(key: int) -> str:
-    return f"text {key:016x}"
-
-
-class _Merged:
-    """Merged groups (union-find): a merged group has the first of its names."""
-
-    def __init__(self) -> None:
-        self._above: dict[str, str] = {}
-
-    def name(self, group: str) -> str:
-        """Return the name of the merged group that a group belongs to."""
-        while group in self._above:
-            group = self._above[group]
-        return group
-
-    def unite(self, one: str, other: str) -> None:
-        """Merge two groups."""
-        first, second = sorted((self.name(one), self.name(other)))
-        if first != second:
-            self._above[second] = first
 
 
 def _key(location: Location, encoding: str | None) -> bytes | None:
@@ -335,6 +286,10 @@ def _text_line(dataset: Dataset, texts: StringArray, form: str, label: str = "")
         [texts[row] for row in range(0, len(texts), max(1, len(texts) // _SEEN))], dataset.source
     )
     return ", ".join([f"{len(dataset):,} texts", form, *([labels_from(label)] if label else [])])
+
+
+def _columns_line(names: Sequence[str]) -> str:
+    return f"column{'s' * (len(names) > 1)} {' + '.join(names)}"
 
 
 def _are_marked(lines: Sequence[str]) -> bool:

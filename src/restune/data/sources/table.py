@@ -43,6 +43,8 @@ PATH_NAMES = (
 )
 SPLIT_NAMES = ("split", "subset", "partition")
 
+_SENTENCE = 20
+"""Characters from which a column's name with spaces may be a text."""
 MAX_LABELS = 1_000_000
 """Maximum distinct labels of a table; more are not classes."""
 
@@ -134,9 +136,36 @@ def mark_columns(names: Sequence[str], path: Path, options: DataOptions) -> dict
     return {role: name for role, name in roles.items() if name is not None}
 
 
-def say_columns(path: Path, columns: Mapping[str, str]) -> None:
-    """Note the role of each column used."""
-    note(f"{path.name}: " + ", ".join(f"{role}s from column {name!r}" for role, name in columns.items()))
+def text_columns(names: Sequence[str], named: str | None, usual: tuple[str, ...], path: Path) -> list[str]:
+    """Return the column of texts, or the columns that are joined to one text: ``title,body``, unless one has that name.
+
+    Raises UserError for a column that does not exist, and if none looks like texts.
+    """
+    parts = [named] if named is None or named.strip() in names else named.split(",")
+    chosen = [choose_column(names, part, usual, "text", path, required=True) for part in parts]
+    return list(dict.fromkeys(name for name in chosen if name is not None))
+
+
+def joined(texts: Sequence[Any]) -> Any:
+    """Join Arrow arrays of texts row by row with a space, without the empty ones."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if len(texts) == 1:
+        return texts[0].fill_null("")
+    parts = [trimmed(each.fill_null("")) for each in texts]
+    filled = [pc.if_else(pc.equal(part, ""), pa.scalar(None, pa.string()), part) for part in parts]
+    return pc.binary_join_element_wise(*filled, " ", null_handling="skip").fill_null("")
+
+
+def say_columns(path: Path, columns: Mapping[str, str | Sequence[str]]) -> None:
+    """Note the role of each column used, and of columns that are joined."""
+    parts = []
+    for role, named in columns.items():
+        names = [named] if isinstance(named, str) else list(named)
+        listed = " and ".join(map(repr, names)) + ", joined by a space" * (len(names) > 1)
+        parts.append(f"{role}s from column{'s' * (len(names) > 1)} {listed}")
+    note(f"{path.name}: " + ", ".join(parts))
 
 
 class Marks:
@@ -245,7 +274,10 @@ def _path_column(names: Sequence[str], reader: Reader, options: DataOptions, pat
 
 def _headerless(names: Sequence[str]) -> str:
     """Return a hint, as a clause, if the header looks like an item."""
-    looks_like_item = any(is_image_name(name) or name.replace(".", "").isdigit() for name in names)
+    looks_like_item = any(
+        is_image_name(name) or name.replace(".", "").isdigit() or (len(name) >= _SENTENCE and " " in name)
+        for name in names
+    )
     return "; if its first line is an item already, pass --no-header" if looks_like_item else ""
 
 

@@ -179,7 +179,7 @@ def _perform(task: _Task, folder: Path, world: World, continues: bool, accept_ch
     if train.reading:
         note(train.reading)
     recipe = request.recipe_for(kind_of(train.kind), train.form)
-    train = grouped(smoke_sample(train, recipe) if recipe.smoke else train, data_options)
+    everything, train = train, grouped(smoke_sample(train, recipe) if recipe.smoke else train, data_options)
     run_data = open_held_out(train, recipe, data_options)
     if continues:
         named = request.has("batch_size")
@@ -187,7 +187,7 @@ def _perform(task: _Task, folder: Path, world: World, continues: bool, accept_ch
     device = pick_device(recipe.device)
     recipe, decisions = resolve_auto(recipe, device, run_data.kind.dims)
     if request.verb == "train" and request.custom.model is None:
-        recipe, chosen = choose_network(recipe, train, world)
+        recipe, chosen = choose_network(recipe, everything, world)
         decisions += chosen
     policy = resolve_policy(recipe, len(train))
     if policy is not None:

@@ -9,7 +9,7 @@ import typer
 from restune.cli import options as opt
 from restune.cli.run import print_json, verb
 from restune.core.errors import UserError
-from restune.core.language import Text, resolve_language
+from restune.core.language import Text, current_language
 
 _PASSED = Text("passed: every check holds", "通过：所有检查都成立")
 _NOT_YET = Text("not yet: {done} of {total} checks hold", "还没有通过：{total} 项检查中有 {done} 项成立")
@@ -25,7 +25,6 @@ def lesson(
     exercise: Annotated[str | None, typer.Argument(help="The exercise's name.", metavar="[EXERCISE]")] = None,
     write: Annotated[str | None, typer.Option(help="Write the exercise's skeleton here.", metavar="FILE.py")] = None,
     check: Annotated[str | None, typer.Option(help="Check this file.", metavar="FILE.py")] = None,
-    lang: Annotated[str | None, typer.Option(help="en or zh.", metavar="en|zh")] = None,
     **options: Any,
 ) -> None:
     """Programming exercises on residual networks, checked with explanations.
@@ -35,7 +34,7 @@ def lesson(
     with verb(options["quiet"]):
         if name != "exercise":
             raise UserError("name what to open", where="restune lesson", fix="restune lesson exercise")
-        passed = _exercise(exercise, write, check, resolve_language(lang), options["as_json"])
+        passed = _exercise(exercise, write, check, current_language(), options["as_json"])
     if not passed:
         raise typer.Exit(3)
 

@@ -63,7 +63,7 @@ def templates_of(path: Path) -> Iterator[Template]:
             for argument in _shown(call):
                 for text in alternatives(argument, scope):
                     if text is not None and _has_words(text):
-                        yield Template(text, f"{path.relative_to(SOURCE)}:{argument.lineno}")
+                        yield Template(text.removeprefix(">"), f"{path.relative_to(SOURCE)}:{argument.lineno}")
 
 
 def alternatives(node: ast.expr, scope: _Scope) -> list[str | None]:

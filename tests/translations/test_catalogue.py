@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
 from templates import all_templates, templates_of
 
 from restune.core.language import speaking, translated
@@ -23,7 +27,7 @@ AS_THEY_ARE = {
     "StageSpec", "ResNetSpec", "{}.forward",
 }  # fmt: skip
 """Templates that need no entry."""
-SAMPLES = {"n": "7", "score": "81.5%", "row": "3", "line": "4", "number": "5", "s": "s", "suffix": ".xyz", "word": "Ab",
+SAMPLES = {"n": "7", "score": "81.5%", "row": "3", "line": "4", "number": "5", "s": "s", "suffix": ".xyz", "word": "Ab", "bracketed": "x, y",
            "clock": "3:20"}  # fmt: skip
 
 

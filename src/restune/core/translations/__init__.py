@@ -24,9 +24,9 @@ VERBATIM = frozenset(
 """Fields that hold what is the user's own or an identifier: never translated."""
 _NUMBER = r"[-+]?[\d.,/e-]*\d(?:%|k|M)?"
 _SHAPES = {"n": _NUMBER, "score": _NUMBER, "row": _NUMBER, "line": _NUMBER, "number": _NUMBER, "s": "[a-z]*",
-           "suffix": r"\.\w+", "word": r"\S+", "clock": r"[\d:]+(?: s)?"}  # fmt: skip
+           "suffix": r"'?\.\w+'?", "word": r"\S+", "bracketed": "[^()]*", "clock": r"[\d:]+(?: s)?"}  # fmt: skip
 """What the values of some fields look like, by the field's name without its number; others are any text."""
-_STRONG = 12
+_STRONG = 10
 """Letters of literal text with which a template is looked for before a message is taken apart."""
 _SEPARATORS = ((": ", "："), ("; ", "；"), (", ", "，"))
 
@@ -62,6 +62,8 @@ class _Pattern(NamedTuple):
         if "\n" in message and not any("\n" in piece for piece in self.pieces):
             return None
         start = 0
+        if not message.startswith(self.pieces[0]):
+            return None
         for piece in self.pieces:  # far cheaper than the expression, and nearly always enough
             start = message.find(piece, start)
             if start < 0:
@@ -133,30 +135,36 @@ def _base(field: str) -> str:
 def _value(text: str) -> str:
     """Translate a field's value where it is a phrase, with the spaces around it."""
     bare = text.strip()
-    if not bare or not any(character.isalpha() for character in bare) or bare[0] in "'\"":
+    if re.fullmatch(r"[^a-zA-Z]*|'[^']*'|\"[^\"]*\"", bare):
         return text
-    found = _translated(bare)
-    if found is None and (bracket := re.fullmatch(r"(.*\S) \(([^()]+)\)", bare, re.DOTALL)):
-        reason = _translated(bracket[2])  # a name, and the reason why it is in a list
-        found = reason and f"{bracket[1]}（{reason}）"
+    found = _translated(bare) or _reason(bare)
     return text if found is None else text.replace(bare, found, 1)
+
+
+def _reason(text: str) -> str | None:
+    """Translate the reason in brackets why a name is in a list; the name stays."""
+    for form in (r"(.*?\S {1,2})\((.+)\)", r"(.*\S {1,2})\(([^()]+)\)"):
+        found = re.fullmatch(form, text)
+        if found is not None and (reason := _translated(found[2])):
+            return f"{found[1].rstrip()}（{reason}）"
+    return None
 
 
 def _in_parts(text: str) -> str | None:
     """Translate a text line by line, else sentence by sentence, else by its clauses, all of which must be known."""
     if "\n" in text:
-        lines = [translate(line) for line in text.split("\n")]
+        lines = [_value(line) for line in text.split("\n")]
         return "\n".join(lines) if lines != text.split("\n") else None
     sentences = re.split(r"(?<=[a-z0-9)'?])[.]? (?=[A-Z][a-z]+ )", text)
     if len(sentences) > 1 and any(known := [_known(sentence) for sentence in sentences]):
         return "。".join(part or sentence for part, sentence in zip(known, sentences, strict=True)).replace("？。", "？")
-    bracket = re.fullmatch(r"(.+?) \((.+)\)", text, re.DOTALL)
-    if bracket is not None and (head := _known(bracket[1])):
-        return f"{head}（{_value(bracket[2])}）"
     for separator, mark in _SEPARATORS:
         parts = _split(text, separator)
         if len(parts) > 1 and all(known := [_known(part) for part in parts]):
             return mark.join(part or "" for part in known)
+    bracket = re.fullmatch(r"(.+?) \((.+)\)", text, re.DOTALL)
+    if bracket is not None and (head := _known(bracket[1])):
+        return f"{head}（{_value(bracket[2])}）"
     return None
 
 
@@ -182,9 +190,9 @@ def _split(text: str, separator: str, most: int = -1) -> list[str]:
 
 
 def _known(text: str) -> str | None:
-    """Return the translation of a part; None if there is none. A number is its own translation."""
+    """Return the translation of a part; None if there is none. Numbers and quoted names are their own."""
     bare = text.strip()
-    if re.fullmatch(r"[\d.,%x×/ -]+", bare):
+    if re.fullmatch(r"[\d.,%x×/ -]+|[^' ]*'[^']*'", bare):
         return bare
     return _translated(bare) if bare else None
 

@@ -21,6 +21,7 @@ from restune.inference.model import Model
 from restune.lessons.lesson import Evidence, Table
 from restune.lessons.statistics import Mean, band, mean
 from restune.lessons.surgery import named_blocks, neighbours, removed, swapped
+from restune.networks.resnet import ResNet
 from restune.reporting.plots import Lines
 from restune.runs.own_data import own_items, record_of
 
@@ -38,10 +39,13 @@ def own_blocks(path: Path | str, data: Any, device: str | None, most_items: int 
     dataset = _items(model, data)
     model, dataset = match_classes(model, dataset, allow_missing=True)
     dataset = replace(dataset, items=_spread(dataset, most_items))
-    blocks = named_blocks(model.module)
+    network = model.module
+    if not isinstance(network, ResNet):
+        raise UserError("this is a module of your own, without known blocks", where=model.source)
+    blocks = named_blocks(network)
     if len(blocks) < 2:
         raise UserError("this network has only one block", where=model.source, fix="choose a deeper network")
-    pairs = neighbours(model.module)
+    pairs = neighbours(network)
     with progress("lesion: removing blocks", 1 + len(blocks) + len(pairs), unit="passes") as advance:
         whole = _correct(model, dataset)
         advance(1)
@@ -52,10 +56,10 @@ def own_blocks(path: Path | str, data: Any, device: str | None, most_items: int 
             advance(1)
         moved: dict[str, Mean] = {}
         for first, second in pairs:
-            with swapped(model.module, first, second):
+            with swapped(network, first, second):
                 moved[f"{first} ↔ {second}"] = _difference(whole, _correct(model, dataset))
             advance(1)
-    return _evidence(model, len(dataset), float(whole.mean()), lost, moved)
+    return _evidence(model, network.spec.residual, len(dataset), float(whole.mean()), lost, moved)
 
 
 def _items(model: Model, data: Any) -> Dataset:
@@ -96,13 +100,15 @@ def _difference(before: Tensor, after: Tensor) -> Mean:
     return mean((before - after).tolist())
 
 
-def _evidence(model: Model, count: int, whole: float, lost: dict[str, Mean], moved: dict[str, Mean]) -> Evidence:
+def _evidence(
+    model: Model, residual: bool, count: int, whole: float, lost: dict[str, Mean], moved: dict[str, Mean]
+) -> Evidence:
     order = sorted(lost, key=lambda name: -lost[name].value)
     most, least = order[0], order[-1]
     chance = 1 / len(model.classes)
     usual = sorted(one.value for one in lost.values())[len(lost) // 2]
     small = usual < 0.5 * (whole - chance)
-    kind = Text("residual", "残差") if model.spec.residual else Text("plain", "普通")
+    kind = Text("residual", "残差") if residual else Text("plain", "普通")
     names = list(lost)
     bars = band(Text("removed", "去掉"), range(1, len(names) + 1), list(lost.values()))
     return Evidence(
@@ -116,7 +122,7 @@ def _evidence(model: Model, count: int, whole: float, lost: dict[str, Mean], mov
             f"{lost[most].percent()}；去掉 {least} 损失最小：{lost[least].percent()}。各块损失的中位数为 {usual:.1%}"
             + ("：多数块只是修正，别的块没有它也能工作。" if small else "：这里多数块都不可缺少。"),
         ),
-        holds=small == model.spec.residual,
+        holds=small == residual,
         facts={
             "accuracy": whole,
             "items": count,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Callable
 from copy import deepcopy
@@ -19,13 +20,23 @@ from restune.lessons.catalogue import find_lesson
 from restune.lessons.experiments import freeze, gradient_flow, landscape, lesion
 from restune.lessons.experiments.gradient_flow import PLAIN, RESIDUAL, VANISHING, Variant, gradient_norms, ratio
 from restune.lessons.lesson import Evidence, Settings
+from restune.lessons.marked_drawing import Mark, marked_figure
 from restune.lessons.measure import accuracy_of, embeddings_of, logits_of, loss_of
 from restune.lessons.own_blocks import own_blocks
 from restune.lessons.statistics import geometric_mean
 from restune.lessons.surgery import named_blocks, neighbours, removed, swapped
+from restune.networks.describe import describe_entry
 from restune.networks.resnet import ResNet
 from restune.networks.zoo import find
 from restune.reporting.plots import panel_svg, positions
+from restune.reporting.structure.figure import NARROW, WIDE
+
+_location = Path(__file__).parents[1] / "reporting" / "geometry_faults.py"
+_spec = importlib.util.spec_from_file_location("geometry_faults", _location)
+assert _spec is not None
+assert _spec.loader is not None
+geometry = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(geometry)
 
 NAMES = ("gradient-flow", "lesion", "landscape", "freeze")
 
@@ -116,7 +127,7 @@ def test_gradients_vanish_without_norms_and_with_small_weights_only() -> None:
 
 def test_gradient_flow_gives_evidence() -> None:
     evidence = gradient_flow.experiment(
-        Settings(seeds=(0,)), depths=(8, 20), trained_depths=(8,), limit=200, epochs=1, items=8
+        Settings(seeds=(0,)), depths=(8, 20), trained_depths=(8,), limit=130, epochs=1, items=4
     )
     assert_drawable(evidence)
     assert len(evidence.facts["first_to_last_at_start"]) == 2 * len(gradient_flow.VARIANTS)
@@ -220,8 +231,27 @@ def test_blocks_of_a_run_are_scored_on_its_validation_items(tmp_path: Path, writ
     assert evidence.facts["items"] == 8
     assert list(evidence.facts["lost_when_removed"]) == list(named_blocks(network_of("resnet20")))
     assert evidence.facts["accuracy"] == pytest.approx(restune.evaluate(out, data).accuracy)
+    assert evidence.drawing is not None
+    assert evidence.drawing.count("<svg") == 4
+    for one in evidence.facts["lost_when_removed"].values():
+        assert evidence.drawing.count(f">{-one[0]:+.1%}</text>") >= 4
     with pytest.raises(restune.UserError, match="classes"):
         own_blocks(out, write_noise(tmp_path / "other", red=(0, 9), blue=(99, 9)), "cpu")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet20", "vdcnn9", "r2plus1d_18"])
+@pytest.mark.parametrize("residual", [True, False])
+def test_marks_fit_into_the_drawing(name: str, residual: bool) -> None:
+    described = describe_entry(find(name), spec=find(name).spec.override(residual=residual))
+    blocks = [block.name for part in described.parts for block in part.blocks]
+    marks = {block: Mark("-100.0%", stands_out=number % 2 == 0) for number, block in enumerate(blocks)}
+    for style in (WIDE, NARROW):
+        for language in ("en", "zh"):
+            drawing = marked_figure(name, described, marks, style, language)
+            assert not geometry.faults(drawing)
+            assert sum(label.text == "-100.0%" for label in drawing.labels) == len(blocks)
+            outlined = sum(box.kind == "card differs" for box in drawing.boxes)
+            assert outlined == sum(mark.stands_out for mark in marks.values())
 
 
 # landscape

@@ -14,14 +14,18 @@ from restune.core.errors import UserError
 from restune.core.language import Text
 from restune.data.dataset import Dataset
 from restune.data.kinds import kind_of
+from restune.data.loader import read_views
 from restune.data.sources import open_dataset
 from restune.evaluation.score import match_classes, score
 from restune.inference.load import load_model
 from restune.inference.model import Model
 from restune.lessons.lesson import Evidence, Table
+from restune.lessons.marked_drawing import Mark, marked_drawing
 from restune.lessons.statistics import Mean, band, mean
 from restune.lessons.surgery import named_blocks, neighbours, removed, swapped
+from restune.networks.describe import describe
 from restune.networks.resnet import ResNet
+from restune.networks.spec import ResNetSpec
 from restune.reporting.plots import Lines
 from restune.runs.own_data import own_items, record_of
 
@@ -59,7 +63,18 @@ def own_blocks(path: Path | str, data: Any, device: str | None, most_items: int 
             with swapped(network, first, second):
                 moved[f"{first} ↔ {second}"] = _difference(whole, _correct(model, dataset))
             advance(1)
-    return _evidence(model, network.spec.residual, len(dataset), float(whole.mean()), lost, moved)
+    evidence = _evidence(model, network.spec.residual, len(dataset), float(whole.mean()), lost, moved)
+    return replace(evidence, drawing=_drawing(model, network.spec, dataset, lost))
+
+
+def _drawing(model: Model, spec: ResNetSpec, dataset: Dataset, lost: dict[str, Mean]) -> str | None:
+    """Draw the network with each block's loss; blocks whose loss is larger than chance explains are outlined."""
+    read = (read_views(item, model.preprocess) for item in dataset.items)
+    views = next(view for view in read if isinstance(view, Tensor))
+    x, _ = model.preprocess.inputs(views[:1])
+    positions = tuple(x.shape[1 if spec.vocabulary else 2 :])
+    marks = {name: Mark(f"{-one.value:+.1%}", one.low > 0) for name, one in lost.items()}
+    return marked_drawing(model.info.name or Path(model.source).name, describe(spec, positions), marks)
 
 
 def _items(model: Model, data: Any) -> Dataset:
@@ -117,10 +132,12 @@ def _evidence(
             f"{lost[most].percent()}; removing {least} costs least: {lost[least].percent()}. The median block costs "
             f"{usual:.1%}"
             + (": most blocks are corrections that the others can do without." if small else
-               ": here most blocks are needed."),
+               ": here most blocks are needed.")
+            + " In the drawing, blocks whose loss is larger than chance explains are outlined.",
             f"在 {count:,} 个样本上，完整的{kind.zh}网络正确率为 {whole:.1%}。去掉 {most} 损失最大："
             f"{lost[most].percent()}；去掉 {least} 损失最小：{lost[least].percent()}。各块损失的中位数为 {usual:.1%}"
-            + ("：多数块只是修正，别的块没有它也能工作。" if small else "：这里多数块都不可缺少。"),
+            + ("：多数块只是修正，别的块没有它也能工作。" if small else "：这里多数块都不可缺少。")
+            + "结构图中，损失显著大于零的块带有虚线边框。",
         ),
         holds=small == residual,
         facts={

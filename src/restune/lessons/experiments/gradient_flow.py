@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from restune.core.console import progress
 from restune.core.errors import UserError
 from restune.core.language import Text
-from restune.lessons.laboratory import Laboratory, Plan, Trained
+from restune.lessons.laboratory import SINGLE_PRECISION, Laboratory, Plan, Trained
 from restune.lessons.lesson import Evidence, Lesson, Settings, Table
 from restune.lessons.measure import device_of
 from restune.lessons.statistics import Mean, band, geometric_mean, mean
@@ -117,12 +117,18 @@ def experiment(
     depths: tuple[int, ...] = DEPTHS,
     trained_depths: tuple[int, ...] = (8, 56),
     width: int = 8,
-    epochs: int = 3,
-    limit: int = 1000,
-    items: int = 64,
+    epochs: int = 2,
+    limit: int = 640,
+    items: int = 32,
 ) -> Evidence:
     """Measure all variants at initialisation at every depth, and some of them after training."""
-    laboratory = Laboratory(settings.data, epochs=settings.epochs(epochs), device=settings.device, limit=limit)
+    laboratory = Laboratory(
+        settings.data,
+        epochs=settings.epochs(epochs),
+        device=settings.device,
+        limit=limit,
+        changes=SINGLE_PRECISION,
+    )
     x, targets = laboratory.training_batch(items)
     initial: Norms = {}
     with progress("gradient-flow", len(depths) * len(VARIANTS), unit="networks") as advance:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from restune.core.console import progress
 from restune.core.language import Text
 from restune.core.streams import torch_seed
-from restune.lessons.laboratory import Laboratory, Plan
+from restune.lessons.laboratory import SINGLE_PRECISION, Laboratory, Plan
 from restune.lessons.lesson import Evidence, Lesson, Settings, Table
 from restune.lessons.measure import loss_of
 from restune.lessons.statistics import Mean, band, mean
@@ -94,11 +94,17 @@ def _loss_at(
 
 
 def experiment(
-    settings: Settings, depth: int = 56, width: int = 8, epochs: int = 12, limit: int = 2000, points: int = 13,
+    settings: Settings, depth: int = 32, width: int = 8, epochs: int = 12, limit: int = 1000, points: int = 13,
     items: int = 256, reach: float = 1.0,
 ) -> Evidence:  # fmt: skip
     """Train both kinds with every seed and compute the loss around each of them."""
-    laboratory = Laboratory(settings.data, epochs=settings.epochs(epochs), device=settings.device, limit=limit)
+    laboratory = Laboratory(
+        settings.data,
+        epochs=settings.epochs(epochs),
+        device=settings.device,
+        limit=limit,
+        changes=SINGLE_PRECISION,
+    )
     plans = [
         Plan(kind, f"resnet{depth}", (("residual", kind == "residual"), ("width", width))) for kind, _ in KINDS
     ]  # fmt: skip

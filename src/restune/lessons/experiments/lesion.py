@@ -9,7 +9,7 @@ from torch import Tensor
 from restune.core.console import progress
 from restune.core.language import Text
 from restune.core.streams import generator
-from restune.lessons.laboratory import Laboratory, Plan
+from restune.lessons.laboratory import SINGLE_PRECISION, Laboratory, Plan
 from restune.lessons.lesson import Evidence, Lesson, Settings, Table
 from restune.lessons.measure import accuracy_of
 from restune.lessons.own_blocks import own_blocks
@@ -64,11 +64,17 @@ def measure(network: ResNet, x: Tensor, targets: Tensor, *, seed: int, draws: in
     return found
 
 
-def experiment(settings: Settings, depth: int = 32, width: int = 16, epochs: int = 12, limit: int = 4000) -> Evidence:
+def experiment(settings: Settings, depth: int = 32, width: int = 8, epochs: int = 10, limit: int = 4000) -> Evidence:
     """Train both kinds with every seed and operate on them; with a model of the reader's own, on that one."""
     if settings.model is not None:
         return own_blocks(settings.model, settings.data, settings.device)
-    laboratory = Laboratory(settings.data, epochs=settings.epochs(epochs), device=settings.device, limit=limit)
+    laboratory = Laboratory(
+        settings.data,
+        epochs=settings.epochs(epochs),
+        device=settings.device,
+        limit=limit,
+        changes=SINGLE_PRECISION,
+    )
     plans = [
         Plan(f"{kind}-{depth}", f"resnet{depth}", (("residual", kind == "residual"), ("width", width)))
         for kind, _ in KINDS

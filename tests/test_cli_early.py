@@ -8,8 +8,11 @@ import sys
 import pytest
 
 import restune
+from restune.data.kinds import SIGNAL
 from restune.training.recipe import Recipe, all_keys, parse_duration
 from restune.training.recipe_advice import _OTHER_NAMES, _OTHER_VALUES
+from restune.weights import hub
+from restune.weights.bundle import BundleInfo, write_bundle
 
 CASES = [
     (["--set", "optimizer.name=adam"], ["use 'adamw'; allowed: sgd, adamw"]),
@@ -39,6 +42,62 @@ def test_advice_says_what_is_allowed(run, photos, arguments, advice):
     assert max(map(len, done.stderr.splitlines())) < 250
 
 
+WRONG = {
+    "Did you mean 'flip'? allowed: single, flip, five-crop, spread": ["predict", "v.pth", "x.jpg", "--views", "flop"],
+    "use one of single, flip, five-crop": ["evaluate", "resnet50:v2", "{photos}", "--views", "spread"],
+    "use one of spread, single": ["predict", "r3d_18:v1", "x.mp4", "--views", "flip"],
+    "Did you mean 'v.pth'?": ["predict", "./w.pth", "x.jpg"],
+    "no such file": ["evaluate", "no/such.safetensors", "{photos}"],
+    "does not contain model.safetensors": ["evaluate", "{photos}", "{photos}"],
+    "published for this network: resnet50:v1, resnet50:v2": ["embed", "resnet50:v3", "{photos}"],
+    "name them with --weights: resnet18:v1": ["evaluate", "resnet18", "{photos}"],
+    "Did you mean 'photos'?": ["evaluate", "resnet50:v2", "photoz"],
+    "Did you mean 'bilinear'? allowed: nearest, bilinear, bicubic":
+        ["predict", "resnet50:v2", "x.jpg", "--interpolation", "bilin"],
+    "name it a.npz": ["embed", "resnet50:v2", "{photos}", "--out", "a.txt"],
+    "Did you mean 'resnet": ["models", "resnet51"],
+    "Did you mean 'resnet8'": ["bench", "resnet9"],
+    "use 1 or more": ["bench", "--seconds", "0"],
+    "write it like 500M or 2G": ["cache", "--prune", "--to", "lots"],
+    "Did you mean 'resnet18'": ["train", "{photos}", "--model", "resnet19"],
+    "there is no such data": ["train", "{photos}", "--val", "no/such"],
+    "add --resume": ["train", "{photos}", "--out", "{photos}"],
+    "name one such as utf-8": ["train", "{photos}", "--encoding", "utf-9"],
+    "use one of image, signal, text, video": ["train", "{photos}", "--kind", "picture"],
+}  # fmt: skip
+"""Wrong commands by their advice."""
+
+
+@pytest.mark.parametrize("advice", WRONG)
+def test_other_verbs_advise_too(run, photos, monkeypatch, advice):
+    monkeypatch.chdir(photos.parent)
+    (photos.parent / "v.pth").write_bytes(b"")
+    done = run(*(word.format(photos=photos) for word in WRONG[advice]))
+    assert done.returncode == 2
+    assert advice in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 3
+
+
+def test_a_stored_model_has_the_views_of_its_kind(run, photos, tmp_path):
+    network = restune.create_model("resnet1d18", width=4, num_classes=2)
+    info = BundleInfo(spec=network.spec, classes=("a", "b"), preprocess=SIGNAL.preprocess_class(channels=1))
+    write_bundle(tmp_path / "m.safetensors", network.state_dict(), info)
+    done = run("predict", tmp_path / "m.safetensors", photos, "--views", "flip")
+    assert "unknown views 'flip' of series" in done.stderr
+
+
+def test_names_of_published_weights_are_torchvisions():
+    """The table that is checked without torchvision names exactly what torchvision publishes."""
+    theirs = set(hub._torchvision())
+    for name in theirs:
+        hub.reject_unknown(name)
+    listed = {name for model in hub._TORCHVISION for name in hub.available(model)}
+    assert {name for name in theirs if ":" in name} == {n for n in listed if not n.startswith("timm:")}
+    for enum, _ in hub._TORCHVISION.values():
+        assert f"{enum}_Weights.DEFAULT" in theirs
+
+
 def test_options_that_may_repeat_do(run, photos, tmp_path):
     settings = ["--set", "optimizer.lr=0.01", "--set", "augment.flip=false", "--set", "min_class_items=1"]
     done = run(
@@ -54,6 +113,7 @@ def test_options_that_may_repeat_do(run, photos, tmp_path):
         ["train", "no/such/folder"],
         ["finetune", "{photos}", "--weights", "no/such.pth"],
         ["finetune", "{photos}", "--time", "soon"],
+        *WRONG.values(),
     ],
 )
 def test_nothing_heavy_is_imported_first(photos, arguments):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,7 @@ def example():
 
 
 def test_it_is_read_in_one_sitting():
-    assert len(EXAMPLE.read_text(encoding="utf-8").splitlines()) <= 150
+    assert len(EXAMPLE.read_text(encoding="utf-8").splitlines()) <= 165
 
 
 def assert_same_logits(theirs, ours):
@@ -95,3 +97,25 @@ def test_a_few_steps_reduce_the_loss_and_repeat(example):
     again, same = short_training(example, seed=0)
     assert same == losses
     assert all(torch.equal(tensor, again[name]) for name, tensor in state.items())
+
+
+def test_the_plain_twin_lacks_the_sum_and_nothing_else(example):
+    """With the same weights, its block is the residual block minus the shortcut before the last ReLU."""
+    torch.manual_seed(0)
+    residual, plain = example.BasicBlock(8, 8, 1).eval(), example.PlainBlock(8, 8, 1).eval()
+    plain.load_state_dict(residual.state_dict(), strict=True)
+    x = torch.randn(2, 8, 5, 5)
+    with torch.inference_mode():
+        correction = residual.bn2(residual.conv2(torch.relu(residual.bn1(residual.conv1(x)))))
+        assert torch.equal(plain(x), torch.relu(correction))
+        assert torch.equal(residual(x), torch.relu(correction + x))
+    count = sum(p.numel() for p in example.ResNet(example.PlainBlock, (2, 2, 2, 2), 10).parameters())
+    shortcuts = sum(a * b + 2 * b for a, b in ((64, 128), (128, 256), (256, 512)))
+    assert count == sum(p.numel() for p in example.resnet18(10).parameters()) - shortcuts
+
+
+def test_plain_runs_from_the_command_line(tmp_path):
+    words = ("--plain", "--blocks", "1", "--epochs", "1", "--size", "4", "--out", str(tmp_path / "plain.pth"))
+    done = subprocess.run([sys.executable, EXAMPLE, *words], capture_output=True, text=True, check=True)
+    assert "test accuracy" in done.stdout
+    assert not any("downsample" in name for name in torch.load(tmp_path / "plain.pth", weights_only=True))

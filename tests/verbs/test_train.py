@@ -143,7 +143,7 @@ def test_a_run_is_not_overwritten_and_not_resumed_as_another(shapes, tmp_path):
         restune.train(shapes, out=tmp_path / "run", set=QUICK, **SMALL)
     first = restune.train(shapes, out=tmp_path / "first", set=QUICK, **SMALL)
     (first.out / "result.json").unlink()
-    with pytest.raises(restune.UserError, match="epochs was 3, is 9"):
+    with pytest.raises(restune.UserError, match="epochs 3 -> 9"):
         restune.train(shapes, out=first.out, resume=True, set=QUICK, **{**SMALL, "epochs": 9})
 
 

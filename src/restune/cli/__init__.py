@@ -15,7 +15,9 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
+from restune.cli.run import Output, output, print_json_error, show_error
 from restune.core.console import command_started
+from restune.core.errors import UserError
 
 VERBS = {
     "quickstart": ("quickstart", "Train, fine-tune, evaluate and predict on bundled data, in about a minute."),
@@ -31,10 +33,14 @@ VERBS = {
 }
 """Each verb's module and summary, in the order of a first session."""
 
+_UsageError: Any = typer.BadParameter.__base__
+"""Typer's exception for wrong arguments, under the only name that all its versions export."""
+
 
 def main() -> None:
     """Run the ``restune`` command."""
-    token = command_started.set(time.perf_counter())
+    token, as_json = command_started.set(time.perf_counter()), "--json" in sys.argv[1:]
+    before = output.set(Output(as_json))
     # File names may contain bytes that are not UTF-8: they are read unchanged and printed escaped.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -42,8 +48,15 @@ def main() -> None:
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")
     try:
-        make_app(next((word for word in sys.argv[1:] if not word.startswith("-")), None))()
+        app = make_app(next((word for word in sys.argv[1:] if not word.startswith("-")), None))
+        sys.exit(app(standalone_mode=not as_json))
+    except _UsageError as error:  # only with --json: else typer shows it and exits
+        error.show()
+        name = getattr(getattr(error, "ctx", None), "command_path", "restune")
+        print_json_error(error.format_message(), name, f"{name} --help lists the arguments and options")
+        sys.exit(error.exit_code)
     finally:
+        output.reset(before)
         command_started.reset(token)
 
 
@@ -74,8 +87,7 @@ class Command(typer.core.TyperCommand):
         for param in order:
             is_flag = getattr(param, "is_flag", False)
             if param.param_type_name == "option" and not is_flag and counts[param.name] > 1:
-                print(f"error: {param.opts[0]} is given {counts[param.name]} times", file=sys.stderr)
-                print("  what to do: keep one of them", file=sys.stderr)
+                show_error(UserError(f"{param.opts[0]} is given {counts[param.name]} times", fix="keep one of them"))
                 raise SystemExit(2)
         parsed: list[str] = super().parse_args(ctx, args)
         return parsed

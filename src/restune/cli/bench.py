@@ -6,8 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
+from restune.cli import early
 from restune.cli import options as opt
 from restune.cli.run import print_json, verb
+from restune.core.errors import UserError
 
 
 @opt.takes(opt.on_device, opt.on_all_verbs)
@@ -32,6 +34,9 @@ def bench(
     Example: restune bench resnet18 resnet50
     """
     with verb(options["quiet"]):
+        early.check_networks(models or (), "NAME")
+        if not seconds > 0:
+            raise UserError("the measuring time must be above 0", where="--seconds", fix="use 1 or more")
         from restune.verbs.bench import DEFAULT
         from restune.verbs.bench import bench as run
 

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from restune.cli import early
 from restune.cli import options as opt
 from restune.cli.run import print_json, verb
+from restune.core.files import EMBEDDING_SUFFIXES, named_as
 
 
 @opt.takes(opt.on_inference, opt.on_data, opt.on_device, opt.on_all_verbs)
@@ -36,11 +38,13 @@ def embed(
     Example: restune embed resnet50:v2 photos/ --out features.npz
     """
     with verb(options["quiet"]):
+        reading, inference = opt.data_options(options), opt.inference_options(options)
+        early.check_inference(model, inference)
+        named_as(out, EMBEDDING_SUFFIXES, "embeddings")
         from restune.verbs.embed import embed as run
 
-        reading = opt.data_options(options)
         data = inputs[0] if len(inputs) == 1 and inputs[0] != "-" else opt.listed(inputs)
-        embedded = run(model, data, out=out, data_options=reading, **opt.inference_options(options))
+        embedded = run(model, data, out=out, data_options=reading, **inference)
         count, width = embedded.features.shape
         if options["as_json"]:
             skipped = [{"item": item, "reason": reason} for item, reason in embedded.skipped]

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from restune.cli import early
 from restune.cli import options as opt
 from restune.cli.run import print_json, verb
 from restune.core import console
@@ -61,6 +62,10 @@ def evaluate(
     Example: restune evaluate resnet20 photos/ --weights resnet20.th
     """
     with verb(options["quiet"]):
+        reading, views = opt.data_options(options), options.pop("views")
+        inference = opt.inference_options(options)
+        early.check_inference(model, {**inference, "views": views})
+        early.check_data(data, reading)
         from restune.verbs.evaluate import evaluate as run
 
         result = run(
@@ -70,9 +75,9 @@ def evaluate(
             on_corrupt=on_corrupt.value,
             class_order=class_order.value,
             allow_missing=allow_missing,
-            views=options.pop("views"),
-            data_options=opt.data_options(options),
-            **opt.inference_options(options),
+            views=views,
+            data_options=reading,
+            **inference,
         )
         if options["as_json"]:
             print_json(result.to_dict())

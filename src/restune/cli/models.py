@@ -6,8 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
+from restune.cli import early
 from restune.cli import options as opt
 from restune.cli.run import print_json, verb
+from restune.networks import zoo
 
 
 @opt.takes(opt.on_all_verbs)
@@ -21,6 +23,8 @@ def models(
     Example: restune models resnet50
     """
     with verb(options["quiet"]):
+        if not zoo.list_models(name):
+            early.check_networks([name], "NAME")
         from restune.verbs.models import models as run
 
         listed = run(name, image_size=image_size)

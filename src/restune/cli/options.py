@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 import typing
 from collections.abc import Callable, Iterator
@@ -87,7 +86,7 @@ def on_inference(
     workers: Annotated[
         int | None, typer.Option(help="Threads that decode images; by default one per core.", min=0)
     ] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side of the network's input, pixels.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the network's input, pixels.", min=1)] = None,
     crop: Annotated[
         float | None,
         typer.Option(help="Share of the shorter side that the centre crop keeps; 0: no crop, the whole image."),
@@ -247,38 +246,6 @@ def training_options(options: dict[str, Any]) -> dict[str, Any]:
     device = options.pop("device")
     seed = options.pop("seed")
     return {**named, "device": None if device == Device.auto else device.value, "seed": seed}
-
-
-_NOT_SETTINGS = ("out", "recipe", "resume", "accept_changes", "set")
-
-
-def check_request(verb: str, data: str, settings: dict[str, Any]) -> None:
-    """Raise UserError for wrong settings and for files that do not exist, before torch is imported."""
-    from restune.runs.request import Request
-
-    for option, value in (("DATA", data), ("--weights", settings.get("weights"))):
-        _reject_missing_file(option, value)
-    wanted = {key: value for key, value in settings.items() if key not in _NOT_SETTINGS}
-    Request(verb, settings["recipe"], wanted, settings["set"])
-
-
-def _reject_missing_file(option: str, value: str | None) -> None:
-    """Raise UserError for a value that is a path beyond doubt where there is nothing."""
-    from restune.core.errors import did_you_mean
-    from restune.core.files import is_there, user_path
-
-    if value is None or any(character in value for character in "*?[{:"):
-        return
-    path = user_path(value)
-    if is_there(path) or not (len(path.parts) > 1 or value.endswith(os.sep)):
-        return
-    beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise UserError(
-        "there is no such file or folder",
-        where=f"{option} {value}",
-        fix=did_you_mean(path.name, beside)
-        or f"{path.parent} {'exists' if path.parent.is_dir() else 'does not exist'}",
-    )
 
 
 def share_or_path(text: str | None) -> float | str | None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from restune.cli import early
 from restune.cli import options as opt
-from restune.cli.run import verb
+from restune.cli.run import print_json_line, verb
 from restune.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,16 +46,18 @@ def predict(
     with verb(options["quiet"]):
         if options["as_json"] and csv_file:
             raise UserError("--json and --csv cannot be combined", fix="choose one")
+        reading, views = opt.data_options(options), options.pop("views")
+        inference = opt.inference_options(options)
+        early.check_inference(model, {**inference, "views": views})
         from restune.verbs.predict import stream_predictions
 
-        reading = opt.data_options(options)
         stream = stream_predictions(
             model,
             opt.listed(inputs),
             topk=topk or 5,
-            views=options.pop("views"),
+            views=views,
             data_options=reading,
-            **opt.inference_options(options),
+            **inference,
         )
         counted = _Counted(stream.predictions)
         if options["as_json"]:
@@ -90,7 +93,7 @@ class _Counted:
 def _print_json(predictions: Iterable[Prediction]) -> None:
     """Print one object on one line. Rows are collected as text, which needs less memory than predictions."""
     rows = [json.dumps(prediction.to_dict(), ensure_ascii=False, allow_nan=False) for prediction in predictions]
-    print(f'{{"predictions": [{", ".join(rows)}]}}')
+    print_json_line(f'{{"predictions": [{", ".join(rows)}]}}')
 
 
 def _print_csv(predictions: Iterable[Prediction], topk: int) -> None:

@@ -14,6 +14,9 @@ from restune.cli.run import print_json, verb
 @opt.takes(opt.on_device, opt.on_seed, opt.on_all_verbs)
 def quickstart(
     out: Annotated[Path | None, typer.Option(help="Folder for the runs; by default runs/quickstart-001.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted quickstart, in --out or the last folder.")
+    ] = False,
     **options: Any,
 ) -> None:
     """Train, fine-tune, evaluate, report and predict on scikit-learn's digits, in about a minute.
@@ -24,7 +27,7 @@ def quickstart(
         from restune.verbs.quickstart import quickstart as run
 
         device = None if options["device"] == opt.Device.auto else options["device"].value
-        journey = run(out, seed=options["seed"], device=device)
+        journey = run(out, seed=options["seed"] or 0, device=device, resume=resume)
         if options["as_json"]:
             print_json(journey.to_dict())
             return
@@ -39,6 +42,8 @@ def quickstart(
             print(f"{name:45} test accuracy {score['accuracy']:.1%} ({interval})")
         print(f"{journey.image} is a {journey.prediction.label} ({journey.prediction.probability:.1%})")
         print(f"report: {journey.complete.out / 'report.html'}")
+        if options["quiet"]:
+            return
         print("\nto use your own data, a folder of class folders:")
         print("  restune train PHOTOS --model resnet18")
         print("  restune finetune PHOTOS --weights resnet18:v1")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from restune.cli import early
 from restune.cli import options as opt
 from restune.cli.run import print_json, verb
 from restune.core import console
@@ -23,7 +24,7 @@ def train(data: opt.DataArgument, **options: Any) -> None:
     """
     with verb(options["quiet"]):
         reading, settings = opt.data_options(options), opt.training_options(options)
-        opt.check_request("train", data, settings)
+        early.check_request("train", data, settings, reading)
         from restune.verbs.train import train as run
 
         finished = run(data, data_options=reading, **settings)
@@ -63,7 +64,7 @@ def finetune(
         layers = int(freeze) if freeze is not None and freeze.isdigit() else freeze
         reading = opt.data_options(options)
         settings = {**opt.training_options(options), "weights": weights, "freeze": layers, "views": views}
-        opt.check_request("finetune", data, settings)
+        early.check_request("finetune", data, settings, reading)
         from restune.verbs.finetune import finetune as run
 
         finished = run(data, data_options=reading, **settings)
@@ -100,6 +101,9 @@ def _show(finished: Any, data: str, reading: DataOptions, options: dict[str, Any
     spent = f"; data loading: {share:.1%} of training time" if share else ""
     console.note(f"{seconds:.0f} s in total{spent}")
     out = str(finished.out)
+    if options["quiet"]:
+        print(f"run {out}")
+        return
     print(f"\nthe run is in {out}; next:")
     print(f"  open {shlex.quote(str(finished.out / 'report.html'))}")
     print("  " + shlex.join(["restune", "evaluate", out, data, *opt.data_words(reading)]))

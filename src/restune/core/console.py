@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 _quiet: ContextVar[bool] = ContextVar("restune_quiet", default=False)
 _silent: ContextVar[bool] = ContextVar("restune_silent", default=False)
@@ -92,6 +93,81 @@ def progress(description: str, total: float | None, *, unit: str = "items") -> I
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(description, total=total)
         yield lambda amount: bar.advance(task, amount)
+
+
+@contextmanager
+def status_line(fields: Callable[[], StatusFields]) -> Iterator[Callable[[], bool]]:
+    """Show one line at the bottom of a terminal, drawn from `fields` a few times per second; elsewhere nothing.
+
+    The line never wraps: on a narrow terminal, the last fields are left out, and a bar fills what is left of the width.
+    Yields a function that returns whether the line is shown.
+    """
+    if _quiet.get() or not sys.stderr.isatty():
+        yield lambda: False
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console(stderr=True)
+
+    def draw() -> Text:
+        return Text(fitted_status(fields(), console.width), no_wrap=True, overflow="crop")
+
+    with Live(get_renderable=draw, console=console, transient=True, refresh_per_second=4):
+        yield lambda: True
+
+
+@dataclass(frozen=True)
+class StatusFields:
+    """What a status line shows.
+
+    Args:
+        title: shown first, such as ``epoch 3/20``.
+        share: of the work that is done, for the bar.
+        parts: shown after the bar, the most important first.
+    """
+
+    title: str
+    share: float
+    parts: tuple[str, ...]
+
+
+_NARROWEST_BAR, _WIDEST_BAR = 6, 30
+
+
+def fitted_status(fields: StatusFields, width: int) -> str:
+    """Format a status line of at most `width` columns: the title, a bar, and as many parts as fit.
+
+    >>> fitted_status(StatusFields("epoch 1/2", 0.5, ("loss 0.5", "9 s left")), 50)
+    'epoch 1/2 ━━━━━━━━━━────────── loss 0.5  9 s left'
+    >>> fitted_status(StatusFields("epoch 1/2", 0.5, ("loss 0.5", "9 s left")), 26)
+    'epoch 1/2 ━━━─── loss 0.5'
+    """
+    shown: list[str] = []
+    for part in fields.parts:
+        if len("  ".join([*shown, part])) + len(fields.title) + _NARROWEST_BAR + 3 > width:
+            break
+        shown.append(part)
+    text = "  ".join(shown)
+    room = min(_WIDEST_BAR, width - len(fields.title) - len(text) - 3)
+    if room < _NARROWEST_BAR:
+        return fields.title[:width]
+    full = round(room * min(1.0, max(0.0, fields.share)))
+    return f"{fields.title} {'━' * full}{'─' * (room - full)} {text}".rstrip()
+
+
+def duration(seconds: float) -> str:
+    """Format seconds as a clock: ``9 s``, ``3:20``, ``1:02:05``.
+
+    >>> duration(9.2), duration(200), duration(3725)
+    ('9 s', '3:20', '1:02:05')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 def _print(message: str) -> None:

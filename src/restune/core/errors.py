@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -37,6 +38,43 @@ class UserError(Exception):
 
 class SharedError(UserError):
     """A mistake that every process of a run learns of at the same time; the first process shows it for all."""
+
+
+class ChoiceError(UserError):
+    """A mistake with several ways out, each an option to add to the command.
+
+    Args:
+        what, where: as in `UserError`.
+        choices: for each the words to add, and what they bring.
+        otherwise: what to do where none of them suits.
+        command: the command that the words complete; empty shows the words alone.
+
+    >>> print(ChoiceError("no weights", choices=[(("--weights", "runs/a"), "resnet8")], otherwise="train first"))
+    no weights
+      what to do: one of these works here and now:
+        --weights runs/a  (resnet8)
+        or train first
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        choices: Sequence[tuple[Sequence[str], str]],
+        otherwise: str,
+        command: Sequence[str] = (),
+    ) -> None:
+        self.choices, self.otherwise = choices, otherwise
+        lines = [f"{shlex.join([*command, *words])}  ({brings})" for words, brings in choices]
+        fix = "\n    ".join(["one of these works here and now:", *lines, f"or {otherwise}"]) if lines else otherwise
+        super().__init__(what, where=where, fix=fix)
+
+    def completing(self, command: Sequence[str]) -> ChoiceError:
+        """Return the error with its choices as whole commands."""
+        return ChoiceError(
+            self.what, where=self.where, choices=self.choices, otherwise=self.otherwise, command=command
+        )  # fmt: skip
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:

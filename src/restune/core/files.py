@@ -29,6 +29,19 @@ def is_there(path: Path) -> bool:
         return False
 
 
+EMBEDDING_SUFFIXES = (".npz", ".csv", ".parquet")
+
+
+def named_as(text: str | Path, suffixes: tuple[str, ...], what: str) -> Path:
+    """Return the path of a file to write. Raises UserError unless it has one of the suffixes."""
+    path = user_path(text)
+    if path.suffix not in suffixes:
+        raise UserError(
+            f"{what} are saved as {', '.join(suffixes)}", where=str(path), fix=f"name it {path.stem}{suffixes[0]}"
+        )
+    return path
+
+
 @contextmanager
 def written_whole(destination: Path) -> Iterator[Path]:
     """Yield a temporary path beside `destination`; on success sync it and rename it to `destination`, else remove it.

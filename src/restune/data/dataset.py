@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, overload
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from restune.core.errors import UserError, shorten
 from restune.core.files import is_there
 from restune.data.class_names import clean_name
+from restune.data.kinds import KINDS
 from restune.data.not_taken import NotTaken
 from restune.data.string_array import StringArray
 
@@ -59,7 +60,7 @@ class FileLocation:
 class ArrayLocation:
     """A row of an array that holds all items of its source: ``array[index]``."""
 
-    array: NDArray[Any]
+    array: NDArray[Any] = field(repr=False)
     index: int
 
     def read(self) -> NDArray[Any]:
@@ -192,6 +193,12 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def __repr__(self) -> str:
+        noun = KINDS[self.kind].noun if self.kind in KINDS else "items"
+        classes = f"{len(self.classes)} classes: {shorten(self.classes, 5)}" if self.classes else "no labels"
+        splits = "".join(f", {name} {count:,}" for name, count in self.splits().items())
+        return f"Dataset({self.source!r}, {len(self.items):,} {noun}{splits}, {classes})"
 
     def ids(self) -> Iterable[str]:
         """Return the items' ids, in order."""

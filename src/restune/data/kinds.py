@@ -40,7 +40,7 @@ class Kind:
         view_modes: names of its evaluation views; the first is the default, ``single`` is `Preprocess.apply`.
         view_noun: plural noun of its evaluation views if they are also scored one by one.
         validates: the views used in validation during training, if they are not the default ones.
-        mirrors: whether horizontal flips are on by default, unless classes are single characters.
+        mirrors: whether horizontal flips are on by default, unless the classes are digits or letters.
         groups_duplicates: whether items of equal content stay in one split.
         holds_folders: whether a folder may be one item, such as a video's frames.
         file_suffixes: suffixes of its files in an input folder; empty for images and videos, which have other rules.

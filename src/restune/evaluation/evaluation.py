@@ -68,6 +68,14 @@ class Evaluation:
     seconds: float = 0.0
     clips: ClipCount | None = None
 
+    def __repr__(self) -> str:
+        low, high = self.interval
+        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
+        interval = f"95% interval {low:.2%} to {high:.2%}"
+        return (
+            f"Evaluation(accuracy {self.accuracy:.2%} ({interval}), n = {self.n}, {len(self.classes)} classes{skipped})"
+        )
+
     @property
     def n(self) -> int:
         """Number of items scored."""

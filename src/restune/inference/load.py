@@ -20,13 +20,13 @@ from restune.networks.spec import ResNetSpec
 from restune.weights import hub
 from restune.weights.bundle import BundleInfo
 from restune.weights.load import (
-    WEIGHT_SUFFIXES,
     Weights,
     infer_model,
     loaded_network,
     read_weights,
     reject_other_structure,
 )
+from restune.weights.suffixes import WEIGHT_SUFFIXES
 
 
 def load_model(

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from restune.core.errors import UserError
+from restune.core.errors import UserError, shorten
 from restune.data.dataset import Item
 from restune.data.inputs import as_items
 from restune.data.kinds import Kind, kind_of
@@ -50,6 +50,14 @@ class Prediction:
     top: tuple[tuple[str, float], ...] = ()
     error: str | None = None
 
+    def __repr__(self) -> str:
+        if self.error is not None or self.probability is None:
+            return f"Prediction({self.input!r}, error={self.error!r})"
+        others = ", ".join(f"{label!r} {probability:.1%}" for label, probability in self.top[1:3])
+        return (
+            f"Prediction({self.input!r}, {self.label!r} {self.probability:.1%}{f'; then {others}' if others else ''})"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """``{"input", "label", "probability", "top"}``, or ``{"input", "error"}``."""
         if self.error is not None:
@@ -75,6 +83,10 @@ class Model:
     source: str
     classes_known: bool = True
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __repr__(self) -> str:
+        name, classes = self.info.name or "network", f"{len(self.classes)} classes: {shorten(self.classes, 5)}"
+        return f"Model({self.source!r}, {name} for {self.kind.noun}, {classes}; {self.preprocess})"
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -13,18 +13,21 @@ from restune.core.rowstore import StoreInfo
 from restune.evaluation.evaluation import Evaluation
 from restune.inference.model import Prediction
 from restune.networks.describe import ModelInfo
+from restune.reporting.layout import prose, show
 from restune.training.bench import Bench
 
+__all__ = [
+    "bench_table",
+    "evaluation_tables",
+    "headline",
+    "model_tables",
+    "predictions_table",
+    "show",
+    "stores_table",
+    "zoo_table",
+]
+
 _WIDEST_CONFUSION = 20
-
-
-def show(*parts: RenderableType) -> None:
-    """Print to standard output; where it is not a terminal, tables may be up to 200 columns wide."""
-    console = Console(soft_wrap=True)
-    if not console.is_terminal:
-        console = Console(width=200, soft_wrap=True)
-    for part in parts:
-        console.print(part)
 
 
 def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
@@ -87,7 +90,7 @@ def predictions_table(predictions: Iterable[Prediction]) -> Table:
     table = _table("input", "label", ">probability", "runner-up")
     for prediction in predictions:
         if prediction.error is not None or prediction.probability is None:
-            table.add_row(Text(prediction.input), Text("unreadable", "red"), "", Text(prediction.error or ""))
+            table.add_row(Text(prediction.input), Text("unreadable", "red"), "", prose(prediction.error or ""))
             continue
         others = ", ".join(f"{label} {probability:.1%}" for label, probability in prediction.top[1:3])
         row = (Text(prediction.input), Text(prediction.label or "", "bold"), f"{prediction.probability:.1%}")
@@ -102,7 +105,7 @@ def zoo_table(models: Iterable[ModelInfo]) -> Table:
         flops = f"{model.description.flops / 1e9:.2f}"
         parameters = f"{model.description.parameters:,}"
         shape = "x".join(map(str, model.description.input_shape))
-        table.add_row(model.name, model.kind, shape, parameters, flops, ", ".join(model.weights) or "-")
+        table.add_row(model.name, model.kind, shape, parameters, flops, prose(", ".join(model.weights) or "-"))
     return table
 
 
@@ -112,7 +115,7 @@ def model_tables(model: ModelInfo) -> list[RenderableType]:
     table = _table("part", "what it does", "output", ">parameters", ">MFLOPs")
     for part in description.parts:
         shape = "x".join(map(str, part.shape))
-        table.add_row(part.name, part.role, shape, f"{part.parameters:,}", f"{part.flops / 1e6:,.1f}")
+        table.add_row(part.name, prose(part.role), shape, f"{part.parameters:,}", f"{part.flops / 1e6:,.1f}")
     table.add_section()
     table.add_row("total", "", "", f"{description.parameters:,}", f"{description.flops / 1e6:,.1f}")
     input_shape = "x".join(map(str, description.input_shape))
@@ -153,9 +156,7 @@ def _table(*headers: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in headers:
         right = header.startswith(">")
-        table.add_column(
-            Text(header[1:] if right else header), justify="right" if right else "left", no_wrap=right, overflow="fold"
-        )
+        table.add_column(Text(header[1:] if right else header), justify="right" if right else "left", overflow="fold")
     return table
 
 

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import json
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from restune.core.errors import UserError, shorten
 from restune.core.files import cannot_write, user_path, write_text
 from restune.data.dataset import Dataset
-from restune.training.distributed import World
+from restune.data.kinds import Kind
+from restune.runs.request import foreign_settings
 from restune.training.recipe import Recipe, read_recipe
+
+if TYPE_CHECKING:
+    from restune.training.distributed import World
 
 _RESOLVED = (
     *("model", "preprocess", "image_size", "precision", "memory_format", "compile", "device"),
     *("threads", "workers", "micro_batch", "epochs"),
 )
 """Keys that a request may leave open; recipe.yaml has their resolved values."""
+
+
+def reject_used_folder(out: str | Path | None) -> None:
+    """Raise UserError where `out` is a folder with files in it, which a new run does not overwrite."""
+    if out is None:
+        return
+    folder = user_path(out)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError("this folder is not empty", where=str(folder), fix="name another with --out, or add --resume")
 
 
 def run_folder(verb: str, out: str | Path | None, *, resume: bool) -> tuple[Path, bool]:
@@ -34,8 +50,8 @@ def run_folder(verb: str, out: str | Path | None, *, resume: bool) -> tuple[Path
         there = any(folder.iterdir())
     except OSError as error:
         raise cannot_write(folder, error) from error
-    if there and not resume:
-        raise UserError("this folder is not empty", where=str(folder), fix="name another with --out, or add --resume")
+    if not resume:
+        reject_used_folder(folder)
     return folder, there and (folder / "recipe.yaml").exists()
 
 
@@ -49,12 +65,11 @@ def agreed_folder(verb: str, out: str | Path | None, world: World, *, resume: bo
     return user_path(out), world.sum([float(continues)])[0] > 0
 
 
-def write_recipe(folder: Path, recipe: Recipe, verb: str, data: str | Path | Dataset) -> None:
-    """Write ``recipe.yaml``, with the command that repeats the run."""
+def write_recipe(folder: Path, recipe: Recipe, verb: str, data: str | Path | Dataset, kind: Kind) -> None:
+    """Write ``recipe.yaml``: the settings that this kind of data has, and the command that repeats the run."""
     name = data.source if isinstance(data, Dataset) else data
-    write_text(
-        folder / "recipe.yaml", f"# restune {verb} {name} --recipe THIS_FILE repeats the run\n{recipe.to_yaml()}"
-    )
+    settings = recipe.to_yaml(without=foreign_settings(kind))
+    write_text(folder / "recipe.yaml", f"# restune {verb} {name} --recipe THIS_FILE repeats the run\n{settings}")
 
 
 def resumed_recipe(folder: Path, requested: Recipe, *, accept_changes: bool, batch_size_named: bool = True) -> Recipe:
@@ -66,16 +81,14 @@ def resumed_recipe(folder: Path, requested: Recipe, *, accept_changes: bool, bat
     differing = [key for key in new if new[key] != old[key] and not (key in _RESOLVED and new[key] in (None, "auto"))]
     if differing and not accept_changes:
         raise UserError(
-            "the recipe differs from the one this run began with: "
-            + shorten(f"{key} was {old[key]!r}, is {new[key]!r}" for key in differing),
+            f"the recipe differs from the one this run began with: {_changes(differing, old, new)}",
             where=str(folder),
             fix="use the same options, or --accept-changes",
         )
     fixed = [key for key in differing if _is_fixed(key, old[key], new[key])]
     if fixed:
         raise UserError(
-            "this cannot change in a run that has begun: "
-            + shorten(f"{key} was {old[key]!r}, is {new[key]!r}" for key in fixed),
+            f"this cannot change in a run that has begun: {_changes(fixed, old, new)}",
             where=str(folder),
             fix="leave it as it was, or start another run with --out",
         )
@@ -83,6 +96,27 @@ def resumed_recipe(folder: Path, requested: Recipe, *, accept_changes: bool, bat
     if new["image_size"] not in (None, old["image_size"]):
         kept.pop("preprocess", None)
     return requested.changed(kept) if differing else stored
+
+
+def _changes(keys: Iterable[str], old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """List the settings that differ, by dotted key: ``optimizer.lr 0.05 -> 0.01``."""
+    pairs = [pair for key in keys for pair in _differences(key, old[key], new[key])]
+    return shorten(f"{name} {_value(before)} -> {_value(after)}" for name, before, after in pairs)
+
+
+def _differences(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        yield key, old, new
+        return
+    for name in dict.fromkeys((*old, *new)):
+        before, after = old.get(name), new.get(name)
+        if before != after:
+            yield from _differences(f"{key}.{name}", before, after)
+
+
+def _value(value: Any) -> str:
+    """A value as recipe.yaml has it; a long one is cut."""
+    return reprlib.repr(value) if isinstance(value, dict | list) else json.dumps(value, ensure_ascii=False).strip('"')
 
 
 def _is_fixed(key: str, old: Any, new: Any) -> bool:

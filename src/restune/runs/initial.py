@@ -17,8 +17,8 @@ from restune.data.preprocess import InputSettings, Preprocess, preprocess_from_d
 from restune.networks import zoo
 from restune.networks.resnet import ResNet
 from restune.networks.seeding import seeded
+from restune.runs.default_weights import default_weights
 from restune.training.recipe import Recipe
-from restune.weights import hub
 from restune.weights.load import Weights, infer_model, load_into, read_weights, reject_other_structure
 
 
@@ -49,7 +49,7 @@ def initial_state(recipe: Recipe, dataset: Dataset, verb: str, encoding: str | N
     kind = kind_of(dataset.kind)
     weights = None
     if verb == "finetune":
-        weights = read_weights(recipe.weights or _published_weights(recipe.model, kind))
+        weights = read_weights(recipe.weights) if recipe.weights else default_weights(recipe.model, dataset)
     name = recipe.model or "resnet18"
     if weights is not None:
         name = _network_name(weights, recipe.model)
@@ -126,16 +126,30 @@ def _head_note(weights: Weights, classes: tuple[str, ...], shared: list[str]) ->
 
 
 def resolve_augment(recipe: Recipe, dataset: Dataset) -> Augment:
-    """Return the recipe's augmentation with horizontal flips resolved: none for single characters and for videos."""
+    """Return the recipe's augmentation with horizontal flips resolved: none for digits, letters and videos."""
     settings = recipe.augment.model_dump()
     settings["window"] = settings["window"] or 1.0
     if settings["flip"] is None:
-        mirrors = kind_of(dataset.kind).mirrors
-        characters = all(len(name) == 1 for name in dataset.classes)
-        settings["flip"] = mirrors and not characters
-        if mirrors and characters:
-            note("classes are single characters: images are not mirrored (augment.flip=true mirrors them)")
+        settings["flip"] = kind_of(dataset.kind).mirrors and _survive_mirroring(dataset.classes)
     return Augment(**settings)
+
+
+_LEAST_CHARACTERS = 10
+"""Classes from which single-character names are taken for the characters shown: all digits, or most of an alphabet.
+Fewer are the usual numbering of other classes, such as 0 and 1, or grades 0 to 4."""
+
+
+def _survive_mirroring(classes: tuple[str, ...]) -> bool:
+    """Return whether mirrored images still show their class; False for digits and letters. Notes the reason."""
+    if not all(len(name) == 1 and name.isalnum() for name in classes):
+        return True
+    are_characters = len(classes) >= _LEAST_CHARACTERS
+    if are_characters:
+        note(f"classes are {len(classes)} characters: images are not mirrored (augment.flip=true mirrors them)")
+    else:
+        named = shorten(classes)
+        note(f"classes are named {named}: images are mirrored (augment.flip=false if they show digits or letters)")
+    return not are_characters
 
 
 def preprocess_settings(preprocess: Preprocess) -> dict[str, Any]:
@@ -182,15 +196,3 @@ def _kind_of_weights(weights: Weights | None, name: str) -> Kind:
     if weights is None or weights.spec is None:
         return kind_of(zoo.find(name).kind)  # raises, naming what may have been meant
     return kind_of_network(weights.spec)
-
-
-def _published_weights(name: str | None, kind: Kind) -> str:
-    """Return the published weights to fine-tune if none are named."""
-    available = hub.available(name or kind.pretrained or "")
-    if not available:
-        raise UserError(
-            f"there are no published weights for {name or kind.noun}",
-            where="--weights",
-            fix="name a file, a bundle or a run",
-        )
-    return available[0]

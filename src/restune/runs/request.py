@@ -128,7 +128,7 @@ class Request:
 
     def _reject_other_kinds(self, recipe: Recipe, kind: Kind, form: str | None) -> None:
         """Raise UserError for settings that only other kinds of data have, whether requested or in a recipe."""
-        for key in sorted(_foreign_settings(kind)):
+        for key in sorted(foreign_settings(kind)):
             if _value(recipe, key) != _value(Recipe(), key):
                 asked = self._setting(key)
                 raise UserError(
@@ -138,7 +138,7 @@ class Request:
                 )
 
 
-def _foreign_settings(kind: Kind) -> set[str]:
+def foreign_settings(kind: Kind) -> set[str]:
     """Return the dotted keys of settings that other kinds of data have and this one does not."""
     others = [other for other in KINDS.values() if other != kind]
     fields = {f"augment.{name}" for other in others for name in other.augment_fields - kind.augment_fields}

@@ -47,6 +47,14 @@ class Run:
     out: Path
     result: dict[str, Any] = field(repr=False)
 
+    def __repr__(self) -> str:
+        scores = (
+            f", {split} accuracy {s['accuracy']:.2%} (n = {s['n']})"
+            for split in ("val", "test")
+            if (s := self.result.get(split))
+        )
+        return f"Run({str(self.out)!r}, {self.result.get('model') or 'network'}{''.join(scores)})"
+
     @property
     def model(self) -> Model:
         """The best model, loaded."""
@@ -123,7 +131,7 @@ def _perform(
         prepared = prepare(run_data, initial, recipe, workspace)
         recipe = resolve_recipe(recipe, prepared, batch_size_named=request.has("batch_size"))
         if world.is_main:
-            write_recipe(folder, recipe, request.verb, data if isinstance(data, str | Path) else train)
+            write_recipe(folder, recipe, request.verb, data if isinstance(data, str | Path) else train, run_data.kind)
         fitted = fit(prepared, recipe)
         if not world.is_main:
             return Run(folder, {})

@@ -22,6 +22,7 @@ from restune.training.checkpoint import TrainState
 from restune.training.checkpoint_writer import CheckpointWriter
 from restune.training.distributed import World, average_statistics, received_signal, signal_flags
 from restune.training.ema import WeightAverage
+from restune.training.epoch_status import EpochStatus
 from restune.training.feature_batches import FeatureBatches
 from restune.training.freeze import apply_freeze
 from restune.training.gradients import Gradients, not_finite
@@ -123,6 +124,7 @@ class Trainer:
         self.features_phase: int | None = None
         self.accumulated: list[TrainingBatch] = []
         self.run_progress = self.loader_seconds = self.training_seconds = 0.0
+        self.val_accuracy: float | None = None
         self.resumed_from_step: int | None = None
         self.accept_changes = False
         self.should_stop: Callable[[], int | None] = lambda: None
@@ -214,11 +216,10 @@ class Trainer:
         state, total = self.state, len(self.batches)
         apply_freeze(self.network, self.phases[state.phase].freeze, keep_statistics=self.recipe.keep_statistics)
         source = self.batches if self.features is None else self.features
-        with console.progress(f"epoch {state.epoch + 1}", total, unit="batches") as advance:
-            advance(state.batches)
+        status = EpochStatus(self.progress, state, total, self.log, lambda: self.val_accuracy)
+        with console.status_line(status.fields):
             for batch in source.epoch(state.epoch, state.epoch * total, state.batches):
                 self._step(batch, last=state.batches + 1 == total)
-                advance(1)
                 if self._must_cut_epoch():
                     break
         if self.accumulated:  # the time limit came between two optimiser steps
@@ -279,6 +280,7 @@ class Trainer:
         """Whether this epoch is the best so far by the monitored metric; noted in the state."""
         monitor, best = self.recipe.monitor, self.state.best_score
         score, min_delta = record.score(monitor), self.recipe.early_stopping.min_delta
+        self.val_accuracy = record.val_accuracy
         self.state.val_loss = record.val_loss
         if score is None:
             return False

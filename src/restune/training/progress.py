@@ -86,6 +86,18 @@ class Progress:
             return (self.seconds() - self.excluded) / max(budget - self.excluded, 1e-9)
         return (state.epoch + state.batches / self.batches_an_epoch) / self.epochs
 
+    def seconds_left(self, state: TrainState) -> float | None:
+        """Estimate the seconds of training left in the whole run; None before there is anything to judge by."""
+        done = self.run_progress(state)
+        trained = self.seconds() - self.excluded
+        if done <= 0 or trained <= 0:
+            return None
+        return max(0.0, trained * (1 - done) / done)
+
+    def budget_left(self) -> float | None:
+        """Seconds left of the time budget, which the final scores and the report are part of; None without one."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.perf_counter())
+
     def lr_multiplier(self, phase: int, run_progress: float) -> float:
         """The learning rate as a share of its peak; each phase has a whole schedule."""
         start, end = self.phases.span(phase)

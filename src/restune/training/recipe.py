@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -79,7 +79,7 @@ class AugmentRecipe(_Section):
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     shift: int = Field(0, ge=0, le=512)
     flip: bool | None = None
-    """None: mirror, except digits and letters."""
+    """null: mirror, unless the classes are ten or more single characters, which are taken for digits or letters."""
     policy: Literal["none", "trivial", "rand"] = "none"
     rand_ops: int = Field(2, ge=1, le=8)
     rand_magnitude: int = Field(9, ge=0, le=30)
@@ -241,9 +241,21 @@ class Recipe(_Section):
         """Whether logistic regression fits the head on a frozen network, and nothing is trained step by step."""
         return self.freeze == "all" and self.head == "solve"
 
-    def to_yaml(self) -> str:
-        """Return all settings, defaults included, as YAML; `read_recipe` is the inverse."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    def to_yaml(self, without: Collection[str] = ()) -> str:
+        """Return all settings, defaults included, as YAML; `read_recipe` is the inverse.
+
+        Args:
+            without: dotted keys to leave out where they have their defaults; sections left empty go, too.
+        """
+        content, defaults = self.model_dump(mode="json"), Recipe().model_dump(mode="json")
+        for key in without:
+            section, _, name = key.rpartition(".")
+            place, default = (content[section], defaults[section]) if section else (content, defaults)
+            if place[name] == default[name]:
+                del place[name]
+        sections = {key.partition(".")[0] for key in without if "." in key}
+        kept = {key: value for key, value in content.items() if value or key not in sections}
+        return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
 
     def changed(self, changes: Mapping[str, Any]) -> Recipe:
         """Return a copy with settings changed, by dotted key. Raises UserError for unknown keys and wrong values."""

@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 
 from restune.core.console import note, warn
 from restune.core.errors import UserError, shorten
-from restune.core.files import user_path, written_whole
+from restune.core.files import EMBEDDING_SUFFIXES, named_as, written_whole
 from restune.data.dataset import DataOptions, Dataset
 from restune.data.inputs import expand
 from restune.data.sources import open_dataset
 from restune.inference.load import load_model
 from restune.inference.model import Model
-
-_FORMS = (".npz", ".csv", ".parquet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +45,18 @@ class Embeddings:
     computed: int
     seconds: float
 
+    def __repr__(self) -> str:
+        count, width = self.features.shape
+        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
+        return f"Embeddings({count} items, {width} features each, {len(self.classes)} classes{skipped})"
+
     def save(self, path: str | Path) -> Path:
         """Write a .npz, .csv or .parquet file. Raises UserError.
 
         An .npz contains ``features``, ``labels``, ``ids`` and ``classes``, without pickled objects. A table has the
         columns ``id``, ``label`` (a class's name, empty without labels) and ``feature_0``, ``feature_1``, ...
         """
-        path = saved_as(path)
+        path = named_as(path, EMBEDDING_SUFFIXES, "embeddings")
         with written_whole(path) as temporary:
             if path.suffix == ".npz":
                 self._write_npz(temporary)
@@ -89,15 +92,6 @@ class Embeddings:
         return [name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for name in self.ids]
 
 
-def saved_as(path: str | Path) -> Path:
-    """Return the path of an embeddings file. Raises UserError for an unknown suffix."""
-    path = user_path(path)
-    if path.suffix not in _FORMS:
-        forms = ", ".join(_FORMS)
-        raise UserError(f"embeddings are saved as {forms}", where=str(path), fix=f"name it {path.stem}.npz")
-    return path
-
-
 def embed(
     model: str | Path | Model,
     data: Any,
@@ -124,7 +118,7 @@ def embed(
     [0, 0, 0]
     """
     if out is not None:
-        saved_as(out)
+        named_as(out, EMBEDDING_SUFFIXES, "embeddings")
     dataset, refusal = _labelled(data, data_options)
     loaded = load_model(model, weights=weights, device=device, **preprocess)
     if dataset is None:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from restune.core.console import note
+from restune.core.files import user_path
 from restune.data.dataset import Dataset
 from restune.data.sources import open_dataset
 from restune.inference.model import Prediction
@@ -52,24 +53,27 @@ class Quickstart:
         }
 
 
-def quickstart(out: str | Path | None = None, *, seed: int = 0, device: str | None = None) -> Quickstart:
+def quickstart(
+    out: str | Path | None = None, *, seed: int = 0, device: str | None = None, resume: bool = False
+) -> Quickstart:
     """Train on the digits 0-4, fine-tune that network's head to 5-9, train on all ten, and predict one image.
 
     Args:
         out: the folder for the three runs; by default ``runs/quickstart-001`` and so on.
         seed: seed of all three.
         device: ``cpu`` or ``cuda``.
+        resume: continue in `out`, or in the last such folder: finished runs are kept, an interrupted one goes on.
     """
-    folder = _folder(out)
+    folder = _folder(out, resume=resume)
     digits = open_dataset("digits")
-    more: dict[str, Any] = {"seed": seed, "device": device}
+    more: dict[str, Any] = {"seed": seed, "device": device, "resume": resume}
     note("1 of 4: train on the digits 0 to 4")
     # Twice as wide, with mixup, without label smoothing: features that transfer better (Kornblith et al. 2021).
     wide = {**SETTINGS, "spec.width": 32, "mixup": 0.5, "label_smoothing": 0.0}
     few = _run("train", _only(digits, "01234"), folder / "train-0-4", wide, epochs=12, **NETWORK, **more)
     note("\n2 of 4: fine-tune its head to the digits 5 to 9, with a frozen backbone")
-    head = {key: value for key, value in SETTINGS.items() if key.startswith("augment.")}
-    frozen = {"weights": few.out, "freeze": "all", "views": 8}
+    head: dict[str, Any] = {key: value for key, value in SETTINGS.items() if key.startswith("augment.")}
+    frozen: dict[str, Any] = {"weights": few.out, "freeze": "all", "views": 8}
     tuned = _run("finetune", _only(digits, "56789"), folder / "finetune-5-9", head, **frozen, **more)
     note("\n3 of 4: train on all ten digits")
     complete = _run("train", digits, folder / "train-all", SETTINGS, epochs=25, **NETWORK, **more)
@@ -81,8 +85,8 @@ def quickstart(out: str | Path | None = None, *, seed: int = 0, device: str | No
     return Quickstart(few, tuned, complete, image, prediction)
 
 
-def _run(verb: str, data: Dataset, out: Path, settings: dict[str, Any], **options: Any) -> Run:
-    return run(data, Request(verb, None, options, settings), out, None)
+def _run(verb: str, data: Dataset, out: Path, settings: dict[str, Any], *, resume: bool = False, **options: Any) -> Run:
+    return run(data, Request(verb, None, options, settings), out, None, resume=resume)
 
 
 def _only(dataset: Dataset, names: str) -> Dataset:
@@ -93,10 +97,15 @@ def _only(dataset: Dataset, names: str) -> Dataset:
     return replace(dataset, items=items, classes=kept)
 
 
-def _folder(out: str | Path | None) -> Path:
+def _folder(out: str | Path | None, *, resume: bool) -> Path:
+    """Return the folder to work in: `out`, else the last one to resume, else a new one."""
     if out is not None:
-        return Path(out)
+        return user_path(out)
     number = 1
-    while (Path("runs") / f"quickstart-{number:03d}").exists():
+    while _numbered(number).exists():
         number += 1
+    return _numbered(number - 1 if resume and number > 1 else number)
+
+
+def _numbered(number: int) -> Path:
     return Path("runs") / f"quickstart-{number:03d}"

@@ -94,6 +94,23 @@ _TIMM = {
 }
 """Some of timm's weights by network, to list those that torchvision lacks; any others can be fetched, too."""
 
+_TORCHVISION = {
+    "resnet18": ("ResNet18", ("v1",)),
+    "resnet34": ("ResNet34", ("v1",)),
+    "resnet50": ("ResNet50", ("v1", "v2")),
+    "resnet101": ("ResNet101", ("v1", "v2")),
+    "resnet152": ("ResNet152", ("v1", "v2")),
+    "resnext50_32x4d": ("ResNeXt50_32X4D", ("v1", "v2")),
+    "resnext101_32x8d": ("ResNeXt101_32X8D", ("v1", "v2")),
+    "resnext101_64x4d": ("ResNeXt101_64X4D", ("v1",)),
+    "wide_resnet50_2": ("Wide_ResNet50_2", ("v1", "v2")),
+    "wide_resnet101_2": ("Wide_ResNet101_2", ("v1", "v2")),
+    "r3d_18": ("R3D_18", ("v1",)),
+    "mc3_18": ("MC3_18", ("v1",)),
+    "r2plus1d_18": ("R2Plus1D_18", ("v1",)),
+}
+"""torchvision's enumeration and its weights by network, so that names are checked before it is imported."""
+
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 _REFERENCE = re.compile(r"timm:.*|[A-Za-z]\w+:\w+|\w+_Weights\.[A-Z][A-Z0-9_]*", re.ASCII)
 _TIMM_NAME = re.compile(r"\w(?:[\w-]|\.(?!\.))*", re.ASCII)
@@ -106,9 +123,51 @@ def is_published_reference(text: str) -> bool:
 
 def available(model: str) -> tuple[str, ...]:
     """List the references published for a network, most usual first; works offline and may lack some of timm's."""
-    entries = {**_CIFAR, **_torchvision()}.values()
-    found = dict.fromkeys(entry.reference for entry in entries if entry.model == model)
-    return (*found, *(f"timm:{model}.{tag}" for tag in _TIMM.get(model, ())))
+    own = [reference for reference, entry in _CIFAR.items() if entry.model == model]
+    _, tags = _TORCHVISION.get(model, ("", ()))
+    timm = [f"timm:{model}.{tag}" for tag in _TIMM.get(model, ())]
+    return (*own, *(f"{model}:{tag}" for tag in tags), *timm)
+
+
+def reject_unknown(reference: str) -> None:
+    """Raise UserError for a name of no published weights; of timm's, check the form only. Imports no torch."""
+    if reference.startswith("timm:"):
+        _timm_name(reference)
+        return
+    members = [
+        f"{enum}_Weights.{member}"
+        for model, (enum, tags) in _TORCHVISION.items()
+        for member in ("DEFAULT", *(f"{'KINETICS400' if model in _VIDEO else 'IMAGENET1K'}_{t.upper()}" for t in tags))
+    ]
+    models = dict.fromkeys((*(entry.model for entry in _CIFAR.values()), *_TORCHVISION, *_TIMM))
+    names = [name for model in models for name in available(model)]
+    if reference not in (*names, *members):
+        raise UserError(
+            f"no weights are published as {reference!r}",
+            where="the weights' name",
+            fix=_nearest(reference, [*names, *members]) or "`restune models` lists the networks and their weights",
+        )
+
+
+def _nearest(reference: str, names: list[str]) -> str:
+    """Name what is published for the same network, else what is spelled alike."""
+    same = available(reference.partition(":")[0])
+    return f"published for this network: {', '.join(same)}" if same else did_you_mean(reference, names)
+
+
+def cached(reference: str) -> Path | None:
+    """Return the file of published weights in the cache folder; None if they are not there. Downloads nothing."""
+    if reference.startswith("timm:"):
+        folder = cache_folder() / "weights" / "timm" / reference.removeprefix("timm:")
+        file = folder / _WEIGHTS
+        return file if is_there(file) and is_there(folder / _CONFIG) else None
+    entry = {**_CIFAR, **_torchvision()}[reference]
+    file = _place(entry)
+    return file if is_there(file) else None
+
+
+def _place(entry: _Entry) -> Path:
+    return cache_folder() / "weights" / entry.folder / entry.address.rsplit("/", 1)[1]
 
 
 def fetch(reference: str) -> PublishedWeights:
@@ -123,20 +182,12 @@ def fetch(reference: str) -> PublishedWeights:
     """
     if reference.startswith("timm:"):
         return _fetch_timm(reference)
-    entry = _CIFAR.get(reference) or _torchvision().get(reference)
-    if entry is None:
-        names = [*_CIFAR, *_torchvision(), *(name for model in _TIMM for name in available(model))]
-        raise UserError(
-            f"no weights are published as {reference!r}",
-            where="the weights' name",
-            fix=did_you_mean(reference, names) or "`restune models` lists the networks and their weights",
-        )
-    name = entry.address.rsplit("/", 1)[1]
-    file = cache_folder() / "weights" / entry.folder / name
+    reject_unknown(reference)
+    entry = {**_CIFAR, **_torchvision()}[reference]
     return PublishedWeights(
         reference=entry.reference,
         model=entry.model,
-        file=download(entry.address, file, sha256=entry.sha256, description=entry.reference),
+        file=download(entry.address, _place(entry), sha256=entry.sha256, description=entry.reference),
         classes=entry.classes,
         preprocess=entry.preprocess,
         licence=entry.licence,
@@ -191,13 +242,7 @@ def _torchvision_entry(model: str, member: Any) -> _Entry:
 
 
 def _fetch_timm(reference: str) -> PublishedWeights:
-    name = reference.removeprefix("timm:")
-    if not _TIMM_NAME.fullmatch(name):  # it becomes a folder name and part of a URL
-        raise UserError(
-            f"{reference!r} is not a name of timm weights",
-            where="the weights' name",
-            fix="write timm:NAME with timm's own name, such as timm:resnet50.a1_in1k",
-        )
+    name = _timm_name(reference)
     folder = cache_folder() / "weights" / "timm" / name
     for file_name in (_CONFIG, _WEIGHTS):
         if not is_there(folder / file_name):
@@ -214,6 +259,18 @@ def _fetch_timm(reference: str) -> PublishedWeights:
         licence=licence if isinstance(licence, str) else None,
         source=f"https://huggingface.co/timm/{name}",
     )
+
+
+def _timm_name(reference: str) -> str:
+    """Return timm's own name of weights. Raises UserError for one that cannot be a folder and part of a URL."""
+    name = reference.removeprefix("timm:")
+    if not _TIMM_NAME.fullmatch(name):
+        raise UserError(
+            f"{reference!r} is not a name of timm weights",
+            where="the weights' name",
+            fix="write timm:NAME with timm's own name, such as timm:resnet50.a1_in1k",
+        )
+    return name
 
 
 def _fetch_from_hub(reference: str, destination: Path) -> None:

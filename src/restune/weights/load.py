@@ -22,10 +22,9 @@ from restune.weights import bundle, hub
 from restune.weights.body import Found, find_network
 from restune.weights.checkpoint import Checkpoint, read_checkpoint
 from restune.weights.convert import StateDict, adapt_first_convolution, inflate
+from restune.weights.suffixes import PICKLE_SUFFIXES, WEIGHT_SUFFIXES
 
-PICKLE_SUFFIXES = (".pth", ".pt", ".th", ".tar", ".ckpt", ".bin")
 _INFLATE = "inflate:"
-WEIGHT_SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
 
 
 @dataclass(frozen=True, kw_only=True)

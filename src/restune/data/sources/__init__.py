@@ -88,10 +88,7 @@ def _read(data: str | Path, options: DataOptions) -> Dataset:
         if named_shards:
             _only_images(options, str(data))
             return _counted(lambda: shards.open_shards(named_shards, str(data)))
-        hint = did_you_mean(path.name, [*_neighbours(path), *named.NAMES])
-        forms = "a folder, a .csv/.tsv/.parquet, a .ts, an .npz, a .tar(.gz), shards such as 'name-{000..099}.tar'"
-        names = f"DATA is {forms}, or one of {', '.join(named.NAMES)}"
-        raise UserError("there is no such data", where=str(data), fix=hint or names)
+        reject_missing(data)
     if path.is_dir():
         return _counted(_folder_reader(path, options))
     if not path.is_file():
@@ -101,6 +98,17 @@ def _read(data: str | Path, options: DataOptions) -> Dataset:
             fix="copy its content to a file, and name that file",
         )
     return _counted(lambda: _read_file(path, options))
+
+
+def reject_missing(data: str | Path) -> None:
+    """Raise UserError where `data` is neither a path that exists, nor shards, nor a known name."""
+    path = user_path(data)
+    if is_there(path) or str(data).lower() in named.NAMES or shards.expand(str(data)):
+        return
+    hint = did_you_mean(path.name, [*_neighbours(path), *named.NAMES])
+    forms = "a folder, a .csv/.tsv/.parquet, a .ts, an .npz, a .tar(.gz), shards such as 'name-{000..099}.tar'"
+    names = f"DATA is {forms}, or one of {', '.join(named.NAMES)}"
+    raise UserError("there is no such data", where=str(data), fix=hint or names)
 
 
 def _counted(read: Callable[[], Dataset]) -> Dataset:

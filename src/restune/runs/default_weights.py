@@ -1,0 +1,119 @@
+"""The weights to fine-tune where none are named: published ones, others in the cache, or a choice of what is here."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import safetensors
+
+from restune.core.console import note
+from restune.core.errors import ChoiceError, UserError
+from restune.core.files import is_there, user_path
+from restune.data.dataset import Dataset
+from restune.data.kinds import Kind, kind_of
+from restune.networks import zoo
+from restune.weights import hub
+from restune.weights.load import Weights, read_weights
+from restune.weights.suffixes import PICKLE_SUFFIXES
+
+_MOST_CHOICES = 5
+_MOST_SCANNED = 1000
+
+
+def default_weights(model: str | None, dataset: Dataset) -> Weights:
+    """Read the weights to fine-tune where none are named.
+
+    Published weights of the network (of the kind's usual one where no network is named) are taken from the cache, else
+    downloaded. Where they cannot be downloaded and no network is named, those of another network of the same input in
+    the cache are taken.
+
+    Raises:
+        ChoiceError: nothing can be taken without being asked for; names the runs, weights files and cached weights
+            that are here.
+    """
+    kind = kind_of(dataset.kind)
+    network = model or kind.pretrained
+    published = hub.available(network) if network else ()
+    reference = next((name for name in published if hub.cached(name)), None) or next(iter(published), None)
+    if reference is None:
+        what = f"there are no published weights for {model or kind.noun}"
+        raise _choice(what, None, kind, dataset, model)
+    try:
+        return read_weights(reference)
+    except UserError as error:
+        other = None if model is not None or hub.cached(reference) else _cached_instead(reference, kind)
+        if other is not None:
+            note(f"weights: {other} (in the cache; {reference} cannot be downloaded)")
+            return read_weights(other)
+        what = f"no weights are named, and {reference} cannot be downloaded: {error.what}"
+        raise _choice(what, error, kind, dataset, model) from error
+
+
+def _cached_instead(reference: str, kind: Kind) -> str | None:
+    """Return cached weights of another network with the same input as the default's."""
+    crop = zoo.find(kind.pretrained or "").crop
+    same = (name for name, entry in zoo.ZOO.items() if entry.kind == kind.name and entry.crop == crop)
+    return next(
+        (name for network in same for name in hub.available(network) if name != reference and hub.cached(name)), None
+    )
+
+
+def _choice(
+    what: str, cause: UserError | None, kind: Kind, dataset: Dataset, model: str | None
+) -> ChoiceError:  # fmt: skip
+    otherwise = f"train without pretrained weights: {shlex.join(['restune', 'train', dataset.source])}"
+    if cause is not None and cause.fix:
+        otherwise += f"\n    or {cause.fix}"
+    choices = [(("--weights", name), brings) for name, brings in _here(kind, dataset, model)]
+    where = "--weights" if cause is None else f"--weights (by default {cause.where})"
+    return ChoiceError(what, where=where, choices=choices[:_MOST_CHOICES], otherwise=otherwise)
+
+
+def _here(kind: Kind, dataset: Dataset, model: str | None) -> Iterator[tuple[str, str]]:
+    """Yield weights that could be named, with what they are: runs (newest first), files nearby, cached ones."""
+    yield from _runs(kind, model)
+    beside = user_path(dataset.source).parent
+    for folder in (Path(),) if beside.resolve() == Path().resolve() else (Path(), beside):
+        yield from _files(folder, kind, model)
+    for name, entry in zoo.ZOO.items():
+        if entry.kind == kind.name and model in (None, name):
+            cached = (reference for reference in hub.available(name) if hub.cached(reference))
+            yield from ((reference, f"{name} for {entry.crop} pixels, in the cache") for reference in cached)
+
+
+def _runs(kind: Kind, model: str | None) -> Iterator[tuple[str, str]]:
+    """Yield the finished runs in ``runs/`` whose model takes this kind of data."""
+    files = [path for path in Path("runs").glob("*/model.safetensors") if path.is_file()]
+    for file in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True):
+        about = _about(file, kind, model)
+        if about is not None:
+            yield str(file.parent), f"{about}, a run here"
+
+
+def _files(folder: Path, kind: Kind, model: str | None) -> Iterator[tuple[str, str]]:
+    """Yield the weights files in a folder: model files of this kind, and checkpoints of images' networks."""
+    names = [path for path, _ in zip(folder.iterdir(), range(_MOST_SCANNED), strict=False)] if is_there(folder) else []
+    for path in sorted(names):
+        suffix = path.suffix.lower()
+        if suffix == ".safetensors" and path.is_file():
+            about = _about(path, kind, model)
+            if about is not None:
+                yield str(path), about
+        elif suffix in PICKLE_SUFFIXES and suffix != ".tar" and path.is_file() and model is None:
+            yield str(path), "a checkpoint; its network is recognised"
+
+
+def _about(file: Path, kind: Kind, model: str | None) -> str | None:
+    """Describe a model file from its header; None if it takes other data or is another network."""
+    try:
+        with safetensors.safe_open(file, framework="numpy") as opened:
+            header = json.loads((opened.metadata() or {})["restune"])
+        name, classes = header.get("name"), len(header["classes"])
+    except Exception:  # not a model of restune, or damaged
+        return None
+    if header.get("kind") != kind.name or (model is not None and name != model):
+        return None
+    return f"{name or 'a network'} of {classes} classes"

@@ -15,7 +15,7 @@ from restune.weights import hub
 from restune.weights.bundle import BundleInfo, write_bundle
 
 CASES = [
-    (["--set", "optimizer.name=adam"], ["use 'adamw'; allowed: sgd, adamw"]),
+    (["--set", "optimizer.name=adm"], ["Did you mean", "allowed: sgd, adamw, adam"]),
     (["--set", "schedule.name=multistep"], ["use 'step'", "cosine, step, one-cycle, constant"]),
     (["--set", "loss=mse"], ["allowed: cross-entropy, binary-cross-entropy"]),
     (["--set", "sampling=balancd"], ["Did you mean 'balanced'?"]),
@@ -109,7 +109,7 @@ def test_options_that_may_repeat_do(run, photos, tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["train", "{photos}", "--set", "optimizer.name=adam"],
+        ["train", "{photos}", "--set", "optimizer.name=adm"],
         ["train", "no/such/folder"],
         ["finetune", "{photos}", "--weights", "no/such.pth"],
         ["finetune", "{photos}", "--time", "soon"],

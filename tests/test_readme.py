@@ -21,7 +21,9 @@ def commands(name):
     )
 
 
-@pytest.mark.parametrize(("name", "count"), [("README.md", 13), ("README.zh-CN.md", 12), ("docs/kinds.md", 6)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("README.md", 15), ("README.zh-CN.md", 12), ("docs/kinds.md", 6), ("docs/own-networks.md", 2)]
+)
 def test_commands_name_what_exists(name, count):
     found = commands(name)
     assert len(found) == count
@@ -32,6 +34,20 @@ def test_commands_name_what_exists(name, count):
         for option in re.findall(r"--([a-z-]+)", rest):
             option = {"csv": "csv_file", "json": "as_json", "set": "assignments"}.get(option, option.replace("-", "_"))
             assert option in known, f"{verb} --{option}"
+
+
+def test_the_page_on_own_networks_runs(tmp_path, monkeypatch, write_noise):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("restune.networks.registry._registered", {})
+    write_noise(tmp_path / "photos", red=(120, 16), blue=(0, 16))
+    (tmp_path / "photos" / "red" / "000.png").rename(tmp_path / "photos" / "red" / "0.jpg")
+    text = (ROOT / "docs" / "own-networks.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert len(blocks) == 5
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(block, names)  # our own page
+    assert names["losses"]
 
 
 def test_readme_has_the_command_that_ci_runs():

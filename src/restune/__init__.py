@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from restune.data.preprocess import ImagePreprocess
     from restune.evaluation.evaluation import Evaluation
     from restune.inference.model import Model, Prediction
+    from restune.networks.registry import register_block
     from restune.networks.resnet import ResNet
     from restune.networks.spec import ResNetSpec, StageSpec
     from restune.networks.zoo import list_models
+    from restune.runs.listing import RunInfo
     from restune.runs.run import Run
+    from restune.runs.seeds import SeedRuns
     from restune.training.bench import Bench
+    from restune.training.metrics_log import EpochRecord, StepRecord
     from restune.verbs.bench import bench
     from restune.verbs.create import create_model
     from restune.verbs.embed import Embeddings, embed
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from restune.verbs.models import models
     from restune.verbs.predict import predict
     from restune.verbs.quickstart import quickstart
+    from restune.verbs.runs import list_runs
     from restune.verbs.train import train
 
 _HOME = {
@@ -40,11 +45,14 @@ _HOME = {
     "Evaluation": "restune.evaluation.evaluation",
     "Model": "restune.inference.model",
     "Prediction": "restune.inference.model",
+    "register_block": "restune.networks.registry",
     "ResNet": "restune.networks.resnet",
     "ResNetSpec": "restune.networks.spec",
     "StageSpec": "restune.networks.spec",
     "list_models": "restune.networks.zoo",
     "Bench": "restune.training.bench",
+    "EpochRecord": "restune.training.metrics_log",
+    "StepRecord": "restune.training.metrics_log",
     "bench": "restune.verbs.bench",
     "create_model": "restune.verbs.create",
     "Embeddings": "restune.verbs.embed",
@@ -54,7 +62,10 @@ _HOME = {
     "models": "restune.verbs.models",
     "predict": "restune.verbs.predict",
     "quickstart": "restune.verbs.quickstart",
+    "list_runs": "restune.verbs.runs",
     "Run": "restune.runs.run",
+    "RunInfo": "restune.runs.listing",
+    "SeedRuns": "restune.runs.seeds",
     "finetune": "restune.verbs.finetune",
     "train": "restune.verbs.train",
 }
@@ -64,6 +75,7 @@ __all__ = [
     "DataOptions",
     "Dataset",
     "Embeddings",
+    "EpochRecord",
     "Evaluation",
     "ImagePreprocess",
     "Model",
@@ -71,7 +83,10 @@ __all__ = [
     "ResNet",
     "ResNetSpec",
     "Run",
+    "RunInfo",
+    "SeedRuns",
     "StageSpec",
+    "StepRecord",
     "UserError",
     "__version__",
     "bench",
@@ -80,10 +95,12 @@ __all__ = [
     "evaluate",
     "finetune",
     "list_models",
+    "list_runs",
     "load",
     "models",
     "predict",
     "quickstart",
+    "register_block",
     "train",
 ]
 

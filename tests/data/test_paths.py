@@ -28,7 +28,7 @@ def read(dataset):
 
 def test_paths_as_they_are_take_no_second_name(photos):
     dataset = opened(photos, ["red/0.jpg", "./blue/1.jpg"])
-    assert dataset.items.found is None
+    assert dataset.items.places.names is dataset.items.names
     assert read(dataset) == ["red/0.jpg", "blue/1.jpg"]
 
 

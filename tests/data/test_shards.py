@@ -8,12 +8,14 @@ import json
 import os
 import shutil
 import tarfile
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
 import restune
+from restune.core import console
 from restune.data.augment import Augment
 from restune.data.batches import TrainingBatches
 from restune.data.preload import preload
@@ -492,3 +494,37 @@ def test_labels_in_json_may_be_anything_readable(tmp_path):
     for number, label in enumerate(["0", 1, " 1 ", "01"]):
         files += [(f"{number}.jpg", jpeg()), (f"{number}.json", json.dumps({"label": label}))]
     assert [label for _, label, _ in summary(open_dataset(write(tmp_path / "s.tar", files)))] == ["0", "1", "1", "1"]
+
+
+def test_an_index_is_stored_and_read_instead_of_the_shards(folder, monkeypatch, capsys):
+    write(folder / "set-003.tar", [("zz.jpg", jpeg()), ("notes.txt", "x"), ("0100.jpg", jpeg()), ("0100.cls", "2")])
+    before = open_dataset(folder)
+    said = capsys.readouterr().err
+    assert "samples are skipped: 1 have no label" in said
+    assert len(list((Path(os.environ["RESTUNE_CACHE"]) / "shards").iterdir())) == 4
+    with monkeypatch.context() as patch:
+        patch.setattr(tarfile, "open", None)
+        again = open_dataset(folder)
+    assert list(again.items) == list(before.items)
+    assert (again.classes, again.not_taken) == (before.classes, before.not_taken)
+    assert capsys.readouterr().err == said
+
+
+def test_an_index_is_made_again_for_a_changed_shard_or_a_damaged_file(folder):
+    before = summary(open_dataset(folder))
+    for path in (Path(os.environ["RESTUNE_CACHE"]) / "shards").iterdir():
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 255
+        path.write_bytes(content)
+    assert summary(open_dataset(folder)) == before
+    shard(folder / "set-001.tar", [10, 10, 10, 10], first=4)
+    assert [label for name, label, _ in summary(open_dataset(folder)) if "001" in name] == ["10"] * 4
+
+
+def test_shards_are_read_without_a_cache_folder(folder, monkeypatch, capsys, tmp_path):
+    before = summary(open_dataset(folder))
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("RESTUNE_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(console, "_warned", set())
+    assert summary(open_dataset(folder)) == before
+    assert capsys.readouterr().err.count("the index of shards cannot be stored") == 1

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import pickle
 import re
+import unicodedata
+from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 
 import restune
+from restune.data import tokens
+from restune.data.dataset import Item
 from restune.data.decode import DecodeError
-from restune.data.preprocess import preprocess_from_dict
+from restune.data.preload import preload
+from restune.data.preprocess import InputSettings, preprocess_from_dict, text_draft
 from restune.data.preprocess.text import TextPreprocess
-from restune.data.tokens import build_vocabulary, byte_tokens, words
+from restune.data.tokens import build_vocabulary, byte_tokens, pieces, words, written_words
 
 CHINESE = "我爱PyTorch 2.5，你呢？"
 BYTES = TextPreprocess()
@@ -190,3 +196,46 @@ def test_settings_are_changed_stored_and_shown():
     with pytest.raises(restune.UserError, match="one channel"):
         preprocess.with_channels(3)
     assert "('a0', 'a1', 'a2')... (9)" in repr(of(*(f"a{n}" for n in range(9))))
+
+
+def everything():
+    """Texts of many scripts, and random ones."""
+    random = np.random.default_rng(0)
+    latin = [chr(code) for code in range(32, 0x250)] + list("\u2019\u2014\u0301") + ["'", "A", "b", "0", " "] * 8
+    cut = [*latin, *"ก\u0e48ำກ\u0eb3က\u1039កក\u17d2あー々ｱﾞ〇一\U00020000\ufe0f\u200b\ud800ǅİß"]
+    yield from ("", "Don't STOP", "it’s l’été", CHINESE, "สวัสดีครับ AB", "こんにちは、World", "Привет, Мир!")
+    for signs in (latin, cut):
+        for _ in range(2000):
+            yield "".join(signs[place] for place in random.integers(0, len(signs), random.integers(0, 14)))
+
+
+def test_short_patterns_find_what_the_whole_pattern_finds():
+    for text in everything():
+        whole = unicodedata.normalize("NFC", text).replace("\u2019", "'")
+        assert written_words(text) == tokens._pattern().findall(whole), ascii(text)
+
+
+@dataclass(frozen=True)
+class Text:
+    text: str
+
+    def read(self):
+        return self.text
+
+
+def test_drafts_become_the_vocabulary_and_tokens_of_the_texts(monkeypatch):
+    texts = [text for text in everything() if "\ud800" not in text] + ["A " * 40, "é" * 70]
+    items = [Item(str(row), Text(text), 0) for row, text in enumerate(texts)]
+    settings = InputSettings(section={"min_count": 2, "vocabulary": 300})
+    draft = TextPreprocess(tokens="words", length=9).draft()
+    preloaded = preload(items, draft.preprocess, store_size=None, as_seen=True, draft=draft)
+    with monkeypatch.context() as patch:
+        patch.setattr(text_draft, "written_words", None)  # no text is cut into words again
+        fitted = draft.fit(preloaded.kept, items[::2], settings)
+        samples = draft.finished(preloaded.kept, fitted)
+    assert fitted.vocabulary == build_vocabulary(texts[::2], min_count=2, most=300)
+    assert len(samples) == len(texts)
+    ids = {word: number for number, word in enumerate(fitted.vocabulary, 2)}
+    for item, text in zip(items, texts, strict=True):
+        expected = [ids.get(word, ids.get(rare, 1)) for word, rare in pieces(text) if word in ids or rare][:9]
+        assert samples[item.id].tolist() == fitted.apply(text).tolist() == (expected or [1]), ascii(text)

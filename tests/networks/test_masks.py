@@ -67,13 +67,19 @@ VARIANTS = {
     ),
     "even stride": variant(stages=(StageSpec(block="triple", depth=1, width=8, kernels=(8, 5, 4), stride=2),)),
     "plain": variant(residual=False),
+    **{f"{act} {pool}": variant(act=act, pool=pool, k_max=4) for act in ("gelu", "silu") for pool in ("max", "k-max")},
+    "leaky-relu": variant(act="leaky-relu", pool="average+max"),
+    "group norm": variant(norm="group", norm_groups=4, shortcut="norm"),
+    "group norm, gelu, deep": variant(norm="group", norm_groups=2, act="gelu", shortcut="D", stem="deep"),
+    "group norm, preact": variant(norm="group", norm_groups=4, preact=True, stem="small"),
+    "group norm, words": tiny("textresnet").override(norm="group", norm_groups=4, act="gelu"),
 }
 SPECS = {**{name: tiny(name) for name in ENTRIES}, **VARIANTS}
 
 
 def test_all_networks_of_series_are_here():
     assert len(ENTRIES) == 9
-    assert len(SPECS) == 37
+    assert len(SPECS) == 46
 
 
 def items_for(spec: ResNetSpec) -> list[torch.Tensor]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import timm
 import torch
 import torchvision
 
+from restune.networks.fold import folded
 from restune.networks.resnet import ResNet
 from restune.networks.zoo import ZOO
 
@@ -56,6 +59,43 @@ def test_timm(name, randomize):
 def test_timm_light(randomize):
     """Where both peers have a network, one is enough to show that timm computes the same."""
     assert_same_network(randomize(ResNet(ZOO["resnet50"].spec)), timm.create_model("resnet50").eval())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50d", "seresnet50"])
+@pytest.mark.parametrize(
+    ("norm", "act"),
+    [("group", "relu"), ("batch", "gelu"), ("group", "gelu"), ("group", "silu"), ("batch", "leaky-relu")],
+)
+def test_norms_and_activations_are_timms(name, norm, act, randomize):
+    layer = timm.layers.GroupNorm if norm == "group" else torch.nn.BatchNorm2d
+    theirs = timm.create_model(name, norm_layer=layer, act_layer=act.replace("-", "_")).eval()
+    ours = randomize(ResNet(ZOO[name].spec.override(norm=norm, act=act)))
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    x = torch.randn(2, 3, 97, 97, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        a, b = ours(x), theirs(x)
+        usual = ResNet(ZOO[name].spec.override(norm=norm)).eval()
+        usual.load_state_dict(ours.state_dict())
+        assert act == "relu" or not torch.allclose(usual(x), b, rtol=1e-2)  # the activation matters
+    assert torch.allclose(a, b, atol=1e-5 * float(b.abs().max()))
+    folded_until = folded(ours).embed(x)
+    assert torch.allclose(ours.fc(folded_until), b, atol=1e-3 * float(b.abs().max()))
+
+
+def test_the_published_group_norm_network_is_timms(randomize):
+    assert_same_network(
+        randomize(ResNet(ZOO["resnet50"].spec.override(norm="group"))), timm.create_model("resnet50_gn").eval()
+    )
+
+
+def test_groups_divide_the_channels_of_every_network():
+    for name, entry in ZOO.items():
+        with torch.device("meta"):
+            network = ResNet(entry.spec.override(norm="group"))
+        norms = [module for module in network.modules() if isinstance(module, torch.nn.GroupNorm)]
+        assert norms, name
+        assert not any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in network.modules())
+        assert all(module.num_groups == math.gcd(32, module.num_channels) for module in norms)
 
 
 def test_dilated_resnet50_is_torchvisions(randomize):

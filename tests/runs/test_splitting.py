@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import restune
-from restune.runs.split_record import read_split_record
+from restune.data.dataset import ArrayLocation, Dataset, Item
+from restune.data.splits import Splits
+from restune.runs.split_record import SplitRecord, read_split_record, write_split_record
 from restune.training.loop import Trainer
 
 SMALL = {"model": "resnet8", "image_size": 16, "epochs": 2, "batch_size": 8, "threads": 1, "precision": "fp32"}
@@ -112,3 +117,30 @@ def test_a_run_without_a_record_goes_on_and_gets_one(tmp_path, train):
     record = read_split_record(run.out)
     assert record.fingerprint("test") == run.result["test"]["fingerprint"]
     assert record.fingerprint("val") == run.result["val"]["fingerprint"]
+
+
+def test_the_record_of_the_splits_is_json(tmp_path):
+    """Written and read in parts: what `json` makes of it, odd names included."""
+    names = ['"ids": [', "back\\slash", "\udcff.jpg", "a, ]", "我", "plain"] * 1000
+    items = tuple(Item(f"{row}{name}", ArrayLocation(np.zeros((1, 2)), 0), row % 2) for row, name in enumerate(names))
+    data = Dataset(items, ("a", "b"), "made")
+    splits = Splits(train=data.take(np.arange(5000)), val=data.take(np.arange(5000, 6000)), test=None, left_out={})
+    record = SplitRecord.of(splits, {items[3].id: "00ff00ff00ff00ff"}, total=6000)
+    write_split_record(tmp_path, record)
+    content = json.loads((tmp_path / "split.json").read_text())
+    assert content["splits"]["val"]["ids"] == [item.id for item in items[5000:]]
+    assert content["splits"]["train"]["contents"][2:5] == ["", "00ff00ff00ff00ff", ""]
+    assert content["splits"]["train"]["fingerprint"] == splits.train.fingerprint()
+    read = read_split_record(tmp_path)
+    assert (read.kind, read.classes, read.total) == ("image", ("a", "b"), 6000)
+    for split, held in read.splits.items():
+        for column in ("ids", "targets", "signatures", "contents"):
+            assert list(getattr(held, column)) == content["splits"][split][column]
+    assert not list(read.changes(record))
+    moved = replace(read.splits["val"], targets=1 - read.splits["val"].targets)
+    assert len(list(record.changes(replace(read, splits={**read.splits, "val": moved})))) == 1000
+    (tmp_path / "split.json").write_text(json.dumps(content, separators=(",", ":")))
+    assert list(read_split_record(tmp_path).splits["train"].ids) == content["splits"]["train"]["ids"]
+    (tmp_path / "split.json").write_text('{"splits": {"train": {"ids": ["a", 3]}}}')
+    with pytest.raises(restune.UserError, match="cannot be read"):
+        read_split_record(tmp_path)

@@ -77,7 +77,7 @@ def a_step(network, step):
     network(torch.randn(4, 3, 8, 8)).square().mean().backward()
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "adam"])
 def test_steps_are_torchs_and_norms_are_not_decayed(network, name):
     other = restune.create_model("resnet8", width=4, num_classes=3)
     other.load_state_dict(network.state_dict())
@@ -92,7 +92,8 @@ def test_steps_are_torchs_and_norms_are_not_decayed(network, name):
     if name == "sgd":
         theirs = torch.optim.SGD(groups, lr=0.01, momentum=0.9, nesterov=True)
     else:
-        theirs = torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.999))
+        make = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[name]
+        theirs = make(groups, lr=0.01, betas=(0.9, 0.999))
     other.train()
     for step in range(3):
         a_step(network, step)
@@ -114,7 +115,7 @@ def test_rates_fall_toward_the_stem(network):
     assert peaks == {4: 1.0, 3: 0.5, 2: 0.25, 1: 0.125, 0: 0.0625}
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "adam"])
 def test_state_by_name_is_the_identity(network, name):
     apply_freeze(network, "none")
     recipe = OptimizerRecipe(name=name, lr=0.01)

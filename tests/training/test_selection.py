@@ -7,7 +7,7 @@ import math
 import pytest
 
 from restune.training.checkpoint import TrainState
-from restune.training.selection import improves, is_stale
+from restune.training.selection import breaks_tie, improves, is_stale
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from restune.training.selection import improves, is_stale
 def test_accuracy_rises_and_losses_fall(monitor, better, worse):
     assert improves(better, 0.7, monitor=monitor)
     assert not improves(worse, 0.7, monitor=monitor)
-    assert not improves(0.7, 0.7, monitor=monitor), "an equal score is no improvement: the first epoch stays the best"
+    assert not improves(0.7, 0.7, monitor=monitor), "an equal score is no improvement"
 
 
 @pytest.mark.parametrize("monitor", ["val_accuracy", "val_loss"])
@@ -39,6 +39,27 @@ def test_an_epoch_with_a_loss_that_is_not_finite_is_never_the_best(bad):
     assert not improves(bad, 0.5, monitor="train_loss")
     assert not improves(0.9, 0.5, monitor="val_accuracy", val_loss=bad)
     assert improves(0.9, 0.5, monitor="val_accuracy", val_loss=0.1)
+
+
+def test_of_equal_scores_the_lower_validation_loss_wins_and_then_the_later_epoch():
+    """8 of 8 items right in the first epoch by luck, and again at the end with a tenth of the loss."""
+    assert breaks_tie(1.0, 1.0, val_loss=0.07, best_loss=0.7)
+    assert breaks_tie(1.0, 1.0, val_loss=0.7, best_loss=0.7)
+    assert not breaks_tie(1.0, 1.0, val_loss=0.8, best_loss=0.7)
+    assert not breaks_tie(0.875, 1.0, val_loss=0.07, best_loss=0.7), "a lower score is not a tie"
+    assert not breaks_tie(1.0, 1.0, val_loss=math.nan, best_loss=0.7)
+    assert not breaks_tie(0.5, 0.5, val_loss=None, best_loss=None), "nothing to decide by: the first stays the best"
+
+
+def test_a_tie_won_is_the_best_but_no_improvement():
+    """Patience counts the epochs since the score last rose."""
+    state = TrainState(tensors={})
+    for score, loss, is_best, is_better in ((0.5, 0.9, True, True), (0.5, 0.6, True, False), (0.5, 0.7, False, False)):
+        state.step += 6
+        state.val_loss = loss
+        state.end_epoch()
+        state.select(score, is_best=is_best, improves=is_better)
+    assert (state.best_epoch, state.best_step, state.best_loss, state.stale_epochs) == (1, 12, 0.6, 2)
 
 
 def test_patience_counts_epochs_without_improvement():

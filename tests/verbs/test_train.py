@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 
 import restune
+from restune.data.sources.sentences import TextLocation
 from restune.training.loop import Trainer
 
 SMALL = {"model": "resnet8", "image_size": 16, "epochs": 3, "batch_size": 8, "threads": 1}
@@ -48,7 +49,7 @@ def test_a_runs_folder(shapes, tmp_path):
     run = restune.train(shapes, out=tmp_path / "run", test=0.2, set=QUICK, **SMALL)
     names = {path.name for path in run.out.iterdir()}
     assert names == {
-        *("recipe.yaml", "split.csv", "split.json", "metrics.jsonl", "timings.jsonl", "checkpoints"),
+        *("run.json", "recipe.yaml", "split.csv", "split.json", "metrics.jsonl", "timings.jsonl", "checkpoints"),
         *("model.safetensors", "result.json", "report.html", "evaluation"),
     }
     assert run.result == json.loads((run.out / "result.json").read_text())
@@ -143,8 +144,8 @@ def test_a_run_is_not_overwritten_and_not_resumed_as_another(shapes, tmp_path):
         restune.train(shapes, out=tmp_path / "run", set=QUICK, **SMALL)
     first = restune.train(shapes, out=tmp_path / "first", set=QUICK, **SMALL)
     (first.out / "result.json").unlink()
-    with pytest.raises(restune.UserError, match="epochs 3 -> 9"):
-        restune.train(shapes, out=first.out, resume=True, set=QUICK, **{**SMALL, "epochs": 9})
+    with pytest.raises(restune.UserError, match="epochs 3 -> 2"):
+        restune.train(shapes, out=first.out, resume=True, set=QUICK, **{**SMALL, "epochs": 2})
 
 
 @pytest.fixture
@@ -284,6 +285,22 @@ def test_weights_of_another_network(shapes, tmp_path, pretrained):
 def test_smoke_takes_two_batches(shapes, tmp_path):
     run = restune.train(shapes, out=tmp_path / "run", smoke=True, set=QUICK, **SMALL)
     assert run.result["steps"] == 2
+
+
+def test_smoke_reads_a_few_items_of_each_class(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "texts.csv"
+    lines = [f"text {row} of many,{'a' if row % 50 else 'bc'[row % 100 // 50]}\n" for row in range(5000)]
+    path.write_text("text,label\n" + "".join(lines))
+    reads = set()
+    read = TextLocation.read
+    monkeypatch.setattr(TextLocation, "read", lambda self: reads.add(self.index) or read(self))
+    run = restune.train(path, out=tmp_path / "run", smoke=True, batch_size=16, threads=1, device="cpu")
+    items = run.result["items"]
+    assert run.result["steps"] == 2
+    assert 32 <= items["train"] < 100
+    assert len(reads) == sum(items.values())
+    assert f"smoke run: reads {sum(items.values())} of 5,000 items" in capsys.readouterr().err
+    assert run.result["classes"] == ["a", "b", "c"]
 
 
 def test_other_data_for_validation_and_test(shapes, tmp_path):

@@ -16,20 +16,25 @@ from restune.networks import zoo
 if TYPE_CHECKING:
     from restune.data.dataset import DataOptions
 
-_NOT_SETTINGS = ("out", "recipe", "resume", "accept_changes", "set")
+_NOT_SETTINGS = ("out", "recipe", "resume", "accept_changes", "set", "seeds")
 
 
-def check_request(verb: str, data: str, settings: dict[str, Any], reading: DataOptions) -> None:
+def check_request(verb: str, data: str | None, settings: dict[str, Any], reading: DataOptions) -> None:
     """Raise UserError for wrong settings of a training run, and for files that do not exist."""
     from restune.data.sources import reject_missing
     from restune.runs.folder import reject_used_folder
+    from restune.runs.record import no_data, stored_recipe
     from restune.runs.request import Request
 
-    check_data(data, reading)
+    if data is not None:
+        check_data(data, reading)
+    elif not settings["resume"]:
+        raise no_data(None, verb)
     if settings.get("weights") is not None:
         check_weights(settings["weights"])
     wanted = {key: value for key, value in settings.items() if key not in _NOT_SETTINGS}
-    Request(verb, settings["recipe"], wanted, settings["set"])
+    stored = stored_recipe(settings["out"], resume=settings["resume"])
+    Request(verb, settings["recipe"], wanted, settings["set"], stored)
     if settings["model"] is not None:
         check_networks([settings["model"]], "--model")
     for option in ("val", "test"):
@@ -37,6 +42,15 @@ def check_request(verb: str, data: str, settings: dict[str, Any], reading: DataO
             reject_missing(settings[option])
     if not settings["resume"]:
         reject_used_folder(settings["out"])
+
+
+def complete_resumed(settings: dict[str, Any]) -> None:
+    """Set the number of seeds as the runs to resume have it, unless it is named."""
+    from restune.runs.record import read_run_record
+
+    if settings["resume"] and settings["seeds"] is None and settings["out"] is not None:
+        record = read_run_record(user_path(settings["out"]))
+        settings["seeds"] = len(record.seeds) or None if record is not None else None
 
 
 def check_data(data: str, reading: DataOptions) -> None:

@@ -16,6 +16,12 @@ from restune.networks import zoo
 def models(
     name: Annotated[str, typer.Argument(help="A network, or a pattern such as 'resnet*'.", metavar="[NAME]")] = "*",
     image_size: Annotated[int | None, typer.Option(help="Side of the input, pixels.", min=1)] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="An option of the network, such as spec.width=32, as for training.", metavar="spec.KEY=VALUE"
+        ),
+    ] = None,
     **options: Any,
 ) -> None:
     """List the networks with parameters, FLOPs and published weights; or show one, stage by stage.
@@ -25,9 +31,10 @@ def models(
     with verb(options["quiet"]):
         if not zoo.list_models(name):
             early.check_networks([name], "NAME")
+        changes = opt.network_options(assignments)
         from restune.verbs.models import models as run
 
-        listed = run(name, image_size=image_size)
+        listed = run(name, image_size=image_size, **changes)
         if options["as_json"]:
             print_json({"models": [model.to_dict() for model in listed]})
             return

@@ -53,6 +53,13 @@ DataArgument = Annotated[
         metavar="DATA",
     ),
 ]
+OptionalDataArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help=f"{typing.get_args(DataArgument)[1].help} With --resume by default the data that the run began with.",
+        metavar="DATA",
+    ),
+]
 Weights = Annotated[
     str | None,
     typer.Option(
@@ -118,7 +125,9 @@ def on_data(
         typer.Option(metavar="|".join(KINDS), help="Kind of data, where it cannot be recognised."),
     ] = None,
     path_column: Annotated[str | None, typer.Option(help="A table's column of paths.")] = None,
-    text_column: Annotated[str | None, typer.Option(help="A table's column of texts.")] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="A table's column of texts; several with commas are joined, such as title,body.")
+    ] = None,
     label_column: Annotated[str | None, typer.Option(help="A table's column of labels.")] = None,
     group_column: Annotated[
         str | None, typer.Option(help="A table's column of groups (patients, scenes) that must not span splits.")
@@ -173,17 +182,33 @@ def on_training(
     workers: Annotated[int | None, typer.Option(help="Threads that prepare batches.", min=0)] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads for computation.", min=1)] = None,
     monitor: Annotated[Monitor | None, typer.Option(help="Metric that decides which epoch is best.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of runs, with --seed and the seeds after it; prints mean and standard deviation.", min=2
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Resume the run in --out, with its own data and settings; with larger --epochs or --time also a "
+            "finished one.",
+        ),
+    ] = False,
     accept_changes: Annotated[
         bool, typer.Option("--accept-changes", help="Resume even though recipe or data changed.")
     ] = False,
     smoke: Annotated[
-        bool, typer.Option("--smoke", help="Run two batches only, to check that everything works.")
+        bool,
+        typer.Option("--smoke", help="Run two batches on a few items of each class, to check everything."),
     ] = False,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="Any setting of the recipe, such as optimizer.weight_decay=1e-4.", metavar="KEY=VALUE"
+            "--set",
+            help="Any setting of the recipe, such as optimizer.weight_decay=1e-4, or of the network: spec.width=32.",
+            metavar="KEY=VALUE",
         ),
     ] = None,
 ) -> None:
@@ -217,16 +242,6 @@ def data_options(options: dict[str, Any]) -> DataOptions:
     return DataOptions(header=not taken.pop("no_header"), kind=kind, **taken)
 
 
-def data_words(reading: DataOptions) -> list[str]:
-    """The words of a command line that `data_options` reads as these."""
-    words = [] if reading.header else ["--no-header"]
-    for name in inspect.signature(on_data).parameters:
-        value = getattr(reading, name, None)
-        if value is not None:
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    return words
-
-
 def inference_options(options: dict[str, Any]) -> dict[str, Any]:
     """Take the arguments for `restune.load` out of a verb's options. Raises UserError for a mean or std that is not a
     number."""
@@ -246,6 +261,25 @@ def training_options(options: dict[str, Any]) -> dict[str, Any]:
     device = options.pop("device")
     seed = options.pop("seed")
     return {**named, "device": None if device == Device.auto else device.value, "seed": seed}
+
+
+def network_options(assignments: list[str] | None) -> dict[str, Any]:
+    """Read ``spec.KEY=VALUE`` assignments as the options of `create_model`. Raises UserError for other keys."""
+    from restune.core.errors import did_you_mean
+    from restune.runs.network_options import NETWORK_OPTIONS
+    from restune.training.recipe import parse_assignment
+
+    changes: dict[str, Any] = {}
+    for key, value in map(parse_assignment, assignments or ()):
+        name = key.removeprefix("spec.")
+        if name == key or name not in NETWORK_OPTIONS:
+            keys = [f"spec.{option}" for option in NETWORK_OPTIONS]
+            meant = f"Did you mean 'spec.{key}'?" if key in NETWORK_OPTIONS else did_you_mean(key, keys)
+            raise UserError(
+                f"{key!r} is not an option of a network", where=f"--set {key}", fix=meant or f"use {', '.join(keys)}"
+            )
+        changes[name] = value
+    return changes
 
 
 def share_or_path(text: str | None) -> float | str | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -12,12 +13,9 @@ from restune.cli import options as opt
 from restune.cli.run import print_json, verb
 from restune.core import console
 
-if TYPE_CHECKING:
-    from restune.data.dataset import DataOptions
-
 
 @opt.takes(opt.on_training, opt.on_data, opt.on_device, opt.on_seed, opt.on_all_verbs)
-def train(data: opt.DataArgument, **options: Any) -> None:
+def train(data: opt.OptionalDataArgument = None, **options: Any) -> None:
     """Train a residual network from scratch. The run folder receives the model, its scores and a report.
 
     Example: restune train photos/ --model resnet18 --time 30m
@@ -25,15 +23,16 @@ def train(data: opt.DataArgument, **options: Any) -> None:
     with verb(options["quiet"]):
         reading, settings = opt.data_options(options), opt.training_options(options)
         early.check_request("train", data, settings, reading)
+        early.complete_resumed(settings)
         from restune.verbs.train import train as run
 
         finished = run(data, data_options=reading, **settings)
-        _show(finished, _held_out(data, settings), reading, options)
+        _show(finished, options)
 
 
 @opt.takes(opt.on_training, opt.on_data, opt.on_device, opt.on_seed, opt.on_all_verbs)
 def finetune(
-    data: opt.DataArgument,
+    data: opt.OptionalDataArgument = None,
     weights: opt.Weights = None,
     freeze: Annotated[
         str | None,
@@ -65,46 +64,86 @@ def finetune(
         reading = opt.data_options(options)
         settings = {**opt.training_options(options), "weights": weights, "freeze": layers, "views": views}
         early.check_request("finetune", data, settings, reading)
+        early.complete_resumed(settings)
         from restune.verbs.finetune import finetune as run
 
         finished = run(data, data_options=reading, **settings)
-        _show(finished, _held_out(data, settings), reading, options)
+        _show(finished, options)
 
 
-def _held_out(data: str, asked: dict[str, Any]) -> str:
-    """The data with the held-out items that are worth scoring first: test data, else validation data of its own."""
-    test, val = asked["test"], asked["val"]
-    if isinstance(test, str):
-        return test
-    return val if isinstance(val, str) and not test else data
-
-
-def _show(finished: Any, data: str, reading: DataOptions, options: dict[str, Any]) -> None:
-    """Print the scores and the three commands to run next."""
-    if not finished.result:  # only the first of several processes prints
-        return
+def _show(finished: Any, options: dict[str, Any]) -> None:
+    """Print the scores and the commands to run next."""
     if options["as_json"]:
-        print_json(finished.result)
+        if finished.result:
+            print_json(_json(finished))
         return
-    from restune.data.kinds import kind_of
+    if not hasattr(finished, "runs"):
+        if finished.result:  # only the first of several processes prints
+            _show_run(finished, quiet=options["quiet"])
+        return
+    for seed, run in zip(finished.seeds, finished.runs, strict=True):
+        print(f"seed {seed}: {', '.join(_scores(run.result)) or 'no held-out items'}")
+    from restune.reporting.runs_table import seeds_lines
 
+    print("\n".join(seeds_lines(finished.result)))
+    print(f"\nthe runs are in {finished.out}; next:")
+    print(f"  {shlex.join(['restune', 'runs', str(finished.out)])}")
+
+
+def _json(finished: Any) -> dict[str, Any]:
+    """Return the object that --json prints: a run's result, or that of several seeds with each run's."""
+    result: dict[str, Any] = finished.result
+    if hasattr(finished, "runs"):
+        result = {**result, "runs": [{"out": str(run.out), **run.result} for run in finished.runs]}
+    return result
+
+
+def _scores(result: dict[str, Any]) -> list[str]:
+    """Format the accuracy of each held-out split with its interval."""
+    lines = []
     for split, name in (("val", "validation"), ("test", "test")):
-        score = finished.result[split]
+        score = result[split]
         if score is not None:
             low, high = score["interval"]
             what = "accuracy" if "clips" not in score else "video accuracy"
-            print(f"{name} {what} {score['accuracy']:.2%} (95% interval {low:.2%} to {high:.2%}, n = {score['n']})")
+            lines.append(
+                f"{name} {what} {score['accuracy']:.2%} (95% interval {low:.2%} to {high:.2%}, n = {score['n']})"
+            )
             if "clips" in score:
                 clips = score["clips"]
-                print(f"{name} clip accuracy {clips['accuracy']:.2%} ({clips['n']} clips, each scored alone)")
+                lines.append(f"{name} clip accuracy {clips['accuracy']:.2%} ({clips['n']} clips, each scored alone)")
+    return lines
+
+
+def _show_run(finished: Any, *, quiet: bool) -> None:
+    """Print a run's scores and the three commands to run next."""
+    from restune.data.kinds import kind_of
+
+    for line in _scores(finished.result):
+        print(line)
     seconds, share = finished.result["seconds"], finished.result["loader_share"]
     spent = f"; data loading: {share:.1%} of training time" if share else ""
     console.note(f"{seconds:.0f} s in total{spent}")
     out = str(finished.out)
-    if options["quiet"]:
+    if quiet:
         print(f"run {out}")
         return
     print(f"\nthe run is in {out}; next:")
     print(f"  open {shlex.quote(str(finished.out / 'report.html'))}")
-    print("  " + shlex.join(["restune", "evaluate", out, data, *opt.data_words(reading)]))
+    print("  " + shlex.join(["restune", "evaluate", out, *_held_out(finished.out)]))
     print(f"  restune predict {shlex.quote(out)} YOUR_{kind_of(finished.result['kind']).noun.upper()}")
+
+
+def _held_out(folder: Path) -> list[str]:
+    """The data with the held-out items that are worth scoring first: test data, else validation data of its own; and
+    how it is read."""
+    from restune.runs.record import option_words, read_run_record
+    from restune.training.recipe import read_recipe
+
+    record, recipe = read_run_record(folder), read_recipe(folder / "recipe.yaml")
+    data = record.data if record is not None else "DATA"
+    if isinstance(recipe.test, str):
+        data = recipe.test
+    elif isinstance(recipe.val, str) and not recipe.test:
+        data = recipe.val
+    return [data, *(option_words(record.options) if record is not None else [])]

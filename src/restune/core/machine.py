@@ -41,6 +41,11 @@ def local_processes() -> int:
     return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
+def local_rank() -> int:
+    """Return this process's rank among the run's processes on this machine, as set by torchrun; 0 without it."""
+    return min(max(0, int(os.environ.get("LOCAL_RANK", "0"))), local_processes() - 1)
+
+
 def has_fast_bf16() -> bool:
     """Return whether this processor multiplies bf16 in hardware; emulation is tens of times slower."""
     try:

@@ -45,7 +45,7 @@ def ahead_in_groups(
     function: Callable[[Argument], Result], arguments: Sequence[Argument], workers: int, size: int
 ) -> Iterator[Result]:
     """Like `ahead`, for many cheap calls: threads take `size` arguments at a time to reduce overhead."""
-    groups = [arguments[start : start + size] for start in range(0, len(arguments), size)]
+    groups = (arguments[start : start + size] for start in range(0, len(arguments), size))
     for results in ahead(lambda group: [function(argument) for argument in group], groups, workers, 2 * workers):
         yield from results
 

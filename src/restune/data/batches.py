@@ -18,6 +18,7 @@ from restune.data.ahead import ahead
 from restune.data.augment import Augment, RandomKey
 from restune.data.dataset import Item
 from restune.data.decode import DecodeError
+from restune.data.items import targets_of
 from restune.data.preload import Preloaded, read_as_seen, read_whole
 from restune.data.preprocess import Preprocess
 from restune.data.resident import Resident
@@ -103,7 +104,7 @@ class TrainingBatches:
         random = generator(self.seed, "order", epoch)
         count = len(self.items)
         if self.balanced:
-            targets = np.array([item.target for item in self.items])
+            targets = targets_of(self.items)
             weights = 1.0 / np.bincount(targets, minlength=self.classes)[targets]
             return random.choice(count, size=count, p=weights / weights.sum()).astype(np.int64)
         order = random.permutation(count)

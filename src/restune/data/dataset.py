@@ -3,163 +3,44 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from restune.core.errors import UserError, shorten
-from restune.core.files import is_there
 from restune.data.class_names import clean_name
+from restune.data.items import (
+    MAX_BYTES,
+    SPLITS,
+    ArrayLocation,
+    FileLocation,
+    Item,
+    Location,
+    Rows,
+    ids_of,
+    locations_of,
+    splits_of,
+    taken,
+    targets_of,
+)
 from restune.data.kinds import KINDS
 from restune.data.not_taken import NotTaken
-from restune.data.string_array import StringArray
 
-SPLITS = ("train", "val", "test")
-MAX_BYTES = 256 * 2**20
-"""Maximum size of a file that is read as one item."""
-
-
-class Location(Protocol):
-    """The location of an item's content. Small, picklable and readable from any thread or process."""
-
-    def read(self) -> Any:
-        """Read the content: an encoded image or sound file, an array (image ``[H, W]`` or ``[H, W, C]``, series ``[L]``
-        or ``[C, L]``), a text, or a video's path. Raises OSError or ValueError."""
-        ...
-
-    def signature(self) -> str:
-        """Return a cheap text that changes with the content (a size, a checksum of the container)."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class FileLocation:
-    """A file on disk."""
-
-    path: Path
-
-    def read(self) -> bytes:
-        if not is_there(self.path):
-            raise FileNotFoundError(f"there is no such file: {self.path}")
-        if not self.path.is_file():  # a FIFO named .jpg would block, a folder has no bytes
-            raise FileNotFoundError("it is not a file")
-        if self.path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"the file is larger than {MAX_BYTES // 2**20} MiB")
-        return self.path.read_bytes()
-
-    def signature(self) -> str:
-        return str(self.path.stat().st_size) if is_there(self.path) else "missing"
-
-
-@dataclass(frozen=True, slots=True)
-class ArrayLocation:
-    """A row of an array that holds all items of its source: ``array[index]``."""
-
-    array: NDArray[Any] = field(repr=False)
-    index: int
-
-    def read(self) -> NDArray[Any]:
-        row: NDArray[Any] = self.array[self.index]
-        return row
-
-    def signature(self) -> str:
-        return hashlib.sha256(np.ascontiguousarray(self.array[self.index]).tobytes()).hexdigest()[:16]
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One example.
-
-    Args:
-        id: stable and unique within the data set, such as the path below the folder it came from.
-        location: of its content.
-        target: index into the data set's classes.
-        split: ``train``, ``val`` or ``test`` if the source defines it.
-        group: items of one group (a patient, a scene) belong to the same split.
-    """
-
-    id: str
-    location: Location
-    target: int
-    split: str | None = None
-    group: str | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Rows(Sequence[Item]):
-    """Items created on demand from a table's rows, of which there may be millions.
-
-    Args:
-        files: the items' ids, which are their paths below `root`.
-        targets: one per file.
-        splits: one per file, an index into `SPLITS` or -1; None if the table names none.
-        groups: one per file; None if the table names none.
-        chosen: indices of the files that are items, in order; None for all.
-        found: path of each file below `root`, if it differs from the id; None if all are equal.
-    """
-
-    files: StringArray
-    root: Path
-    targets: NDArray[np.int32]
-    splits: NDArray[np.int8] | None = None
-    groups: StringArray | None = None
-    chosen: NDArray[np.int64] | None = None
-    found: StringArray | None = None
-
-    def __len__(self) -> int:
-        return len(self.targets if self.chosen is None else self.chosen)
-
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Item, ...]: ...
-    def __getitem__(self, index: int | slice) -> Item | tuple[Item, ...]:
-        if isinstance(index, slice):
-            return tuple(self._item(position) for position in range(*index.indices(len(self))))
-        position = index + len(self) if index < 0 else index
-        if not 0 <= position < len(self):
-            raise IndexError(index)
-        return self._item(position)
-
-    def ids(self) -> Iterable[str]:
-        """Return every item's id, without creating the items."""
-        return self.files.picked(range(len(self)) if self.chosen is None else self.chosen.tolist())
-
-    def select(self, split: str) -> Rows:
-        """Return the items of one split."""
-        here = self._of(self.splits) == SPLITS.index(split) if self.splits is not None else np.zeros(len(self), bool)
-        return replace(self, chosen=np.flatnonzero(here) if self.chosen is None else self.chosen[here])
-
-    def renumbered(self, targets: Sequence[int]) -> Rows:
-        """Return the items with each target t replaced by `targets[t]`."""
-        return replace(self, targets=np.array(targets, np.int32)[self.targets])
-
-    def counts(self) -> tuple[dict[int, int], dict[str, int]]:
-        """Return the number of items per target and per split."""
-        targets = np.bincount(self._of(self.targets) + 1)[1:]  # -1: without a label
-        splits = np.zeros(0, np.int8) if self.splits is None else self._of(self.splits)
-        return dict(enumerate(targets.tolist())), {
-            name: int(np.count_nonzero(splits == place)) for place, name in enumerate(SPLITS)
-        }
-
-    def _item(self, position: int) -> Item:
-        row = position if self.chosen is None else int(self.chosen[position])
-        name, split = self.files[row], -1 if self.splits is None else int(self.splits[row])
-        return Item(
-            id=name,
-            location=FileLocation(self.root / (name if self.found is None else self.found[row])),
-            target=int(self.targets[row]),
-            split=None if split < 0 else SPLITS[split],
-            group=None if self.groups is None else self.groups[row],
-        )
-
-    def _of(self, column: NDArray[Any]) -> NDArray[Any]:
-        return column if self.chosen is None else column[self.chosen]
+__all__ = [
+    "MAX_BYTES",
+    "SPLITS",
+    "ArrayLocation",
+    "DataOptions",
+    "Dataset",
+    "FileLocation",
+    "Item",
+    "Location",
+    "fingerprint_of",
+]
 
 
 @dataclass(frozen=True)
@@ -202,23 +83,19 @@ class Dataset:
 
     def ids(self) -> Iterable[str]:
         """Return the items' ids, in order."""
-        return self.items.ids() if isinstance(self.items, Rows) else (item.id for item in self.items)
+        return ids_of(self.items)
 
     def splits(self) -> dict[str, int]:
         """Return the number of items per split; empty if the source defines none."""
-        if isinstance(self.items, Rows):
-            counts = Counter(self.items.counts()[1])
-        else:
-            counts = Counter(item.split for item in self.items if item.split)
-        return {name: counts[name] for name in SPLITS if counts[name]}
+        codes = splits_of(self.items)
+        counts = {name: int(np.count_nonzero(codes == code)) for code, name in enumerate(SPLITS)}
+        return {name: count for name, count in counts.items() if count}
 
     def select(self, split: str) -> Dataset:
         """Return only the items of one split. Raises UserError if there are none."""
-        if isinstance(self.items, Rows):
-            chosen: Sequence[Item] = self.items.select(split)
-        else:
-            chosen = tuple(item for item in self.items if item.split == split)
-        if not chosen:
+        code = SPLITS.index(split) if split in SPLITS else len(SPLITS)
+        chosen = np.flatnonzero(splits_of(self.items) == code)
+        if not len(chosen):
             have = ", ".join(f"{name} ({count:,} items)" for name, count in self.splits().items())
             raise UserError(
                 f"there is no {split!r} split in this data",
@@ -227,15 +104,17 @@ class Dataset:
                 if have
                 else "leave --split out, or use --split all: none of the items is marked train, val or test",
             )
-        return replace(self, items=chosen)
+        return self.take(chosen)
+
+    def take(self, positions: NDArray[Any]) -> Dataset:
+        """Return the items at some positions, in this order."""
+        return replace(self, items=taken(self.items, positions))
 
     def class_counts(self) -> dict[str, int]:
         """Return the number of items per class, in class order."""
-        if isinstance(self.items, Rows):
-            counts = Counter(self.items.counts()[0])
-        else:
-            counts = Counter(item.target for item in self.items)
-        return {name: counts[index] for index, name in enumerate(self.classes)}
+        targets = targets_of(self.items)
+        counts = np.bincount(targets[targets >= 0], minlength=len(self.classes)).tolist()  # -1: without a label
+        return dict(zip(self.classes, counts, strict=False))
 
     def with_classes(self, classes: Iterable[str], *, allow_missing: bool = False) -> Dataset:
         """Return the items with targets as indices into `classes`, a model's class order.
@@ -274,7 +153,8 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """Return 16 hex digits over classes, ids, targets and content signatures, in order."""
-        rows = ((item.id, item.target, item.location.signature()) for item in self.items)
+        signatures = (location.signature() for location in locations_of(self.items))
+        rows = zip(self.ids(), targets_of(self.items).tolist(), signatures, strict=True)
         return fingerprint_of(self.kind, self.classes, rows)
 
 
@@ -298,7 +178,8 @@ class DataOptions:
     Args:
         kind: ``image``, ``signal``, ``text`` or ``video``, if the data is ambiguous; None detects it.
         path_column, text_column, label_column, group_column, split_column: names (or, without a header, numbers
-            from 0) of a table's columns. Usual names are recognised.
+            from 0) of a table's columns. Usual names are recognised. Several columns of texts, separated by commas, are
+            joined with a space, without the empty ones.
         case_column, time_column: of a long table, one row per time step: the columns of the series id (several
             separated by commas) and of the time.
         header: False for a table without a header line.

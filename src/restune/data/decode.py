@@ -19,7 +19,7 @@ from torch import Tensor
 from restune.core.allocator import give_back_freed_memory
 from restune.core.errors import UserError
 from restune.data import jpeg, png
-from restune.data.dataset import MAX_BYTES
+from restune.data.dataset import MAX_BYTES, Location
 from restune.data.file_types import describe, is_heif
 from restune.data.tiff import TiffLayout, read_layout
 
@@ -82,6 +82,18 @@ def decode_image(
         raise
     except Exception as error:  # the readers raise arbitrary exceptions on a broken file
         raise DecodeError(f"a damaged {kind}: {_first_line(error)}") from error
+
+
+def read_size(location: Location) -> tuple[int, int] | None:
+    """Return an image's height and width without decoding it, before its orientation is applied; None if unreadable."""
+    try:
+        content = location.read()
+        if isinstance(content, np.ndarray):
+            return int(content.shape[0]), int(content.shape[1])
+        with closing(_open(content)) as image:
+            return image.height, image.width
+    except Exception:  # the readers raise arbitrary exceptions on a broken file; preloading reports it
+        return None
 
 
 def max_pixels() -> int:

@@ -41,7 +41,8 @@ class Kind:
         view_noun: plural noun of its evaluation views if they are also scored one by one.
         validates: the views used in validation during training, if they are not the default ones.
         mirrors: whether horizontal flips are on by default, unless the classes are digits or letters.
-        groups_duplicates: whether items of equal content stay in one split.
+        groups_duplicates: whether its source groups equal items, as texts that differ in white space and case only; of
+            other kinds, items of exactly equal content are grouped.
         holds_folders: whether a folder may be one item, such as a video's frames.
         file_suffixes: suffixes of its files in an input folder; empty for images and videos, which have other rules.
         row_suffixes: suffixes of files that contain many items.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -14,8 +13,10 @@ from restune.core.console import progress
 from restune.core.machine import cpu_count, local_processes, memory_bytes
 from restune.core.rowstore import content_key
 from restune.data.ahead import ahead_in_groups
+from restune.data.by_id import Contents, RowsById, Samples
 from restune.data.dataset import Item, Location
 from restune.data.decode import DecodeError, decode_image
+from restune.data.items import location_at
 from restune.data.preprocess import Preprocess
 from restune.data.resize import resize_and_crop
 
@@ -28,23 +29,35 @@ MEMORY_SHARE = 0.25
 """Share of the machine's memory that samples may take in all its processes together."""
 
 
-@dataclass
+class Draft(Protocol):
+    """Makes samples before the preprocessing is fitted."""
+
+    def apply(self, content: Any) -> Tensor:
+        """Return the sample of an item's content. Raises DecodeError."""
+        ...
+
+
 class Preloaded:
     """The result of reading every item once.
 
     Args:
+        items: all of them, in order.
+        as_seen: whether `kept` holds inference samples, such as centre crops of images.
+
+    Attributes:
         unreadable: reasons by item id.
         kept: samples in memory by item id: wholes, or inference samples if `as_seen`; empty if they do not fit.
-        as_seen: whether `kept` holds inference samples, such as centre crops of images.
         seconds_an_item: reading time per item.
         contents: a content hash (16 hex digits) by item id, of every readable item.
     """
 
-    unreadable: dict[str, str] = field(default_factory=dict)
-    kept: dict[str, Tensor] = field(default_factory=dict)
-    as_seen: bool = False
-    seconds_an_item: float = 0.0
-    contents: dict[str, str] = field(default_factory=dict)
+    def __init__(self, items: Sequence[Item] = (), *, as_seen: bool = False) -> None:
+        rows = RowsById(items)
+        self.as_seen = as_seen
+        self.unreadable: dict[str, str] = {}
+        self.kept = Samples(rows)
+        self.contents: Mapping[str, str] = Contents(rows)
+        self.seconds_an_item = 0.0
 
     def inference_view(self, item: Item, preprocess: Preprocess) -> Tensor | None:
         """Return the inference sample of an item; None if it is not in memory."""
@@ -55,7 +68,7 @@ class Preloaded:
         """Return the largest inference sample in memory, else that of the item `otherwise`."""
         if not self.kept:
             return preprocess.apply(otherwise.location.read())
-        longest = max(self.kept.values(), key=lambda sample: sample.shape[-1] if sample.ndim < 3 else 0)
+        longest = self.kept.largest()
         return longest if self.as_seen else preprocess.view(longest)
 
 
@@ -67,18 +80,27 @@ def read_whole(item: Item, preprocess: Preprocess, store_size: int | None) -> Te
 
     Raises DecodeError, OSError.
     """
-    content = item.location.read()
-    if store_size is None:
-        return preprocess.whole(content)
-    return decode_image(content, preprocess.channels, then=lambda pixels: _stored(pixels, store_size))
+    return decoder(preprocess, store_size, as_seen=False)(item.location.read())
 
 
 def read_as_seen(item: Item, preprocess: Preprocess, store_size: int | None) -> Tensor:
     """Read the inference sample of an item, with `store_size` as `read_whole`. Raises as it does."""
-    content = item.location.read()
+    return decoder(preprocess, store_size, as_seen=True)(item.location.read())
+
+
+def decoder(preprocess: Preprocess, store_size: int | None, *, as_seen: bool) -> Callable[[Any], Tensor]:
+    """Return the function from an item's content to its sample, as `read_whole` or `read_as_seen`."""
     if store_size is None:
-        return preprocess.apply(content)
-    return decode_image(content, preprocess.channels, then=lambda pixels: preprocess.view(_stored(pixels, store_size)))
+        return preprocess.apply if as_seen else preprocess.whole
+
+    def decode(content: Any) -> Tensor:
+        def then(pixels: Tensor) -> Tensor:
+            stored = _stored(pixels, store_size)
+            return preprocess.view(stored) if as_seen else stored
+
+        return decode_image(content, preprocess.channels, then=then)
+
+    return decode
 
 
 def _stored(pixels: Tensor, store_size: int) -> Tensor:
@@ -93,6 +115,8 @@ def preload(
     as_seen: bool,
     in_memory: bool = True,
     workers: int | None = None,
+    draft: Draft | None = None,
+    mine: range | None = None,
 ) -> Preloaded:
     """Decode every item, and keep all samples in memory if they fit.
 
@@ -103,52 +127,60 @@ def preload(
         as_seen: keep inference samples instead of wholes, if training views are made from those.
         in_memory: False: keep nothing, as if the data were too large.
         workers: threads; None: one per core.
+        draft: makes the samples instead of `preprocess`, which is not fitted yet.
+        mine: the positions that this process reads; the others are left to other processes. None: all.
     """
-    preloaded = Preloaded(as_seen=as_seen)
+    preloaded = Preloaded(items, as_seen=as_seen)
+    mine = range(len(items)) if mine is None else mine
     started = time.perf_counter()
-    room = _Room(memory_bytes() * MEMORY_SHARE / local_processes() if in_memory else 0)
+    room = _Room(samples_room() * len(mine) / max(1, len(items)) if in_memory else 0)
+    contents = Contents(preloaded.kept.by_id)
+    preloaded.contents = contents
 
-    def read_once(item: Item) -> Tensor | str | None:
-        item = replace(item, location=HashedLocation(item.location, item.id, preloaded.contents))
-        try:
-            if not as_seen and store_size is None:
-                whole = preprocess.whole_if(item.location.read(), room.take)
-                return None if whole is None else whole.contiguous()
-            read = read_as_seen if as_seen else read_whole
-            sample = read(item, preprocess, store_size)
-        except (DecodeError, OSError, ValueError, MemoryError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            return reason or type(error).__name__
-        return sample.contiguous() if room.take(sample.nbytes) else None
+    def sample(content: Any) -> Tensor | None:
+        if draft is None and not as_seen and store_size is None:
+            whole = preprocess.whole_if(content, room.take)
+            return None if whole is None else whole.contiguous()
+        decode = draft.apply if draft is not None else decoder(preprocess, store_size, as_seen=as_seen)
+        made = decode(content)
+        return made.contiguous() if room.take(made.nbytes) else None
 
-    with progress("reading", len(items)) as advance:
-        for item, result in zip(items, _in_order(read_once, items, workers or cpu_count()), strict=True):
+    def read_once(row: int) -> tuple[str, Tensor | str | None]:
+        return read_item(location_at(items, row), sample)
+
+    with progress("reading", len(mine)) as advance:
+        for row, (digits, result) in zip(mine, _in_order(read_once, mine, workers or cpu_count()), strict=True):
+            if digits:
+                contents.put(row, digits)
             if isinstance(result, str):
-                preloaded.unreadable[item.id] = result
-            elif result is not None:
-                preloaded.kept[item.id] = result
+                preloaded.unreadable[items[row].id] = result
+            elif result is not None and not room.is_full:
+                preloaded.kept.put(row, result)
             if room.is_full:
                 preloaded.kept.clear()  # all or nothing: with a part in memory, timings would not be comparable
             advance(1)
-    preloaded.seconds_an_item = (time.perf_counter() - started) / max(1, len(items))
+    preloaded.seconds_an_item = (time.perf_counter() - started) / max(1, len(mine))
     return preloaded
 
 
-@dataclass(frozen=True, slots=True)
-class HashedLocation:
-    """A location that notes what it read, by the item's id: 16 hex digits over the content."""
+def read_item(location: Location, decode: Callable[[Any], Result]) -> tuple[str, Result | str]:
+    """Return an item's content hash (empty if its content cannot be read) and what `decode` makes of its content.
 
-    location: Location
-    id: str
-    contents: dict[str, str]
+    If it cannot be decoded, the reason takes the place of the latter.
+    """
+    digits = ""
+    try:
+        content = location.read()
+        digits = content_hash(content)
+        return digits, decode(content)
+    except (DecodeError, OSError, ValueError, MemoryError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return digits, reason or type(error).__name__
 
-    def read(self) -> Any:
-        content = self.location.read()
-        self.contents[self.id] = content_hash(content)
-        return content
 
-    def signature(self) -> str:
-        return self.location.signature()
+def samples_room() -> float:
+    """Return the bytes that this process's samples may take."""
+    return memory_bytes() * MEMORY_SHARE / local_processes()
 
 
 def content_hash(content: Any) -> str:
@@ -172,11 +204,11 @@ class _Room:
             return not self.is_full
 
 
-def _in_order(read: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
-    """Yield each item's result in order, computed by threads unless the first items are so small that threads would
+def _in_order(read: Callable[[int], Result], rows: range, workers: int) -> Iterator[Result]:
+    """Yield each row's result in order, computed by threads unless the first items are so small that threads would
     mostly wait for the interpreter lock."""
     started = time.perf_counter()
-    for item in items[:_SAMPLE]:
-        yield read(item)
+    for row in rows[:_SAMPLE]:
+        yield read(row)
     is_quick = time.perf_counter() - started < _QUICK_SECONDS * _SAMPLE
-    yield from ahead_in_groups(read, items[_SAMPLE:], 0 if is_quick else workers, 16)
+    yield from ahead_in_groups(read, rows[_SAMPLE:], 0 if is_quick else workers, 16)

@@ -47,11 +47,12 @@ def resident(
     by_image = augment.crop_scale is not None or augment.policy != "none"
     if not preprocess.has_fixed_shape or not preloaded.as_seen or by_image:
         return None
-    cached = [preloaded.kept.get(item.id) for item in items]
-    samples = [sample for sample in cached if sample is not None]
+    if not preloaded.kept.holds(items):
+        return None
+    samples = [preloaded.kept[item.id] for item in items]
     size = sum(sample.nbytes for sample in samples)
     if room is None:
         room = _SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
-    if len(samples) < len(items) or size > room:
+    if size > room:
         return None
     return Resident(torch.stack(samples).to(device), {item.id: row for row, item in enumerate(items)})

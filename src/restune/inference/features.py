@@ -144,7 +144,7 @@ class FeatureCache:
         device: where to compute.
         bf16: compute in bfloat16.
         on_disk: False: keep everything in memory, for the lifetime of this object; this also happens, with a warning,
-            if the cache folder cannot be written.
+            if the cache folder cannot be written, and for registered blocks, whose code is not part of a table's key.
         batch_size: items per forward pass.
         workers: decoding threads.
     """
@@ -161,7 +161,8 @@ class FeatureCache:
         batch_size: int = 32,
         workers: int | None = None,
     ) -> None:
-        self.preprocess, self.cut, self.bf16, self.on_disk = preprocess, cut, bf16, on_disk
+        self.preprocess, self.cut, self.bf16 = preprocess, cut, bf16
+        self.on_disk = on_disk and not network.has_registered_blocks
         self.device = device or torch.device("cpu")
         self.computed = 0
         self.seconds_an_item: float | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from restune.core.console import note, warn
 from restune.core.errors import UserError, did_you_mean
@@ -15,10 +16,11 @@ from restune.data.kinds import kind_of, kind_of_network
 from restune.data.preprocess import Preprocess
 from restune.inference.model import Model
 from restune.networks import zoo
+from restune.networks.custom import CustomNetwork, CustomSpec, load_custom
 from restune.networks.layout import weights_layout
 from restune.networks.spec import ResNetSpec
 from restune.weights import hub
-from restune.weights.bundle import BundleInfo
+from restune.weights.bundle import BundleInfo, read_info, read_tensors
 from restune.weights.load import (
     Weights,
     infer_model,
@@ -30,10 +32,17 @@ from restune.weights.suffixes import WEIGHT_SUFFIXES
 
 
 def load_model(
-    model: str | Path | Model, *, weights: str | Path | None = None, device: str = "auto", **preprocess: Any
+    model: str | Path | Model,
+    *,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    module: nn.Module | None = None,
+    **preprocess: Any,
 ) -> Model:
     """Load a model ready to predict, evaluate and embed; see `restune.load`."""
     settings = {key: value for key, value in preprocess.items() if value is not None}
+    if module is not None:
+        return _load_into_module(module, model, weights, device, settings)
     if isinstance(model, Model):
         return _adjusted(model, weights, device, settings)
     if not isinstance(model, str | Path):
@@ -60,6 +69,31 @@ def load_model(
     target = pick_device(device)
     network.eval().requires_grad_(False).to(target).to(memory_format=weights_layout(network.spec.dims))
     return Model(network, info, found.source, classes_known=found.classes is not None, device=target)
+
+
+def _load_into_module(
+    module: nn.Module, model: str | Path | Model, weights: str | Path | None, device: str, settings: dict[str, Any]
+) -> Model:
+    """Load a run or bundle of a module of one's own into that module, in place."""
+    path = user_path(model) if isinstance(model, str | Path) and weights is None else None
+    if path is not None and path.is_dir():
+        path = path / "model.safetensors"
+    if path is None or not path.is_file():
+        raise UserError(
+            "there is no such run or model", where=f"MODEL {model}", fix="name the run's folder or its file"
+        )
+    info = read_info(path)
+    if info is None or not isinstance(info.spec, CustomSpec):
+        raise UserError(
+            "this model was not trained from a module of your own", where=str(path), fix="leave module= out"
+        )
+    network = CustomNetwork(module, info.spec)
+    if settings:
+        info = replace(info, preprocess=info.preprocess.override(**settings))
+    load_custom(network, read_tensors(path), str(path))
+    target = pick_device(device)
+    network.eval().to(target).to(memory_format=weights_layout(network.spec.dims))
+    return Model(network, info, str(path), device=target)
 
 
 def _adjusted(model: Model, weights: str | Path | None, device: str, settings: dict[str, Any]) -> Model:

@@ -20,7 +20,7 @@ from restune.data.preprocess import Preprocess
 from restune.inference.features import FeatureCache
 from restune.inference.forward import forward_views, mean_of_views
 from restune.inference.predictor import Predictor, predict_batches
-from restune.networks.resnet import ResNet
+from restune.networks.custom import CustomNetwork, CustomSpec, Network, own_names
 from restune.networks.spec import ResNetSpec
 from restune.weights.bundle import BundleInfo, write_bundle
 
@@ -71,14 +71,14 @@ class Model:
     """A network with everything needed to use it.
 
     Args:
-        module: the network, in eval mode and float32.
+        module: the network, in eval mode and float32; for a module of one's own, a `CustomNetwork` around it.
         info: its classes, preprocessing, structure and history.
         source: where it came from, for messages.
         classes_known: False if the weights do not name their classes, which are then numbered.
         device: where it computes.
     """
 
-    module: ResNet
+    module: Network
     info: BundleInfo
     source: str
     classes_known: bool = True
@@ -104,7 +104,7 @@ class Model:
         return kind_of(self.preprocess.kind)
 
     @property
-    def spec(self) -> ResNetSpec:
+    def spec(self) -> ResNetSpec | CustomSpec:
         """The network's structure."""
         return self.module.spec
 
@@ -151,13 +151,20 @@ class Model:
 
         Raises UserError for an unreadable input.
         """
-        found = self.features(batch_size=batch_size).of(as_items(inputs, self.kind))
+        cache = self.features(batch_size=batch_size)
+        found = cache.of(as_items(inputs, self.kind))
         for name, reason in found.failures.items():
             raise _cannot_read(name, reason)
-        return found.rows[0 : len(found.rows)].numpy().reshape(-1, self.spec.num_features)
+        return found.rows[0 : len(found.rows)].numpy().reshape(-1, cache.network.spec.num_features)
 
     def features(self, *, batch_size: int = 64, workers: int | None = None) -> FeatureCache:
-        """Return the cache of this model's embeddings."""
+        """Return the cache of this model's embeddings. Raises UserError for a module of one's own."""
+        if isinstance(self.module, CustomNetwork):
+            raise UserError(
+                f"embeddings are known for restune's own networks only, not for {self.module.spec.custom}",
+                where=self.source,
+                fix="compute them with the module itself",
+            )
         return FeatureCache(self.module, self.preprocess, device=self.device, batch_size=batch_size, workers=workers)
 
     def logits(self, samples: Tensor) -> Tensor:
@@ -179,7 +186,7 @@ class Model:
         path = Path(path)
         if path.suffix != ".safetensors":
             raise UserError("a model is saved as .safetensors", where=str(path), fix=f"name it {path.stem}.safetensors")
-        write_bundle(path, self.module.state_dict(), self.info)
+        write_bundle(path, own_names(self.module.state_dict(), self.spec), self.info)
         return path
 
 

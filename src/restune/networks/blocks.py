@@ -6,16 +6,21 @@ Layer names inside a block are torchvision's: conv1, bn1, conv2, bn2, conv3, bn3
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
+from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from restune.core.errors import UserError
 from restune.networks.layers import (
     AveragePool,
     DropPath,
     PadShortcut,
     Size,
+    activate,
+    activation,
     attention,
     conv,
     max_pool,
@@ -24,6 +29,7 @@ from restune.networks.layers import (
     two_plus_one,
 )
 from restune.networks.masks import blanked, max_pooled, normed, strided
+from restune.networks.registry import arguments, registered_block
 from restune.networks.spec import ResNetSpec, StageSpec, midplanes
 
 
@@ -76,7 +82,10 @@ class BlockPlan:
         if kind == "2+1":
             # Computed from the block's channels for all of its convolutions, as in torchvision.
             between = midplanes(self.in_channels, self.inner_channels, size)
-            return two_plus_one(inputs, between, outputs, (size, size), stride=(stride, stride), dilation=self.dilation)
+            return two_plus_one(
+                inputs, between, outputs, (size, size), stride=(stride, stride), dilation=self.dilation,
+                norm_groups=norm_groups(self.network), act=self.network.act,
+            )  # fmt: skip
         grouped = self.stage.block == "bottleneck" and number == 2
         return conv(
             self.network.dims,
@@ -93,8 +102,13 @@ class BlockPlan:
         return conv(self.network.dims, inputs, outputs, 1, stride=self.along_axes(stride))
 
     def norm(self, channels: int) -> nn.Module:
-        """Build a batch norm."""
-        return norm(self.network.dims, channels)
+        """Build the network's norm."""
+        return norm(self.network.dims, channels, norm_groups(self.network))
+
+
+def norm_groups(spec: ResNetSpec) -> int:
+    """Return the groups of a network's norms; 0 for batch norms."""
+    return spec.norm_groups if spec.norm == "group" else 0
 
 
 class Block(nn.Module):
@@ -106,6 +120,7 @@ class Block(nn.Module):
     def __init__(self, plan: BlockPlan) -> None:
         super().__init__()
         self.residual = plan.network.residual
+        self.act = plan.network.act
         self.stride = plan.stride
         self.layer_stride = plan.layer_stride
         self.se = attention(plan.network.attention, plan.network.dims, plan.out_channels)
@@ -133,6 +148,10 @@ class Block(nn.Module):
         summed: Tensor = self.drop_path(branch) + identity
         return summed
 
+    def activate(self, x: Tensor, *, inplace: bool = True) -> Tensor:
+        """Apply the network's activation."""
+        return activate(self.act, x, inplace=inplace)
+
     def last_norm(self) -> nn.Module:
         """Return the norm that ends the branch, which `zero_init_residual` sets to 0."""
         raise NotImplementedError(f"{type(self).__name__} ends in a convolution")
@@ -150,9 +169,9 @@ class BasicBlock(Block):
         self.bn2 = plan.norm(out)
 
     def run(self, x: Tensor, mask: Tensor | None, after: Tensor | None) -> Tensor:
-        branch = F.relu(normed(self.bn1, self.conv1(x), after), inplace=True)
+        branch = self.activate(normed(self.bn1, self.conv1(x), after))
         branch = normed(self.bn2, self.conv2(branch), after)
-        return F.relu(self.add_shortcut(branch, x, mask, after), inplace=True)
+        return self.activate(self.add_shortcut(branch, x, mask, after))
 
     def last_norm(self) -> nn.Module:
         return self.bn2
@@ -174,10 +193,10 @@ class Bottleneck(Block):
         self.bn3 = plan.norm(out)
 
     def run(self, x: Tensor, mask: Tensor | None, after: Tensor | None) -> Tensor:
-        branch = F.relu(normed(self.bn1, self.conv1(x), mask), inplace=True)
-        branch = F.relu(normed(self.bn2, self.conv2(branch), after), inplace=True)
+        branch = self.activate(normed(self.bn1, self.conv1(x), mask))
+        branch = self.activate(normed(self.bn2, self.conv2(branch), after))
         branch = normed(self.bn3, self.conv3(branch), after)
-        return F.relu(self.add_shortcut(branch, x, mask, after), inplace=True)
+        return self.activate(self.add_shortcut(branch, x, mask, after))
 
     def last_norm(self) -> nn.Module:
         return self.bn3
@@ -197,10 +216,10 @@ class TripleBlock(Block):
         self.bn3 = plan.norm(width)
 
     def run(self, x: Tensor, mask: Tensor | None, after: Tensor | None) -> Tensor:
-        branch = F.relu(normed(self.bn1, self.conv1(x), after), inplace=True)
-        branch = F.relu(normed(self.bn2, self.conv2(branch), after), inplace=True)
+        branch = self.activate(normed(self.bn1, self.conv1(x), after))
+        branch = self.activate(normed(self.bn2, self.conv2(branch), after))
         branch = normed(self.bn3, self.conv3(branch), after)
-        return F.relu(self.add_shortcut(branch, x, mask, after), inplace=True)
+        return self.activate(self.add_shortcut(branch, x, mask, after))
 
     def last_norm(self) -> nn.Module:
         return self.bn3
@@ -219,7 +238,7 @@ class PreActBlock(Block):
         self.shortcut_sees_activated = plan.changes_shape
 
     def run(self, x: Tensor, mask: Tensor | None, after: Tensor | None) -> Tensor:
-        activated = F.relu(normed(self.bn1, x, mask))
+        activated = self.activate(normed(self.bn1, x, mask), inplace=False)
         branch = self.branch(activated, mask, after)
         if after is not None:  # the branch ends in a convolution, which writes into the padding
             branch = blanked(branch, after)
@@ -242,7 +261,7 @@ class PreActBasicBlock(PreActBlock):
         self.conv2 = plan.conv(2, inner, out)
 
     def branch(self, activated: Tensor, mask: Tensor | None, after: Tensor | None) -> Tensor:  # noqa: ARG002
-        branch = F.relu(normed(self.bn2, self.conv1(activated), after), inplace=True)
+        branch = self.activate(normed(self.bn2, self.conv1(activated), after))
         ended: Tensor = self.conv2(branch)
         return ended
 
@@ -260,14 +279,17 @@ class PreActBottleneck(PreActBlock):
         self.conv3 = plan.conv(3, inner, out)
 
     def branch(self, activated: Tensor, mask: Tensor | None, after: Tensor | None) -> Tensor:
-        branch = F.relu(normed(self.bn2, self.conv1(activated), mask), inplace=True)
-        branch = F.relu(normed(self.bn3, self.conv2(branch), after), inplace=True)
+        branch = self.activate(normed(self.bn2, self.conv1(activated), mask))
+        branch = self.activate(normed(self.bn3, self.conv2(branch), after))
         ended: Tensor = self.conv3(branch)
         return ended
 
 
-def make_block(plan: BlockPlan) -> Block:
-    """Build the block for the plan's network and stage."""
+def make_block(plan: BlockPlan) -> nn.Module:
+    """Build the block for the plan's network and stage: a `Block`, or a registered one."""
+    registered = registered_block(plan.stage.block)
+    if registered is not None:
+        return _build_registered(registered, plan)
     forms: dict[tuple[str, bool], type[Block]] = {
         ("basic", False): BasicBlock,
         ("bottleneck", False): Bottleneck,
@@ -276,6 +298,49 @@ def make_block(plan: BlockPlan) -> Block:
         ("bottleneck", True): PreActBottleneck,
     }
     return forms[plan.stage.block, plan.network.preact](plan)
+
+
+def _build_registered(block: type[nn.Module], plan: BlockPlan) -> nn.Module:
+    """Build a registered block with the arguments that it names, see `restune.register_block`."""
+    spec = plan.network
+    provide: dict[str, Callable[[], Any]] = {
+        "dims": lambda: spec.dims,
+        "dilation": lambda: plan.dilation,
+        "groups": lambda: plan.stage.groups,
+        "residual": lambda: spec.residual,
+        "drop_path": lambda: plan.drop_path,
+        "norm": lambda: plan.norm,
+        "act": lambda: lambda: activation(spec.act),
+        "shortcut": lambda: shortcut(plan) if spec.residual else None,
+    }
+    own = {name: provide[name]() for name in arguments(block)}
+    built = block(in_channels=plan.in_channels, out_channels=plan.out_channels, stride=plan.stride, **own)
+    if not isinstance(built, nn.Module):
+        raise UserError(f"the block {plan.stage.block} is not a torch.nn.Module", where="block")
+    return built
+
+
+def run_registered(block: nn.Module, stage: StageSpec, stride: int, x: Tensor, mask: Tensor | None) -> Tensor:
+    """Run a registered block. Raises UserError for an output of another shape, and for padded input without a mask."""
+    if mask is None:
+        output: Tensor = block(x)
+    elif "mask" in signature(block.forward).parameters:
+        output = blanked(block(x, mask=mask), mask[:, ::stride])
+    else:
+        raise UserError(
+            f"the block {stage.block} does not take a mask, which items of different lengths need",
+            where=f"{type(block).__name__}.forward",
+            fix="let it take a second argument `mask`, see restune.register_block",
+        )
+    expected = (len(x), stage.out_channels, *(-(-size // stride) for size in x.shape[2:]))
+    if output.shape != expected:
+        raise UserError(
+            f"the block {stage.block} returned {list(output.shape)} for {list(x.shape)} at stride {stride}, not "
+            f"{list(expected)}",
+            where=f"{type(block).__name__}.forward",
+            fix="return out_channels channels and positions divided by the stride, rounded up",
+        )
+    return output
 
 
 def shortcut(plan: BlockPlan) -> nn.Module | None:

@@ -90,7 +90,7 @@ def describe(spec: ResNetSpec, size: int | tuple[int, ...]) -> Description:
         channels = () if spec.vocabulary else (spec.in_channels,)
         x = torch.empty(1, *channels, *positions, dtype=torch.int64 if spec.vocabulary else torch.float32)
     for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.GroupNorm):
             module.forward = _unchanged  # type: ignore[method-assign]  # keeps shapes; meta norms are slow
     operations = _count_operations(model)
     with torch.no_grad():
@@ -124,6 +124,10 @@ def _stem_role(spec: ResNetSpec) -> str:
         "clip": "3x7x7 convolution, stride 2 in space",
         "none": "none: the stages read the input",
     }[spec.stem]
+    if spec.norm == "group":
+        role += f"; group norm ({spec.norm_groups} groups) in all layers"
+    if spec.act != "relu":
+        role += f"; {spec.act} in all layers"
     if not spec.vocabulary:
         return role
     embedding = f"embedding of {spec.vocabulary} tokens in {spec.in_channels} channels"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from restune.networks.masks import MaskedNorm1d, average
+from restune.networks.masks import MaskedGroupNorm, MaskedNorm1d, average
 
 Size = int | tuple[int, ...]
 """One value for all of an input's axes, or one value per axis."""
@@ -16,6 +17,7 @@ Size = int | tuple[int, ...]
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _NORM = {1: MaskedNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _MAX_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
+_ACT: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "silu": F.silu, "leaky-relu": F.leaky_relu}
 _AVG_POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
@@ -51,27 +53,47 @@ def two_plus_one(
     *,
     stride: tuple[int, int] = (1, 1),
     dilation: int = 1,
+    norm_groups: int = 0,
+    act: str = "relu",
 ) -> nn.Sequential:
-    """Build a (2+1)-D convolution: space, norm, ReLU, then time (Tran et al. 2018).
+    """Build a (2+1)-D convolution: space, norm, activation, then time (Tran et al. 2018).
 
     Args:
         inputs, between, outputs: channels.
         kernel, stride: (in space, in time).
         dilation: of both convolutions.
+        norm_groups, act: see `norm` and `activate`.
     """
     (space, time), (space_stride, time_stride) = kernel, stride
     return nn.Sequential(
         conv(3, inputs, between, (1, space, space), stride=(1, space_stride, space_stride), dilation=dilation),
-        norm(3, between),
-        nn.ReLU(inplace=True),
+        norm(3, between, norm_groups),
+        activation(act),
         conv(3, between, outputs, (time, 1, 1), stride=(time_stride, 1, 1), dilation=dilation),
     )
 
 
-def norm(dims: int, channels: int) -> nn.Module:
-    """Build a batch norm (Ioffe and Szegedy 2015)."""
+def norm(dims: int, channels: int, groups: int = 0) -> nn.Module:
+    """Build a batch norm (Ioffe and Szegedy 2015), or a group norm (Wu and He 2018) where `groups` is not 0.
+
+    Channels that `groups` does not divide are normalised in as many groups as their greatest common divisor.
+    """
+    if groups:
+        kind = MaskedGroupNorm if dims == 1 else nn.GroupNorm
+        return kind(math.gcd(groups, channels), channels)
     batch_norm: nn.Module = _NORM[dims](channels)
     return batch_norm
+
+
+def activate(kind: str, x: Tensor, *, inplace: bool = True) -> Tensor:
+    """Apply an activation, see `ResNetSpec.act`; all of them map 0 to 0, so that padding stays zero."""
+    return F.relu(x, inplace=inplace) if kind == "relu" else _ACT[kind](x)
+
+
+def activation(kind: str) -> nn.Module:
+    """Build an activation as a module."""
+    modules = {"gelu": nn.GELU, "silu": nn.SiLU, "leaky-relu": nn.LeakyReLU}
+    return nn.ReLU(inplace=True) if kind == "relu" else modules[kind]()
 
 
 def max_pool(dims: int, stride: Size = 2) -> nn.Module:
@@ -184,7 +206,7 @@ def run_layers(layers: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor:
         alone: Tensor = layers(x)
         return alone
     for layer in layers:
-        x = layer(x, mask) if isinstance(layer, MaskedNorm1d) else layer(x)
+        x = layer(x, mask) if isinstance(layer, MaskedNorm1d | MaskedGroupNorm) else layer(x)
         if isinstance(layer, AveragePool):  # average over real positions only
             share = layer(mask.unsqueeze(1).to(x.dtype))  # [N, 1, L / stride]
             x = x / share.masked_fill(share == 0, 1.0)

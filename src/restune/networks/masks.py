@@ -34,6 +34,25 @@ class MaskedNorm1d(nn.BatchNorm1d):
         return filled.transpose(1, 2)
 
 
+class MaskedGroupNorm(nn.GroupNorm):
+    """Group norm with statistics over real positions only; the padding stays zero."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """``[N, C, L] -> [N, C, L]``; with a mask ``[N, L]``."""
+        if mask is None:
+            return super().forward(x)
+        items, channels, length = x.shape
+        whole = x if x.dtype == torch.float64 else x.float()
+        grouped = whole.reshape(items, self.num_groups, -1, length)  # [N, G, C / G, L]
+        there = mask[:, None, None, :]
+        count = mask.sum(dim=1).clamp(min=1).view(-1, 1, 1, 1) * grouped.shape[2]
+        mean = grouped.masked_fill(~there, 0.0).sum(dim=(2, 3), keepdim=True) / count
+        centred = (grouped - mean).masked_fill(~there, 0.0)
+        variance = centred.square().sum(dim=(2, 3), keepdim=True) / count
+        normalised = (centred * (variance + self.eps).rsqrt()).reshape(items, channels, length)
+        return blanked(normalised * self.weight[:, None] + self.bias[:, None], mask)
+
+
 def normed(norm: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor:
     """Apply the norm, or the identity in its place, to padded input."""
     normalised: Tensor = norm(x) if mask is None or isinstance(norm, nn.Identity) else norm(x, mask)
@@ -65,19 +84,24 @@ def max_pooled(pool: nn.Module, x: Tensor, mask: Tensor | None, stride: int) -> 
     return blanked(pool(blanked(x, mask, float("-inf"))), mask[:, ::stride])
 
 
-def pooled(kind: str, x: Tensor, mask: Tensor | None, k_max: int) -> Tensor:
+def pooled(kind: str, x: Tensor, mask: Tensor | None, k_max: int, *, rectified: bool = True) -> Tensor:
     """Pool over all positions, see `ResNetSpec.pool`: ``[N, C, ...] -> [N, features]``.
 
-    `x` is the output of a ReLU, at least 0, so the zeros of the padding are never the largest values.
+    Args:
+        rectified: whether `x` is at least 0, as after a ReLU, so that the zeros of the padding are never the largest
+            values.
     """
     if kind == "average":
         return average(x, mask)
-    if kind == "max":
-        return x.flatten(2).amax(dim=2)
-    if kind == "average+max":
-        return torch.cat([average(x, mask), x.flatten(2).amax(dim=2)], dim=1)
-    positions = x.flatten(2)
-    positions = F.pad(positions, (0, max(0, k_max - positions.shape[2])))
+    values = x if rectified or mask is None else blanked(x, mask, float("-inf"))
+    if kind in ("max", "average+max"):
+        most = values.flatten(2).amax(dim=2)
+        if values is not x and mask is not None:  # an item without any position
+            most = most.masked_fill(~mask.any(dim=1, keepdim=True), 0.0)
+        return most if kind == "max" else torch.cat([average(x, mask), most], dim=1)
+    positions, values = x.flatten(2), values.flatten(2)
+    short = max(0, k_max - positions.shape[2])
+    positions, values = F.pad(positions, (0, short)), F.pad(values, (0, short))
     # Stable: among equal values the first are selected, however much padding follows.
-    largest = positions.sort(dim=2, descending=True, stable=True).indices[:, :, :k_max]
+    largest = values.sort(dim=2, descending=True, stable=True).indices[:, :, :k_max]
     return positions.gather(2, largest.sort(dim=2).values).flatten(1)

@@ -9,12 +9,11 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
-import torch.nn.functional as F
 from torch import Tensor, compiler, nn, no_grad
 from torch.utils.checkpoint import checkpoint
 
-from restune.networks.blocks import Block, BlockPlan, make_block
-from restune.networks.layers import conv, max_pool, norm, run_layers, two_plus_one
+from restune.networks.blocks import Block, BlockPlan, make_block, norm_groups, run_registered
+from restune.networks.layers import activate, activation, conv, max_pool, norm, run_layers, two_plus_one
 from restune.networks.masks import blanked, max_pooled, normed, pooled, strided
 from restune.networks.spec import ResNetSpec
 
@@ -50,12 +49,14 @@ class ResNet(nn.Module):
         self.embedding = nn.Embedding(spec.vocabulary, spec.in_channels, padding_idx=0) if spec.vocabulary else None
         self.embedding_dropout = nn.Dropout(spec.embedding_dropout)
         self.conv1 = stem_convolution(spec)
-        self.bn1 = nn.Identity() if spec.stem == "none" else norm(spec.dims, spec.stem_width)
+        self.bn1 = nn.Identity() if spec.stem == "none" else norm(spec.dims, spec.stem_width, norm_groups(spec))
         self.maxpool = max_pool(spec.dims) if spec.stem in ("imagenet", "deep") else nn.Identity()
         for number, blocks in enumerate(plan_stages(spec), start=1):
             self.add_module(f"layer{number}", nn.Sequential(*(make_block(plan) for plan in blocks)))
         # Pre-activation stages end in a plain sum, which is normalised and activated here.
-        self.norm = norm(spec.dims, spec.stages[-1].out_channels) if spec.preact else nn.Identity()
+        self.norm: nn.Module = nn.Identity()
+        if spec.preact:
+            self.norm = norm(spec.dims, spec.stages[-1].out_channels, norm_groups(spec))
         self.hidden = hidden_layers(spec)
         self.dropout = nn.Dropout(spec.dropout)
         self.fc = nn.Linear(spec.num_features, spec.num_classes)
@@ -72,8 +73,8 @@ class ResNet(nn.Module):
     def forward_until(self, x: Tensor, cut: str | int, mask: Tensor | None = None) -> Tensor:
         """Run the network up to `cut`: through stage `cut` (0: the stem), or to the embeddings for ``"all"``."""
         x, mask = self.stem(x, mask), self.mask_at(mask, 0)
-        for stage in self.stages()[: None if cut == "all" else int(cut)]:
-            x, mask = self._run_stage(stage, x, mask)
+        for index in range(len(self.spec.stages) if cut == "all" else int(cut)):
+            x, mask = self._run_stage(index, x, mask)
         return self.pool(x, mask) if cut == "all" else x
 
     def forward_from(self, x: Tensor, cut: str | int, mask: Tensor | None = None) -> Tensor:
@@ -81,8 +82,8 @@ class ResNet(nn.Module):
         if cut != "all":
             if mask is not None and mask.shape[1] != x.shape[2]:
                 mask = self.mask_at(mask, int(cut))
-            for stage in self.stages()[int(cut) :]:
-                x, mask = self._run_stage(stage, x, mask)
+            for index in range(int(cut), len(self.spec.stages)):
+                x, mask = self._run_stage(index, x, mask)
             x = self.pool(x, mask)
         logits: Tensor = self.fc(self.dropout(x))
         return logits
@@ -91,9 +92,9 @@ class ResNet(nn.Module):
         """Return the named intermediate outputs, in order: ``stem, stage1, ..., pooled, logits``."""
         outputs = {"stem": self.stem(x, mask)}
         x, mask = outputs["stem"], self.mask_at(mask, 0)
-        for number, stage in enumerate(self.stages(), start=1):
-            x, mask = self._run_stage(stage, x, mask)
-            outputs[f"stage{number}"] = x
+        for index in range(len(self.spec.stages)):
+            x, mask = self._run_stage(index, x, mask)
+            outputs[f"stage{index + 1}"] = x
         outputs["pooled"] = self.pool(x, mask)
         outputs["logits"] = self.fc(self.dropout(outputs["pooled"]))
         return outputs
@@ -123,7 +124,7 @@ class ResNet(nn.Module):
             return x
         self._warn_if_small(x)
         x, mask = run_layers(self.conv1, x, mask), strided(mask, CONVOLUTION_STRIDES[self.spec.stem])
-        x = F.relu(normed(self.bn1, x, mask), inplace=True)
+        x = activate(self.spec.act, normed(self.bn1, x, mask))
         return x if isinstance(self.maxpool, nn.Identity) else max_pooled(self.maxpool, x, mask, 2)
 
     def stages(self) -> list[nn.Sequential]:
@@ -133,8 +134,9 @@ class ResNet(nn.Module):
     def pool(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return embeddings from the last stage's output: ``[N, C, ...] -> [N, num_features]``."""
         if self.spec.preact:
-            x = F.relu(normed(self.norm, x, mask), inplace=True)
-        x = pooled(self.spec.pool, x, mask, self.spec.k_max)
+            x = activate(self.spec.act, normed(self.norm, x, mask))
+        rectified = self.spec.act == "relu" and not self.has_registered_blocks
+        x = pooled(self.spec.pool, x, mask, self.spec.k_max, rectified=rectified)
         return self.hidden(x) if self.spec.hidden else x
 
     def reset_head(self, num_classes: int) -> None:
@@ -158,17 +160,28 @@ class ResNet(nn.Module):
             for module in self.modules():
                 if isinstance(module, Block):
                     nn.init.zeros_(module.last_norm().get_parameter("weight"))
+        if self.has_registered_blocks:
+            for block in (block for stage in self.stages() for block in stage):
+                getattr(block, "initialize", lambda: None)()
 
-    def _run_stage(self, stage: nn.Sequential, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Run a stage; return its output and the mask there."""
-        for block in stage:
-            assert isinstance(block, Block)
+    @property
+    def has_registered_blocks(self) -> bool:
+        """Whether some blocks are not ours, see `restune.register_block`."""
+        return any(stage.is_registered for stage in self.spec.stages)
+
+    def _run_stage(self, index: int, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Run a stage, counted from 0; return its output and the mask there."""
+        stage, plan = self.get_submodule(f"layer{index + 1}"), self.spec.stages[index]
+        assert isinstance(stage, nn.Sequential)
+        for position, module in enumerate(stage):
+            stride = plan.stride if position == 0 else 1
+            block = module if isinstance(module, Block) else partial(run_registered, module, plan, stride)
             if self.gradient_checkpointing and self.training:
                 # Store only the block's input and recompute the block in the backward pass (Chen et al. 2016).
-                x = checkpoint(block, x, mask, use_reentrant=False, context_fn=partial(_rerun_of, block))
+                x = checkpoint(block, x, mask, use_reentrant=False, context_fn=partial(_rerun_of, module))
             else:
                 x = block(x, mask)
-            mask = strided(mask, block.stride)
+            mask = strided(mask, stride)
         return x, mask
 
     def _warn_if_small(self, x: Tensor) -> None:
@@ -201,26 +214,28 @@ def stem_convolution(spec: ResNetSpec) -> nn.Module:
         return conv(dims, spec.in_channels, width, 7, stride=2)
     if spec.stem == "clip" and spec.stages[0].conv == "2+1":
         between = max(1, width * 45 // 64)  # 45 at the published width, as in torchvision
-        return two_plus_one(spec.in_channels, between, width, (7, 3), stride=(2, 1))
+        return two_plus_one(
+            spec.in_channels, between, width, (7, 3), stride=(2, 1), norm_groups=norm_groups(spec), act=spec.act
+        )
     if spec.stem == "clip":
         return conv(dims, spec.in_channels, width, (3, 7, 7), stride=(1, 2, 2))
     half = max(1, width // 2)
     return nn.Sequential(
         conv(dims, spec.in_channels, half, 3, stride=2),
-        norm(dims, half),
-        nn.ReLU(inplace=True),
+        norm(dims, half, norm_groups(spec)),
+        activation(spec.act),
         conv(dims, half, half, 3),
-        norm(dims, half),
-        nn.ReLU(inplace=True),
+        norm(dims, half, norm_groups(spec)),
+        activation(spec.act),
         conv(dims, half, width, 3),
     )
 
 
 def hidden_layers(spec: ResNetSpec) -> nn.Sequential:
-    """Build the linear layers with ReLU, and dropout between them, from pool to head; empty for most networks."""
+    """Build the linear layers from pool to head, with activations and dropout; empty for most networks."""
     layers: list[nn.Module] = []
     for before, after in pairwise((spec.pooled_features, *spec.hidden)):
-        layers += [nn.Dropout(spec.dropout)] * bool(layers) + [nn.Linear(before, after), nn.ReLU(inplace=True)]
+        layers += [nn.Dropout(spec.dropout)] * bool(layers) + [nn.Linear(before, after), activation(spec.act)]
     return nn.Sequential(*layers)
 
 

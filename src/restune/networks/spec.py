@@ -9,21 +9,27 @@ from itertools import pairwise
 from typing import Any
 
 from restune.core.errors import UserError, did_you_mean
+from restune.networks.registry import (
+    OPTIONAL,
+    arguments,
+    block_name,
+    expansion,
+    known_blocks,
+    registered_block,
+)
 
-BLOCKS = ("basic", "bottleneck", "triple")
 CONVOLUTIONS = ("full", "2+1", "spatial")
 DOWNSAMPLINGS = ("stride", "max-pool")
 STEMS = ("imagenet", "deep", "small", "none", "clip")
 SHORTCUTS = ("A", "B", "C", "D", "norm")
 ATTENTIONS = ("none", "se", "eca")
 POOLS = ("average", "max", "average+max", "k-max")
+NORMS = ("batch", "group")
+ACTS = ("relu", "gelu", "silu", "leaky-relu")
 
 MAX_PARAMETERS = 2_000_000_000
 """Twice the largest published residual network (BiT-M R152x4, 937 million); more is taken for a typing error."""
 MAX_DEPTH = 10_000
-
-EXPANSION = {"basic": 1, "bottleneck": 4, "triple": 1}
-"""How many times wider a block's output is than its `width` (He et al. 2016, section 4.1)."""
 
 USUAL_KERNELS = {"basic": (3, 3), "bottleneck": (1, 3, 1), "triple": (3, 3, 3)}
 """Sizes of a block's convolutions where the stage does not set `kernels`."""
@@ -34,11 +40,11 @@ class StageSpec:
     """A sequence of blocks at one resolution.
 
     Args:
-        block: ``basic`` (two 3x3 convolutions), ``bottleneck`` (1x1, 3x3, 1x1) or ``triple`` (three of one width;
-            Wang et al. 2017).
+        block: ``basic`` (two 3x3 convolutions), ``bottleneck`` (1x1, 3x3, 1x1), ``triple`` (three of one width;
+            Wang et al. 2017), or the name or class of a block of your own, see `restune.register_block`.
         depth: number of blocks.
         width: channels of the 3x3 convolutions before `groups` and `base_width`; the stage's output has
-            ``width * EXPANSION[block]`` channels.
+            ``width * expansion`` channels: 4 for ``bottleneck``, 1 for the others, a registered block's own.
         stride: stride of the first block.
         dilation: of the 3x3 convolutions; the first block uses the previous stage's, as in torchvision.
         groups: of a bottleneck's 3x3 convolution (ResNeXt's cardinality).
@@ -66,7 +72,8 @@ class StageSpec:
     downsample: str = "stride"
 
     def __post_init__(self) -> None:
-        _one_of("block", self.block, BLOCKS)
+        object.__setattr__(self, "block", block_name(self.block))
+        _known_block(self.block)
         _one_of("conv", self.conv, CONVOLUTIONS)
         _one_of("downsample", self.downsample, DOWNSAMPLINGS)
         for name in ("depth", "width", "stride", "dilation", "groups", "base_width"):
@@ -79,7 +86,9 @@ class StageSpec:
                 where="StageSpec",
                 fix=f"use a width of at least {-(-64 // self.base_width)}",
             )
-        if self.block != "bottleneck" and (self.groups != 1 or self.base_width != 64):
+        if self.is_registered:
+            self._check_registered()
+        elif self.block != "bottleneck" and (self.groups != 1 or self.base_width != 64):
             raise UserError(
                 f"{self.block} blocks do not support groups or base_width",
                 where=f"groups={self.groups}, base_width={self.base_width}",
@@ -88,6 +97,11 @@ class StageSpec:
         if self.conv == "2+1" and self.groups != 1:
             raise UserError("2+1 convolutions do not support groups", where=f"groups={self.groups}", fix="use groups=1")
         self._check_kernels()
+
+    def _check_registered(self) -> None:
+        """Raise UserError for settings of the stage that its registered block does not take."""
+        settings = {"dilation": 1, "groups": 1, "base_width": 64, "kernels": (), "conv": "full", "downsample": "stride"}
+        _reject_not_taken(self.block, [name for name, usual in settings.items() if getattr(self, name) != usual])
 
     def _check_kernels(self) -> None:
         _sizes("kernels", self.kernels)
@@ -98,9 +112,14 @@ class StageSpec:
             )
 
     @property
+    def is_registered(self) -> bool:
+        """Whether the block is one that a program registered."""
+        return registered_block(self.block) is not None
+
+    @property
     def sizes(self) -> tuple[int, ...]:
-        """Sizes of the block's convolutions in order."""
-        return self.kernels or USUAL_KERNELS[self.block]
+        """Sizes of the block's convolutions in order; () for a registered block."""
+        return self.kernels or USUAL_KERNELS.get(self.block, ())
 
     @property
     def inner_channels(self) -> int:
@@ -110,10 +129,13 @@ class StageSpec:
     @property
     def out_channels(self) -> int:
         """Channels after each block of this stage."""
-        return self.width * EXPANSION[self.block]
+        return self.width * expansion(self.block)
 
     def convolution_parameters(self, inputs: int, dims: int) -> int:
-        """Return the convolution parameters of a block with `inputs` input channels, without its shortcut."""
+        """Return the convolution parameters of a block with `inputs` input channels, without its shortcut; 0 for a
+        registered block, whose layers are unknown."""
+        if self.is_registered:
+            return 0
         count, inner = 0, self.inner_channels
         channels = (inputs, *[inner] * (len(self.sizes) - 1), self.out_channels)
         for size, (before, after) in zip(self.sizes, pairwise(channels), strict=True):
@@ -143,6 +165,10 @@ class ResNetSpec:
         shortcut: where shapes change, ``A`` slices and pads zeros (no parameters), ``B`` projects by a
             1x1 convolution, ``D`` average-pools, then projects; ``C`` projects in every block; ``norm`` is B,
             with a batch norm where shapes agree (Wang et al. 2017's code).
+        norm: ``batch`` (Ioffe and Szegedy 2015) or ``group`` (Wu and He 2018), in stem, blocks and shortcuts.
+        norm_groups: of group norm. Layers whose channels it does not divide use the greatest common divisor.
+        act: the activation in stem, blocks and hidden layers: ``relu``, ``gelu`` (Hendrycks and Gimpel 2016), ``silu``
+            or ``leaky-relu`` (slope 0.01). Squeeze-and-excitation keeps its own ReLU, as in timm.
         preact: norm and activation before each convolution (He et al. 2016, "Identity Mappings").
         attention: ``se`` (Hu et al. 2018) or ``eca`` (Wang et al. 2020) on each residual branch.
         drop_path: stochastic-depth rate of the last block, rising linearly from 0 (Huang et al. 2016).
@@ -150,7 +176,7 @@ class ResNetSpec:
         pool: global pooling: ``average``, ``max``, both concatenated (``average+max``), or the `k_max` largest values
             of each channel in order of position (``k-max``; Kalchbrenner et al. 2014).
         k_max: values per channel for ``k-max``; unused by other pools.
-        hidden: widths of linear layers with ReLU between the pool and the head.
+        hidden: widths of linear layers with activations between the pool and the head.
         num_classes: outputs of the head.
         dropout: before the head, and between hidden layers.
         zero_init_residual: initialise each branch's last norm to 0, so that blocks start as identities
@@ -172,6 +198,9 @@ class ResNetSpec:
     stem_width: int = 64
     stages: tuple[StageSpec, ...]
     shortcut: str = "B"
+    norm: str = "batch"
+    norm_groups: int = 32
+    act: str = "relu"
     preact: bool = False
     attention: str = "none"
     drop_path: float = 0.0
@@ -190,7 +219,9 @@ class ResNetSpec:
         _one_of("shortcut", self.shortcut, SHORTCUTS)
         _one_of("attention", self.attention, ATTENTIONS)
         _one_of("pool", self.pool, POOLS)
-        for name in ("in_channels", "stem_width", "num_classes", "k_max"):
+        _one_of("norm", self.norm, NORMS)
+        _one_of("act", self.act, ACTS)
+        for name in ("in_channels", "stem_width", "num_classes", "k_max", "norm_groups"):
             _positive(name, getattr(self, name))
         for name in ("drop_path", "dropout", "embedding_dropout"):
             _rate(name, getattr(self, name))
@@ -229,6 +260,12 @@ class ResNetSpec:
             }
             if present := [what for what, is_set in forbidden.items() if is_set]:
                 raise UserError(f"{present[0]} cannot be combined with pre-activation", where="ResNetSpec.preact")
+        if self.norm != "group" and self.norm_groups != 32:
+            raise UserError("norm_groups needs norm='group'", where="ResNetSpec.norm_groups", fix="leave it out")
+        usual = {"dims": 2, "residual": True, "drop_path": 0.0, "norm": "batch", "act": "relu"}
+        usual |= {"attention": "none", "preact": False, "zero_init_residual": False}
+        for block in {stage.block for stage in self.stages if stage.is_registered}:
+            _reject_not_taken(block, [name for name, value in usual.items() if getattr(self, name) != value])
 
     def _check_dimensions(self) -> None:
         """Raise UserError for settings that only series or only clips support."""
@@ -285,8 +322,14 @@ class ResNetSpec:
         return self.hidden[-1] if self.hidden else self.pooled_features
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the spec as plain dictionaries, lists, numbers and strings; `from_dict` is the inverse."""
+        """Return the spec as plain dictionaries, lists, numbers and strings; `from_dict` is the inverse.
+
+        Norm and activation are left out where they are the usual ones, so that older versions can read the file.
+        """
         content = asdict(self)
+        for name, usual in (("norm", "batch"), ("norm_groups", 32), ("act", "relu")):
+            if content[name] == usual:
+                del content[name]
         content["stages"] = [{**stage, "kernels": list(stage["kernels"])} for stage in content["stages"]]
         content["hidden"] = list(content["hidden"])
         return content
@@ -305,6 +348,8 @@ class ResNetSpec:
 
         Raises UserError for a name that is neither a field nor a shorthand.
         """
+        if isinstance(changes.get("block"), type):
+            changes["block"] = block_name(changes["block"])
         if not changes.get("residual", True):  # blocks without shortcuts cannot start as identities
             changes.setdefault("zero_init_residual", False)
         stages = self.stages
@@ -347,7 +392,11 @@ def midplanes(inputs: int, outputs: int, size: int) -> int:
 
 def _with_depths(stages: tuple[StageSpec, ...], depths: Any) -> tuple[StageSpec, ...]:
     if not isinstance(depths, list | tuple) or not depths:
-        raise UserError(f"depths must have one number per stage, not {depths!r}", where="depths")
+        raise UserError(
+            f"depths must have one number per stage, not {_shown(depths)}",
+            where="depths",
+            fix="write it like [2, 2, 2]",
+        )
     changed: list[StageSpec] = []
     for position, depth in enumerate(depths):
         if position < len(stages):
@@ -399,6 +448,33 @@ def _coerced(where: str, value: Any, kind: str) -> Any:
     if wanted is not None and (type(value) is not wanted):
         raise UserError(f"expected {kind}, not {_shown(value)}", where=where)
     return value
+
+
+def _known_block(name: Any) -> None:
+    """Raise UserError for a block that is neither ours nor registered."""
+    known = known_blocks()
+    if name not in known:
+        hint = did_you_mean(str(name), known) or f"one of {', '.join(known)}"
+        raise UserError(
+            f"unknown block {_shown(name)}",
+            where="block",
+            fix=f"{hint}; a block of your own is registered in Python first: restune.register_block(NAME, CLASS)",
+        )
+
+
+def _reject_not_taken(block: str, settings: list[str]) -> None:
+    """Raise UserError if a registered block does not take one of these settings, which differ from their defaults."""
+    registered = registered_block(block)
+    assert registered is not None
+    takes = arguments(registered)
+    for name in settings:
+        if name not in takes:
+            raise UserError(
+                f"the block {block} does not take {name}",
+                where=name,
+                fix=f"leave {name} at its default"
+                + (f", or let the block's constructor take an argument {name!r}" if name in OPTIONAL else ""),
+            )
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

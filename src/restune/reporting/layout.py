@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
@@ -32,6 +33,15 @@ def show(*parts: RenderableType) -> None:
         else:
             for line in stacked(part, width):
                 console.print(line)
+
+
+def plain_table(*headers: str) -> Table:
+    """Build a plain table; ``>`` before a header right-aligns its column."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in headers:
+        right = header.startswith(">")
+        table.add_column(Text(header[1:] if right else header), justify="right" if right else "left", overflow="fold")
+    return table
 
 
 def prose(text: str, style: str = "") -> Text:

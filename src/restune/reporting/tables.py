@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +12,7 @@ from restune.core.rowstore import StoreInfo
 from restune.evaluation.evaluation import Evaluation
 from restune.inference.model import Prediction
 from restune.networks.describe import ModelInfo
+from restune.reporting.layout import plain_table as _table
 from restune.reporting.layout import prose, show
 from restune.training.bench import Bench
 
@@ -148,15 +148,6 @@ def _confusion_table(evaluation: Evaluation) -> Table:
         row = evaluation.confusion[position].tolist()
         cells = [Text(str(count), "bold" if column == position else "") for column, count in enumerate(row)]
         table.add_row(Text(name), *cells)
-    return table
-
-
-def _table(*headers: str) -> Table:
-    """Build a plain table; ``>`` before a header right-aligns its column."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for header in headers:
-        right = header.startswith(">")
-        table.add_column(Text(header[1:] if right else header), justify="right" if right else "left", overflow="fold")
     return table
 
 

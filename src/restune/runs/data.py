@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+
+import numpy as np
 
 from restune.core.console import note
 from restune.core.errors import UserError
 from restune.data.augment import Augment
 from restune.data.dataset import DataOptions, Dataset, Item
+from restune.data.items import Joined, Rows, splits_of, targets_of
 from restune.data.kinds import Kind, kind_of
-from restune.data.preload import Preloaded, preload
+from restune.data.preload import Draft, Preloaded, preload
 from restune.data.preprocess import Preprocess
 from restune.data.sources import open_dataset
 from restune.data.sources.sentences import group_duplicates
 from restune.training.recipe import Recipe
+
+_SMOKE_BATCHES = 4
+"""Batches of items that a smoke run reads; some are held out for validation and test."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +41,35 @@ class RunData:
         """Kind of data of the items."""
         return kind_of(self.train.kind)
 
-    def items(self) -> list[Item]:
+    def items(self) -> Sequence[Item]:
         """Return all items of all data sets."""
-        return [item for data in (self.train, self.val, self.test) if data is not None for item in data.items]
+        parts = tuple(data.items for data in (self.train, self.val, self.test) if data is not None)
+        return parts[0] if len(parts) == 1 else Joined(parts)
 
 
-def open_train(data: Any, options: DataOptions | None) -> Dataset:
-    """Open the training data; texts with equal content get one group, so that they stay in one split."""
-    dataset = open_dataset(data, options)
+def grouped(dataset: Dataset, options: DataOptions | None) -> Dataset:
+    """Return the data with one group for texts of equal content, so that they stay in one split."""
     if kind_of(dataset.kind).groups_duplicates:
         return group_duplicates(dataset, None if options is None else options.encoding)
     return dataset
+
+
+def smoke_sample(dataset: Dataset, recipe: Recipe) -> Dataset:
+    """Return the items that a smoke run reads: enough of each class and split for two batches and their validation."""
+    targets, splits = targets_of(dataset.items), splits_of(dataset.items)
+    wanted = _SMOKE_BATCHES * recipe.batch_size
+    share = min(1.0, wanted / max(1, len(dataset)))
+    chosen = []
+    for split in np.unique(splits):
+        for target in np.unique(targets):
+            members = np.flatnonzero((splits == split) & (targets == target))
+            count = min(len(members), max(2 * recipe.min_class_items, round(share * len(members))))
+            chosen.append(members[np.linspace(0, len(members) - 1, count).astype(np.int64)])
+    positions = np.sort(np.concatenate(chosen))
+    if len(positions) == len(dataset):
+        return dataset
+    note(f"smoke run: reads {len(positions):,} of {len(dataset):,} items")
+    return dataset.take(positions)
 
 
 def open_held_out(train: Dataset, recipe: Recipe, options: DataOptions | None) -> RunData:
@@ -56,6 +80,8 @@ def open_held_out(train: Dataset, recipe: Recipe, options: DataOptions | None) -
         if not isinstance(value, str):
             continue
         other = open_dataset(value, replace(options or DataOptions(), kind=train.kind))
+        if recipe.smoke:
+            other = smoke_sample(other, recipe)
         try:
             opened[split] = _with_prefix(other.with_classes(train.classes), split)
         except UserError as error:
@@ -67,26 +93,39 @@ def open_held_out(train: Dataset, recipe: Recipe, options: DataOptions | None) -
     return RunData(train=train, **opened)
 
 
-def preload_all(data: RunData, recipe: Recipe, preprocess: Preprocess, augment: Augment) -> Preloaded:
-    """Decode every item once; keep all in memory if they fit."""
-    preloaded = preload(
+def preload_all(
+    data: RunData,
+    recipe: Recipe,
+    preprocess: Preprocess,
+    augment: Augment,
+    *,
+    draft: Draft | None = None,
+    mine: range | None = None,
+) -> Preloaded:
+    """Decode every item once; keep all in memory if they fit. `draft` and `mine` are those of `preload`."""
+    return preload(
         data.items(),
         preprocess,
         store_size=recipe.store_size,
         as_seen=not preprocess.needs_wholes(augment),
         workers=recipe.workers or None,
+        draft=draft,
+        mine=mine,
     )
+
+
+def note_memory(data: RunData, preloaded: Preloaded) -> None:
+    """Print whether the items are kept in memory."""
     noun = data.kind.noun
     note(f"all {noun} are kept in memory" if preloaded.kept else f"{noun} are read from disk as they are needed")
-    return preloaded
 
 
 def reject_mixup_of_lengths(recipe: Recipe, preloaded: Preloaded, preprocess: Preprocess, train: Dataset) -> None:
     """Raise UserError for mixup of series of different lengths."""
     if not recipe.mixup or preprocess.has_fixed_shape:
         return
-    kept = [preloaded.kept[item.id] for item in train.items if item.id in preloaded.kept]
-    lengths = {preprocess.view(whole).shape[-1] for whole in kept}
+    kept = (preloaded.kept.get(name) for name in train.ids())
+    lengths = {preprocess.view(whole).shape[-1] for whole in kept if whole is not None}
     if len(lengths) > 1:
         raise UserError(
             f"series of {min(lengths)} to {max(lengths)} values cannot be mixed",
@@ -97,4 +136,7 @@ def reject_mixup_of_lengths(recipe: Recipe, preloaded: Preloaded, preprocess: Pr
 
 def _with_prefix(dataset: Dataset, split: str) -> Dataset:
     """Prefix the ids with the split, so that they differ from the training data's."""
-    return replace(dataset, items=tuple(replace(item, id=f"{split}:{item.id}", split=split) for item in dataset.items))
+    items = dataset.items
+    if isinstance(items, Rows):
+        return replace(dataset, items=replace(items, prefix=f"{split}:", split=split))
+    return replace(dataset, items=tuple(replace(item, id=f"{split}:{item.id}", split=split) for item in items))

@@ -13,9 +13,13 @@ from restune.core.console import note
 from restune.core.errors import UserError
 from restune.core.files import write_text
 from restune.data.batches import TrainingBatches
+from restune.data.items import Joined
 from restune.data.resident import resident
 from restune.data.splits import Splits
+from restune.networks.custom import Network
 from restune.networks.resnet import ResNet
+from restune.runs.custom import Custom
+from restune.runs.lengthen import describe_lengthening
 from restune.runs.prepare import Prepared, compute_together, place_network
 from restune.runs.versions import versions
 from restune.training.feature_batches import FeatureBatches, make_feature_batches
@@ -33,24 +37,31 @@ from restune.training.recipe import Recipe
 from restune.training.validation import VAL_SCORES, Validation
 
 
-def fit(prepared: Prepared, recipe: Recipe, on_epoch: OnEpoch | None = None) -> Fitted:
+def fit(
+    prepared: Prepared,
+    recipe: Recipe,
+    on_epoch: OnEpoch | None = None,
+    custom: Custom = Custom(),  # noqa: B008
+) -> Fitted:
     """Fit the network of `prepared`, in place, by a resolved recipe.
 
     Args:
         prepared: its network holds the initial weights.
         recipe: resolved: no ``auto`` left.
         on_epoch: called after each epoch with its record; an exception that it raises ends the run.
+        custom: loss, augmentation and callback of the caller's own.
 
     Touches training and validation items only. Processes other than the first return their own weights, which are the
     same. Raises UserError; Interrupted when a signal asked to stop, once the state is written.
     """
-    return _fit_head(prepared, recipe, on_epoch) if recipe.fits_head else _train(prepared, recipe, on_epoch)
+    return _fit_head(prepared, recipe, on_epoch) if recipe.fits_head else _train(prepared, recipe, on_epoch, custom)
 
 
 def _fit_head(prepared: Prepared, recipe: Recipe, on_epoch: OnEpoch | None) -> Fitted:
     """Fit the head by logistic regression on the embeddings of the training items."""
     cache, splits, folder = prepared.embeddings, prepared.splits, prepared.workspace.folder
     assert cache is not None
+    assert isinstance(prepared.network, ResNet)
     started = time.perf_counter()
     probe = fit_head(cache, recipe, splits, prepared.augment)
     note(describe_probe(probe))
@@ -78,14 +89,17 @@ def _fit_head(prepared: Prepared, recipe: Recipe, on_epoch: OnEpoch | None) -> F
     )
 
 
-def _train(prepared: Prepared, recipe: Recipe, on_epoch: OnEpoch | None) -> Fitted:
+def _train(prepared: Prepared, recipe: Recipe, on_epoch: OnEpoch | None, custom: Custom) -> Fitted:
     """Train for epochs of steps; with ``freeze: auto``, start from a head fitted on the frozen network."""
     workspace = prepared.workspace
     network = place_network(prepared.network, recipe, workspace.device)
-    trainer = _trainer(prepared, recipe, network, on_epoch)
+    trainer = _trainer(prepared, recipe, network, on_epoch, custom)
     if workspace.continues and trainer.resume(accept_changes=workspace.accept_changes):
         note(f"resumed from step {trainer.resumed_from_step}")
+        if recipe.lengthened and recipe.lengthened[-1].until_step == trainer.state.step:
+            note(describe_lengthening(recipe, trainer.state, trainer.state.rate, trainer.next_rate()))
     elif recipe.freeze == "auto" and recipe.head == "solve":
+        assert isinstance(network, ResNet)  # checked by the request
         _start_from_fitted_head(prepared, recipe, network, trainer)
     with freed_memory_kept():
         return trainer.run()
@@ -95,7 +109,7 @@ def _start_from_fitted_head(prepared: Prepared, recipe: Recipe, network: ResNet,
     """Fit the head in the first process and give it to the others; its scores are the first to improve on."""
     world, splits = prepared.workspace.world, prepared.splits
     cache = feature_cache(network, prepared.preprocess, recipe, prepared.workspace.device)
-    items = [item for data in (splits.train, splits.val) if data is not None for item in data.items]
+    items = Joined(tuple(data.items for data in (splits.train, splits.val) if data is not None))
     compute_together(cache, items, world)
     train_loss, scores = 0.0, dict.fromkeys(VAL_SCORES, 0.0)
     if world.is_main:
@@ -117,12 +131,14 @@ def _set_head(network: ResNet, probe: LinearProbe) -> None:
     network.fc.bias.copy_(probe.choice.head.bias)
 
 
-def _trainer(prepared: Prepared, recipe: Recipe, network: ResNet, on_epoch: OnEpoch | None) -> Trainer:
+def _trainer(prepared: Prepared, recipe: Recipe, network: Network, on_epoch: OnEpoch | None, custom: Custom) -> Trainer:
     splits, preprocess, workspace = prepared.splits, prepared.preprocess, prepared.workspace
     batches = _batches(prepared, recipe)
 
     def make_features(frozen: str | int, epochs: int) -> FeatureBatches | None:
         if workspace.world.size > 1:  # each step waits for the slowest process
+            return None
+        if custom.augment is not None or not isinstance(network, ResNet):  # cached features are not augmented
             return None
         return make_feature_batches(
             network, preprocess, recipe, prepared.augment, batches, splits.val, frozen, epochs
@@ -143,14 +159,17 @@ def _trainer(prepared: Prepared, recipe: Recipe, network: ResNet, on_epoch: OnEp
         deadline=None if recipe.time is None else workspace.started + recipe.time,
         afterwards=_time_afterwards(splits, prepared.preloaded.seconds_an_item),
         facts={
-            "data": splits.train.fingerprint(),
-            "validation data": None if splits.val is None else splits.val.fingerprint(),
+            "data": prepared.record.fingerprint("train"),
+            "validation data": None if splits.val is None else prepared.record.fingerprint("val"),
             "versions": versions(),
             "threads": recipe.threads,
             "instruction set": torch.backends.cpu.get_cpu_capability(),
         },
         make_feature_batches=make_features,
         on_epoch=on_epoch,
+        on_step=custom.on_step,
+        loss=custom.loss,
+        augment=custom.augment,
         world=workspace.world,
     )
 

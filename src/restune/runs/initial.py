@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from restune.core.console import note
 from restune.core.errors import UserError, shorten
@@ -15,8 +16,10 @@ from restune.data.dataset import Dataset
 from restune.data.kinds import Kind, kind_of, kind_of_network
 from restune.data.preprocess import InputSettings, Preprocess, preprocess_from_dict
 from restune.networks import zoo
+from restune.networks.custom import CustomNetwork, CustomSpec, Network
 from restune.networks.resnet import ResNet
 from restune.networks.seeding import seeded
+from restune.networks.spec import same_structure
 from restune.runs.default_weights import default_weights
 from restune.training.recipe import Recipe
 from restune.weights.load import Weights, infer_model, load_into, read_weights, reject_other_structure
@@ -31,12 +34,14 @@ class Initial:
         weights: None for training from scratch.
         preprocess: the network's input, before it is fitted to the training items.
         settings: the recipe's settings of the input.
+        module: to train in place of a network of restune's.
     """
 
     name: str | None
     weights: Weights | None
     preprocess: Preprocess
     settings: InputSettings
+    module: nn.Module | None = None
 
     @property
     def kind(self) -> Kind:
@@ -44,17 +49,22 @@ class Initial:
         return kind_of(self.preprocess.kind)
 
 
-def initial_state(recipe: Recipe, dataset: Dataset, verb: str, encoding: str | None = None) -> Initial:
+def initial_state(
+    recipe: Recipe, dataset: Dataset, verb: str, encoding: str | None = None, module: nn.Module | None = None
+) -> Initial:
     """Read the weights that the run starts from, and settle its input. Raises UserError for weights of another kind."""
     kind = kind_of(dataset.kind)
     weights = None
     if verb == "finetune":
         weights = read_weights(recipe.weights) if recipe.weights else default_weights(recipe.model, dataset)
+        _reject_contradictions(recipe, weights)
     name = recipe.model or "resnet18"
     if weights is not None:
         name = _network_name(weights, recipe.model)
-    takes = _kind_of_weights(weights, name)
-    if takes is not kind and not (weights is None and kind.fits(zoo.find(name).spec)):
+    if module is not None:
+        name = kind.pretrained or ""  # whose input a module gets unless image_size says otherwise
+    takes = kind if module is not None else _kind_of_weights(weights, name)
+    if module is None and takes is not kind and not (weights is None and kind.fits(zoo.find(name).spec)):
         raise UserError(
             f"{name or 'this network'} takes {takes.noun}, the data is {kind.noun}",
             where=dataset.source if weights is None else weights.source,
@@ -71,16 +81,20 @@ def initial_state(recipe: Recipe, dataset: Dataset, verb: str, encoding: str | N
         from_weights=recipe.weights is not None,
     )
     preprocess = _initial_preprocess(recipe, name, weights, dataset, settings)
-    return Initial(name=name or None, weights=weights, preprocess=preprocess, settings=settings)
+    if module is not None:
+        name = ""
+    return Initial(name=name or None, weights=weights, preprocess=preprocess, settings=settings, module=module)
 
 
-def build_network(initial: Initial, recipe: Recipe, classes: tuple[str, ...], preprocess: Preprocess) -> ResNet:
+def build_network(initial: Initial, recipe: Recipe, classes: tuple[str, ...], preprocess: Preprocess) -> Network:
     """Build the network with its initial weights and a head for `classes`.
 
     The head is the only new layer where the network was trained before, and keeps the rows of classes that the weights
     have, too. Raises UserError for spec settings that follow from the data, and for weights of another structure.
     """
     weights = initial.weights
+    if initial.module is not None:
+        return _custom_network(initial.module, classes, preprocess)
     spec = weights.spec if weights is not None and weights.spec is not None else zoo.find(initial.name or "").spec
     follows = [key for key in recipe.spec if key in ("vocabulary", *kind_of(preprocess.kind).spec_fields)]
     if follows:
@@ -100,6 +114,45 @@ def build_network(initial: Initial, recipe: Recipe, classes: tuple[str, ...], pr
     note(f"{initial.name or 'network'} from {weights.source}: {report}")
     note(_head_note(weights, classes, _copy_shared_rows(network, weights, classes)))
     return network
+
+
+def _custom_network(module: nn.Module, classes: tuple[str, ...], preprocess: Preprocess) -> CustomNetwork:
+    """Give a module the face of a network. Raises UserError for one without initialised parameters."""
+    parameters = list(module.parameters())
+    if not parameters or any(isinstance(value, nn.UninitializedParameter) for value in parameters):
+        what = "does not have parameters" if not parameters else "has lazy layers that are not initialised"
+        raise UserError(f"the module {what}", where="model=", fix="run it once on an input before training")
+    vocabulary = preprocess.spec_fields().get("vocabulary", 0)
+    spec = CustomSpec(
+        custom=type(module).__name__,
+        dims=kind_of(preprocess.kind).dims,
+        in_channels=preprocess.channels,
+        vocabulary=vocabulary,
+        num_classes=len(classes),
+    )
+    note(f"{spec.custom}: {sum(value.numel() for value in parameters):,} parameters, with the weights that it has")
+    return CustomNetwork(module, spec)
+
+
+def _reject_contradictions(recipe: Recipe, weights: Weights) -> None:
+    """Raise UserError for options of the network that differ from those that the weights were trained with."""
+    own = weights.spec if weights.spec is not None or weights.model is None else zoo.find(weights.model).spec
+    if own is None or not recipe.spec:
+        return
+    wanted = own.override(**recipe.spec)
+    if same_structure(own, wanted):
+        return
+    theirs, ours = asdict(own), asdict(wanted)
+    differing = [key for key in ours if ours[key] != theirs[key]]
+    key = next((key for key in differing if key in recipe.spec), None)
+    raise UserError(
+        f"{key}={recipe.spec[key]!r} contradicts the weights, which were trained with {key}={theirs[key]!r}"
+        if key is not None
+        else f"{shorten(f'{name}={value!r}' for name, value in recipe.spec.items())} contradicts the weights, whose "
+        "blocks have another structure",
+        where=weights.source,
+        fix="leave it out, or train a network with it from scratch: restune train",
+    )
 
 
 @torch.no_grad()

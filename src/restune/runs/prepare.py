@@ -17,11 +17,15 @@ from restune.data.augment_series import default_window
 from restune.data.dataset import Item
 from restune.data.preload import Preloaded
 from restune.data.preprocess import Preprocess
+from restune.data.preprocess.text import TextPreprocess
+from restune.data.preprocess.text_draft import TextDraft
 from restune.data.splits import Splits
 from restune.inference.features import FeatureCache
+from restune.networks.custom import Network
 from restune.networks.layout import weights_layout
 from restune.networks.resnet import ResNet
-from restune.runs.data import RunData, preload_all, reject_mixup_of_lengths
+from restune.runs.data import RunData, note_memory, preload_all, reject_mixup_of_lengths
+from restune.runs.exchange import merged_counts, own_share, share_findings, share_samples
 from restune.runs.initial import Initial, build_network, preprocess_settings, resolve_augment
 from restune.runs.split_record import SplitRecord
 from restune.runs.splitting import split_data
@@ -30,7 +34,7 @@ from restune.training.linear_probe import feature_cache, reject_settings_without
 from restune.training.memory import fitting_items
 from restune.training.progress import whole_epochs
 from restune.training.recipe import Recipe
-from restune.training.resolve_auto import resolve_compile
+from restune.training.resolve_auto import Decision, resolve_batch_size, resolve_compile, resolve_norm_batches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +81,7 @@ class Prepared:
     preprocess: Preprocess
     augment: Augment
     preloaded: Preloaded
-    network: ResNet
+    network: Network
     embeddings: FeatureCache | None = None
 
 
@@ -86,13 +90,21 @@ def prepare(data: RunData, initial: Initial, recipe: Recipe, workspace: Workspac
     augment = resolve_augment(recipe, data.train)
     if recipe.fits_head:
         return _prepare_head(data, initial, recipe, workspace, augment)
-    preprocess = initial.preprocess
-    preloaded = preload_all(data, recipe, preprocess, augment)
+    world, draft = workspace.world, initial.preprocess.draft()
+    mine = own_share(data, world)
+    preloaded = preload_all(data, recipe, initial.preprocess, augment, draft=draft, mine=mine)
+    share_findings(preloaded, initial.preprocess.apply, mine, world)
     splits, record = _split(data, preloaded, recipe, workspace)
-    preprocess = preprocess.fit(splits.train.items, initial.settings)
-    if preprocess != initial.preprocess:
-        with quiet():  # the same items, with the vocabulary or the mean and std just fitted
-            preloaded = preload_all(data, recipe, preprocess, augment)
+    preprocess = _fitted(initial, draft, preloaded, splits.train.items, None if mine is None else world)
+    if draft is not None and preloaded.kept:
+        assert isinstance(preprocess, TextPreprocess)
+        preloaded.kept = draft.finished(preloaded.kept, preprocess)
+    elif preprocess != initial.preprocess and preloaded.as_seen:  # wholes do not depend on what was fitted
+        with quiet():
+            preloaded = preload_all(data, recipe, preprocess, augment, mine=mine)
+            share_findings(preloaded, preprocess.apply, mine, world)
+    share_samples(preloaded, mine, world)
+    note_memory(data, preloaded)
     network = build_network(initial, recipe, splits.train.classes, preprocess)
     if recipe.augment.window is None and "window" in data.kind.augment_fields:
         augment = replace(augment, window=default_window(splits.train.items, preprocess))
@@ -102,12 +114,29 @@ def prepare(data: RunData, initial: Initial, recipe: Recipe, workspace: Workspac
     )  # fmt: skip
 
 
-def resolve_recipe(recipe: Recipe, prepared: Prepared, *, batch_size_named: bool) -> Recipe:
+def _fitted(
+    initial: Initial, draft: TextDraft | None, preloaded: Preloaded, train: Sequence[Item], divided: World | None
+) -> Preprocess:
+    """Fit the preprocessing to the training items.
+
+    Args:
+        divided: the processes that have read a share of the items each; None: this one has read all.
+    """
+    if draft is None:
+        return initial.preprocess.fit(train, initial.settings)
+    if divided is None:
+        return draft.fit(preloaded.kept, train, initial.settings)
+    mine = divided.share(range(len(train)))
+    counted = train if preloaded.kept else train[mine.start : mine.stop]
+    return draft.fit(preloaded.kept, counted, initial.settings, lambda counts: merged_counts(counts, divided))
+
+
+def resolve_recipe(recipe: Recipe, prepared: Prepared, *, batch_size_named: bool, recipe_named: bool = False) -> Recipe:
     """Resolve the recipe's settings that depend on network, items, memory and measurements.
 
     Args:
-        batch_size_named: whether the batch size was requested; if not, and there are fewer items, it becomes a quarter
-            of their number.
+        batch_size_named: whether the batch size was requested; if not, it is lowered for few items.
+        recipe_named: whether the recipe was; a batch size in it is then lowered only where there are fewer items.
     """
     preprocess, train, workspace = prepared.preprocess, prepared.splits.train, prepared.workspace
     settled: dict[str, Any] = {"model": prepared.initial.name, "preprocess": preprocess_settings(preprocess)}
@@ -117,10 +146,10 @@ def resolve_recipe(recipe: Recipe, prepared: Prepared, *, batch_size_named: bool
     if recipe.fits_head:
         return recipe
     reject_mixup_of_lengths(recipe, prepared.preloaded, preprocess, train)
-    if not (batch_size_named or workspace.continues) and recipe.batch_size > len(train):
-        size = max(1, len(train) // 4)
-        note(f"batch_size: {size} (there are {len(train)} training items)")
-        recipe = recipe.changed({"batch_size": size})
+    from_scratch = prepared.initial.weights is None
+    if not (batch_size_named or workspace.continues):
+        for_steps = from_scratch and not recipe_named
+        recipe = _announced(recipe, resolve_batch_size(recipe, len(train), for_steps=for_steps))
     recipe = recipe.changed({"epochs": whole_epochs(recipe, len(train) // recipe.batch_size)})
     if workspace.continues:
         return recipe
@@ -130,10 +159,10 @@ def resolve_recipe(recipe: Recipe, prepared: Prepared, *, batch_size_named: bool
     recipe, decision = resolve_compile(recipe, prepared.network.spec, shape, workspace.device)
     if decision is not None:
         note(f"{decision.key}: {decision.value} ({decision.reason})")
-    return recipe
+    return _announced(recipe, resolve_norm_batches(recipe, len(train), from_scratch=from_scratch))
 
 
-def place_network(network: ResNet, recipe: Recipe, device: torch.device) -> ResNet:
+def place_network(network: Network, recipe: Recipe, device: torch.device) -> Network:
     """Move the network to its device and memory format, synchronise its norms and compile it, as the recipe says."""
     if recipe.sync_batch_norm:
         _reject_sync(network, device)
@@ -154,6 +183,14 @@ def compute_together(cache: FeatureCache, items: Sequence[Item], world: World) -
         world.wait()
 
 
+def _announced(recipe: Recipe, decision: Decision | None) -> Recipe:
+    """Return the recipe with the decision in it, and print it with its reason; None changes nothing."""
+    if decision is None:
+        return recipe
+    note(f"{decision.key}: {decision.value} ({decision.reason})")
+    return recipe.changed({decision.key: decision.value})
+
+
 def _prepare_head(
     data: RunData, initial: Initial, recipe: Recipe, workspace: Workspace, augment: Augment
 ) -> Prepared:  # fmt: skip
@@ -161,9 +198,11 @@ def _prepare_head(
     reject_settings_without_optimum(recipe)
     preprocess = initial.preprocess
     network = build_network(initial, recipe, data.train.classes, preprocess)
+    assert isinstance(network, ResNet)  # checked by the request
     cache = feature_cache(network, preprocess, recipe, workspace.device)
     compute_together(cache, data.items(), workspace.world)
-    preloaded = Preloaded(unreadable=cache.of(data.items()).failures, contents=cache.contents())
+    preloaded = Preloaded(data.items())
+    preloaded.unreadable, preloaded.contents = cache.of(data.items()).failures, cache.contents()
     splits, record = _split(data, preloaded, recipe, workspace)
     return Prepared(
         workspace=workspace, initial=initial, splits=splits, record=record, preprocess=preprocess, augment=augment,
@@ -197,7 +236,7 @@ def _resolve_micro_batch(recipe: Recipe, prepared: Prepared, sample: Tensor) -> 
     return recipe.changed({"micro_batch": items})
 
 
-def _reject_sync(network: ResNet, device: torch.device) -> None:
+def _reject_sync(network: Network, device: torch.device) -> None:
     fix = "leave it out: statistics of several processes are averaged after each step in any case"
     if device.type != "cuda":
         raise UserError("torch synchronises batch norms on GPUs only", where="--set sync_batch_norm", fix=fix)

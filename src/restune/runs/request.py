@@ -8,6 +8,9 @@ from typing import Any
 
 from restune.core.errors import UserError
 from restune.data.kinds import IMAGE, KINDS, Kind
+from restune.networks.registry import block_name
+from restune.runs.custom import reject_missing, take_custom
+from restune.runs.network_options import check_network_options, named_fully
 from restune.training.recipe import Recipe, parse_duration, read_recipe
 
 _SHORT = {"lr": "optimizer.lr"}
@@ -17,7 +20,7 @@ _WEIGHTS_DECIDE = "the input is that of the weights"
 _HEAD_IS_FITTED = "the head is fitted by logistic regression, not trained (head=sgd trains it)"
 
 _IDLE: tuple[tuple[str, Callable[[Recipe], bool], str], ...] = (
-    ("optimizer.nesterov", lambda r: r.optimizer.name == "adamw", "AdamW has no Nesterov momentum"),
+    ("optimizer.nesterov", lambda r: r.optimizer.name != "sgd", "only SGD has Nesterov momentum"),
     ("optimizer.beta2", lambda r: r.optimizer.name == "sgd", "SGD has no beta2"),
     ("schedule.milestones", lambda r: r.schedule.name != "step", "only the step schedule has milestones"),
     ("schedule.gamma", lambda r: r.schedule.name != "step", "only the step schedule has a gamma"),
@@ -29,6 +32,8 @@ _IDLE: tuple[tuple[str, Callable[[Recipe], bool], str], ...] = (
     ("epochs", lambda r: r.time is not None, "with --time the clock decides"),
     ("steps", lambda r: r.time is not None, "with --time the clock decides"),
     ("steps", lambda r: r.epochs is not None and r.steps is not None, "epochs are set"),
+    ("keep_statistics", lambda r: r.spec.get("norm") == "group", "group norm does not keep statistics"),
+    ("sync_batch_norm", lambda r: r.spec.get("norm") == "group", "group norm does not keep statistics"),
     ("keep_statistics", lambda r: r.weights is None, "without weights there are no statistics to keep"),
     ("text.min_count", lambda r: r.text.tokens == "bytes", "bytes have no vocabulary"),
     ("text.vocabulary", lambda r: r.text.tokens == "bytes", "bytes have no vocabulary"),
@@ -61,13 +66,29 @@ class Request:
     Args:
         verb: whose default recipe is taken where none is named.
         recipe: a shipped recipe's name, or a file.
-        options: the command line's, with underscores; None for those that were not used.
+        options: the command line's, with underscores; None for those that were not used. From Python also options of
+            networks, such as `width`, and the objects of `Custom`.
         changes: settings by dotted key, which win over options.
+        resumes: the recipe of the run to resume, taken where no recipe is named: settings that are not requested stay.
     """
 
-    def __init__(self, verb: str, recipe: str | Path | None, options: dict[str, Any], changes: dict[str, Any]) -> None:
-        self.verb, self.recipe = verb, recipe
-        used = {_SHORT.get(key, key): value for key, value in options.items() if value is not None}
+    def __init__(
+        self,
+        verb: str,
+        recipe: str | Path | None,
+        options: dict[str, Any],
+        changes: dict[str, Any],
+        resumes: Path | None = None,
+    ) -> None:
+        self.verb, self.recipe = verb, recipe or resumes
+        self.resumes = recipe is None and resumes is not None
+        settings, self.custom = take_custom(options)
+        used = {_SHORT.get(key, key): value for key, value in named_fully(settings).items() if value is not None}
+        for changed in (used, changes):
+            if isinstance(changed.get("spec.block"), type):
+                changed["spec.block"] = block_name(changed["spec.block"])
+        if self.resumes and not used.get("smoke"):
+            used.pop("smoke", None)
         if "time" in used:
             used["time"] = parse_duration(used["time"])
         for key in ("weights", "model", "val", "test"):
@@ -75,9 +96,10 @@ class Request:
                 used[key] = str(used[key])
         self.options, self.changes = used, changes
         resolved = self._recipe(IMAGE, None)
-        if recipe is not None:  # settings without effect are found before any data is read
+        check_network_options(resolved.model, resolved.spec)
+        if self.recipe is not None:  # settings without effect are found before any data is read
             self._reject_idle(resolved)
-        self.device = resolved.device
+        self.device, self.seed = resolved.device, resolved.seed
 
     def has(self, key: str) -> bool:
         """Return whether a setting was requested."""
@@ -107,9 +129,17 @@ class Request:
         for one, other in (("epochs", "steps"), ("steps", "epochs")):  # the requested one decides
             if wanted.get(one) is not None and other not in wanted:
                 wanted[other] = None
+        if self.resumes and wanted.get("epochs") is not None:  # a run by the clock goes on by epochs
+            wanted.setdefault("time", None)
         if "schedule.warmup_epochs" in wanted:
             wanted.setdefault("schedule.warmup_share", None)
-        return base.changed(wanted)
+        self.custom.settle(wanted, self.has)
+        recipe = base.changed(wanted)
+        names = self.custom.names(recipe.spec)
+        reject_missing(base, names, f"--recipe {self.recipe}")
+        recipe = recipe.changed({"custom": names}) if [*recipe.custom] != names else recipe
+        self.custom.check(recipe, self.verb)
+        return recipe
 
     def _reject_idle(self, recipe: Recipe) -> None:
         for key, is_idle, why in _IDLE:

@@ -18,6 +18,8 @@ from restune.evaluation.evaluation import Evaluation
 from restune.evaluation.score import score
 from restune.inference.load import load_model
 from restune.inference.model import Model
+from restune.networks.custom import CustomSpec, own_names
+from restune.networks.resnet import ResNet
 from restune.reporting.report import write_report
 from restune.runs.prepare import Prepared
 from restune.runs.split_record import Change, SplitRecord
@@ -35,7 +37,7 @@ class RunResult:
 
     Args:
         verb: ``train`` or ``finetune``.
-        model: the zoo's name for the network, or ``home-made``.
+        model: the zoo's name for the network, the class of a module of one's own, or ``home-made``.
         kind: of the data.
         scores: evaluations of the held-out splits, ``val`` and ``test``.
         seconds: time since the command's start.
@@ -102,16 +104,17 @@ def save_results(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) 
     splits, folder = prepared.splits, prepared.workspace.folder
     path = folder / "model.safetensors"
     info = _bundle_info(verb, prepared, recipe, fitted)
-    write_bundle(path, fitted.state_dict, info)
+    state = own_names(fitted.state_dict, info.spec)
+    write_bundle(path, state, info)
     scores = _held_out_scores(path, prepared, recipe)
     summaries = tuple({"side": split, **_summary(evaluation)} for split, evaluation in scores.items())
-    write_bundle(path, fitted.state_dict, replace(info, scores=summaries))
+    write_bundle(path, state, replace(info, scores=summaries))
     (folder / "evaluation").mkdir(exist_ok=True)
     for split, evaluation in scores.items():
         evaluation.save(folder / "evaluation" / f"{split}.npz")
     result = RunResult(
         verb=verb,
-        model=recipe.model or "home-made",
+        model=recipe.model or _module_name(prepared) or "home-made",
         kind=prepared.preprocess.kind,
         scores=scores,
         seconds=round(time.perf_counter() - prepared.workspace.started, 3),
@@ -128,11 +131,17 @@ def save_results(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) 
         resumed_from_step=fitted.resumed_from_step,
         machine=describe_machine(),
         versions=versions(),
-        more=fitted.more,
+        more={**fitted.more, **_lengthened(recipe)},
     )
     write_text(folder / "result.json", json.dumps(result.to_dict(), ensure_ascii=False, indent=1) + "\n")
     write_report(folder)
     return result
+
+
+def _lengthened(recipe: Recipe) -> dict[str, Any]:
+    """Return the entry of a run that was resumed with more epochs or time: the lengths before."""
+    lengths = [length.model_dump(exclude_none=True) for length in recipe.lengthened]
+    return {"lengthened": lengths} if lengths else {}
 
 
 def _bundle_info(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) -> BundleInfo:
@@ -150,6 +159,11 @@ def _bundle_info(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) 
     )
 
 
+def _module_name(prepared: Prepared) -> str | None:
+    spec = prepared.network.spec
+    return spec.custom if isinstance(spec, CustomSpec) else None
+
+
 def _held_out_scores(path: Path, prepared: Prepared, recipe: Recipe) -> dict[str, Evaluation]:
     """Score the held-out splits: a fitted head on cached embeddings, else the written model.
 
@@ -158,12 +172,13 @@ def _held_out_scores(path: Path, prepared: Prepared, recipe: Recipe) -> dict[str
     held_out = {"val": prepared.splits.val, "test": prepared.splits.test}
     data = {split: items for split, items in held_out.items() if items is not None}
     cache = prepared.embeddings
-    if cache is not None and prepared.initial.kind.view_modes[0] == "single":
-        fc = prepared.network.fc
+    network = prepared.network
+    if cache is not None and isinstance(network, ResNet) and prepared.initial.kind.view_modes[0] == "single":
+        fc = network.fc
         head = Head(weight=fc.weight.detach(), bias=fc.bias.detach(), l2=0.0, loss=0.0, iterations=0)
         return {split: score_embeddings(head, cache, items, str(path)) for split, items in data.items()}
     with quiet():
-        model = load_model(path, device=recipe.device)
+        model = load_model(path, device=recipe.device, module=prepared.initial.module)
         return {split: _final_score(model, items, recipe, split) for split, items in data.items()}
 
 

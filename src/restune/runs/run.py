@@ -5,29 +5,37 @@ from __future__ import annotations
 import json
 import signal
 import time
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from restune.core.console import command_started, note, silent
 from restune.core.errors import UserError
 from restune.core.files import sole_user, user_path
 from restune.core.interrupt import Interrupted, Terminated
-from restune.data.dataset import DataOptions
+from restune.data.dataset import DataOptions, Dataset
 from restune.data.kinds import kind_of
+from restune.data.sources import open_dataset
 from restune.data.threads import computing_threads
 from restune.inference.load import load_model, pick_device
 from restune.inference.model import Model
 from restune.reporting.report import write_report
-from restune.runs.data import open_held_out, open_train
+from restune.runs.custom import recipe_comment
+from restune.runs.data import grouped, open_held_out, smoke_sample
 from restune.runs.fit import fit
-from restune.runs.folder import agreed_folder, resumed_recipe, write_recipe
+from restune.runs.folder import RunFolder, agreed_folder, removed_unless_begun, resumed_recipe, write_recipe
 from restune.runs.initial import initial_state
+from restune.runs.network_choice import choose_network
 from restune.runs.prepare import Workspace, prepare, resolve_recipe
+from restune.runs.record import RunRecord, no_data, read_run_record
 from restune.runs.request import Request
 from restune.runs.results import save_results
 from restune.training.distributed import World, is_lost_peer, join_world, leave_world
+from restune.training.recipe import read_recipe
 from restune.training.resolve_auto import resolve_auto
 
 
@@ -38,6 +46,7 @@ class Run:
     Args:
         out: its folder.
         result: the object in result.json.
+        module: the module of one's own that was trained; None for a network of restune.
 
     >>> run = restune.train(photos, model="resnet8", image_size=16, epochs=1, out=folder / "run")
     >>> run.result["items"], run.model.classes
@@ -46,6 +55,7 @@ class Run:
 
     out: Path
     result: dict[str, Any] = field(repr=False)
+    module: nn.Module | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         scores = (
@@ -58,7 +68,7 @@ class Run:
     @property
     def model(self) -> Model:
         """The best model, loaded."""
-        return load_model(self.out)
+        return load_model(self.out, module=self.module)
 
 
 def run(
@@ -69,20 +79,28 @@ def run(
     *,
     resume: bool = False,
     accept_changes: bool = False,
+    opened: Callable[[Any, DataOptions | None], Dataset] = open_dataset,
 ) -> Run:
-    """Join the other processes of the run, agree on its folder, and perform it. Raises UserError, Interrupted."""
+    """Join the other processes of the run, agree on its folder, and perform it. Raises UserError, Interrupted.
+
+    Args:
+        data: the labelled items; None for those that the run in `out` began with.
+        opened: opens the training data; several runs may share it.
+    """
     world = join_world(request.device)
     folder = user_path(out) if out is not None else None
     try:
         with silent(not world.is_main):
-            folder, continues = agreed_folder(request.verb, out, world, resume=resume)
-            with sole_user(folder) if world.is_main else nullcontext():
-                if continues and (folder / "result.json").exists():
-                    note(f"{folder} is finished; nothing to do")
-                    if world.is_main and not (folder / "report.html").exists():
-                        write_report(folder)
-                    return Run(folder, json.loads((folder / "result.json").read_text(encoding="utf-8")))
-                return _perform(data, request, data_options, folder, world, continues, accept_changes)
+            place = agreed_folder(request.verb, out, world, resume=resume)
+            folder = place.path
+            with _held(place) if world.is_main else nullcontext():
+                data, data_options, record = _command(data, data_options, request.verb, place)
+                if place.continues and (folder / "result.json").exists():
+                    finished = _finished(folder, request, world, accept_changes=accept_changes)
+                    if finished is not None:
+                        return finished
+                task = _Task(data, data_options, record, request, opened)
+                return _perform(task, folder, world, place.continues, accept_changes)
     except (KeyboardInterrupt, Terminated) as error:
         if isinstance(error, Interrupted) or folder is None:
             raise
@@ -100,39 +118,94 @@ def run(
         leave_world(world)
 
 
-def _perform(
-    data: Any,
-    request: Request,
-    data_options: DataOptions | None,
-    folder: Path,
-    world: World,
-    continues: bool,
-    accept_changes: bool,
-) -> Run:
+@contextmanager
+def _held(place: RunFolder) -> Iterator[None]:
+    """Lock the run's folder within this block; remove it if the start fails."""
+    with removed_unless_begun(place), sole_user(place.path):
+        yield
+
+
+@dataclass(frozen=True)
+class _Task:
+    """The command of a run: its data, how they are read and opened, their record, and the request."""
+
+    data: Any
+    options: DataOptions | None
+    record: RunRecord
+    request: Request
+    opened: Callable[[Any, DataOptions | None], Dataset]
+
+
+def _command(
+    data: Any, options: DataOptions | None, verb: str, place: RunFolder
+) -> tuple[Any, DataOptions | None, RunRecord]:
+    """Return the data and how they are read, as named or as the run to resume began, and the record of both."""
+    before = read_run_record(place.path) if place.continues else None
+    if before is not None and before.verb != verb:
+        raise UserError(
+            f"this run was begun by {before.verb}, not by {verb}",
+            where=str(place.path),
+            fix=f"restune {before.verb} --resume --out {place.path}",
+        )
+    if data is not None:
+        record = RunRecord.of(verb, data, options)
+        return data, options, record if before is None else replace(record, started=before.started)
+    if before is None:
+        raise no_data(place.path, verb)
+    options = before.read_with(options)
+    return before.reopen(place.path), options, replace(before, options=options)
+
+
+def _finished(folder: Path, request: Request, world: World, *, accept_changes: bool) -> Run | None:
+    """Return the finished run in `folder`; None if the request lengthens it. Raises UserError for other changes."""
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    stored = read_recipe(folder / "recipe.yaml")
+    requested, named = request.recipe_for(kind_of(result["kind"])), request.has("batch_size")
+    wanted = resumed_recipe(folder, requested, accept_changes=accept_changes, batch_size_named=named)
+    if (wanted.epochs, wanted.time) != (stored.epochs, stored.time):
+        return None
+    note(f"{folder} is finished; nothing to do")
+    if world.is_main and not (folder / "report.html").exists():
+        write_report(folder)
+    return Run(folder, result, request.custom.model)
+
+
+def _perform(task: _Task, folder: Path, world: World, continues: bool, accept_changes: bool) -> Run:
     started = command_started.get() or time.perf_counter()
-    train = open_train(data, data_options)
+    request, data_options, record = task.request, task.options, task.record
+    train = task.opened(task.data, data_options)
+    if record.in_memory:
+        record = replace(record, data=train.source)
     if train.reading:
         note(train.reading)
     recipe = request.recipe_for(kind_of(train.kind), train.form)
+    train = grouped(smoke_sample(train, recipe) if recipe.smoke else train, data_options)
     run_data = open_held_out(train, recipe, data_options)
     if continues:
         named = request.has("batch_size")
         recipe = resumed_recipe(folder, recipe, accept_changes=accept_changes, batch_size_named=named)
     device = pick_device(recipe.device)
     recipe, decisions = resolve_auto(recipe, device, run_data.kind.dims)
+    if request.verb == "train" and request.custom.model is None:
+        recipe, chosen = choose_network(recipe, train, world)
+        decisions += chosen
     for decision in decisions:
         note(f"{decision.key}: {decision.value} ({decision.reason})")
     workspace = Workspace(
         folder=folder, device=device, world=world, continues=continues, accept_changes=accept_changes, started=started
     )
     encoding = None if data_options is None else data_options.encoding
-    initial = initial_state(recipe, train, request.verb, encoding)
+    initial = initial_state(recipe, train, request.verb, encoding, request.custom.model)
     with computing_threads(recipe.threads or 1):
         prepared = prepare(run_data, initial, recipe, workspace)
-        recipe = resolve_recipe(recipe, prepared, batch_size_named=request.has("batch_size"))
+        recipe = resolve_recipe(
+            recipe, prepared, batch_size_named=request.has("batch_size"), recipe_named=request.recipe is not None
+        )
         if world.is_main:
-            write_recipe(folder, recipe, request.verb, data if isinstance(data, str | Path) else train, run_data.kind)
-        fitted = fit(prepared, recipe)
+            comment = recipe_comment(request.custom, list(recipe.custom))
+            write_recipe(folder, recipe, record, run_data.kind, comment)
+        fitted = fit(prepared, recipe, request.custom.on_epoch, request.custom)
         if not world.is_main:
-            return Run(folder, {})
-        return Run(folder, save_results(request.verb, prepared, recipe, fitted).to_dict())
+            return Run(folder, {}, request.custom.model)
+        result = save_results(request.verb, prepared, recipe, fitted).to_dict()
+        return Run(folder, result, request.custom.model)

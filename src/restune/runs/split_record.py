@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from operator import eq
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from restune.core.errors import UserError, shorten
-from restune.core.files import write_text
-from restune.data.dataset import Dataset, Item, fingerprint_of
+from restune.core.files import written_whole
+from restune.data.by_id import Contents, HexDigits
+from restune.data.dataset import Dataset, Item, Location, fingerprint_of
+from restune.data.items import Ids, locations_of, targets_of
 from restune.data.splits import Splits
+from restune.data.string_array import StringArray
 
 SPLIT_RECORD = "split.json"
 PREFIXES = ("val:", "test:")
 """Id prefixes of items from separate validation and test data sets."""
+_PART = 4096
+"""Values of a column that are written at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,20 +40,38 @@ class SplitItems:
         contents: 16 hex digits over the content of each; empty if unknown.
     """
 
-    ids: tuple[str, ...]
-    targets: tuple[int, ...]
-    signatures: tuple[str, ...]
-    contents: tuple[str, ...]
+    ids: Sequence[str]
+    targets: NDArray[np.int32]
+    signatures: Sequence[str]
+    contents: Sequence[str]
 
     @classmethod
     def of(cls, data: Dataset, contents: Mapping[str, str]) -> SplitItems:
         """Record the items' current state."""
         return cls(
-            ids=tuple(data.ids()),
-            targets=tuple(item.target for item in data.items),
-            signatures=tuple(signature_of(item) for item in data.items),
-            contents=tuple(contents.get(name, "") for name in data.ids()),
+            ids=Ids(data.items),
+            targets=targets_of(data.items),
+            signatures=StringArray(map(_signature, locations_of(data.items))),
+            contents=contents.of(data.items)
+            if isinstance(contents, Contents)
+            else HexDigits.parsed([contents.get(name, "") for name in data.ids()]),
         )
+
+    def json(self) -> Iterator[str]:
+        """Yield the columns as the inside of a JSON object, in parts."""
+        columns: tuple[tuple[str, Sequence[Any] | NDArray[np.int32]], ...] = (
+            ("ids", self.ids),
+            ("targets", self.targets),
+            ("signatures", self.signatures),
+            ("contents", self.contents),
+        )
+        for name, column in columns:
+            yield f', "{name}": ['
+            for start in range(0, len(column), _PART):
+                part = column[start : start + _PART]
+                values = part.tolist() if isinstance(part, np.ndarray) else list(part)
+                yield (", " if start else "") + json.dumps(values)[1:-1]
+            yield "]"
 
 
 @dataclass(frozen=True)
@@ -95,38 +124,53 @@ class SplitRecord:
 
     def fingerprint(self, split: str) -> str:
         """Return the `Dataset.fingerprint` of a split."""
-        items = self.splits[split]
-        return fingerprint_of(self.kind, self.classes, zip(items.ids, items.targets, items.signatures, strict=True))
+        if split not in self._fingerprints:
+            items = self.splits[split]
+            rows = zip(items.ids, items.targets.tolist(), items.signatures, strict=True)
+            self._fingerprints[split] = fingerprint_of(self.kind, self.classes, rows)
+        return self._fingerprints[split]
+
+    @cached_property
+    def _fingerprints(self) -> dict[str, str]:
+        return {}
+
+    def json(self) -> Iterator[str]:
+        """Yield the content of split.json, in parts."""
+        head = {"schema_version": 1, "kind": self.kind, "classes": self.classes, "total": self.total}
+        yield json.dumps(head)[:-1] + ', "splits": {'
+        for place, (name, items) in enumerate(self.splits.items()):
+            yield f'{", " if place else ""}"{name}": {{"fingerprint": "{self.fingerprint(name)}"'
+            yield from items.json()
+            yield "}"
+        yield "}}\n"
 
     def to_json(self) -> str:
         """Return the content of split.json."""
-        splits = {name: {"fingerprint": self.fingerprint(name), **asdict(items)} for name, items in self.splits.items()}
-        content = {
-            "schema_version": 1,
-            "kind": self.kind,
-            "classes": self.classes,
-            "total": self.total,
-            "splits": splits,
-        }
-        return json.dumps(content) + "\n"
+        return "".join(self.json())
 
     @classmethod
     def from_json(cls, text: str) -> SplitRecord:
         """Parse the result of `to_json`. Raises ValueError, KeyError or TypeError for anything else."""
-        content: dict[str, Any] = json.loads(text)
+        rest, columns = _without_columns(text)
+        content: dict[str, Any] = json.loads(rest)
         if content["schema_version"] != 1:
             raise ValueError(f"schema version {content['schema_version']} is not known; upgrade restune")
         splits = {}
-        for name, columns in content["splits"].items():
-            columns.pop("fingerprint")
-            splits[name] = SplitItems(**{key: tuple(values) for key, values in columns.items()})
+        for name, held in content["splits"].items():
+            column = {key: columns[place] if isinstance(place, int) else place for key, place in held.items()}
+            splits[name] = SplitItems(
+                ids=column["ids"],
+                targets=np.array(column["targets"], np.int32),
+                signatures=column["signatures"],
+                contents=HexDigits.parsed(column["contents"]),
+            )
         return cls(kind=content["kind"], classes=tuple(content["classes"]), splits=splits, total=content["total"])
 
     def changes(self, now: SplitRecord) -> Iterator[Change]:
         """Yield the differences from another record of the same splits, in order."""
         for split, before in self.splits.items():
             after = now.splits.get(split)
-            if after is None or after.ids != before.ids:
+            if after is None or not _are_equal(before.ids, after.ids):
                 yield Change(split, "split.csv", f"its {split} items are not those of {SPLIT_RECORD}")
                 continue
             for row, item in enumerate(before.ids):
@@ -141,7 +185,11 @@ class SplitRecord:
 
 def write_split_record(folder: Path, record: SplitRecord) -> None:
     """Write split.json into a run's folder."""
-    write_text(folder / SPLIT_RECORD, record.to_json())
+    with (
+        written_whole(folder / SPLIT_RECORD) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        file.writelines(record.json())
 
 
 def read_split_record(folder: Path) -> SplitRecord | None:
@@ -166,10 +214,61 @@ def reject_changed_data(before: SplitRecord, now: SplitRecord, folder: Path) -> 
     raise UserError(what, where=str(folder), fix="undo the change, or resume with --accept-changes")
 
 
+_COLUMN = re.compile(r'"(ids|targets|signatures|contents)": \[')
+_STRING = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"(, |\])')
+
+
+def _without_columns(text: str) -> tuple[str, list[Any]]:
+    """Return a record's JSON with each column replaced by its index among the columns, and the columns.
+
+    `json` would make an object of every id.
+    """
+    parts: list[str] = []
+    columns: list[Any] = []
+    end = 0
+    while (begin := _COLUMN.search(text, end)) is not None:
+        parts.append(text[end : begin.end() - 1] + str(len(columns)))
+        if begin[1] == "targets":
+            end = text.index("]", begin.end()) + 1
+            columns.append(np.array(json.loads(text[begin.end() - 1 : end]), np.int32))
+        else:
+            column = StringArray()
+            end = _read_strings(text, begin.end(), column)
+            columns.append(column)
+    return "".join([*parts, text[end:]]), columns
+
+
+def _read_strings(text: str, start: int, into: StringArray) -> int:
+    """Read a JSON array of strings from behind its bracket; return its end. Raises ValueError for anything else."""
+    if text[start : start + 1] == "]":
+        return start + 1
+    end = [start]
+
+    def strings() -> Iterator[str]:
+        is_last = False
+        while not is_last:
+            found = _STRING.match(text, end[0])
+            if found is None:
+                raise ValueError(f"no text at character {end[0]}")
+            end[0], is_last = found.end(), found[2] == "]"
+            yield json.loads(f'"{found[1]}"') if "\\" in found[1] else found[1]
+
+    into.add(strings())
+    return end[0]
+
+
+def _are_equal(one: Sequence[str], other: Sequence[str]) -> bool:
+    return len(one) == len(other) and all(map(eq, one, other))
+
+
 def signature_of(item: Item) -> str:
     """Return the signature of an item's location, also if the file has just vanished."""
+    return _signature(item.location)
+
+
+def _signature(location: Location) -> str:
     try:
-        return item.location.signature()
+        return location.signature()
     except OSError:
         return "missing"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from restune.core.console import note, warn
 from restune.core.errors import SharedError, UserError, shorten
 from restune.data.dataset import Dataset
+from restune.data.duplicates import group_copies, name_copies
 from restune.data.preload import content_hash
 from restune.data.splits import Splits, read_splits, split_dataset, splits_from_text, splits_text, write_splits
 from restune.runs.data import RunData
@@ -48,7 +49,7 @@ def split_data(
 
     def decide() -> str:
         begun = continues and (folder / "split.csv").exists()
-        splits = _read_or_draw(data, unreadable, recipe, folder, begun=begun)
+        splits = _read_or_draw(data, unreadable, contents, recipe, folder, begun=begun)
         before = read_split_record(folder) if begun else None
         splits, record = _compared(
             splits, contents, len(data.items()), before, folder, accept_changes=accept_changes
@@ -72,7 +73,15 @@ def split_data(
     return splits, main
 
 
-def _read_or_draw(data: RunData, unreadable: Mapping[str, str], recipe: Recipe, folder: Path, *, begun: bool) -> Splits:
+def _read_or_draw(
+    data: RunData,
+    unreadable: Mapping[str, str],
+    contents: Mapping[str, str],
+    recipe: Recipe,
+    folder: Path,
+    *,
+    begun: bool,
+) -> Splits:
     if unreadable:
         names = shorten(f"{name} ({reason})" for name, reason in list(unreadable.items())[:3])
         count = f"{len(unreadable)} unreadable item" + "s" * (len(unreadable) > 1)
@@ -82,7 +91,7 @@ def _read_or_draw(data: RunData, unreadable: Mapping[str, str], recipe: Recipe, 
         _reject_lost(splits, unreadable)
         return splits
     splits = split_dataset(
-        data.train,
+        data.train if data.kind.groups_duplicates else group_copies(data.train, contents),
         val=data.val if data.val is not None else _share(recipe.val),
         test=data.test if data.test is not None else _share(recipe.test),
         unreadable=unreadable,
@@ -94,7 +103,7 @@ def _read_or_draw(data: RunData, unreadable: Mapping[str, str], recipe: Recipe, 
     skipped = f"; skipped {len(splits.left_out)}" if splits.left_out else ""
     note(f"{len(data.train.classes)} classes; {counts}{skipped}")
     _note_imbalance(splits, recipe)
-    return splits
+    return name_copies(splits, contents)
 
 
 def _compared(
@@ -227,7 +236,8 @@ def _reject_empty_classes(splits: Splits) -> None:
     without = [name for name, count in splits.train.class_counts().items() if not count]
     if without:
         raise UserError(
-            f"no training items are left of {shorten(map(repr, without))}: their groups are all held out",
+            f"no training items are left of {shorten(map(repr, without))}: "
+            "their groups (or copies of one item) are all held out",
             where=splits.train.source,
             fix="name the splits in a column (--split-column), or use another --seed",
         )

@@ -39,6 +39,7 @@ class TrainState:
             cache; None: not decided yet.
         val_loss: of the last validation.
         best_score: of the monitored metric; None before the first validation.
+        best_loss: validation loss of the best epoch.
         best_epoch, best_step: epoch index and optimiser steps of the best score.
         stale_epochs: epochs since the best score.
         seconds: training time so far.
@@ -61,6 +62,7 @@ class TrainState:
     views: int | None = None
     val_loss: float | None = None
     best_score: float | None = None
+    best_loss: float | None = None
     best_epoch: int | None = None
     best_step: int | None = None
     stale_epochs: int = 0
@@ -81,11 +83,19 @@ class TrainState:
         self.epoch += 1
         self.batches, self.epoch_loss = 0, 0.0
 
-    def select(self, score: float, *, is_best: bool) -> None:
-        """Note the score of the epoch just completed, as the new best or as one more without improvement."""
+    def select(self, score: float, *, is_best: bool, improves: bool | None = None) -> None:
+        """Note the score of the epoch just completed.
+
+        Args:
+            score: of the monitored metric.
+            is_best: whether this epoch is the best so far.
+            improves: whether its score is better than all before; by default as `is_best`, which is also true of an
+                epoch that wins a tie.
+        """
         if is_best:
             self.best_score, self.best_epoch, self.best_step = score, self.epoch - 1, self.step
-        self.stale_epochs = 0 if is_best else self.stale_epochs + 1
+            self.best_loss = self.val_loss
+        self.stale_epochs = 0 if (is_best if improves is None else improves) else self.stale_epochs + 1
 
 
 def reject_changes(state: TrainState, facts: Mapping[str, Any], folder: Path) -> None:
@@ -148,6 +158,14 @@ def read(path: Path) -> TrainState:
         section, name = key.split(":", 1)
         tensors.setdefault(section, {})[name] = value
     return TrainState(tensors=tensors, **json.loads((path / "state.json").read_text(encoding="utf-8")))
+
+
+def read_counts(folder: Path) -> TrainState | None:
+    """Read the newest valid checkpoint without its tensors. Returns None without any."""
+    path = next((path for path in reversed(checkpoints(folder)) if is_valid(path)), None)
+    if path is None:
+        return None
+    return TrainState(tensors={}, **json.loads((path / "state.json").read_text(encoding="utf-8")))
 
 
 def is_valid(path: Path) -> bool:

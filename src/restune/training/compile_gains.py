@@ -13,6 +13,7 @@ from restune.core.console import warn_once
 from restune.core.errors import UserError
 from restune.core.files import cache_folder, write_text
 from restune.core.machine import cpu_count
+from restune.networks.custom import CustomSpec
 from restune.networks.spec import ResNetSpec
 
 _FILE = "measured.json"
@@ -34,7 +35,9 @@ def record_compile_gain(
         )
 
 
-def known_compile_gain(spec: ResNetSpec, shape: tuple[int, ...], precision: str, device: torch.device) -> float | None:
+def known_compile_gain(
+    spec: ResNetSpec | CustomSpec, shape: tuple[int, ...], precision: str, device: torch.device
+) -> float | None:
     """Return the measured speed-up of compiled steps for such batches on this machine; None if not measured.
 
     Args:
@@ -53,7 +56,7 @@ def _known() -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _key(spec: ResNetSpec, shape: tuple[int, ...], precision: str, device: torch.device) -> str:
+def _key(spec: ResNetSpec | CustomSpec, shape: tuple[int, ...], precision: str, device: torch.device) -> str:
     """Hash everything that determines the time of a step, except the number of classes."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     about = [

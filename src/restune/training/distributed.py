@@ -13,9 +13,12 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import TCPStore  # type: ignore[attr-defined]
@@ -79,6 +82,22 @@ class World:
     def texts(self, text: str) -> list[str]:
         """All-gather: the text of each process, by rank."""
         return [self.text_from(text, rank) for rank in range(self.size)]
+
+    def gathered(self, array: NDArray[Any]) -> list[NDArray[Any]]:
+        """All-gather: the one-dimensional array of each process, by rank. All have one type, but not one length."""
+        if self.size == 1:
+            return [array]
+        found = []
+        for rank in range(self.size):
+            length = torch.tensor([array.nbytes])
+            dist.broadcast(length, rank)
+            buffer = np.empty(int(length), np.uint8)
+            if rank == self.rank:
+                buffer[:] = np.ascontiguousarray(array).view(np.uint8)
+            if len(buffer):
+                dist.broadcast(torch.from_numpy(buffer), rank)
+            found.append(buffer.view(array.dtype))
+        return found
 
     def agreed(self, decide: Callable[[], str]) -> str:
         """A text that the first process decides on, for all. A UserError that it raises, all raise as SharedError."""

@@ -40,6 +40,12 @@ class WeightAverage:
                 self.average[name].copy_(value)
         torch._foreach_lerp_(averages, values, 1 - decay)
 
+    @torch.no_grad()
+    def copy_statistics(self, network: nn.Module) -> None:
+        """Take over the network's buffers, estimated for the averaged weights."""
+        for name, value in network.named_buffers():
+            self.average[name].copy_(value)
+
     def load(self, average: Mapping[str, Tensor]) -> None:
         """Copy the averages of a checkpoint."""
         for name, value in average.items():

@@ -6,22 +6,23 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from restune.networks.resnet import ResNet
+from restune.networks.custom import CustomNetwork, Network
 
 
-def frozen_modules(network: ResNet, freeze: str | int) -> list[nn.Module]:
-    """The frozen parts under a freezing policy, from the input on."""
-    return [] if freeze == "none" else network.parts_below(freeze)
+def frozen_modules(network: Network, freeze: str | int) -> list[nn.Module]:
+    """The frozen parts under a freezing policy, from the input on; none of a module of one's own."""
+    return [] if freeze == "none" or isinstance(network, CustomNetwork) else network.parts_below(freeze)
 
 
-def apply_freeze(network: ResNet, freeze: str | int, *, keep_statistics: bool = False) -> None:
+def apply_freeze(network: Network, freeze: str | int, *, keep_statistics: bool = False) -> None:
     """Put the network in training mode, and its frozen parts in eval mode with ``requires_grad=False``.
 
     Batch norms of frozen parts use their running statistics and leave them unchanged; with `keep_statistics` so do all
     batch norms. Call it again after each `train()`.
     """
     network.train()
-    network.requires_grad_(True)
+    if not isinstance(network, CustomNetwork):  # whose owner decides which of its parameters are trained
+        network.requires_grad_(True)
     if keep_statistics:
         for module in network.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -31,7 +32,7 @@ def apply_freeze(network: ResNet, freeze: str | int, *, keep_statistics: bool = 
         module.requires_grad_(False)
 
 
-def trainable_parameters(network: ResNet) -> Iterator[tuple[str, nn.Parameter]]:
+def trainable_parameters(network: Network) -> Iterator[tuple[str, nn.Parameter]]:
     """Names and parameters with ``requires_grad``."""
     return ((name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad)
 

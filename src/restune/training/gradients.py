@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from restune.data.batches import TrainingBatch
 from restune.data.kinds import kind_of
 from restune.data.preprocess import Preprocess
 from restune.inference.forward import is_out_of_memory
+from restune.networks.custom import Network, device_of
 from restune.networks.layout import laid_out
 from restune.networks.resnet import ResNet
 from restune.networks.seeding import seeded
@@ -28,16 +29,23 @@ Cut = str | int | None
 """Where a forward pass begins: above the frozen layers up to here, or at the network's input (None)."""
 
 
+OwnAugment = Callable[[Tensor, torch.Generator], Tensor]
+"""From a batch of samples (images: uint8 ``[N, C, H, W]``) and a generator to as many samples of the same type."""
+
+
 class _ForwardFrom(nn.Module):
     """A network whose forward pass may begin at a cut, as one module for DistributedDataParallel."""
 
-    def __init__(self, network: ResNet) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, x: Tensor, mask: Tensor | None, cut: Cut) -> Tensor:
-        logits: Tensor = self.network(x, mask) if cut is None else self.network.forward_from(x, cut, mask)
-        return logits
+        if cut is None:
+            logits: Tensor = self.network(x, mask)
+            return logits
+        assert isinstance(self.network, ResNet)  # features are cached for no other network
+        return self.network.forward_from(x, cut, mask)
 
 
 @dataclass(frozen=True)
@@ -70,14 +78,22 @@ class Gradients:
         preprocess: makes the network's input.
         recipe: precision, memory format, micro-batch and seed.
         world: the processes that train together, each with its part of a batch.
+        own_augment: see `OwnAugment`.
     """
 
     def __init__(
-        self, network: ResNet, objective: Objective, preprocess: Preprocess, recipe: Recipe, world: World
+        self,
+        network: Network,
+        objective: Objective,
+        preprocess: Preprocess,
+        recipe: Recipe,
+        world: World,
+        own_augment: OwnAugment | None = None,
     ) -> None:
+        self.own_augment = own_augment
         self.network, self.objective, self.preprocess = network, objective, preprocess
         self.recipe, self.world = recipe, world
-        self.device = network.fc.weight.device
+        self.device = device_of(network)
         self.micro_batch: int | None = None
         if recipe.micro_batch is not None and recipe.micro_batch < len(world.share(range(recipe.batch_size))):
             self.micro_batch = recipe.micro_batch
@@ -126,6 +142,16 @@ class Gradients:
             for other in earlier:
                 self._forward_backward(other, cut, group, exchange=False)
 
+    @torch.no_grad()
+    def forward(self, batch: TrainingBatch) -> None:
+        """Run the network on a batch for the sake of its batch-norm statistics, in micro-batches as in training."""
+        inputs = self._on_device(batch, None)
+        size = self.micro_batch or len(inputs)
+        with self._autocast():
+            for start in range(0, len(inputs), size):
+                part = inputs[start : start + size]
+                self.network(part.x, part.mask)
+
     def _forward_backward(self, batch: TrainingBatch, cut: Cut, group: int, *, exchange: bool) -> float:
         """Add the gradients of a batch. Returns its loss."""
         with self._seeded(batch):
@@ -161,12 +187,29 @@ class Gradients:
         targets = batch.targets.to(self.device, non_blocking=True)
         if cut is not None:
             return _Inputs(self._laid_out(samples), None, targets)
+        if self.own_augment is not None:
+            samples = self._augmented(samples, batch)
         x, mask = self.preprocess.inputs(samples)
         x, targets = self.objective.prepare(x, targets, batch.key)
         if batch.lead:
             x, targets = x[batch.lead :], targets[batch.lead :]
             mask = None if mask is None else mask[batch.lead :]
         return _Inputs(self._laid_out(x), mask, targets)
+
+    def _augmented(self, samples: Tensor, batch: TrainingBatch) -> Tensor:
+        """Apply the caller's own augmentation. Raises UserError for a result of another length or type."""
+        assert self.own_augment is not None
+        generator = torch.Generator(self.device)
+        generator.manual_seed(torch_seed(self.recipe.seed, "own augmentation", batch.key.step, self.world.rank))
+        changed = self.own_augment(samples, generator)
+        if not isinstance(changed, Tensor) or len(changed) != len(samples) or changed.dtype != samples.dtype:
+            what = f"{changed.dtype} {list(changed.shape)}" if isinstance(changed, Tensor) else type(changed).__name__
+            raise UserError(
+                f"the augmentation returned {what} for {samples.dtype} {list(samples.shape)}",
+                where="augment=",
+                fix="return as many items, of the same type",
+            )
+        return changed
 
     def _laid_out(self, x: Tensor) -> Tensor:
         return laid_out(x, channels_last=self.recipe.memory_format == "channels-last")
@@ -189,10 +232,16 @@ class Gradients:
 
     def _seeded(self, batch: TrainingBatch) -> AbstractContextManager[None]:
         """Seed torch's own draws (dropout, drop path), so that they depend on seed, step and process only."""
-        spec = self.network.spec
-        if not (spec.dropout or spec.drop_path or spec.embedding_dropout):
+        if not (self._may_draw() or self.own_augment or self.objective.own_loss):
             return nullcontext()
         return seeded(torch_seed(self.recipe.seed, "dropout", batch.key.step, self.world.rank), self.device)
+
+    def _may_draw(self) -> bool:
+        """Whether the forward pass may draw random numbers."""
+        if not isinstance(self.network, ResNet) or self.network.has_registered_blocks:
+            return True
+        spec = self.network.spec
+        return bool(spec.dropout or spec.drop_path or spec.embedding_dropout)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.recipe.precision != "bf16":

@@ -16,7 +16,7 @@ from restune.core import console
 from restune.core.interrupt import Interrupted, noted
 from restune.data.batches import TrainingBatch, TrainingBatches
 from restune.data.kinds import kind_of
-from restune.networks.resnet import ResNet
+from restune.networks.custom import Network, device_of
 from restune.training import checkpoint, thawing
 from restune.training.checkpoint import TrainState
 from restune.training.checkpoint_writer import CheckpointWriter
@@ -25,21 +25,23 @@ from restune.training.ema import WeightAverage
 from restune.training.epoch_status import EpochStatus
 from restune.training.feature_batches import FeatureBatches
 from restune.training.freeze import apply_freeze
-from restune.training.gradients import Gradients, not_finite
-from restune.training.metrics_log import Counters, EpochRecord, EpochTiming, MetricsLog, is_imbalanced
-from restune.training.objective import Objective
-from restune.training.progress import Progress, whole_epochs
+from restune.training.gradients import Gradients, OwnAugment, not_finite
+from restune.training.metrics_log import Counters, EpochRecord, EpochTiming, MetricsLog, StepRecord, is_imbalanced
+from restune.training.norm_statistics import reestimate
+from restune.training.objective import Objective, OwnLoss
+from restune.training.progress import Progress, planned_epochs
 from restune.training.recipe import Recipe
-from restune.training.selection import improves, is_stale
+from restune.training.selection import breaks_tie, improves, is_stale
 
 Scores = Mapping[str, float]
-Validate = Callable[[ResNet, FeatureBatches | None], Scores]
+Validate = Callable[[Network, FeatureBatches | None], Scores]
 """Measure a network on the validation items: ``val_loss``, ``val_accuracy`` and their ``n``. It may leave it in eval
 mode."""
 MakeFeatureBatches = Callable[[str | int, int], FeatureBatches | None]
 """From the freezing policy and the number of epochs, batches of the frozen layers' features; None where caching them
 does not save time."""
 OnEpoch = Callable[[EpochRecord], None]
+OnStep = Callable[[StepRecord], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +86,15 @@ class Trainer:
         on_epoch: called in the main process after each epoch, once its checkpoint is handed over for writing. It may
             raise to stop the run: `run` raises the same exception once the checkpoint is written, and the run can be
             resumed. Not called for a fitted head before the first epoch.
+        on_step: called in the main process after each optimiser step. An exception that it raises ends the run.
+        loss, augment: the caller's own, see `Objective` and `OwnAugment`.
         world: the processes that train together.
     """
 
     def __init__(
         self,
         *,
-        network: ResNet,
+        network: Network,
         batches: TrainingBatches,
         recipe: Recipe,
         validate: Validate | None,
@@ -101,17 +105,21 @@ class Trainer:
         afterwards: Callable[[float], float] = lambda _seconds_an_item: 2.0,
         make_feature_batches: MakeFeatureBatches = lambda _freeze, _epochs: None,
         on_epoch: OnEpoch | None = None,
+        on_step: OnStep | None = None,
+        loss: OwnLoss | None = None,
+        augment: OwnAugment | None = None,
         world: World = World(),  # noqa: B008  # a frozen value
     ) -> None:
         self.network, self.batches, self.recipe, self.folder, self.world = network, batches, recipe, folder, world
-        self.validate, self.make_feature_batches, self.on_epoch = validate, make_feature_batches, on_epoch
+        self.validate, self.make_feature_batches = validate, make_feature_batches
+        self.on_epoch, self.on_step = on_epoch, on_step
         self.facts = dict(facts or {})
         plan = thawing.plan_phases(recipe.freeze, len(network.spec.stages), head_is_fitted=recipe.head == "solve")
-        self.phases = thawing.Phases(plan, None if deadline is not None else whole_epochs(recipe, len(batches)))
+        self.phases = thawing.Phases(plan, planned_epochs(recipe, len(batches)))
         self.progress = Progress(recipe, self.phases, len(batches), deadline=deadline, afterwards=afterwards)
         self.optimizer = thawing.enter_phase(network, self.phases[0], recipe)
-        objective = Objective(recipe, class_counts, network.fc.weight.device)
-        self.gradients = Gradients(network, objective, batches.preprocess, recipe, world)
+        objective = Objective(recipe, class_counts, device_of(network), loss)
+        self.gradients = Gradients(network, objective, batches.preprocess, recipe, world, augment)
         self.ema = None if recipe.ema.decay is None else WeightAverage(network, recipe.ema.decay)
         self.writer = CheckpointWriter(folder / "checkpoints", recipe.checkpoint, is_writer=world.is_main)
         kind = kind_of(batches.preprocess.kind)
@@ -123,7 +131,7 @@ class Trainer:
         self.features: FeatureBatches | None = None
         self.features_phase: int | None = None
         self.accumulated: list[TrainingBatch] = []
-        self.run_progress = self.loader_seconds = self.training_seconds = 0.0
+        self.run_progress = self.step_progress = self.loader_seconds = self.training_seconds = 0.0
         self.val_accuracy: float | None = None
         self.resumed_from_step: int | None = None
         self.accept_changes = False
@@ -181,6 +189,13 @@ class Trainer:
         self.resumed_from_step = state.step
         return True
 
+    def next_rate(self) -> float:
+        """The learning rate of the next step, of layers without layer decay."""
+        state = self.state
+        after = replace(state, batches=state.batches + 1)
+        share = self.progress.lr_multiplier(state.phase, self.progress.run_progress(after), state.step)
+        return self.recipe.optimizer.lr * self.phases[state.phase].lr_scale * share
+
     def begin_at(self, scores: Scores, train_loss: float) -> None:
         """Start from the network as it is now, with a fitted head, as epoch 0: its scores are the first best."""
         if self.ema is not None:
@@ -214,6 +229,7 @@ class Trainer:
     def _train_epoch(self) -> float:
         """Train on the batches of the epoch that are left. Returns the mean loss of the epoch."""
         state, total = self.state, len(self.batches)
+        self.run_progress = self.step_progress = self._shared_progress()
         apply_freeze(self.network, self.phases[state.phase].freeze, keep_statistics=self.recipe.keep_statistics)
         source = self.batches if self.features is None else self.features
         status = EpochStatus(self.progress, state, total, self.log, lambda: self.val_accuracy)
@@ -245,15 +261,25 @@ class Trainer:
         if not steps:
             return
         self.accumulated.clear()
-        state.rate = self.optimizer.step(self.progress.lr_multiplier(state.phase, self.run_progress))
+        # As torch's schedulers: the rate at the step's beginning, so that the last step's is above the schedule's end.
+        state.rate = self.optimizer.step(self.progress.lr_multiplier(state.phase, self.step_progress, state.step))
+        self.step_progress = self.run_progress
         state.step += 1
         if self.ema is not None:
             self.ema.update(self.network, state.step, self.phases[state.phase].freeze)
+        if self.on_step is not None and self.world.is_main:
+            self.on_step(self._step_record(loss))
         if stop_signal is not None:
             self._write_checkpoint(now=True)
             raise Interrupted(stop_signal, self.folder)
         if not last and self.writer.is_due(state):
             self._write_checkpoint()
+
+    def _step_record(self, loss: float) -> StepRecord:
+        state = self.state
+        return StepRecord(
+            step=state.step, epoch=state.epoch + 1, loss=loss, lr=state.rate, images=state.images, network=self.network
+        )
 
     def _synchronize(self, loss: float) -> tuple[float, float, int | None]:
         """The whole batch's loss, the run's progress and a stop signal, the same in all processes."""
@@ -272,9 +298,18 @@ class Trainer:
             return {}
         started = time.perf_counter()
         with nullcontext() if self.ema is None else self.ema.applied_to(self.network):
+            self._reestimate_statistics()
             scores = dict(self.validate(self.network, self.features))
         self.progress.measure_validation(time.perf_counter() - started, scores.pop("n"))
         return scores
+
+    def _reestimate_statistics(self) -> None:
+        """Estimate the batch-norm statistics of the weights to be validated, where the recipe says so."""
+        if self.recipe.norm_batches and self.features is None:
+            count = self.recipe.norm_batches
+            reestimate(self.network, self.batches, self.gradients, self.state.epoch, count)
+            if self.ema is not None:
+                self.ema.copy_statistics(self.network)
 
     def _select(self, record: EpochRecord) -> bool:
         """Whether this epoch is the best so far by the monitored metric; noted in the state."""
@@ -284,8 +319,9 @@ class Trainer:
         self.state.val_loss = record.val_loss
         if score is None:
             return False
-        is_best = improves(score, best, monitor=monitor, min_delta=min_delta, val_loss=record.val_loss)
-        self.state.select(score, is_best=is_best)
+        is_better = improves(score, best, monitor=monitor, min_delta=min_delta, val_loss=record.val_loss)
+        is_best = is_better or breaks_tie(score, best, val_loss=record.val_loss, best_loss=self.state.best_loss)
+        self.state.select(score, is_best=is_best, improves=is_better)
         return is_best
 
     def _write_checkpoint(self, *, now: bool = False) -> None:
@@ -308,8 +344,7 @@ class Trainer:
     def _follow_phases(self) -> bool:
         """Enter the phase that this share of the run belongs to. Returns False where the run ends instead, because the
         phase before it brought no improvement."""
-        mine = self.progress.run_progress(self.state) if self.world.is_main else 0.0
-        index = self.phases.at(self.world.sum([mine])[0])
+        index = self.progress.phase_at(self._shared_progress(), self.state.step)
         if index == self.state.phase:
             return True
         ended, has_time_limit = self.phases[self.state.phase], self.progress.has_time_limit
@@ -334,11 +369,17 @@ class Trainer:
         self.features_phase = phase
         self.state.views = thawing.count_views(self.features, before, self.folder, accept_changes=self.accept_changes)
 
+    def _shared_progress(self) -> float:
+        """The share of the run that is done, by the main process's clock."""
+        return self.world.sum([self.progress.run_progress(self.state) if self.world.is_main else 0.0])[0]
+
     def _is_over(self) -> bool:
         return self.world.sum([float(self.world.is_main and self.progress.is_over(self.state))])[0] > 0
 
     def _is_stale(self) -> bool:
         patience = self.recipe.early_stopping.patience
+        if self.progress.begins_length(self.state):  # who asks for more epochs has more patience, too
+            self.state.stale_epochs = 0
         if not is_stale(self.state.stale_epochs, patience):
             return False
         console.note(f"early stopping: {self.recipe.monitor} has not improved for {patience} epochs")
@@ -346,7 +387,7 @@ class Trainer:
 
     def _must_cut_epoch(self) -> bool:
         """Whether the run ends within this epoch, or, with a time limit, the next phase begins."""
-        in_phase = self.phases.at(self.run_progress) == self.state.phase
+        in_phase = self.progress.phase_at(self.run_progress, self.state.step) == self.state.phase
         return self.run_progress >= 1.0 or (self.progress.has_time_limit and not in_phase)
 
     def _stop_if_signalled(self) -> None:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from restune.core.machine import local_processes, memory_bytes
 from restune.data.preprocess import Preprocess
+from restune.networks.custom import CustomNetwork, Network, device_of
 from restune.networks.layout import laid_out
-from restune.networks.resnet import ResNet
 from restune.networks.seeding import seeded
 from restune.training.freeze import apply_freeze
 
@@ -21,7 +21,7 @@ _ITEMS = 2
 
 
 def fitting_items(
-    network: ResNet, preprocess: Preprocess, sample: Tensor, *, bf16: bool, freeze: str | int
+    network: Network, preprocess: Preprocess, sample: Tensor, *, bf16: bool, freeze: str | int
 ) -> tuple[int, int]:
     """Return the largest micro-batch, and the bytes saved for the backward pass per item.
 
@@ -32,14 +32,14 @@ def fitting_items(
         bf16: whether training uses bf16 autocast.
         freeze: frozen layers, which save nothing for the backward pass.
     """
-    device = network.fc.weight.device
+    device = device_of(network)
     room = torch.cuda.mem_get_info()[0] if device.type == "cuda" else memory_bytes() // local_processes()
     each = kept_bytes_an_item(network, preprocess, sample, bf16=bf16, freeze=freeze)
     return max(1, int(_SHARE[device.type] * room / each)), each
 
 
 def kept_bytes_an_item(
-    network: ResNet, preprocess: Preprocess, sample: Tensor, *, bf16: bool, freeze: str | int
+    network: Network, preprocess: Preprocess, sample: Tensor, *, bf16: bool, freeze: str | int
 ) -> int:
     """Measure the bytes that one item's forward pass saves for the backward pass, on a copy of the network."""
     trial = copy.deepcopy(network)
@@ -54,8 +54,10 @@ def kept_bytes_an_item(
             saved_bytes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    device = network.fc.weight.device
-    other = sample[..., :-1] if network.spec.dims == 1 and sample.shape[-1] > 1 else sample  # so that there is a mask
+    device = device_of(network)
+    masked = network.spec.dims == 1 and sample.shape[-1] > 1
+    masked &= not isinstance(network, CustomNetwork) or network.takes_mask
+    other = sample[..., :-1] if masked else sample
     x, mask = preprocess.inputs(preprocess.stack([sample] * (_ITEMS - 1) + [other]).to(device))
     with (
         seeded(0, device),  # dropout draws, and nothing depends on what

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from restune.core.console import note
 from restune.core.files import write_text
@@ -38,6 +40,13 @@ class EpochRecord:
         train_loss: mean training loss of the epoch.
         val_loss, val_accuracy, val_balanced_accuracy, val_macro_f1: None without validation items.
         lr: the learning rate of the last step.
+
+    >>> records = []
+    >>> run = restune.train(
+    ...     photos, model="resnet8", image_size=16, epochs=2, out=folder / "epochs", on_epoch=records.append
+    ... )
+    >>> [record.epoch for record in records], records[-1].val_accuracy == run.result["val"]["accuracy"]
+    ([1, 2], True)
     """
 
     epoch: int
@@ -71,6 +80,35 @@ class EpochRecord:
     def to_dict(self) -> dict[str, Any]:
         """The metrics that were measured."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """One optimiser step: the argument of `on_step`.
+
+    Args:
+        step: optimiser steps taken, this one included.
+        epoch: from 1.
+        loss: mean training loss of the step's last batch.
+        lr: the learning rate of this step; of the head where layers have different ones.
+        images: training items seen so far.
+        network: the network that is trained; to look at, not to change.
+
+    >>> losses = []
+    >>> run = restune.train(
+    ...     photos, model="resnet8", image_size=16, epochs=1, batch_size=8, out=folder / "steps",
+    ...     on_step=lambda step: losses.append(step.loss),
+    ... )
+    >>> len(losses)
+    2
+    """
+
+    step: int
+    epoch: int
+    loss: float
+    lr: float
+    images: int
+    network: nn.Module = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

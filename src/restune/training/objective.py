@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from restune.core.errors import UserError
 from restune.data.augment import RandomKey, erase, mix
 from restune.training.recipe import Recipe
+
+OwnLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Objective:
@@ -19,10 +22,14 @@ class Objective:
         recipe: the loss, its label smoothing and class weights, mixup, cutmix and erasing.
         class_counts: training items per class; balanced weights are ``n / (classes * count)``, as scikit-learn's.
         device: of the targets.
+        own_loss: from float32 logits ``[N, classes]`` and targets (as those of `loss`) to a scalar, the mean over the
+            items, or to one value per item ``[N]``; in place of the recipe's loss.
     """
 
-    def __init__(self, recipe: Recipe, class_counts: Sequence[int], device: torch.device) -> None:
-        self.recipe = recipe
+    def __init__(
+        self, recipe: Recipe, class_counts: Sequence[int], device: torch.device, own_loss: OwnLoss | None = None
+    ) -> None:
+        self.recipe, self.own_loss = recipe, own_loss
         self.classes = len(class_counts)
         self.weights: Tensor | None = None
         if recipe.class_weights == "balanced":
@@ -55,12 +62,26 @@ class Objective:
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The mean loss of logits ``[N, classes]`` against class indices ``[N]`` or class shares ``[N, classes]``."""
         logits = logits.float()
+        if self.own_loss is not None:
+            return _mean_of(self.own_loss(logits, targets), len(logits))
         smoothing = self.recipe.label_smoothing
         if self.recipe.loss == "cross-entropy":
             return F.cross_entropy(logits, targets, weight=self.weights, label_smoothing=smoothing)
         shares = targets if targets.is_floating_point() else F.one_hot(targets, self.classes).float()
         shares = shares * (1 - smoothing) + smoothing / self.classes
         return F.binary_cross_entropy_with_logits(logits, shares, weight=self.weights)
+
+
+def _mean_of(loss: object, items: int) -> Tensor:
+    """Return the mean of a loss function's result. Raises UserError for one that is neither a scalar nor per item."""
+    if isinstance(loss, Tensor) and list(loss.shape) in ([], [items]):
+        return loss.mean()
+    what = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+    raise UserError(
+        f"the loss function returned {what}",
+        where="loss=",
+        fix=f"return a scalar tensor, or one value per item: shape [{items}] for this batch",
+    )
 
 
 def balanced_weights(class_counts: Sequence[int]) -> Tensor:

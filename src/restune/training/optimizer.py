@@ -1,4 +1,4 @@
-"""SGD and AdamW with parameter groups (weight decay, layer-wise learning rates) and state by parameter name."""
+"""SGD, Adam and AdamW with parameter groups (weight decay, layer-wise learning rates) and state by parameter name."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from restune.networks.resnet import ResNet
+from restune.networks.custom import Network
 from restune.training.freeze import stage_of, trainable_parameters
 from restune.training.recipe import OptimizerRecipe
 
 
 class NamedOptimizer:
-    """torch's SGD or AdamW over the trainable parameters.
+    """torch's SGD, Adam or AdamW over the trainable parameters.
 
     Norms and biases (parameters with at most one dimension) get no weight decay. A parameter's learning rate is the
     peak times ``layer_decay`` to the power of its distance from the head.
@@ -24,7 +24,7 @@ class NamedOptimizer:
         lr_scale: multiplies the peak learning rate.
     """
 
-    def __init__(self, network: ResNet, recipe: OptimizerRecipe, lr_scale: float = 1.0) -> None:
+    def __init__(self, network: Network, recipe: OptimizerRecipe, lr_scale: float = 1.0) -> None:
         self.recipe = recipe
         self.names: dict[Tensor, str] = {}
         stages = len(network.spec.stages)
@@ -83,5 +83,7 @@ class NamedOptimizer:
 def _make(groups: list[dict[str, Any]], recipe: OptimizerRecipe) -> torch.optim.Optimizer:
     if recipe.name == "adamw":
         return torch.optim.AdamW(groups, betas=(recipe.momentum, recipe.beta2), fused=True)
+    if recipe.name == "adam":
+        return torch.optim.Adam(groups, betas=(recipe.momentum, recipe.beta2), fused=True)
     nesterov = recipe.nesterov and recipe.momentum > 0
     return torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=nesterov, fused=True)

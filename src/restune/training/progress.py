@@ -22,6 +22,14 @@ def whole_epochs(recipe: Recipe, batches_an_epoch: int) -> int:
     return recipe.epochs or 1
 
 
+def planned_epochs(recipe: Recipe, batches_an_epoch: int) -> int | None:
+    """The epochs that a run was planned for, before it was lengthened; None where a time limit decided."""
+    first = recipe.lengthened[0] if recipe.lengthened else recipe
+    if first.time is not None:
+        return None
+    return first.epochs if recipe.lengthened else whole_epochs(recipe, batches_an_epoch)
+
+
 class Progress:
     """How much of a run is done, and what follows from it: learning rate and end.
 
@@ -44,7 +52,7 @@ class Progress:
     ) -> None:
         self.recipe, self.phases, self.batches_an_epoch = recipe, phases, max(1, batches_an_epoch)
         self.deadline, self.afterwards = deadline, afterwards
-        self.epochs = whole_epochs(recipe, batches_an_epoch)
+        self.planned = planned_epochs(recipe, batches_an_epoch)
         self.started = time.perf_counter()
         self.seconds_before = self.excluded = 0.0
         self.seconds_an_item = 0.0
@@ -81,10 +89,10 @@ class Progress:
 
     def run_progress(self, state: TrainState) -> float:
         """Share of the whole run that is done: of the time limit, else of the steps."""
-        if self.deadline is not None:
+        if self.deadline is not None and self._earlier_epochs(state.step) is None:
             budget = self.seconds_before + self.deadline - self._reserve(state) - self.started
             return (self.seconds() - self.excluded) / max(budget - self.excluded, 1e-9)
-        return (state.epoch + state.batches / self.batches_an_epoch) / self.epochs
+        return (state.epoch + state.batches / self.batches_an_epoch) / self.epochs(state.step)
 
     def seconds_left(self, state: TrainState) -> float | None:
         """Estimate the seconds of training left in the whole run; None before there is anything to judge by."""
@@ -98,15 +106,28 @@ class Progress:
         """Seconds left of the time budget, which the final scores and the report are part of; None without one."""
         return None if self.deadline is None else max(0.0, self.deadline - time.perf_counter())
 
-    def lr_multiplier(self, phase: int, run_progress: float) -> float:
+    def epochs(self, step: int) -> int:
+        """The number of epochs whose schedule the run follows at a step: an earlier one where it was lengthened."""
+        return self._earlier_epochs(step) or whole_epochs(self.recipe, self.batches_an_epoch)
+
+    def phase_at(self, run_progress: float, step: int) -> int:
+        """The index of the phase at a share of the run."""
+        return self.phases.at(run_progress, self._stretch(step))
+
+    def lr_multiplier(self, phase: int, run_progress: float, step: int) -> float:
         """The learning rate as a share of its peak; each phase has a whole schedule."""
-        start, end = self.phases.span(phase)
-        return multiplier(self.recipe.schedule, (run_progress - start) / max(end - start, 1e-9), self._warmup(phase))
+        start, end = self.phases.span(phase, self._stretch(step))
+        share = (run_progress - start) / max(end - start, 1e-9)
+        return multiplier(self.recipe.schedule, share, self._warmup(end - start, step))
 
     def epochs_in(self, phase: int) -> int:
-        """The number of epochs in a phase; a guess where a time limit decides."""
+        """The planned number of epochs in a phase; a guess where a time limit decides."""
         start, end = self.phases.span(phase)
-        return _GUESSED_EPOCHS if self.has_time_limit else round((end - start) * self.epochs)
+        return _GUESSED_EPOCHS if self.planned is None else round((end - start) * self.planned)
+
+    def begins_length(self, state: TrainState) -> bool:
+        """Whether a lengthened run begins its next length with this epoch."""
+        return state.batches == 0 and any(state.step == length.until_step for length in self.recipe.lengthened)
 
     def is_late(self, state: TrainState) -> bool:
         """Whether a run with a time limit must end now."""
@@ -114,17 +135,35 @@ class Progress:
 
     def is_over(self, state: TrainState) -> bool:
         """Whether the run has reached its last epoch or its time limit."""
-        return self.is_late(state) or (self.deadline is None and state.epoch >= self.epochs)
+        return self.is_late(state) or (self.deadline is None and state.epoch >= self.epochs(state.step))
 
-    def _warmup(self, phase: int) -> float:
-        """Share of a phase with linear warm-up."""
-        if self.recipe.schedule.warmup_share is not None:
-            return self.recipe.schedule.warmup_share
-        epochs = self.recipe.schedule.warmup_epochs
+    def _earlier_epochs(self, step: int) -> int | None:
+        """The epochs of an earlier length that this step belongs to; None for the run's present length."""
+        lengths = (length for length in self.recipe.lengthened if length.epochs is not None)
+        return next((length.epochs for length in lengths if step < length.until_step), None)
+
+    def _stretch(self, step: int) -> float:
+        """The length of the run at a step over the planned one."""
+        if not self.recipe.lengthened:
+            return 1.0
+        if self.planned is not None:
+            return self.epochs(step) / self.planned
+        return (self.recipe.time or 1.0) / (self.recipe.lengthened[0].time or 1.0)
+
+    def _warmup(self, share_of_run: float, step: int) -> float:
+        """Share of a phase with linear warm-up; 0 where that is less than one step.
+
+        Args:
+            share_of_run: of the run in this phase.
+        """
+        schedule = self.recipe.schedule
         if self.has_time_limit:  # the number of epochs is unknown: a tenth at most
-            return min(0.1, epochs / 20)
-        start, end = self.phases.span(phase)
-        return min(0.5, epochs / max(self.epochs * (end - start), 1e-9))
+            share = schedule.warmup_share
+            return min(0.1, schedule.warmup_epochs / 20) if share is None else share
+        epochs = max(self.epochs(step) * share_of_run, 1e-9)
+        share = min(0.5, schedule.warmup_epochs / epochs) if schedule.warmup_share is None else schedule.warmup_share
+        steps = epochs * -(-self.batches_an_epoch // self.recipe.optimizer.accumulate)
+        return share if share * steps >= 1 - 1e-9 else 0.0
 
     def _reserve(self, state: TrainState) -> float:
         """Seconds needed for the last validation, the final scores and writing the files."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import fields
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from restune.core.errors import UserError, did_you_mean
 from restune.core.files import is_there, user_path
+from restune.networks.spec import SHORTHANDS, ResNetSpec
 from restune.training.recipe_advice import allowed_values, unknown_key
 
 Rate = float
@@ -38,12 +40,12 @@ class _Section(BaseModel):
 class OptimizerRecipe(_Section):
     """Optimiser settings. Norms and biases get no weight decay."""
 
-    name: Literal["sgd", "adamw"] = "sgd"
+    name: Literal["sgd", "adamw", "adam"] = "sgd"
     lr: float = Field(0.1, gt=0, le=100)
     """Peak learning rate, for the recipe's batch size."""
     weight_decay: float = Field(5e-4, ge=0, le=10)
     momentum: float = Field(0.9, ge=0, lt=1)
-    """SGD's momentum, or AdamW's first beta."""
+    """SGD's momentum, or Adam's and AdamW's first beta."""
     beta2: float = Field(0.999, ge=0, lt=1)
     nesterov: bool = True
     layer_decay: float = Field(1.0, gt=0, le=1)
@@ -159,15 +161,26 @@ class CheckpointRecipe(_Section):
     """Written in the background, like the checkpoint after each epoch."""
 
 
+class EarlierLength(_Section):
+    """An earlier length of a run that was resumed with more epochs or time."""
+
+    epochs: int | None = Field(None, ge=1)
+    time: float | None = Field(None, gt=0)
+    until_step: int = Field(ge=0)
+    """Optimiser steps before this one follow the schedule of that many epochs."""
+
+
 class Recipe(_Section):
     """Settings of one training run. Every key can be set by ``--set key=value``."""
 
     model: str | None = None
-    """A zoo name; null: the network of the weights, or resnet18 without weights."""
+    """A zoo name; null: the network of the weights, or, from scratch, one chosen by the items' size and number."""
     weights: str | None = None
     """Source of the pretrained weights for fine-tuning."""
     spec: dict[str, Any] = Field(default_factory=dict)
     """Changes to the network: `restune.create_model`'s overrides."""
+    custom: tuple[Literal["model", "block", "loss", "augment"], ...] = ()
+    """What the run was given in Python and this recipe does not hold."""
     preprocess: dict[str, Any] | None = None
     """The resolved inference preprocessing; null: as the weights, or the zoo entry, at `image_size`. Does not include
     a text vocabulary, which follows from the training items."""
@@ -184,6 +197,10 @@ class Recipe(_Section):
     epochs than large ones."""
     time: float | None = Field(None, gt=0)
     """Time budget, seconds; the schedule follows the clock and ends with it, whatever the number of epochs."""
+    lengthened: tuple[EarlierLength, ...] = ()
+    """Written by --resume with more --epochs or --time: the lengths before. The learning rate follows the schedule of
+    the first length until its step, then the schedule of the next; phases of unfreezing stay where the first put them.
+    """
     batch_size: int = Field(128, ge=1, le=65_536)
     micro_batch: int | None = Field(None, ge=1)
     """Items per forward and backward pass: gradients of a batch are accumulated over micro-batches, and each batch norm
@@ -205,6 +222,9 @@ class Recipe(_Section):
     keep_statistics: bool = False
     """Keep the pretrained running statistics of batch norms fixed, also where their scales are trained: for fine-tuning
     with batches too small to estimate them."""
+    norm_batches: int | None = Field(None, ge=0, le=1_000_000)
+    """Training batches over which batch-norm statistics are estimated anew before each validation, for the weights that
+    are validated; 0: the running averages are used. null: some batches in runs of few steps from scratch, else 0."""
     sync_batch_norm: bool = False
     """On several GPUs, compute batch-norm statistics over the batch of all processes."""
     head: Literal["solve", "sgd"] = "solve"
@@ -381,11 +401,16 @@ def _set(content: dict[str, Any], key: str, value: Any) -> None:
     for section in sections:
         inner = place.get(section)
         if not isinstance(inner, dict):
-            raise unknown_key(key, all_keys(), "--set")
+            raise unknown_key(key, [*all_keys(), *_network_keys()], "--set")
         place = inner
     if last not in place and sections != ["spec"]:
-        raise unknown_key(key, all_keys(), "--set")
+        raise unknown_key(key, [*all_keys(), *_network_keys()], "--set")
     place[last] = value
+
+
+def _network_keys() -> list[str]:
+    """List the keys of a network's options."""
+    return [f"spec.{name}" for name in (*(option.name for option in fields(ResNetSpec)), *SHORTHANDS)]
 
 
 def all_keys() -> list[str]:

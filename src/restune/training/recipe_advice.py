@@ -43,7 +43,6 @@ _OTHER_VALUES = {
     "cosineannealinglr": "cosine",
     "onecycle": "one-cycle",
     "onecyclelr": "one-cycle",
-    "adam": "adamw",
     "randaugment": "rand",
     "trivialaugment": "trivial",
     "ce": "cross-entropy",
@@ -66,7 +65,7 @@ def unknown_key(key: str, known: Sequence[str], where: str) -> UserError:
     elif len(exact) == 1:
         hint = f"Did you mean {exact[0]!r}?"
     else:
-        hint = did_you_mean(key, known) or did_you_mean(last, known)
+        hint = did_you_mean(key, known) or did_you_mean(last, [*known, *(name.split(".")[-1] for name in known)])
     sections = sorted({name.split(".")[0] for name in known if "." in name})
     return UserError(
         f"{key!r} is not a setting of a recipe",

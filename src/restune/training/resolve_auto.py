@@ -8,6 +8,7 @@ import torch
 
 from restune.core.errors import UserError
 from restune.core.machine import cpu_count, has_fast_bf16, local_processes
+from restune.networks.custom import CustomSpec
 from restune.networks.spec import ResNetSpec
 from restune.training.compile_gains import known_compile_gain
 from restune.training.recipe import Recipe
@@ -75,7 +76,7 @@ _COMPILING_PAYS = 1.05
 
 
 def resolve_compile(
-    recipe: Recipe, spec: ResNetSpec, shape: tuple[int, ...], device: torch.device
+    recipe: Recipe, spec: ResNetSpec | CustomSpec, shape: tuple[int, ...], device: torch.device
 ) -> tuple[Recipe, Decision | None]:
     """Resolve `compile` for a network and batch shape: yes only if ``restune bench --compile`` measured a speed-up for
     them on this machine."""
@@ -88,3 +89,56 @@ def resolve_compile(
         pays = gain >= _COMPILING_PAYS
         decision = Decision("compile", "yes" if pays else "no", f"measured {gain:.2f} times as fast on this machine")
     return recipe.changed({"compile": decision.value}), decision
+
+
+_STEPS_AN_EPOCH = 16
+"""Steps per epoch that a batch size lowered for few items aims at."""
+_LEAST_BATCH = 16
+"""Batch size below which batch-norm statistics of a batch become too noisy."""
+
+
+def resolve_batch_size(recipe: Recipe, items: int, *, for_steps: bool) -> Decision | None:
+    """Lower the recipe's batch size for few training items; None leaves it.
+
+    Args:
+        recipe: with a batch size that was not requested.
+        items: number of training items.
+        for_steps: whether it may be lowered for more steps per epoch: in training from scratch by a default recipe
+            whose length is a number of epochs. Few epochs of few items would else be too few steps to learn anything.
+            Otherwise it is lowered, to a quarter of the items, only where there are fewer items than that.
+    """
+    if items < recipe.batch_size:
+        return Decision("batch_size", max(1, items // 4), f"there are {items} training items")
+    size = max(_LEAST_BATCH, items // _STEPS_AN_EPOCH)
+    if not for_steps or recipe.epochs is None or size >= recipe.batch_size:
+        return None
+    steps, usual = items // size, items // recipe.batch_size
+    reason = f"{items:,} training items are {steps} steps per epoch, rather than {usual} of {recipe.batch_size} items"
+    return Decision("batch_size", size, reason)
+
+
+_FEW_STEPS = 100
+"""Steps per epoch up to which running averages of batch-norm statistics lag behind the weights."""
+_NORM_ITEMS = 128
+"""Items over which they are estimated anew."""
+
+
+def resolve_norm_batches(recipe: Recipe, items: int, *, from_scratch: bool) -> Decision | None:
+    """Decide over how many training batches batch-norm statistics are estimated anew before each validation; None
+    where the recipe says so itself.
+
+    Training from scratch changes the weights fast, and validation after a few steps meets running averages of weights
+    long gone. Weights that are fine-tuned start from statistics that fit, and change slowly.
+    """
+    if recipe.norm_batches is not None:
+        return None
+    steps = items // recipe.batch_size
+    if not from_scratch:
+        return Decision("norm_batches", 0, "pretrained weights begin with statistics that fit them")
+    if steps > _FEW_STEPS:
+        return Decision("norm_batches", 0, f"running batch-norm statistics keep up in {steps:,} steps per epoch")
+    count = max(1, min(steps, -(-_NORM_ITEMS // recipe.batch_size)))
+    return Decision(
+        "norm_batches", count, f"running batch-norm statistics lag behind in {steps} steps per epoch: each validation "
+        f"estimates them anew over {count} training batches",
+    )  # fmt: skip

@@ -32,6 +32,23 @@ def improves(
     return best is None or sign * (score - best) > min_delta
 
 
+def breaks_tie(score: float, best: float | None, *, val_loss: float | None, best_loss: float | None) -> bool:
+    """Whether an epoch with exactly the best score so far replaces the earlier one as the best.
+
+    It does unless its validation loss is higher: with few validation items many epochs have the same accuracy, and an
+    early one has it by luck. Patience does not count it as an improvement.
+
+    Args:
+        score: of the monitored metric, in this epoch.
+        best: the best one so far.
+        val_loss, best_loss: validation losses of the two epochs; without them, or with one that is NaN or infinite,
+            the earlier epoch stays the best.
+    """
+    if score != best or val_loss is None or best_loss is None:
+        return False
+    return math.isfinite(val_loss) and val_loss <= best_loss
+
+
 def is_stale(stale_epochs: int, patience: int | None) -> bool:
     """Whether early stopping ends the run: `patience` epochs in a row without improvement; None never does."""
     return patience is not None and stale_epochs >= patience

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from restune.core import console
 from restune.core.errors import UserError
-from restune.networks.resnet import ResNet
+from restune.networks.custom import Network
 from restune.training.checkpoint import TrainState
 from restune.training.feature_batches import FeatureBatches
 from restune.training.freeze import apply_freeze, trainable_parameters
@@ -84,17 +84,22 @@ class Phases:
     def __getitem__(self, index: int) -> Phase:
         return self.phases[index]
 
-    def at(self, run_progress: float) -> int:
-        """The index of the phase at a share of the run, 0 to 1."""
-        return next((i for i, end in enumerate(self.ends) if run_progress < end - 1e-9), len(self.phases) - 1)
+    def at(self, run_progress: float, stretch: float = 1.0) -> int:
+        """The index of the phase at a share of the run, 0 to 1.
 
-    def span(self, index: int) -> tuple[float, float]:
+        Args:
+            stretch: of a run that was lengthened, its length over the planned one; only the last phase gets longer.
+        """
+        planned = run_progress * stretch
+        return next((i for i, end in enumerate(self.ends) if planned < end - 1e-9), len(self.phases) - 1)
+
+    def span(self, index: int, stretch: float = 1.0) -> tuple[float, float]:
         """The shares of the run at which a phase begins and ends."""
         start, end = [0.0, *self.ends][index : index + 2]
-        return start, end
+        return start / stretch, 1.0 if index == len(self.phases) - 1 else end / stretch
 
 
-def enter_phase(network: ResNet, phase: Phase, recipe: Recipe) -> NamedOptimizer:
+def enter_phase(network: Network, phase: Phase, recipe: Recipe) -> NamedOptimizer:
     """Make the phase's layers trainable. Returns a new optimiser for them, without momentum."""
     apply_freeze(network, phase.freeze, keep_statistics=recipe.keep_statistics)
     return NamedOptimizer(network, recipe.optimizer, phase.lr_scale)
@@ -174,7 +179,7 @@ def count_views(features: FeatureBatches | None, before: int | None, folder: Pat
     return views
 
 
-def describe_unfreezing(network: ResNet, phase: Phase) -> str:
+def describe_unfreezing(network: Network, phase: Phase) -> str:
     """The message when a phase begins: its trainable layers and their number of parameters."""
     count = sum(parameter.numel() for _name, parameter in trainable_parameters(network))
     return f"unfreezing: {describe_trainable(phase.freeze)} ({count:,} parameters)"

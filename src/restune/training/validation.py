@@ -10,12 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from restune.core.errors import UserError
+from restune.core.machine import local_processes, memory_bytes
 from restune.data.dataset import Dataset, Item
+from restune.data.items import targets_of
 from restune.data.loader import read_batches
 from restune.data.preload import Preloaded
 from restune.data.preprocess import Preprocess
 from restune.evaluation.metrics import balanced_scores
 from restune.inference.forward import forward
+from restune.networks.custom import Network
 from restune.networks.layout import laid_out
 from restune.networks.resnet import ResNet
 from restune.training.distributed import World
@@ -56,8 +59,9 @@ class Validation:
         self.mine = world.share(range(self.total))
         self.items = dataset.items[self.mine.start : self.mine.stop]
         self.kept: list[tuple[Tensor, Tensor]] | None = []
+        self.most = min(_MAX_BYTES, memory_bytes() / 8 / local_processes())
 
-    def __call__(self, network: ResNet, cached: FeatureBatches | None = None) -> dict[str, float]:
+    def __call__(self, network: Network, cached: FeatureBatches | None = None) -> dict[str, float]:
         """Return `VAL_SCORES` (the loss is cross-entropy) and ``n``, the number of items; no score of zero items.
 
         Raises UserError for an item that cannot be read after several attempts.
@@ -97,8 +101,9 @@ class Validation:
             "n": total,
         }
 
-    def _logits(self, network: ResNet, samples: Tensor, known: FeatureBatches | None, channels_last: bool) -> Tensor:
+    def _logits(self, network: Network, samples: Tensor, known: FeatureBatches | None, channels_last: bool) -> Tensor:
         if known is not None:
+            assert isinstance(network, ResNet)  # features are cached for no other network
             return network.forward_from(laid_out(samples, channels_last=channels_last), known.cut).float()
         return forward(network, self.preprocess, samples, channels_last=channels_last)
 
@@ -113,18 +118,21 @@ class Validation:
         if self.kept:
             yield from self.kept
             return
-        kept: list[tuple[Tensor, Tensor]] | None = self.kept
+        kept: list[tuple[Tensor, Tensor]] | None = None if self.kept is None else []
         held = 0
         for batch in self._read():
             held += batch[0].nbytes
-            kept = None if kept is None or held > _MAX_BYTES else [*kept, batch]
+            if kept is not None and held <= self.most:
+                kept.append(batch)
+            else:
+                kept = None
             yield batch
         self.kept = kept
 
     def _read(self) -> Iterator[tuple[Tensor, Tensor]]:
         items, size = self.items, self.recipe.micro_batch or max(64, self.recipe.batch_size)
         # Inference does not apply store_size, so validation does not either.
-        if self.recipe.store_size is None and all(item.id in self.preloaded.kept for item in items):
+        if self.recipe.store_size is None and self.preloaded.kept.holds(items):
             for start in range(0, len(items), size):
                 part = items[start : start + size]
                 views = [self.preloaded.inference_view(item, self.preprocess) for item in part]
@@ -147,4 +155,4 @@ def lost_item(name: str, reason: str) -> UserError:
 
 
 def _targets(items: Sequence[Item]) -> Tensor:
-    return torch.tensor([item.target for item in items])
+    return torch.from_numpy(targets_of(items).astype(np.int64))

@@ -28,7 +28,7 @@ def create_model(
             the embedding's width.
         weights: any form that `restune.load` takes; a report of the loaded layers goes to standard error.
         **spec_overrides: fields of `ResNetSpec`, and the shorthands ``depths=(1, 1, 1, 1)``, ``width=32``,
-            ``block``, ``groups``, ``base_width`` for all stages.
+            ``block`` (a name, or a class, see `register_block`), ``groups``, ``base_width`` for all stages.
 
     Shapes: the module maps ``[N, in_channels, H, W]`` (series ``[N, in_channels, L]``, clips ``[N, in_channels, T, H,
     W]``, texts as tokens ``[N, L]``) to logits ``[N, num_classes]``; ``forward_stages`` gives the named intermediates,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from restune.inference.load import load_model
 from restune.inference.model import Model
 
@@ -14,6 +16,7 @@ def load(
     *,
     weights: str | Path | None = None,
     device: str = "auto",
+    module: nn.Module | None = None,
     **preprocess: Any,
 ) -> Model:
     """Load a model to predict, evaluate and embed with.
@@ -22,6 +25,8 @@ def load(
         model: a bundle (.safetensors), a run's folder, a checkpoint, a published name, or a zoo name.
         weights: with a zoo name: a file, a bundle, a run's folder or a published name.
         device: ``auto``, ``cpu`` or ``cuda``.
+        module: for a model that `restune.train` made from a module of your own: a module of the same structure. The
+            weights are loaded into it, in place.
         **preprocess: `image_size`, `crop`, `interpolation`, `mean`, `std`, to replace those in the file.
 
     Raises UserError if nothing of that name exists, if the weights belong to another network, or if they are
@@ -31,4 +36,4 @@ def load(
     >>> model.classes
     ('blue', 'red')
     """
-    return load_model(model, weights=weights, device=device, **preprocess)
+    return load_model(model, weights=weights, device=device, module=module, **preprocess)

@@ -16,6 +16,8 @@ from restune.core.errors import UserError
 from restune.core.files import written_whole
 from restune.data.kinds import KINDS
 from restune.data.preprocess import Preprocess, preprocess_from_dict
+from restune.networks.custom import CustomSpec
+from restune.networks.registry import known_blocks
 from restune.networks.spec import ResNetSpec
 
 SCHEMA_VERSION = 1
@@ -33,7 +35,7 @@ class BundleInfo:
     """Describe a bundle's model; its header is this as canonical JSON.
 
     Args:
-        spec: the network's structure.
+        spec: the network's structure; of a module of one's own what is known of it.
         classes: names, in the order of the logits.
         preprocess: converts an item to the network's input.
         name: the zoo's name for the structure, or None for a home-made one.
@@ -45,7 +47,7 @@ class BundleInfo:
         licence: of the weights.
     """
 
-    spec: ResNetSpec
+    spec: ResNetSpec | CustomSpec
     classes: tuple[str, ...]
     preprocess: Preprocess
     name: str | None = None
@@ -134,8 +136,9 @@ def _parse(text: str, path: Path) -> BundleInfo:
                 fix="upgrade restune" if isinstance(version, int) and version > SCHEMA_VERSION else None,
             )
         _reject_unknown(content, path)
+        _reject_unregistered(content["spec"], path)
         info = BundleInfo(
-            spec=ResNetSpec.from_dict(content["spec"]),
+            spec=_spec(content["spec"]),
             classes=tuple(str(name) for name in content["classes"]),
             preprocess=preprocess_from_dict(content["preprocess"]),
             name=content["name"],
@@ -165,6 +168,22 @@ def _parse(text: str, path: Path) -> BundleInfo:
     if len(set(info.classes)) != len(info.classes):
         raise UserError("this model's header names a class twice", where=str(path))
     return info
+
+
+def _spec(content: Any) -> ResNetSpec | CustomSpec:
+    return CustomSpec.from_dict(content) if "custom" in content else ResNetSpec.from_dict(content)
+
+
+def _reject_unregistered(spec: Any, path: Path) -> None:
+    """Raise UserError for blocks that a program must register before it loads the model."""
+    stages = spec.get("stages", ())
+    for name in (stage.get("block") for stage in (stages if isinstance(stages, list) else ()) if "block" in stage):
+        if isinstance(name, str) and name not in known_blocks():
+            raise UserError(
+                f"this model is built from blocks named {name[:100]!r}, which are not registered",
+                where=str(path),
+                fix="first call restune.register_block(NAME, CLASS) with that name and the class of these blocks",
+            )
 
 
 def _reject_unknown(content: Mapping[str, Any], path: Path) -> None:

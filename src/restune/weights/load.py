@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from restune.core.errors import UserError, shorten
 from restune.core.files import is_there, user_path
 from restune.data.preprocess import Preprocess, preprocess_from_dict
+from restune.networks.custom import CustomSpec
 from restune.networks.resnet import ResNet
 from restune.networks.spec import ResNetSpec, same_structure
 from restune.networks.zoo import ZOO
@@ -158,6 +159,9 @@ def loaded_network(spec: ResNetSpec, weights: Weights) -> tuple[ResNet, LoadRepo
     Parameters that the weights replace are not initialised: that would take longer than reading them, and would draw
     from torch's generator. Only if they lack this head is the network initialised like a new one.
     """
+    if any(stage.is_registered for stage in spec.stages):  # may have buffers that are not in the file
+        network = ResNet(spec)
+        return network, load_into(network, weights)
     with torch.device("meta"):
         network = ResNet(spec)
     head = network.fc.weight, network.fc.bias
@@ -233,7 +237,7 @@ def reject_other_structure(weights: Weights, spec: ResNetSpec) -> None:
     """
     if weights.spec is None or same_structure(weights.spec, spec):
         return
-    theirs, ours = weights.spec.to_dict(), spec.to_dict()
+    theirs, ours = asdict(weights.spec), asdict(spec)
     differing = [key for key in ours if ours[key] != theirs[key] and key not in ("num_classes", "in_channels")]
     raise UserError(
         f"these weights are of another network: {shorten(differing)} differ",
@@ -308,10 +312,17 @@ def _read_file(path: Path) -> Weights:
         raise UserError("this is not a regular file", where=str(path))
     if path.suffix.lower() == ".safetensors":
         info = bundle.read_info(path)
+        if info is not None and isinstance(info.spec, CustomSpec):
+            raise UserError(
+                f"this model is a module of its owner's ({info.spec.custom}), whose code the file does not hold",
+                where=str(path),
+                fix="load it in Python: restune.load(PATH, module=MODULE)",
+            )
         checkpoint = Checkpoint(bundle.read_tensors(path))
         if info is None:
             return _found_in(checkpoint, str(path))
         state = _found_in(checkpoint, str(path)).state
+        assert isinstance(info.spec, ResNetSpec)
         _reject_lying_spec(info.spec, state, str(path))
         return Weights(
             state=state,

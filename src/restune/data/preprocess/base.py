@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from restune.data.augment import Augment, RandomKey
     from restune.data.dataset import Item
+    from restune.data.preprocess.text_draft import TextDraft
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +125,10 @@ class Preprocess(Protocol):
 
     def fit(self, items: Sequence[Item], settings: InputSettings) -> Preprocess:
         """Return a copy fitted to the training items: with a vocabulary, or each channel's mean and deviation."""
+        ...
+
+    def draft(self) -> TextDraft | None:
+        """Return what makes samples until the preprocessing is fitted, if that differs from `apply`; else None."""
         ...
 
     def spec_fields(self) -> dict[str, Any]:

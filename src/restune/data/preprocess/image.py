@@ -159,6 +159,9 @@ class ImagePreprocess:
         """Return this preprocessing unchanged: mean and std are those of the weights or of ImageNet."""
         return self
 
+    def draft(self) -> None:
+        """Return None: items are decoded alike before and after `fit`."""
+
     def spec_fields(self) -> dict[str, Any]:
         """Return the network's input channels."""
         return {"in_channels": self.channels}

@@ -176,6 +176,9 @@ class SignalPreprocess:
         mean, std = channel_statistics(self.whole(item.location.read()) for item in items)
         return replace(self, normalization="channel", mean=mean, std=std)
 
+    def draft(self) -> None:
+        """Return None: items are decoded alike before and after `fit`."""
+
     def spec_fields(self) -> dict[str, Any]:
         """Return the network's input channels."""
         return {"in_channels": self.channels}

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from restune.core.console import note
 from restune.core.errors import UserError, did_you_mean
 from restune.data.preprocess.settings import is_whole, named_changes
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from restune.data.augment import Augment, RandomKey
     from restune.data.dataset import Dataset, Item
     from restune.data.preprocess.base import InputSettings, Preprocess
+    from restune.data.preprocess.text_draft import TextDraft
     from restune.networks.spec import ResNetSpec
 
 TOKENS = ("bytes", "words")
@@ -90,21 +91,42 @@ class TextPreprocess:
         """Convert a text, or the bytes of a text file, to int32 tokens ``[L]``, at least one. Raises DecodeError."""
         import torch
 
+        from restune.data.tokens import byte_tokens, written_words
+
+        text = self.checked_text(content)
+        if self.tokens == "words":
+            found = chain.from_iterable(map(self._known.__getitem__, written_words(text)))
+            tokens = np.fromiter(islice((token for token in found if token >= 0), self.length), np.int32)
+            return torch.from_numpy(tokens if len(tokens) else self.no_tokens())
+        tokens = byte_tokens(text[: self.length] or " ")  # each character is at least one byte
+        return torch.from_numpy(tokens[: self.length])
+
+    @cached_property
+    def _known(self) -> _Tokens:
+        return _Tokens(self)
+
+    def tokens_of(self, written: str) -> tuple[int, int]:
+        """Return the tokens of a written word's case mark and of the word; -1 for a mark that is not there."""
+        from restune.data.tokens import piece
+
+        mark, word, rare = piece(written)
+        return self._ids.get(mark, -1) if mark else -1, self._ids.get(word, self._ids.get(rare, UNKNOWN))
+
+    @staticmethod
+    def no_tokens() -> NDArray[np.int32]:
+        """Return the tokens of a text without words: one unknown token."""
+        return np.array([UNKNOWN], np.int32)
+
+    def checked_text(self, content: str | bytes) -> str:
+        """Return the text, as `text_of`. Raises DecodeError for half a character, too."""
         from restune.data.decode import DecodeError
-        from restune.data.tokens import byte_tokens, pieces
 
         text = self.text_of(content)
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise DecodeError("the text contains half a character (a lone surrogate)") from error
-        if self.tokens == "words":
-            ids = self._ids
-            known = (ids.get(word, ids.get(rare, UNKNOWN)) for word, rare in pieces(text) if word in ids or rare)
-            tokens = np.fromiter(islice(known, self.length), np.int32)
-            return torch.from_numpy(tokens if len(tokens) else np.array([UNKNOWN], np.int32))
-        tokens = byte_tokens(text[: self.length] or " ")  # each character is at least one byte
-        return torch.from_numpy(tokens[: self.length])
+        return text
 
     def text_of(self, content: str | bytes) -> str:
         """Return the text, decoded if it is the bytes of a file. Raises DecodeError."""
@@ -163,14 +185,16 @@ class TextPreprocess:
 
     def fit(self, items: Sequence[Item], settings: InputSettings) -> TextPreprocess:
         """Build the vocabulary from the training items, if tokens are words and there is none yet."""
-        from restune.data.tokens import build_vocabulary
+        from restune.data.by_id import RowsById, Samples
 
-        if self.tokens != "words" or self.vocabulary:
-            return self
-        texts = (self.text_of(item.location.read()) for item in items)
-        words = build_vocabulary(texts, min_count=settings.section["min_count"], most=settings.section["vocabulary"])
-        note(f"vocabulary: {len(words):,} words from the training items; other words become the unknown token")
-        return replace(self, vocabulary=words)
+        draft = self.draft()
+        return self if draft is None else draft.fit(Samples(RowsById(())), items, settings)
+
+    def draft(self) -> TextDraft | None:
+        """Return what tokenises texts until there is a vocabulary; None if none is needed, or there is one."""
+        from restune.data.preprocess.text_draft import TextDraft
+
+        return TextDraft(self) if self.tokens == "words" and not self.vocabulary else None
 
     def spec_fields(self) -> dict[str, Any]:
         """Return the number of rows of the network's embedding."""
@@ -240,6 +264,20 @@ class TextPreprocess:
         if "\0" in text:
             raise DecodeError("not a text (it contains zero bytes)")
         return text
+
+
+class _Tokens(dict[str, tuple[int, int]]):
+    """The tokens of written words (`TextPreprocess.tokens_of`), of as many as memory should hold."""
+
+    def __init__(self, preprocess: TextPreprocess) -> None:
+        super().__init__()
+        self._preprocess = preprocess
+
+    def __missing__(self, written: str) -> tuple[int, int]:
+        tokens = self._preprocess.tokens_of(written)
+        if len(self) < MAX_WORDS and len(written) <= _SHOWN:
+            self[written] = tokens
+        return tokens
 
 
 PREPROCESS = TextPreprocess

@@ -20,6 +20,7 @@ from restune.data.sources import (
     arrays,
     clips,
     folder,
+    frames_or_images,
     headerless,
     long_columns,
     long_table,
@@ -146,6 +147,8 @@ def _folder_reader(path: Path, options: DataOptions) -> Callable[[], Dataset]:
         return lambda: recordings.open_recordings(path, options)
     if kind == "signal":
         return lambda: series.open_sounds(path)
+    if kind == "image" and options.kind is None:
+        frames_or_images.reject_frames(path)
     return lambda: sentences.open_text_folder(path) if kind == "text" else folder.open_folder(path)
 
 

@@ -12,13 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from restune.core.console import note, warn
 from restune.core.errors import UserError
 from restune.core.files import cache_folder, written_whole
 from restune.data import not_taken
 from restune.data.dataset import MAX_BYTES, Dataset
-from restune.data.sources.folder import from_named_files, is_image_name
+from restune.data.sources.folder import from_names, is_image_name
 from restune.data.sources.walk import is_hidden
+from restune.data.string_array import StringArray
 
 _MOST_EXPANSION = 200
 
@@ -54,26 +58,53 @@ def from_members(files: Iterable[tuple[str, ArchiveLocation]], path: Path) -> Da
         else:
             not_taken.add_name(name)
     images.sort(key=lambda image: image[0])
-    return from_named_files(images, source=str(path))
+    names = StringArray(name for name, _ in images)
+    archives = tuple(dict.fromkeys(location.archive for _, location in images))
+    places = ArchivePlaces(
+        archives,
+        np.array([archives.index(location.archive) for _, location in images], np.int32),
+        np.array([location.offset for _, location in images], np.int64),
+        np.array([location.size for _, location in images], np.int64),
+    )
+    return from_names(names, places, source=str(path))
 
 
-def members(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, ArchiveLocation]]:
+@dataclass(frozen=True)
+class ArchivePlaces:
+    """Files inside uncompressed tars, by row.
+
+    Args:
+        archives: the tars.
+        which: each file's index among them.
+        offsets, sizes: its byte range.
+    """
+
+    archives: tuple[Path, ...]
+    which: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+    def __getitem__(self, row: int) -> ArchiveLocation:
+        return ArchiveLocation(self.archives[self.which[row]], int(self.offsets[row]), int(self.sizes[row]))
+
+
+def members(
+    path: Path, wanted: Callable[[str], bool], tell: Callable[[str], None] = warn
+) -> Iterator[tuple[str, ArchiveLocation]]:
     """List the name and byte range of each wanted, not hidden file of a ``.tar``, ``.tar.gz`` or ``.tgz``.
 
     Only headers are read and nothing is extracted, so a member's name can do no harm; names come without leading
     ``/`` and ``..``. Hard links are followed, other links and special files are counted and skipped. Raises
     UserError for an archive that cannot be read to its end.
+
+    Args:
+        tell: prints what is odd about the archive.
     """
+    plain = plain_tar(path)
     try:
-        with path.open("rb") as file:
-            compressed = file.read(2) == b"\x1f\x8b"
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    plain = _unpacked(path) if compressed else path
-    try:
-        yield from _members(plain, wanted)
+        yield from _members(plain, wanted, tell)
     except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, RecursionError) as error:
-        if compressed:
+        if plain != path:
             plain.unlink(missing_ok=True)
         raise _unreadable(path, error) from error
 
@@ -82,10 +113,12 @@ def _unreadable(path: Path, error: Exception) -> UserError:
     return UserError(f"this archive cannot be read: {error}", where=str(path), fix="make or download it again")
 
 
-def _members(plain: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, ArchiveLocation]]:
+def _members(
+    plain: Path, wanted: Callable[[str], bool], tell: Callable[[str], None]
+) -> Iterator[tuple[str, ArchiveLocation]]:
     linked: dict[str, list[str]] = {}
     left_out = 0
-    for name, header in _headers(plain):
+    for name, header in _headers(plain, tell):
         if header.isdir():
             continue
         if not wanted(name):
@@ -97,13 +130,13 @@ def _members(plain: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, 
         else:
             left_out += 1
     if linked:  # a second pass: hard links are rare, so the first does not store every offset
-        for name, header in _headers(plain):
+        for name, header in _headers(plain, tell):
             if _is_plain(header):
                 for alias in linked.pop(name, ()):
                     yield alias, ArchiveLocation(plain, header.offset_data, header.size)
     left_out += sum(map(len, linked.values()))
     if left_out:
-        warn(f"{left_out} members of {plain.name} are links or special files and are left out")
+        tell(f"{left_out} members of {plain.name} are links or special files and are left out")
 
 
 def _is_plain(header: tarfile.TarInfo) -> bool:
@@ -111,7 +144,7 @@ def _is_plain(header: tarfile.TarInfo) -> bool:
     return header.isreg() and not header.issparse()
 
 
-def _headers(plain: Path) -> Iterator[tuple[str, tarfile.TarInfo]]:
+def _headers(plain: Path, tell: Callable[[str], None]) -> Iterator[tuple[str, tarfile.TarInfo]]:
     """Yield cleaned names and headers in order; raises ValueError where the tar is damaged or truncated."""
     with tarfile.open(plain, "r:") as tar:
         end = 0
@@ -129,13 +162,23 @@ def _headers(plain: Path) -> Iterator[tuple[str, tarfile.TarInfo]]:
     if block.strip(b"\0"):  # tarfile treats any invalid header as the end
         raise ValueError(f"the header at byte {end} is damaged or cut")
     if not block:
-        warn(f"{plain.name} has no end mark: it may have been cut, and files may be missing")
+        tell(f"{plain.name} has no end mark: it may have been cut, and files may be missing")
 
 
 def _clean(name: str) -> str:
     """Clean a member's name: no parts that lead out of the folder, only encodable text."""
     parts = [part for part in name.split("/") if part not in ("", ".", "..")]
     return "/".join(parts).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def plain_tar(path: Path) -> Path:
+    """Return the tar itself, or the unpacked copy of a compressed one. Raises UserError."""
+    try:
+        with path.open("rb") as file:
+            compressed = file.read(2) == b"\x1f\x8b"
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return _unpacked(path) if compressed else path
 
 
 def _unpacked(path: Path) -> Path:

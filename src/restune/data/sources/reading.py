@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from restune.core.errors import shorten
 from restune.data import plausibility
-from restune.data.dataset import Dataset, FileLocation, Rows
+from restune.data.dataset import Dataset, FileLocation
 from restune.data.kinds import KINDS
 from restune.data.sources.series import SeriesLocation
 
@@ -59,7 +60,7 @@ def described(dataset: Dataset) -> Dataset:
     if line:
         plausibility.warn_of_labels(dataset.class_counts(), dataset.source)
         return replace(dataset, reading=f"{line} ({count:,} class{'es' * (count != 1)})")
-    in_folders = isinstance(first.location, FileLocation) and not isinstance(dataset.items, Rows) and "/" in first.id
+    in_folders = isinstance(first.location, FileLocation) and "/" in first.id and Path(dataset.source).is_dir()
     where = f" in {count:,} class folders" if in_folders else f", {count:,} classes"
     return replace(dataset, reading=f"{len(dataset):,} {KINDS[dataset.kind].noun}{where}")
 

@@ -80,8 +80,8 @@ def table_kind(path: Path, options: DataOptions) -> tuple[str, DataOptions]:
 def _without_header(path: Path, rows: Sequence[Sequence[str]], options: DataOptions) -> DataOptions:
     """Set the options of a table that certainly has no header.
 
-    No field of its first line is a usual or given column name, and either one names a file, or the two columns are a
-    text and a label with few values that include the first line's.
+    No field of its first line is a usual or given column name, and either one names a file, or columns are texts and
+    one column is a label with few values that include the first line's.
     """
     first = [field.strip() for field in rows[0]]
     named = (options.path_column, options.text_column, options.label_column, options.split_column, options.group_column)
@@ -91,8 +91,10 @@ def _without_header(path: Path, rows: Sequence[Sequence[str]], options: DataOpti
     if options.kind != "text" and any(map(_is_file_name, first)):
         note(f"{path.name} has no header, its first line names a file: read as with --no-header")
         return replace(options, header=False)
-    if len(first) != 2 or len(rows) < 3:
+    if len(rows) < 3:
         return options
+    if len(first) > 2:
+        return _headerless_texts(path, rows, options)
     for label, text in ((0, 1), (1, 0)):
         labels = [row[label] for row in rows]
         is_label = labels[0] in labels[1:] and len(set(labels)) <= min(_FEW, len(rows) // 2)
@@ -106,6 +108,28 @@ def _without_header(path: Path, rows: Sequence[Sequence[str]], options: DataOpti
     return options
 
 
+def _headerless_texts(path: Path, rows: Sequence[Sequence[str]], options: DataOptions) -> DataOptions:
+    """Set the options of a table of three columns or more whose first line has a text and a label of later lines."""
+    columns = list(zip(*rows, strict=True))
+    labels = [
+        place
+        for place, values in enumerate(columns)
+        if values[0] in values[1:] and len(set(values)) <= min(_FEW, len(rows) // 2)
+    ]
+    lengths = {place: _mean_length(values) for place, values in enumerate(columns) if place not in labels}
+    texts = {
+        place: length for place, length in lengths.items() if " " in columns[place][0].strip() and length >= _SENTENCE
+    }
+    if len(labels) != 1 or not texts or options.kind not in (None, "text"):
+        return options
+    text = max(texts, key=texts.__getitem__)
+    more = f"; --text-column {','.join(map(str, sorted(texts)))} joins the texts" if len(texts) > 1 else ""
+    note(
+        f"{path.name} has no header: labels from its column {labels[0]}, texts from {text} (as with --no-header{more})"
+    )
+    return replace(options, header=False, label_column=str(labels[0]), text_column=str(text))
+
+
 def _roles_without_names(names: Sequence[str], rows: Sequence[Sequence[str]], options: DataOptions) -> DataOptions:
     """Choose the columns of a headerless table: texts or files, and labels (the fewest distinct values)."""
     if options.label_column is not None or len(names) < 2:
@@ -114,7 +138,7 @@ def _roles_without_names(names: Sequence[str], rows: Sequence[Sequence[str]], op
     text = None if files else options.text_column or _text_column(names, rows, options)
     if files is None and text is None:
         return options
-    taken = (files, text, options.group_column, options.split_column)
+    taken = (files, *(text or "").split(","), options.group_column, options.split_column)
     others = [place for place, name in enumerate(names) if name not in taken]
     if not others:
         return options

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter, defaultdict
+from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from restune.core.console import note
 from restune.core.errors import UserError, shorten
 from restune.core.machine import memory_bytes
 from restune.data import plausibility
 from restune.data.class_names import class_order
-from restune.data.dataset import DataOptions, Dataset, FileLocation, Item
+from restune.data.dataset import DataOptions, Dataset, Location
+from restune.data.duplicates import group_equal, repeated
 from restune.data.encodings import decode_text, file_encoding, head_encoding
+from restune.data.items import FilePlaces, Rows, locations_of
 from restune.data.sources import table
-from restune.data.sources.folder import from_named_files
+from restune.data.sources.folder import from_names
 from restune.data.sources.readers import as_text, open_reader, table_errors
 from restune.data.sources.reading import labels_from
 from restune.data.sources.values import marked, without_labels
-from restune.data.sources.walk import suffix_of, walk_files
+from restune.data.sources.walk import suffix_of, walk_names
 from restune.data.string_array import StringArray
 
 TEXT_NAMES = (
@@ -59,7 +64,7 @@ _SEEN = 2000
 _HEAD = 2**18
 _HEAD_LINES = 400
 _BATCH = 4096
-_ITEM_BYTES = 256
+_ITEM_BYTES = 64
 """Bytes per item besides its text."""
 
 
@@ -75,6 +80,16 @@ class TextLocation:
 
     def signature(self) -> str:
         return hashlib.sha256(self.texts[self.index].encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class TextPlaces:
+    """Texts by row."""
+
+    texts: StringArray
+
+    def __getitem__(self, row: int) -> TextLocation:
+        return TextLocation(self.texts, row)
 
 
 class _Room:
@@ -101,7 +116,9 @@ def open_lines(path: Path, options: DataOptions) -> Dataset:
 
     encoding = file_encoding(path, options.encoding)
     separator = _separator([line for line, _ in zip(_lines(path, encoding), range(_HEAD_LINES), strict=False)])
-    texts, labels, numbers, room = StringArray(), [], [], _Room(str(path))
+    texts, numbers, room = StringArray(), array("i"), _Room(str(path))
+    known: dict[str, int] = {}
+    labels = array("i")  # each text's index among the labels in `known`
     batch: list[str] = []
     has_marks = _has_label_marks(path, encoding)
     if has_marks:
@@ -115,14 +132,14 @@ def open_lines(path: Path, options: DataOptions) -> Dataset:
         if not label or len(label) > (_LONGEST_MARKED if has_marks else _LONGEST_LABEL):
             fix = f"write '{LABEL_MARK}NAME text'" if has_marks else "write 'label text'"
             raise UserError("this line has no label", where=f"{path}, line {number}", fix=fix)
-        labels.append(label)
+        labels.append(known.setdefault(label, len(known)))
         numbers.append(number)
         batch.append(text.strip())
         if len(batch) == _BATCH:
             _extend(texts, pa.array(batch, pa.string()), room)
             batch.clear()
     _extend(texts, pa.array(batch, pa.string()), room)
-    classes = class_order(labels)
+    classes = class_order(known)
     if len(classes) > table.MAX_LABELS or (len(classes) > 2 and 2 * len(classes) > len(labels)):
         raise UserError(
             f"these lines begin with {len(classes):,} different words, which are not classes",
@@ -130,10 +147,12 @@ def open_lines(path: Path, options: DataOptions) -> Dataset:
             fix="each line must be a label, a space and a text",
         )
     rank = {name: place for place, name in enumerate(classes)}
+    ranks = np.array([rank[label] for label in known], np.int32)
     digits = len(str(max(numbers, default=0)))
-    items = tuple(
-        Item(id=f"{number:0{digits}d}", location=TextLocation(texts, row), target=rank[label])
-        for row, (number, label) in enumerate(zip(numbers, labels, strict=True))
+    items = Rows(
+        names=StringArray(f"{number:0{digits}d}" for number in numbers),
+        places=TextPlaces(texts),
+        targets=ranks[np.array(labels, np.int32)] if labels else np.zeros(0, np.int32),
     )
     note_empty(texts, path, numbers)
     dataset = Dataset(items=items, classes=classes, source=str(path), kind="text")
@@ -170,38 +189,38 @@ def open_text_table(path: Path, options: DataOptions) -> Dataset:
         encoding = "utf-8" if is_parquet else file_encoding(path, options.encoding)
         reader = open_reader(path, options, encoding=encoding, long_rows=True)
         names = table.column_names(reader, path)
-        text_in = table.choose_column(names, options.text_column, TEXT_NAMES, "text", path, required=True)
-        chosen = {"text": str(text_in), **(table.mark_columns(names, path, options) if options.labelled else {})}
-        if chosen["text"] == chosen.get("label"):
+        texts_in = table.text_columns(names, options.text_column, TEXT_NAMES, path)
+        chosen = table.mark_columns(names, path, options) if options.labelled else {}
+        if chosen.get("label") in texts_in:
             raise UserError("the texts and the labels are the same column", where=str(path), fix="name the other")
-        table.say_columns(path, chosen)
+        table.say_columns(path, {"text": texts_in, **chosen})
         columns = {role: names.index(name) for role, name in chosen.items()}
+        text_columns = [names.index(name) for name in texts_in]
         start = table.first_row(path, options)
         marks, texts, room = table.Marks(path, chosen, start), StringArray(), _Room(str(path))
-        for batch in reader.batches(sorted(set(columns.values()))):
-            by_role = {role: batch[position] for role, position in columns.items()}
+        for batch in reader.batches(sorted({*columns.values(), *text_columns})):
             if options.labelled:
-                marks.extend(by_role)
-            _extend(texts, as_text(by_role["text"]).fill_null(""), room)
+                marks.extend({role: batch[position] for role, position in columns.items()})
+            _extend(texts, table.joined([as_text(batch[column]) for column in text_columns]), room)
     note_empty(texts, path, range(start, start + len(texts)), "rows")
-    locations = [TextLocation(texts, row) for row in range(len(texts))]
+    places = TextPlaces(texts)
     if not options.labelled:
-        return without_labels([str(start + row) for row in range(len(texts))], locations, "text", str(path))
-    dataset = marked(marks, locations, start, "text", str(path))
+        return without_labels(places, start, len(texts), "text", str(path))
+    dataset = marked(marks, places, start, "text", str(path))
     _reject_joined_marks(dataset.classes, path, chosen["label"])
-    return replace(dataset, reading=_text_line(dataset, texts, f"column {chosen['text']}", chosen["label"]))
+    return replace(dataset, reading=_text_line(dataset, texts, _columns_line(texts_in), chosen["label"]))
 
 
 def open_text_folder(folder: Path) -> Dataset:
     """Open ``folder/[split/]class/**/text.txt``. Raises UserError on other layouts."""
-    files = [(path.relative_to(folder).as_posix(), FileLocation(path)) for path in walk_files(folder, is_text_name)]
-    if not files:
+    names = StringArray(walk_names(folder, is_text_name))
+    if not len(names):
         raise UserError(
             "there are no texts here",
             where=str(folder),
             fix="restune reads class folders of .txt files, such as DATA/good/1.txt and DATA/bad/2.txt",
         )
-    return replace(from_named_files(files, source=str(folder), noun="texts"), kind="text")
+    return replace(from_names(names, FilePlaces(folder, names), source=str(folder), noun="texts"), kind="text")
 
 
 def is_text_name(name: str) -> bool:
@@ -214,54 +233,24 @@ def group_duplicates(dataset: Dataset, encoding: str | None = None) -> Dataset:
 
     Existing groups that share a text are merged. `encoding` is that of the text files, None to detect it for each.
     """
-    alike: dict[bytes, list[int]] = defaultdict(list)
-    for row, item in enumerate(dataset.items):
-        key = _key(item, encoding)
+    keys = np.zeros(len(dataset), np.uint64)
+    is_known = np.zeros(len(dataset), bool)
+    for row, location in enumerate(locations_of(dataset.items)):
+        key = _key(location, encoding)
         if key is not None:
-            alike[key].append(row)
-    repeated = {key: rows for key, rows in alike.items() if len(rows) > 1}
-    if not repeated:
+            keys[row], is_known[row] = int.from_bytes(key, "big"), True
+    rows = repeated(keys, is_known)
+    if not len(rows):
         return dataset
-    count = sum(map(len, repeated.values()))
-    note(f"{count} items repeat the text of another ({len(repeated)} texts): each such group goes into one split")
-    merged = _Merged()
-    for key, rows in repeated.items():
-        name = f"text {key.hex()}"
-        for row in rows:
-            group = dataset.items[row].group
-            if group is not None:
-                merged.unite(name, group)
-    names: dict[int, str | None] = {row: f"text {key.hex()}" for key, rows in repeated.items() for row in rows}
-    grouped = []
-    for row, item in enumerate(dataset.items):
-        group = names.get(row, item.group)
-        grouped.append(item if group is None else replace(item, group=merged.name(group)))
-    return replace(dataset, items=tuple(grouped))
+    texts = np.unique(keys[rows])
+    note(f"{len(rows)} items repeat the text of another ({len(texts)} texts): each such group goes into one split")
+    return group_equal(dataset, rows, keys, "text")
 
 
-class _Merged:
-    """Merged groups (union-find): a merged group has the first of its names."""
-
-    def __init__(self) -> None:
-        self._above: dict[str, str] = {}
-
-    def name(self, group: str) -> str:
-        """Return the name of the merged group that a group belongs to."""
-        while group in self._above:
-            group = self._above[group]
-        return group
-
-    def unite(self, one: str, other: str) -> None:
-        """Merge two groups."""
-        first, second = sorted((self.name(one), self.name(other)))
-        if first != second:
-            self._above[second] = first
-
-
-def _key(item: Item, encoding: str | None) -> bytes | None:
+def _key(location: Location, encoding: str | None) -> bytes | None:
     """Return a key that equal texts share; None for an unreadable or empty text."""
     try:
-        content = item.location.read()
+        content = location.read()
         text = content if isinstance(content, str) else decode_text(content, encoding)
     except (OSError, ValueError, LookupError):
         return None
@@ -269,16 +258,14 @@ def _key(item: Item, encoding: str | None) -> bytes | None:
     return hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()[:8] if words else None
 
 
-def _extend(texts: StringArray, array: Any, room: _Room) -> None:
-    room.take(array)
-    texts.extend(array)
-    if len(array):
-        len(texts)  # compute the offsets before threads read texts
+def _extend(texts: StringArray, batch: Any, room: _Room) -> None:
+    room.take(batch)
+    texts.extend(batch)
 
 
 def note_empty(texts: StringArray, path: Path, numbers: Sequence[int], noun: str = "lines") -> None:
     """Note the empty texts, such as those of lines with only a label."""
-    empty = [numbers[row] for row in range(len(texts)) if not texts[row].strip()]
+    empty = [numbers[row] for row, text in enumerate(texts) if not text or text.isspace()]
     if empty:
         note(f"{path.name}: {len(empty)} texts are empty ({noun} {shorten(empty, 5)}); they are kept")
 
@@ -289,6 +276,10 @@ def _text_line(dataset: Dataset, texts: StringArray, form: str, label: str = "")
         [texts[row] for row in range(0, len(texts), max(1, len(texts) // _SEEN))], dataset.source
     )
     return ", ".join([f"{len(dataset):,} texts", form, *([labels_from(label)] if label else [])])
+
+
+def _columns_line(names: Sequence[str]) -> str:
+    return f"column{'s' * (len(names) > 1)} {' + '.join(names)}"
 
 
 def _are_marked(lines: Sequence[str]) -> bool:

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from restune.core.errors import UserError, shorten
 from restune.core.machine import memory_bytes
 from restune.data.class_names import class_order
-from restune.data.dataset import Dataset, FileLocation, Item
+from restune.data.dataset import Dataset, Item
+from restune.data.items import FilePlaces
 from restune.data.sources.decimals import is_number, with_point
-from restune.data.sources.folder import from_named_files
-from restune.data.sources.walk import is_hidden, suffix_of, walk_files
+from restune.data.sources.folder import from_names
+from restune.data.sources.walk import is_hidden, suffix_of, walk_names
+from restune.data.string_array import StringArray
 
 MAX_LINE = 256 * 2**20
 """Maximum characters per line, and so per series."""
@@ -157,14 +159,16 @@ def looks_like_series(path: Path) -> bool:
 
 def open_sounds(folder: Path) -> Dataset:
     """Open ``folder/[split/]class/**/sound.wav``. Raises UserError on other layouts."""
-    files = [(path.relative_to(folder).as_posix(), FileLocation(path)) for path in walk_files(folder, is_sound_name)]
-    if not files:
+    names = StringArray(walk_names(folder, is_sound_name))
+    if not len(names):
         raise UserError(
             "there are no series here",
             where=str(folder),
             fix="restune reads class folders of .wav files, NAME_TRAIN and NAME_TEST files as .ts or .tsv, and tables",
         )
-    return replace(from_named_files(files, source=str(folder), noun="sounds"), kind="signal", form="sound")
+    return replace(
+        from_names(names, FilePlaces(folder, names), source=str(folder), noun="sounds"), kind="signal", form="sound"
+    )
 
 
 def is_sound_name(name: str) -> bool:

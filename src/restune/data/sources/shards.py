@@ -7,23 +7,32 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from restune.core.console import note, progress, warn
 from restune.core.errors import UserError, shorten
 from restune.core.files import is_there, user_path
-from restune.data.dataset import Dataset, Item
-from restune.data.sources.archive import ArchiveLocation, from_members, members
+from restune.core.machine import local_processes, local_rank
+from restune.data import not_taken
+from restune.data.dataset import SPLITS, Dataset
+from restune.data.items import Rows
+from restune.data.sources.archive import ArchiveLocation, ArchivePlaces, from_members, members, plain_tar
 from restune.data.sources.folder import (
     IMAGE_SUFFIXES,
     SPLIT_FOLDERS,
     is_image_name,
     walk_images,
 )
+from restune.data.sources.shard_index import ShardIndex, index_of, store_index, stored_index
 from restune.data.sources.walk import is_hidden
+from restune.data.string_array import StringArray
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 CLASS_FILES = ("classes.txt", "classes.json", "classnames.txt")
@@ -43,12 +52,21 @@ def open_tar(path: Path, root: Path | None = None) -> Dataset:
 
     Class names are looked up beside the tar and in `root`. Raises UserError.
     """
-    files = list(members(path, _is_wanted))
-    if not _holds_samples(files):
-        return from_members(files, path)
-    index = _Index()
-    index.add(_stem(path), files)
-    return index.dataset(str(path), _class_names([root or path.parent, path.parent]))
+    plain = plain_tar(path)
+    index = stored_index(path, plain)
+    if index is None:
+        with not_taken.counting() as tally:
+            remarks: list[str] = []
+            files = list(members(path, _is_wanted, remarks.append))
+        if not _holds_samples(files):
+            _tell(tally, remarks)
+            return from_members(files, path)
+        index = _indexed(files, path, tally, remarks)
+        store_index(path, index)
+    index.report()
+    samples = _Samples()
+    samples.add(_stem(path), plain, index)
+    return samples.dataset(str(path), _class_names([root or path.parent, path.parent]))
 
 
 def open_shards(shards: Sequence[Path], source: str) -> Dataset:
@@ -67,12 +85,19 @@ def open_shards(shards: Sequence[Path], source: str) -> Dataset:
         )
     root = Path(os.path.commonpath([path.parent for path in shards]))
     names = [(path.parent / _stem(path)).relative_to(root).as_posix() for path in shards]
-    index = _Index()
+    sides = _sides(names, source)
+    indexed: dict[Path, tuple[Path, ShardIndex]] = {}
     with progress("reading headers", len(shards)) as advance:
-        for path, name, side in zip(shards, names, _sides(names, source), strict=True):
-            index.add(name, members(path, _is_wanted), side)
+        for path in _in_own_order(shards):
+            plain = plain_tar(path)
+            indexed[path] = plain, index_of(path, plain, partial(_built, path))
             advance(1)
-    return index.dataset(source, _class_names([root, *(path.parent for path in shards)]))
+    samples = _Samples()
+    for path, name, side in zip(shards, names, sides, strict=True):
+        plain, index = indexed[path]
+        index.report()
+        samples.add(name, plain, index, side)
+    return samples.dataset(source, _class_names([root, *(path.parent for path in shards)]))
 
 
 def shards_in(folder: Path) -> list[Path]:
@@ -127,38 +152,85 @@ class _UnusableError(Exception):
     """A sample cannot be used; the text names the defect, the same for all such samples."""
 
 
-@dataclass
-class _Index:
-    """The samples of the shards read so far.
+def _in_own_order(shards: Sequence[Path]) -> list[Path]:
+    """Return the shards from this process's share on, so that processes that start together index different ones."""
+    start = len(shards) * local_rank() // local_processes()
+    return [*shards[start:], *shards[:start]]
 
-    Args:
-        samples: id, location, label and split.
-        left_out: by reason, the number of samples and the id of the first.
-    """
 
-    samples: list[tuple[str, ArchiveLocation, str, str | None]] = field(default_factory=list)
-    left_out: dict[str, tuple[int, str]] = field(default_factory=dict)
-    _labels: dict[str, str] = field(default_factory=dict)
+def _built(path: Path) -> ShardIndex:
+    """Read the headers and labels of a shard."""
+    with not_taken.counting() as tally:
+        remarks: list[str] = []
+        return _indexed(members(path, _is_wanted, remarks.append), path, tally, remarks)
 
-    def add(self, shard: str, files: _Files, side: str | None = None) -> None:
-        """Add one shard's samples, in the order of their first files."""
-        for key, parts in _by_key(files, shard).items():
-            identity = f"{shard}/{key}"
-            images = [place for part, place in parts.items() if _is_image(part)]
-            try:
-                if len(images) != 1:
-                    raise _UnusableError("several images" if images else "no image KEY.jpg, or another known suffix")
-                label = _label(parts)
-            except _UnusableError as reason:
-                count, first = self.left_out.get(str(reason), (0, identity))
-                self.left_out[str(reason)] = (count + 1, first)
-                continue
-            self.samples.append((identity, images[0], self._labels.setdefault(label, label), side))
+
+def _indexed(files: _Files, path: Path, tally: not_taken.Tally, remarks: list[str]) -> ShardIndex:
+    """Index a shard's samples, in the order of their first files."""
+    keys: list[str] = []
+    places: list[ArchiveLocation] = []
+    codes: list[int] = []
+    labels: dict[str, int] = {}
+    left_out: dict[str, tuple[int, str]] = {}
+    for key, parts in _by_key(files, _stem(path)).items():
+        images = [place for part, place in parts.items() if _is_image(part)]
+        try:
+            if len(images) != 1:
+                raise _UnusableError("several images" if images else "no image KEY.jpg, or another known suffix")
+            label = _label(parts)
+        except _UnusableError as reason:
+            count, first = left_out.get(str(reason), (0, key))
+            left_out[str(reason)] = (count + 1, first)
+            continue
+        keys.append(key)
+        places.append(images[0])
+        codes.append(labels.setdefault(label, len(labels)))
+    return ShardIndex(
+        keys=StringArray(keys),
+        offsets=np.array([place.offset for place in places], np.int64),
+        sizes=np.array([place.size for place in places], np.int64),
+        codes=np.array(codes, np.int32),
+        labels=tuple(labels),
+        left_out=left_out,
+        skipped=dict(tally.counts),
+        remarks=tuple(remarks),
+    )
+
+
+def _tell(tally: not_taken.Tally, remarks: Iterable[str]) -> None:
+    """Print what is odd about a tar, and count its skipped files."""
+    for remark in remarks:
+        warn(remark)
+    counted = not_taken.current()
+    if counted is not None:
+        counted.counts.update(tally.counts)
+
+
+class _Samples:
+    """The samples of several shards."""
+
+    def __init__(self) -> None:
+        self._names = StringArray()
+        self._archives: list[Path] = []
+        self._columns: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], int]] = []
+        self._labels: dict[str, int] = {}
+        self._left_out: dict[str, tuple[int, str]] = {}
+
+    def add(self, shard: str, plain: Path, index: ShardIndex, side: str | None = None) -> None:
+        """Add the samples of one shard; `plain` is its uncompressed tar."""
+        self._names.add(f"{shard}/{key}" for key in index.keys)
+        self._archives.append(plain)
+        codes = np.array([self._labels.setdefault(label, len(self._labels)) for label in index.labels], np.int32)
+        own = codes[index.codes] if len(codes) else index.codes
+        self._columns.append((index.offsets, index.sizes, own, -1 if side is None else SPLITS.index(side)))
+        for reason, (count, key) in index.left_out.items():
+            before, first = self._left_out.get(reason, (0, f"{shard}/{key}"))
+            self._left_out[reason] = (before + count, first)
 
     def dataset(self, source: str, names: _Names | None) -> Dataset:
         """Return all samples and warn of skipped ones. Raises UserError if none are left or a label has no name."""
-        reasons = [f"{count} have {reason}, such as {first}" for reason, (count, first) in self.left_out.items()]
-        if not self.samples:
+        reasons = [f"{count} have {reason}, such as {first}" for reason, (count, first) in self._left_out.items()]
+        if not len(self._names):
             raise UserError(
                 f"no sample of these shards can be used: {'; '.join(reasons) or 'they hold no images'}",
                 where=source,
@@ -167,10 +239,21 @@ class _Index:
             )
         for reason in reasons:
             warn(f"samples are skipped: {reason}")
-        classes, index = _classes(self._labels, names)
-        items = tuple(
-            Item(id=identity, location=place, target=index[label], split=side)
-            for identity, place, label, side in self.samples
+        classes, position = _classes(self._labels, names)
+        counts = [len(offsets) for offsets, *_ in self._columns]
+        places = ArchivePlaces(
+            tuple(self._archives),
+            np.repeat(np.arange(len(counts), dtype=np.int32), counts),
+            np.concatenate([offsets for offsets, *_ in self._columns]),
+            np.concatenate([sizes for _, sizes, _, _ in self._columns]),
+        )
+        targets = np.array([position[label] for label in self._labels], np.int32)
+        sides = np.array([side for *_, side in self._columns], np.int8)
+        items = Rows(
+            names=self._names,
+            places=places,
+            targets=targets[np.concatenate([codes for _, _, codes, _ in self._columns])],
+            splits=np.repeat(sides, counts) if (sides >= 0).any() else None,
         )
         return Dataset(items=items, classes=classes, source=source)
 

@@ -15,8 +15,9 @@ from restune.core.console import note
 from restune.core.errors import UserError, did_you_mean, shorten
 from restune.core.files import user_path
 from restune.data.class_names import class_order, reject_several_labels
-from restune.data.dataset import SPLITS, DataOptions, Dataset, Rows
+from restune.data.dataset import SPLITS, DataOptions, Dataset
 from restune.data.encodings import WESTERN, check_encoding, likely_encoding, note_encoding
+from restune.data.items import FilePlaces, Groups, Rows
 from restune.data.sources.clips import is_video_name
 from restune.data.sources.decimals import is_fraction, is_number
 from restune.data.sources.folder import SPLIT_FOLDERS, is_image_name
@@ -42,6 +43,8 @@ PATH_NAMES = (
 )
 SPLIT_NAMES = ("split", "subset", "partition")
 
+_SENTENCE = 20
+"""Characters from which a column's name with spaces may be a text."""
 MAX_LABELS = 1_000_000
 """Maximum distinct labels of a table; more are not classes."""
 
@@ -133,9 +136,36 @@ def mark_columns(names: Sequence[str], path: Path, options: DataOptions) -> dict
     return {role: name for role, name in roles.items() if name is not None}
 
 
-def say_columns(path: Path, columns: Mapping[str, str]) -> None:
-    """Note the role of each column used."""
-    note(f"{path.name}: " + ", ".join(f"{role}s from column {name!r}" for role, name in columns.items()))
+def text_columns(names: Sequence[str], named: str | None, usual: tuple[str, ...], path: Path) -> list[str]:
+    """Return the column of texts, or the columns that are joined to one text: ``title,body``, unless one has that name.
+
+    Raises UserError for a column that does not exist, and if none looks like texts.
+    """
+    parts = [named] if named is None or named.strip() in names else named.split(",")
+    chosen = [choose_column(names, part, usual, "text", path, required=True) for part in parts]
+    return list(dict.fromkeys(name for name in chosen if name is not None))
+
+
+def joined(texts: Sequence[Any]) -> Any:
+    """Join Arrow arrays of texts row by row with a space, without the empty ones."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if len(texts) == 1:
+        return texts[0].fill_null("")
+    parts = [trimmed(each.fill_null("")) for each in texts]
+    filled = [pc.if_else(pc.equal(part, ""), pa.scalar(None, pa.string()), part) for part in parts]
+    return pc.binary_join_element_wise(*filled, " ", null_handling="skip").fill_null("")
+
+
+def say_columns(path: Path, columns: Mapping[str, str | Sequence[str]]) -> None:
+    """Note the role of each column used, and of columns that are joined."""
+    parts = []
+    for role, named in columns.items():
+        names = [named] if isinstance(named, str) else list(named)
+        listed = " and ".join(map(repr, names)) + ", joined by a space" * (len(names) > 1)
+        parts.append(f"{role}s from column{'s' * (len(names) > 1)} {listed}")
+    note(f"{path.name}: " + ", ".join(parts))
 
 
 class Marks:
@@ -187,9 +217,9 @@ class Marks:
         sides = [_split(value) for value in self._splits.values]
         return self._splits.numbered([-1 if side is None else SPLITS.index(side) for side in sides]).astype(np.int8)
 
-    def groups(self) -> StringArray | None:
-        """Return each row's group; None if the table has no group column."""
-        return self._groups if "group" in self._columns else None
+    def groups(self) -> Groups | None:
+        """Return the rows' groups; None if the table has no group column."""
+        return Groups(self._groups) if "group" in self._columns else None
 
 
 def _collect(reader: Reader, path: Path, options: DataOptions) -> Dataset:
@@ -213,13 +243,13 @@ def _collect(reader: Reader, path: Path, options: DataOptions) -> Dataset:
         doubts.extend(paths)
         row += len(paths)
     classes, targets = marks.targets() if options.labelled else ((), np.full(len(files), -1, np.int32))
+    found = found_files(files, doubts, root, path) if len(files) else None
     items = Rows(
-        files=files,
-        root=root,
+        names=files,
+        places=FilePlaces(root, files if found is None else found),
         targets=targets,
         splits=marks.splits(),
         groups=marks.groups(),
-        found=found_files(files, doubts, root, path) if len(files) else None,
     )
     return Dataset(items=items, classes=classes, source=str(path))
 
@@ -244,7 +274,10 @@ def _path_column(names: Sequence[str], reader: Reader, options: DataOptions, pat
 
 def _headerless(names: Sequence[str]) -> str:
     """Return a hint, as a clause, if the header looks like an item."""
-    looks_like_item = any(is_image_name(name) or name.replace(".", "").isdigit() for name in names)
+    looks_like_item = any(
+        is_image_name(name) or name.replace(".", "").isdigit() or (len(name) >= _SENTENCE and " " in name)
+        for name in names
+    )
     return "; if its first line is an item already, pass --no-header" if looks_like_item else ""
 
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from restune.core.console import note
 from restune.core.errors import UserError, shorten
 from restune.data import plausibility
-from restune.data.dataset import SPLITS, DataOptions, Dataset, Item, Location
+from restune.data.dataset import DataOptions, Dataset
 from restune.data.encodings import likely_encoding, note_encoding
+from restune.data.items import Numbers, Places, Rows
 from restune.data.sources import table
 from restune.data.sources.decimals import with_point
 from restune.data.sources.readers import (
@@ -132,7 +133,7 @@ def _collect(
             collected.add(without_padding(series[None]))
     locations = collected.locations()
     if not options.labelled:
-        return without_labels([str(start + place) for place in range(len(locations))], locations, "signal", str(path))
+        return without_labels(locations, start, len(locations), "signal", str(path))
     dataset = marked(marks, locations, start, "signal", str(path))
     first, *_, last = [*values, *values]
     line = series_line(
@@ -141,31 +142,27 @@ def _collect(
     return replace(dataset, reading=line)
 
 
-def without_labels(ids: Sequence[str], locations: Sequence[Location], kind: str, source: str) -> Dataset:
-    """Build items without labels."""
-    items = tuple(Item(id=name, location=place, target=-1) for name, place in zip(ids, locations, strict=True))
+def without_labels(places: Places, start: int, count: int, kind: str, source: str) -> Dataset:
+    """Build items without labels: as `marked`."""
+    targets = np.full(count, -1, np.int32)
+    items = Rows(names=Numbers(start, count), places=places, targets=targets)
     return Dataset(items=items, classes=(), source=source, kind=kind)
 
 
-def marked(marks: table.Marks, locations: Sequence[Location], start: int, kind: str, source: str) -> Dataset:
+def marked(marks: table.Marks, places: Places, start: int, kind: str, source: str) -> Dataset:
     """Build one item per row, with class, split and group; classes in the order of `class_names.class_order`.
 
     Args:
-        locations: of the rows' contents.
+        places: the rows' locations.
         start: the number of the first row.
     """
     classes, targets = marks.targets()
-    splits, groups = marks.splits(), marks.groups()
-    sides = None if splits is None else splits.tolist()
-    items = tuple(
-        Item(
-            id=str(start + row),
-            location=location,
-            target=target,
-            split=None if sides is None or sides[row] < 0 else SPLITS[sides[row]],
-            group=None if groups is None else groups[row],
-        )
-        for row, (location, target) in enumerate(zip(locations, targets.tolist(), strict=True))
+    items = Rows(
+        names=Numbers(start, len(targets)),
+        places=places,
+        targets=targets,
+        splits=marks.splits(),
+        groups=marks.groups(),
     )
     return Dataset(items=items, classes=classes, source=source, kind=kind)
 

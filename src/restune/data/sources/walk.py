@@ -27,7 +27,12 @@ def is_hidden(name: str) -> bool:
 
 
 def walk_files(folder: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
-    """List the wanted files under a folder, sorted, without hidden names and the folders of runs.
+    """List the wanted files under a folder as `walk_names`. Raises UserError."""
+    return (folder / name for name in walk_names(folder, wanted))
+
+
+def walk_names(folder: Path, wanted: Callable[[str], bool]) -> Iterator[str]:
+    """List the wanted files' paths below a folder, sorted, without hidden names and the folders of runs.
 
     Follows links, but not to parents. Other files and empty folders are counted, see `not_taken.counting`. Raises
     UserError for an unreadable folder, and for links that lead to one folder repeatedly.
@@ -61,7 +66,7 @@ def walk_files(folder: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
             elif passed_over is not None:
                 passed_over.add_empty(below)
         elif wanted(entry.name):
-            yield Path(entry.path)
+            yield f"{place}/{entry.name}" if place else entry.name
         elif passed_over is not None:
             passed_over.add(place, entry.name)
 

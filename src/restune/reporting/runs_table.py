@@ -1,0 +1,63 @@
+"""Format a list of runs, and the scores of several seeds, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from restune.reporting.layout import plain_table
+
+
+def runs_table(runs: Iterable[Mapping[str, Any]]) -> Table:
+    """Return one row per run.
+
+    Args:
+        runs: objects of ``restune runs --json``.
+    """
+    table = plain_table("run", "verb", "data", "model", ">validation", ">test", "started", "state")
+    for run in runs:
+        row = (Text(run["folder"]), run["verb"] or "?", Text(run["data"] or "?"), Text(run["model"] or "?"))
+        table.add_row(*row, _score(run["val"]), _score(run["test"]), _local(run["started"]), _state(run))
+    return table
+
+
+def seeds_lines(result: Mapping[str, Any]) -> list[str]:
+    """Format mean, standard deviation and values of each split's accuracy, one line per split.
+
+    Args:
+        result: of several seeds, see `restune.runs.seeds.SeedRuns`.
+    """
+    lines = []
+    for split, name in (("val", "validation"), ("test", "test")):
+        if result[split] is not None:
+            accuracy = result[split]["accuracy"]
+            values = ", ".join(f"{value:.2%}" for value in accuracy["values"])
+            lines.append(
+                f"{name} accuracy {accuracy['mean']:.2%}, standard deviation {accuracy['std']:.2%} "
+                f"({len(accuracy['values'])} seeds: {values})"
+            )
+    return lines
+
+
+def _score(score: Mapping[str, Any] | None) -> str:
+    """Format ``81.0% (78.1-83.6, n 100)``."""
+    if score is None:
+        return "-"
+    low, high = score["interval"]
+    return f"{score['accuracy']:.1%} ({100 * low:.1f}-{100 * high:.1f}, n {score['n']:,})"
+
+
+def _state(run: Mapping[str, Any]) -> str:
+    if run["state"] != "unfinished" or run["epoch"] is None:
+        return str(run["state"])
+    of = "" if run["epochs"] is None else f" of {run['epochs']}"
+    return f"unfinished, epoch {run['epoch']}{of}"
+
+
+def _local(moment: str) -> str:
+    """Format a time for people, in this machine's time zone."""
+    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")

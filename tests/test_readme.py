@@ -22,7 +22,14 @@ def commands(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("README.md", 15), ("README.zh-CN.md", 12), ("docs/kinds.md", 6), ("docs/own-networks.md", 2)]
+    ("name", "count"),
+    [
+        ("README.md", 15),
+        ("README.zh-CN.md", 12),
+        ("docs/kinds.md", 6),
+        ("docs/own-networks.md", 2),
+        ("docs/lessons.md", 7),
+    ],
 )
 def test_commands_name_what_exists(name, count):
     found = commands(name)

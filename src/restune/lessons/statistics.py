@@ -21,11 +21,15 @@ class Mean:
     n: int
 
     def __str__(self) -> str:
-        return f"{self.value:.3g} ({self.low:.3g} – {self.high:.3g})"
+        return f"{self.value:.3g}" + (f" ({self.low:.3g} – {self.high:.3g})" if self.n > 1 else "")
 
     def percent(self) -> str:
         """Return the mean and interval of a share, in percent."""
-        return f"{self.value:.1%} ({self.low:.1%} – {self.high:.1%})"
+        return f"{self.value:.1%}" + (f" ({self.low:.1%} – {self.high:.1%})" if self.n > 1 else "")
+
+    def signed(self) -> str:
+        """Return the mean and interval of a difference, with signs."""
+        return f"{self.value:+.3g}" + (f" ({self.low:+.3g} – {self.high:+.3g})" if self.n > 1 else "")
 
 
 def mean(values: Sequence[float]) -> Mean:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from restune.core.console import progress
 from restune.core.language import Text
 from restune.core.streams import generator, torch_seed
-from restune.lessons.laboratory import SINGLE_PRECISION, Laboratory, Plan
+from restune.lessons.laboratory import Laboratory, Plan
 from restune.lessons.lesson import Evidence, Lesson, Settings, Table
 from restune.lessons.measure import accuracy_of, device_of, embeddings_of
 from restune.lessons.statistics import Mean, band, mean
@@ -141,7 +141,6 @@ def experiment(
         epochs=settings.epochs(epochs),
         device=settings.device,
         limit=limit,
-        changes=SINGLE_PRECISION,
     )
     train = laboratory.prepared.splits.train
     half = len(train.classes) // 2

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from restune.core.console import progress
 from restune.core.errors import UserError
 from restune.core.language import Text
-from restune.lessons.laboratory import SINGLE_PRECISION, Laboratory, Plan, Trained
+from restune.lessons.laboratory import Laboratory, Plan, Trained
 from restune.lessons.lesson import Evidence, Lesson, Settings, Table
 from restune.lessons.measure import device_of
 from restune.lessons.statistics import Mean, band, geometric_mean, mean
@@ -127,7 +127,6 @@ def experiment(
         epochs=settings.epochs(epochs),
         device=settings.device,
         limit=limit,
-        changes=SINGLE_PRECISION,
     )
     x, targets = laboratory.training_batch(items)
     initial: Norms = {}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from restune.core.console import progress
 from restune.core.language import Text
 from restune.core.streams import torch_seed
-from restune.lessons.laboratory import SINGLE_PRECISION, Laboratory, Plan
+from restune.lessons.laboratory import Laboratory, Plan
 from restune.lessons.lesson import Evidence, Lesson, Settings, Table
 from restune.lessons.measure import loss_of
 from restune.lessons.statistics import Mean, band, mean
@@ -103,7 +103,6 @@ def experiment(
         epochs=settings.epochs(epochs),
         device=settings.device,
         limit=limit,
-        changes=SINGLE_PRECISION,
     )
     plans = [
         Plan(kind, f"resnet{depth}", (("residual", kind == "residual"), ("width", width))) for kind, _ in KINDS

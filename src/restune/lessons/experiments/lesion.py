@@ -9,7 +9,7 @@ from torch import Tensor
 from restune.core.console import progress
 from restune.core.language import Text
 from restune.core.streams import generator
-from restune.lessons.laboratory import SINGLE_PRECISION, Laboratory, Plan
+from restune.lessons.laboratory import Laboratory, Plan
 from restune.lessons.lesson import Evidence, Lesson, Settings, Table
 from restune.lessons.measure import accuracy_of
 from restune.lessons.own_blocks import own_blocks
@@ -73,7 +73,6 @@ def experiment(settings: Settings, depth: int = 32, width: int = 8, epochs: int 
         epochs=settings.epochs(epochs),
         device=settings.device,
         limit=limit,
-        changes=SINGLE_PRECISION,
     )
     plans = [
         Plan(f"{kind}-{depth}", f"resnet{depth}", (("residual", kind == "residual"), ("width", width)))

@@ -94,7 +94,7 @@ def _loss_at(
 
 
 def experiment(
-    settings: Settings, depth: int = 32, width: int = 8, epochs: int = 12, limit: int = 1000, points: int = 13,
+    settings: Settings, depth: int = 32, width: int = 8, epochs: int = 12, limit: int = 4000, points: int = 13,
     items: int = 256, reach: float = 1.0,
 ) -> Evidence:  # fmt: skip
     """Train both kinds with every seed and compute the loss around each of them."""

@@ -292,9 +292,20 @@ def test_surface_is_the_loss_at_moved_weights() -> None:
     moved = deepcopy(network)
     moved.load_state_dict(before | {name: before[name] + 0.25 * one[name] - 0.5 * two[name] for name in one})
     assert found.values[0][3] == pytest.approx(loss_of(moved, x, targets), rel=1e-4)
-    near = [found.values[row][column] - found.centre for row, column in ((1, 2), (3, 2), (2, 1), (2, 3))]
-    assert found.rise(0.25) == pytest.approx(sum(near) / 4)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_sharpness_is_the_mean_rise_at_a_distance() -> None:
+    network, (x, targets) = network_of("resnet8", width=8).eval(), images(16)
+    state = network.state_dict()
+    rises = []
+    for which in range(landscape.DIRECTIONS):
+        direction = landscape.filter_normalised(network, 3, 100 + which)
+        for way in (-0.25, 0.25):
+            moved = deepcopy(network)
+            moved.load_state_dict(state | {name: state[name] + way * direction[name] for name in direction})
+            rises.append(loss_of(moved, x, targets) - loss_of(network, x, targets))
+    assert landscape.sharpness(network, x, targets, seed=3) == pytest.approx(sum(rises) / len(rises), rel=1e-3)
 
 
 def test_landscape_gives_evidence_and_says_when_a_network_has_not_learned() -> None:

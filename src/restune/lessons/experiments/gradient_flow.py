@@ -190,8 +190,8 @@ def _evidence(
             + ("it does not vanish" if alive else "here it does vanish")
             + (", it even grows towards the input at first. " if alive and plain.low > 1 else ". ")
             + f"In the plain network without norms and with small weights the factor is {_times(vanishing)}"
-            + (": that is what vanishing gradients look like, and initialisation or norms remove nearly all of it without any "
-               "shortcut." if holds else ": these figures do not support the claim."),
+            + (": that is what vanishing gradients look like, and initialisation or norms remove nearly all of it "
+               "without any shortcut." if holds else ": these figures do not support the claim."),
             f"{deep} 层、带批归一化的普通网络在训练开始时，第一层的梯度是最后一层的 {_times(plain)} 倍"
             f"（残差网络为 {_times(residual)} 倍）；深度 {trained_deep} 训练之后为 {_times(plain_after)} 倍："
             + ("梯度并没有消失" if alive else "这里梯度确实消失了")
@@ -316,14 +316,15 @@ LESSON = Lesson(
         "the shortcut's +1 in the derivative saves them.\" The paper itself says otherwise (section 4.1): with batch "
         "norm, forward signals have non-zero variance and the backward gradients have healthy norms, so the difficulty "
         '"is unlikely to be caused by vanishing gradients". If anything, gradients of plain networks with batch norm '
-        "grow towards the input when training begins (Yang et al. 2019), more so the deeper the network. That a gradient has a healthy norm does not "
+        "grow towards the input when training begins (Yang et al. 2019), more so the deeper the network. That a "
+        "gradient has a healthy norm does not "
         "make it useful: in deep plain networks it changes almost at random from one point to the next (Balduzzi et "
         "al. 2017), which the lesson landscape shows from another side.",
         "中英文的讲解大多说：“深的普通网络训练不好是因为梯度消失，捷径在导数里多出的那个 1 挽救了它。”"
         "论文自己的说法正相反（4.1 节）：有了批归一化，前向信号的方差不为零，反向梯度的范数也正常，"
         "所以困难“不太可能由梯度消失引起”。实际上，带批归一化的普通网络在训练开始时，梯度越靠近输入反而越大，"
-        "网络越深越明显（Yang 等人，2019）。梯度的大小正常也不等于梯度有用：在深的普通网络里，它从一点到邻近一点几乎是随机变化的"
-        "（Balduzzi 等人，2017），landscape 一课从另一个角度显示了这一点。",
+        "网络越深越明显（Yang 等人，2019）。梯度的大小正常也不等于梯度有用："
+        "在深的普通网络里，它从一点到邻近一点几乎是随机变化的（Balduzzi 等人，2017），landscape 一课从另一个角度显示了这一点。",
     ),
     next_steps=Text(
         "Move the slider to 110. Then see degradation (these plain networks do train worse, although their gradients "

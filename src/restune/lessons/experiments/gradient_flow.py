@@ -324,7 +324,8 @@ LESSON = Lesson(
         "论文自己的说法正相反（4.1 节）：有了批归一化，前向信号的方差不为零，反向梯度的范数也正常，"
         "所以困难“不太可能由梯度消失引起”。实际上，带批归一化的普通网络在训练开始时，梯度越靠近输入反而越大，"
         "网络越深越明显（Yang 等人，2019）。梯度的大小正常也不等于梯度有用："
-        "在深的普通网络里，它从一点到邻近一点几乎是随机变化的（Balduzzi 等人，2017），landscape 一课从另一个角度显示了这一点。",
+        "在深的普通网络里，它从一点到邻近一点几乎是随机变化的（Balduzzi 等人，2017），"
+        "landscape 一课从另一个角度显示了这一点。",
     ),
     next_steps=Text(
         "Move the slider to 110. Then see degradation (these plain networks do train worse, although their gradients "

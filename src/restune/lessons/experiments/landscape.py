@@ -99,7 +99,7 @@ def _loss_at(
 
 def experiment(
     settings: Settings, depth: int = 32, width: int = 8, epochs: int = 12, limit: int = 4000, points: int = 13,
-    items: int = 256, reach: float = 1.0,
+    items: int = 256, reach: float = 0.5,
 ) -> Evidence:  # fmt: skip
     """Train both kinds with every seed and compute the loss around each of them."""
     laboratory = Laboratory(
@@ -204,17 +204,17 @@ def _contours(found: dict[str, list[Surface]]) -> list[Contour]:
 
 
 def _profiles(found: dict[str, list[Surface]]) -> Lines:
-    """Draw the mean loss along the first direction."""
+    """Draw the loss along the first direction, its geometric mean over seeds."""
     series = []
     for kind, label in KINDS:
         surfaces = found[kind]
         ends, middle = surfaces[0].ends, len(surfaces[0].ends) // 2
-        means = [mean([one.values[middle][column] for one in surfaces]) for column in range(len(ends))]
+        means = [geometric_mean([one.values[middle][column] for one in surfaces]) for column in range(len(ends))]
         series.append(band(label, ends, means, is_dashed=kind == "plain"))
     return Lines(
         Text("training loss along the first direction, all seeds", "沿第一个方向的训练损失（所有随机种子）"),
         Text("distance, in norms of the filters", "距离（以卷积核范数为单位）"),
-        Text("training loss", "训练损失"), series,
+        Text("training loss", "训练损失"), series, y_log=True,
     )  # fmt: skip
 
 

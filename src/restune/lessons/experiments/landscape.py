@@ -16,13 +16,15 @@ from restune.core.streams import torch_seed
 from restune.lessons.laboratory import Laboratory, Plan
 from restune.lessons.lesson import Evidence, Lesson, Settings, Table
 from restune.lessons.measure import loss_of
-from restune.lessons.statistics import Mean, band, mean
+from restune.lessons.statistics import Mean, band, geometric_mean, mean
 from restune.networks.resnet import ResNet
 from restune.reporting.plots import Contour, Lines
 
 KINDS = (("residual", Text("residual", "残差网络")), ("plain", Text("plain", "普通网络")))
 NEAR = 0.25
-"""Distance from the trained weights up to which the rise of the loss is averaged; 1 is as far as the weights' norm."""
+"""Distance from the trained weights at which the rise of the loss is averaged; 1 moves each filter by its norm."""
+DIRECTIONS = 8
+"""Random directions, each taken both ways, over which it is averaged: single ones differ widely."""
 
 
 def filter_normalised(network: ResNet, seed: int, which: int) -> dict[str, Tensor]:
@@ -55,16 +57,6 @@ class Surface:
         middle = len(self.ends) // 2
         return self.values[middle][middle]
 
-    def rise(self, distance: float) -> float:
-        """Return the mean rise of the loss over the points up to a distance, the centre excluded."""
-        rises = [
-            self.values[row][column] - self.centre
-            for row, y in enumerate(self.ends)
-            for column, x in enumerate(self.ends)
-            if 0 < math.hypot(x, y) <= distance + 1e-9
-        ]
-        return sum(rises) / len(rises)
-
 
 def surface(network: ResNet, x: Tensor, targets: Tensor, *, seed: int, points: int, reach: float) -> Surface:
     """Compute the loss on a grid of ``points * points`` around the trained weights, norms in eval mode.
@@ -81,6 +73,18 @@ def surface(network: ResNet, x: Tensor, targets: Tensor, *, seed: int, points: i
     return Surface(ends, values)
 
 
+def sharpness(network: ResNet, x: Tensor, targets: Tensor, *, seed: int, distance: float = NEAR) -> float:
+    """Return the mean rise of the loss at a distance from the trained weights, over random directions."""
+    moved = deepcopy(network).eval()
+    origin = {name: weight.detach().clone() for name, weight in moved.named_parameters()}
+    losses = []
+    for which in range(DIRECTIONS):
+        direction = filter_normalised(network, seed, 100 + which)  # others than those of the plot
+        for end in (-distance, distance):
+            losses.append(_loss_at(moved, origin, direction, direction, end, 0.0, x, targets))
+    return sum(losses) / len(losses) - loss_of(network, x, targets)
+
+
 @torch.no_grad()
 def _loss_at(
     moved: nn.Module, origin: dict[str, Tensor], one: dict[str, Tensor], two: dict[str, Tensor], a: float, b: float,
@@ -94,8 +98,8 @@ def _loss_at(
 
 
 def experiment(
-    settings: Settings, depth: int = 32, width: int = 8, epochs: int = 12, limit: int = 1000, points: int = 13,
-    items: int = 256, reach: float = 1.0,
+    settings: Settings, depth: int = 32, width: int = 8, epochs: int = 12, limit: int = 4000, points: int = 13,
+    items: int = 256, reach: float = 0.5,
 ) -> Evidence:  # fmt: skip
     """Train both kinds with every seed and compute the loss around each of them."""
     laboratory = Laboratory(
@@ -110,28 +114,34 @@ def experiment(
     trained = laboratory.train_all(plans, settings.seeds, "landscape: training")
     x, targets = laboratory.training_batch(items)
     found: dict[str, list[Surface]] = {kind: [] for kind, _ in KINDS}
+    rises: dict[str, list[float]] = {kind: [] for kind, _ in KINDS}
     with progress("landscape: computing losses", len(trained), unit="networks") as advance:
         for run in trained:
             found[run.plan.label].append(
                 surface(run.network, x, targets, seed=run.seed, points=points, reach=reach)
             )  # fmt: skip
+            rises[run.plan.label].append(sharpness(run.network, x, targets, seed=run.seed))
             advance(1)
-    return _evidence(found, depth, len(laboratory.prepared.splits.train.classes))
+    return _evidence(found, rises, depth, len(laboratory.prepared.splits.train.classes))
 
 
-def _evidence(found: dict[str, list[Surface]], depth: int, classes: int) -> Evidence:
+def _evidence(
+    found: dict[str, list[Surface]], rises: dict[str, list[float]], depth: int, classes: int
+) -> Evidence:  # fmt: skip
     centre = {kind: mean([one.centre for one in surfaces]) for kind, surfaces in found.items()}
-    rise = {kind: mean([one.rise(NEAR) for one in surfaces]) for kind, surfaces in found.items()}
+    rise = {kind: mean(values) for kind, values in rises.items()}
+    ratio = geometric_mean([one / two for one, two in zip(rises["plain"], rises["residual"], strict=True)])
     learned = max(value.value for value in centre.values()) < 0.5 * math.log(classes)
-    sharper = rise["plain"].low > rise["residual"].high
+    sharper = ratio.low > 1
     holds = learned and sharper
     return Evidence(
-        conclusion=_conclusion(centre, rise, depth, learned=learned, sharper=sharper),
+        conclusion=_conclusion(centre, rise, ratio, depth, learned=learned, sharper=sharper),
         holds=holds,
         facts={
             "train_loss": {kind: value.value for kind, value in centre.items()},
             "rise_nearby": {kind: value.value for kind, value in rise.items()},
-            "rise_nearby_by_seed": {kind: [one.rise(NEAR) for one in surfaces] for kind, surfaces in found.items()},
+            "rise_nearby_by_seed": rises,
+            "plain_to_residual": ratio.value,
         },
         panels=(*_contours(found), _profiles(found)),
         tables=(_table(centre, rise),),
@@ -139,7 +149,7 @@ def _evidence(found: dict[str, list[Surface]], depth: int, classes: int) -> Evid
 
 
 def _conclusion(
-    centre: dict[str, Mean], rise: dict[str, Mean], depth: int, *, learned: bool, sharper: bool
+    centre: dict[str, Mean], rise: dict[str, Mean], ratio: Mean, depth: int, *, learned: bool, sharper: bool
 ) -> Text:  # fmt: skip
     if not learned:
         verdict = Text(
@@ -152,21 +162,21 @@ def _conclusion(
             "The plain network sits in a narrow pit, the residual one in a wide basin.",
             "普通网络落在一个狭窄的坑里，残差网络则在一片宽阔的盆地中。",
         )
-    elif rise["plain"].value > rise["residual"].value:
+    elif ratio.value > 1:
         verdict = Text(
-            "The plain network's is higher, but the intervals overlap: more seeds would tell.",
-            "普通网络的数值更高，但区间有重叠：需要更多的随机种子才能判断。",
+            "The plain network's is higher on average, but so few seeds do not prove it: --seeds 10 would tell.",
+            "普通网络的数值平均更高，但随机种子这么少还不足以证明：请用 --seeds 10 再看。",
         )
     else:
         verdict = Text("These figures do not support the claim.", "这些数字不支持本课的论断。")
     return Text(
-        f"At depth {depth}, moving every filter by up to {NEAR:.0%} of its norm in a random direction raises the "
-        f"training loss of the residual network by {rise['residual']} on average, that of the plain one by "
-        f"{rise['plain']} (losses before: {centre['residual'].value:.3g} and {centre['plain'].value:.3g}). "
-        f"{verdict.en}",
-        f"深度 {depth} 时，沿随机方向把每个卷积核移动不超过其范数的 {NEAR:.0%}，残差网络的训练损失平均上升 "
-        f"{rise['residual']}，普通网络上升 {rise['plain']}（移动前分别为 {centre['residual'].value:.3g} 和 "
-        f"{centre['plain'].value:.3g}）。{verdict.zh}",
+        f"At depth {depth}, moving every filter by {NEAR:.0%} of its norm in random directions raises the training "
+        f"loss of the residual network by {rise['residual'].value:.3g} on average, that of the plain one by "
+        f"{rise['plain'].value:.3g}: {ratio} times as much (losses before: {centre['residual'].value:.3g} and "
+        f"{centre['plain'].value:.3g}). {verdict.en}",
+        f"深度 {depth} 时，沿随机方向把每个卷积核移动其范数的 {NEAR:.0%}，残差网络的训练损失平均上升 "
+        f"{rise['residual'].value:.3g}，普通网络上升 {rise['plain'].value:.3g}，是前者的 {ratio} 倍"
+        f"（移动前分别为 {centre['residual'].value:.3g} 和 {centre['plain'].value:.3g}）。{verdict.zh}",
     )
 
 
@@ -193,24 +203,24 @@ def _contours(found: dict[str, list[Surface]]) -> list[Contour]:
 
 
 def _profiles(found: dict[str, list[Surface]]) -> Lines:
-    """Draw the mean loss along the first direction."""
+    """Draw the loss along the first direction, its geometric mean over seeds."""
     series = []
     for kind, label in KINDS:
         surfaces = found[kind]
         ends, middle = surfaces[0].ends, len(surfaces[0].ends) // 2
-        means = [mean([one.values[middle][column] for one in surfaces]) for column in range(len(ends))]
+        means = [geometric_mean([one.values[middle][column] for one in surfaces]) for column in range(len(ends))]
         series.append(band(label, ends, means, is_dashed=kind == "plain"))
     return Lines(
         Text("training loss along the first direction, all seeds", "沿第一个方向的训练损失（所有随机种子）"),
         Text("distance, in norms of the filters", "距离（以卷积核范数为单位）"),
-        Text("training loss", "训练损失"), series,
+        Text("training loss", "训练损失"), series, y_log=True,
     )  # fmt: skip
 
 
 def _table(centre: dict[str, Mean], rise: dict[str, Mean]) -> Table:
     header = (
         Text("network", "网络"), Text("training loss", "训练损失"),
-        Text(f"mean rise within {NEAR:.0%} of the filters' norms", f"卷积核范数 {NEAR:.0%} 以内的平均上升"),
+        Text(f"mean rise at {NEAR:.0%} of the filters' norms", f"移动卷积核范数的 {NEAR:.0%} 时的平均上升"),
     )  # fmt: skip
     rows = [(kind, str(centre[kind]), str(rise[kind])) for kind, _ in KINDS]
     return Table(Text("sharpness over seeds", "各随机种子的尖锐程度"), header, rows)

@@ -64,7 +64,7 @@ def measure(network: ResNet, x: Tensor, targets: Tensor, *, seed: int, draws: in
     return found
 
 
-def experiment(settings: Settings, depth: int = 32, width: int = 8, epochs: int = 10, limit: int = 4000) -> Evidence:
+def experiment(settings: Settings, depth: int = 32, width: int = 8, epochs: int = 12, limit: int = 4000) -> Evidence:
     """Train both kinds with every seed and operate on them; with a model of the reader's own, on that one."""
     if settings.model is not None:
         return own_blocks(settings.model, settings.data, settings.device)

@@ -6,6 +6,7 @@ import ast
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import restune
@@ -42,6 +43,7 @@ class _Scope:
         return _Scope(self.assigned, self.functions, self.depth + 1)
 
 
+@cache
 def all_templates() -> list[Template]:
     """Return the templates of all messages of the source, each text once, in the order of files and lines."""
     found: dict[str, Template] = {}
@@ -60,7 +62,7 @@ def templates_of(path: Path) -> Iterator[Template]:
     for holder in [tree, *(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))]:
         scope = _Scope(_assigned(tree) | _assigned(holder), functions)
         for call in _own_calls(holder):
-            for argument in _shown(call):
+            for argument in _shown(call, path):
                 for text in alternatives(argument, scope):
                     if text is not None and _has_words(text):
                         yield Template(text.removeprefix(">"), f"{path.relative_to(SOURCE)}:{argument.lineno}")
@@ -150,8 +152,11 @@ def field_name(node: ast.expr) -> str:
         if "s" in literals or "es" in literals or _is_plural(literals):
             return "s"
         if isinstance(node, ast.IfExp) and literals:
-            return "".join(c for c in max(literals, key=len).split()[0].lower() if c.isalpha()) if any(
-                c.isalpha() for c in max(literals, key=len)) else "value"
+            return (
+                "".join(c for c in max(literals, key=len).split()[0].lower() if c.isalpha())
+                if any(c.isalpha() for c in max(literals, key=len))
+                else "value"
+            )
         return field_name(node.left if isinstance(node, ast.BinOp) else node.body)
     if isinstance(node, ast.Call):
         if isinstance(node.func, ast.Name) and node.func.id in ("len", "sum", "round", "int", "abs"):
@@ -181,10 +186,11 @@ def _own_calls(holder: ast.AST) -> Iterator[ast.Call]:
             yield from _own_calls(child)
 
 
-def _shown(call: ast.Call) -> Iterator[ast.expr]:
+def _shown(call: ast.Call, path: Path) -> Iterator[ast.expr]:
+    """Yield the arguments of a call that are shown. In the room of pages, `say` takes keys of phrases instead."""
     function = call.func
     name = function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
-    if name in SHOWN:
+    if name in SHOWN and not (name == "say" and path.parent.name == "reporting"):
         yield from (call.args[place] for place in SHOWN[name] if place < len(call.args))
         yield from (keyword.value for keyword in call.keywords if keyword.arg in _KEYWORDS)
 

@@ -76,8 +76,10 @@ def on_all_verbs(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only results and warnings.")] = False,
     lang: Annotated[
-        str | None, typer.Option(help="Language of messages, tables and pages; RESTUNE_LANG sets another default.",
-                                 metavar="en|zh")
+        str | None,
+        typer.Option(
+            help="Language of messages, tables and pages; RESTUNE_LANG sets another default.", metavar="en|zh"
+        ),
     ] = None,
 ) -> None:
     """Options for output."""

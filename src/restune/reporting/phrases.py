@@ -239,7 +239,10 @@ PHRASES: dict[str, tuple[str, str]] = {
         "轮次是在这些样本上选出的，因此这个得分略偏乐观；测试集得分不会。",
     ),
     "true_predicted": ("true \\ predicted", "真实 \\ 预测"),
-    "predicted_as": ("{count} of {name} predicted as {other}: {share}%", "{name} 中有 {count} 个预测为 {other}：{share}%"),
+    "predicted_as": (
+        "{count} of {name} predicted as {other}: {share}%",
+        "{name} 中有 {count} 个预测为 {other}：{share}%",
+    ),
     "class": ("class", "类别"),
     "precision": ("precision", "精确率"),
     "recall": ("recall", "召回率"),

@@ -96,7 +96,12 @@ def predictions_table(predictions: Iterable[Prediction]) -> Table:
     table = _table("input", "label", ">probability", "runner-up")
     for prediction in predictions:
         if prediction.error is not None or prediction.probability is None:
-            table.add_row(Text(prediction.input), Text(translated("unreadable"), "red"), "", prose(translated(prediction.error or "")))
+            table.add_row(
+                Text(prediction.input),
+                Text(translated("unreadable"), "red"),
+                "",
+                prose(translated(prediction.error or "")),
+            )
             continue
         others = ", ".join(f"{label} {probability:.1%}" for label, probability in prediction.top[1:3])
         row = (Text(prediction.input), Text(prediction.label or "", "bold"), f"{prediction.probability:.1%}")

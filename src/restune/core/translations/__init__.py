@@ -157,7 +157,9 @@ def _in_parts(text: str) -> str | None:
         return "\n".join(lines) if lines != text.split("\n") else None
     sentences = re.split(r"(?<=[a-z0-9)'?])[.]? (?=[A-Z][a-z]+ )", text)
     if len(sentences) > 1 and any(known := [_known(sentence) for sentence in sentences]):
-        return "。".join(part or sentence for part, sentence in zip(known, sentences, strict=True)).replace("？。", "？")
+        return "。".join(part or sentence for part, sentence in zip(known, sentences, strict=True)).replace(
+            "？。", "？"
+        )
     for separator, mark in _SEPARATORS:
         parts = _split(text, separator)
         if len(parts) > 1 and all(known := [_known(part) for part in parts]):

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 FOLDER = Path(__file__).parent
-VERBATIM = frozenset(
-    "address archive class classes column columns custom data destination example examples file filename files folder "
-    "found from have house ids key keys label labels largest marks model name named names opts option path place "
-    "prefix repr requested role shape smallest source stem suffix suffixes table text unknown verb word".split()
-)
+_VERBATIM = """
+address archive class classes column columns custom data destination example examples file filename files folder found
+from have house ids key keys label labels largest marks model name named names opts option path place prefix repr
+requested role shape smallest source stem suffix suffixes table text unknown verb word
+"""
+VERBATIM = frozenset(_VERBATIM.split())
 """Fields that hold what is the user's own or an identifier: never translated."""
 _NUMBER = r"[-+]?[\d.,/e-]*\d(?:%|k|M)?"
 _SHAPES = {"n": _NUMBER, "score": _NUMBER, "row": _NUMBER, "line": _NUMBER, "number": _NUMBER, "s": "[a-z]*",
@@ -181,7 +182,8 @@ def _in_halves(text: str) -> str | None:
 
 def _split(text: str, separator: str, most: int = -1) -> list[str]:
     """Split a text at a separator outside brackets and quotes."""
-    parts, start, depth, quoted = [], 0, 0, False
+    parts: list[str] = []
+    start, depth, quoted = 0, 0, False
     for place, character in enumerate(text):
         quoted ^= character == "'"
         depth += (character in "([{") - (character in ")]}")

@@ -29,9 +29,11 @@ AS_THEY_ARE = {
     "freeze", "transfer",
 }  # fmt: skip
 """Templates that need no entry."""
-SAMPLES = {"n": "7", "score": "81.5%", "row": "3", "line": "4", "number": "5", "s": "s", "suffix": ".xyz", "word": "Ab",
-           "bracketed": "x, y",
-           "clock": "3:20"}  # fmt: skip
+SAMPLES = {
+    "n": "7", "score": "81.5%", "low": "7.5%", "high": "9.5%", "row": "3", "line": "4", "number": "5",
+    "s": "s", "suffix": ".xyz", "word": "Ab", "bracketed": "x, y", "clock": "3:20",
+}  # fmt: skip
+"""Values for fields that match only what looks like them."""
 
 
 def shape(template: str) -> str:
@@ -119,6 +121,17 @@ def test_phrases_within_a_message_are_translated():
     )
     assert translate("epoch 3/20  loss 0.5123  val loss 0.4001  val accuracy 81.00%  120 images/s  3.1 s  best") == (
         "第 3/20 轮  损失 0.5123  验证损失 0.4001  验证准确率 81.00%  120 图像/s  3.1 s  最佳"
+    )
+
+
+def test_lists_are_translated_part_by_part():
+    accuracy = "accuracy 81.00% (95% interval 70.00% to 90.00%, n = 50)"
+    assert translate(f"seed 0: validation {accuracy}, test {accuracy}") == (
+        "种子 0：验证集准确率 81.00%（95% 置信区间 70.00% 到 90.00%，n = 50），"
+        "测试集准确率 81.00%（95% 置信区间 70.00% 到 90.00%，n = 50）"
+    )
+    assert translate("t.csv: texts from columns 'title' and 'body', joined by a space, labels from column 'topic'") == (
+        "t.csv：文本取自列 'title' 和 'body'，以空格连接，标签取自列 'topic'"
     )
 
 

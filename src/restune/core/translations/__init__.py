@@ -24,8 +24,9 @@ requested role shape smallest source stem suffix suffixes table text unknown ver
 VERBATIM = frozenset(_VERBATIM.split())
 """Fields that hold what is the user's own or an identifier: never translated."""
 _NUMBER = r"[-+]?[\d.,/e-]*\d(?:%|k|M)?"
-_SHAPES = {"n": _NUMBER, "score": _NUMBER, "row": _NUMBER, "line": _NUMBER, "number": _NUMBER, "s": "[a-z]*",
-           "suffix": r"'?\.\w+'?", "word": r"\S+", "bracketed": "[^()]*", "clock": r"[\d:]+(?: s)?"}  # fmt: skip
+_NUMBERS = ("n", "score", "low", "high", "row", "line", "number")
+_SHAPES = {**dict.fromkeys(_NUMBERS, _NUMBER), "s": "[a-z]*", "suffix": r"'?\.\w+'?", "word": r"'[^']*'|\S+",
+           "bracketed": "[^()]*", "clock": r"[\d:]+(?: s)?"}  # fmt: skip
 """What the values of some fields look like, by the field's name without its number; others are any text."""
 _SETTING = re.compile(r"[a-z][a-z0-9_.]*: ")
 """How a line on a setting of a recipe begins; its key stays."""
@@ -117,6 +118,8 @@ def _translated(text: str) -> str | None:
     exact, strong, weak = _catalogue()
     if text in exact:
         return exact[text]
+    if text.lower().startswith("or ") and (rest := _translated(text[3:])):
+        return f"或{rest}"
     return _matched(text, strong) or _in_parts(text) or _matched(text, weak) or _in_halves(text)
 
 

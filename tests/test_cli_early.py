@@ -51,6 +51,8 @@ WRONG = {
     "does not contain model.safetensors": ["evaluate", "{photos}", "{photos}"],
     "published for this network: resnet50:v1, resnet50:v2": ["embed", "resnet50:v3", "{photos}"],
     "name them with --weights: resnet18:v1": ["evaluate", "resnet18", "{photos}"],
+    "Did you mean 'resnet18:v1'": ["finetune", "{photos}", "--weights", "resnet18-v1"],
+    "name published ones: resnet18:v1": ["finetune", "{photos}", "--weights", "resnet18"],
     "Did you mean 'photos'?": ["evaluate", "resnet50:v2", "photoz"],
     "Did you mean 'bilinear'? allowed: nearest, bilinear, bicubic":
         ["predict", "resnet50:v2", "x.jpg", "--interpolation", "bilin"],

@@ -28,7 +28,7 @@ def commands(name):
         ("README.zh-CN.md", 12),
         ("docs/kinds.md", 6),
         ("docs/own-networks.md", 2),
-        ("docs/lessons.md", 7),
+        ("docs/structure.md", 9),
     ],
 )
 def test_commands_name_what_exists(name, count):

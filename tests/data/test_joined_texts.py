@@ -83,7 +83,8 @@ def test_rows_to_predict_are_joined_without_labels(tmp_path):
 
 
 def test_train_evaluate_predict_embed(run, tmp_path):
-    table = news(tmp_path / "news.csv", times=12)
+    rows = [(number % 2 + 1, TITLES[number % 4], f"{BODIES[number % 4]} {number}") for number in range(40)]
+    table = write(tmp_path / "news.csv", [("topic", "title", "body"), *rows])
     columns = ["--text-column", "title,body"]
     options = ["--epochs", 1, "--batch-size", 8, "--set", "spec.width=4", "--out", tmp_path / "run"]
     done = run("train", table, *columns, *options)
@@ -93,7 +94,7 @@ def test_train_evaluate_predict_embed(run, tmp_path):
     assert first == f"# restune train {table} --text-column title,body --recipe THIS_FILE repeats the run"
     assert run("evaluate", tmp_path / "run", table, *columns, "--split", "all").returncode == 0
     one = json.loads(run("predict", tmp_path / "run", table, *columns, "--json").stdout)["predictions"]
-    alone = json.loads(run("predict", tmp_path / "run", JOINED[0], "--json").stdout)["predictions"]
+    alone = json.loads(run("predict", tmp_path / "run", f"{JOINED[0]} 0", "--json").stdout)["predictions"]
     assert one[0]["probability"] == pytest.approx(alone[0]["probability"], abs=1e-4)
     done = run("embed", tmp_path / "run", table, *columns, "--out", tmp_path / "e.npz")
     assert done.returncode == 0, done.stderr

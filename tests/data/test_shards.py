@@ -518,7 +518,7 @@ def test_an_index_is_made_again_for_a_changed_shard_or_a_damaged_file(folder):
         path.write_bytes(content)
     assert summary(open_dataset(folder)) == before
     shard(folder / "set-001.tar", [10, 10, 10, 10], first=4)
-    assert [label for name, label, _ in summary(open_dataset(folder)) if "001" in name] == ["10"] * 4
+    assert [label for name, label, _ in summary(open_dataset(folder)) if "set-001" in name] == ["10"] * 4
 
 
 def test_shards_are_read_without_a_cache_folder(folder, monkeypatch, capsys, tmp_path):

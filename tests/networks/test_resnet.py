@@ -228,10 +228,10 @@ def test_dropout_stands_before_the_head():
 def test_an_imagenet_stem_warns_of_small_images_and_changes_nothing():
     network = restune.create_model("resnet18", width=8, num_classes=3).eval()
     with pytest.warns(SmallInputWarning, match='stem="small"'):
-        network(torch.randn(1, 3, 64, 64))
+        network(torch.randn(1, 3, 48, 48))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        network(torch.randn(1, 3, 65, 65))
+        network(torch.randn(1, 3, 49, 49))
         restune.create_model("resnet18", width=8, stem="small").eval()(torch.randn(1, 3, 32, 32))
         restune.create_model("resnet8").eval()(torch.randn(1, 3, 32, 32))
     assert network.spec.stem == "imagenet"

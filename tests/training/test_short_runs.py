@@ -20,7 +20,7 @@ from restune.training.checkpoint_writer import CheckpointWriter
 from restune.training.distributed import World
 from restune.training.optimizer import NamedOptimizer
 from restune.training.recipe import read_recipe
-from restune.training.resolve_auto import resolve_batch_size, resolve_norm_batches
+from restune.training.resolve_auto import resolve_batch_size, resolve_norm_batches, resolve_policy
 
 SMALL = {"model": "resnet8", "image_size": 16, "batch_size": 8, "threads": 1, "precision": "fp32"}
 TINY = {"spec.width": 4, "spec.depths": [1, 1]}
@@ -154,7 +154,7 @@ def test_an_epoch_of_six_steps_is_validated_as_the_network_that_it_trained(data,
     """After six steps at a high rate, running averages still hold statistics of the first ones."""
     first = {}
     for count in (0, 6):
-        settings = {**TINY, "norm_batches": count, "schedule.warmup_share": 0.0}
+        settings = {**TINY, "norm_batches": count, "schedule.warmup_share": 0.0, "augment.policy": "trivial"}
         run = restune.train(data, out=tmp_path / str(count), epochs=2, lr=0.4, set=settings, **SMALL)
         first[count] = metrics(run.out)[0]
     assert first[0]["train_loss"] == first[6]["train_loss"], "training itself is the same"
@@ -173,6 +173,16 @@ def test_batches_are_small_enough_for_many_steps_unless_a_size_is_named():
     assert resolve_batch_size(recipe, 480, for_steps=False) is None
     assert resolve_batch_size(recipe, 40, for_steps=False).value == 10
     assert resolve_batch_size(read_recipe("series"), 100, for_steps=True) is None, "its length is a number of steps"
+
+
+def test_strong_augmentation_is_for_longer_runs():
+    recipe = read_recipe("default")
+    assert recipe.augment.policy == "auto"
+    assert resolve_policy(recipe, 600).value == "none", "60 epochs of 600 images"
+    assert resolve_policy(recipe, 2_000).value == "trivial"
+    assert resolve_policy(recipe.changed({"time": 60.0}), 50_000).value == "none"
+    assert resolve_policy(recipe.changed({"time": 1800.0}), 600).value == "trivial"
+    assert resolve_policy(recipe.changed({"augment.policy": "trivial"}), 600) is None
 
 
 def write_photos(folder, side, count=12):
@@ -234,6 +244,7 @@ def test_the_choice_is_printed_stands_in_the_recipe_and_is_kept_on_resume(data, 
     recipe = read_recipe(out / "recipe.yaml")
     assert (recipe.model, recipe.image_size, recipe.spec) == ("resnet18", 18, {"width": 4, "stem": "small"})
     assert (run.model.module.spec.stem, run.model.module.spec.stem_width) == ("small", 4)
+    assert recipe.augment.policy == "none"
     (out / "result.json").unlink()
     again = restune.train(data, out=out, resume=True, **options)
     assert again.result["val"] == run.result["val"]

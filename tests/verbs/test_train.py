@@ -79,7 +79,7 @@ def test_a_runs_folder(shapes, tmp_path):
 def test_the_best_epoch_is_what_is_kept_and_measured(shapes, tmp_path):
     run = restune.train(shapes, out=tmp_path / "run", set=QUICK, **SMALL)
     metrics = [json.loads(line) for line in (run.out / "metrics.jsonl").read_text().splitlines()]
-    best = max(metrics, key=lambda record: record["val_accuracy"])
+    best = max(metrics, key=lambda record: (record["val_accuracy"], -record["val_loss"], record["epoch"]))
     assert run.result["val"]["accuracy"] == best["val_accuracy"]
     assert run.result["best_epoch"] == best["epoch"]
 
@@ -297,7 +297,7 @@ def test_smoke_reads_a_few_items_of_each_class(tmp_path, capsys, monkeypatch):
     run = restune.train(path, out=tmp_path / "run", smoke=True, batch_size=16, threads=1, device="cpu")
     items = run.result["items"]
     assert run.result["steps"] == 2
-    assert 32 <= items["train"] < 100
+    assert 500 <= items["train"] < 1000
     assert len(reads) == sum(items.values())
     assert f"smoke run: reads {sum(items.values())} of 5,000 items" in capsys.readouterr().err
     assert run.result["classes"] == ["a", "b", "c"]

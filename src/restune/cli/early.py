@@ -62,7 +62,7 @@ def check_data(data: str, reading: DataOptions) -> None:
         kind_of(reading.kind)
     if reading.encoding is not None:
         check_encoding(reading.encoding)
-    if reading.root is not None and not user_path(reading.root).is_dir():
+    if reading.root is not None and not is_there(user_path(reading.root)):
         raise _missing("there is no such folder", "--root", user_path(reading.root))
     reject_missing(data)
 
@@ -123,6 +123,13 @@ def check_weights(weights: str) -> None:
             f"{reference} is a network, not the name of weights",
             where=f"--weights {weights}",
             fix=f"name published ones: {', '.join(published)}" if published else "name a file or a run's folder",
+        )
+    else:
+        names = [name for network in zoo.ZOO for name in hub.available(network)]
+        raise UserError(
+            f"{reference!r} is not the name of any weights",
+            where=f"--weights {weights}",
+            fix=did_you_mean(reference, [*names, *_beside(path)]) or "name a file, a run's folder or published ones",
         )
 
 
@@ -216,7 +223,7 @@ def _looks_like_path(path: Path) -> bool:
 
 def _missing(what: str, where: str, path: Path) -> UserError:
     """The error for a path where nothing is, with the nearest name beside it."""
-    state = "exists" if path.parent.is_dir() else "does not exist"
+    state = "exists" if is_there(path.parent) else "does not exist"
     hint = did_you_mean(path.name, _beside(path)) or f"check the path; the folder {path.parent} {state}"
     return UserError(what, where=where if str(path) in where else f"{where} {path}", fix=hint)
 

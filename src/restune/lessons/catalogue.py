@@ -12,9 +12,25 @@ if TYPE_CHECKING:
     from restune.lessons.lesson import Lesson
 
 LESSONS = {
+    "gradient-flow": Text(
+        "With batch norm the gradients of deep plain networks do not vanish.",
+        "有了批归一化，深的普通网络梯度并不消失。",
+    ),
     "degradation": Text(
         "Deeper plain networks have a higher training error; residual ones do not.",
         "加深的普通网络训练误差更高，残差网络则不然。",
+    ),
+    "lesion": Text(
+        "A residual network loses little without one of its blocks; a plain one loses almost all.",
+        "残差网络去掉一个块损失很小，普通网络则几乎全部丢失。",
+    ),
+    "landscape": Text(
+        "The loss around a plain network is steep and rough; around a residual one it is a wide basin.",
+        "普通网络周围的损失陡峭粗糙，残差网络周围则是宽阔的盆地。",
+    ),
+    "freeze": Text(
+        "Frozen batch norms whose statistics move change the features; kept ones do not.",
+        "冻结的批归一化若统计量仍在变，特征就会变；保持不变则不会。",
     ),
     "shortcut": Text(
         "A shortcut must pass its input on unchanged; halving it makes a deep network train much worse.",

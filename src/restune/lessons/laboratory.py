@@ -19,7 +19,7 @@ from restune.data.sources import open_dataset
 from restune.data.threads import computing_threads
 from restune.inference.load import pick_device
 from restune.networks.resnet import ResNet
-from restune.runs.data import open_held_out
+from restune.runs.data import grouped, open_held_out
 from restune.runs.fit import fit
 from restune.runs.initial import build_network, initial_state
 from restune.runs.prepare import Prepared, Workspace, prepare, resolve_recipe
@@ -114,7 +114,7 @@ class Laboratory:
         options = {"model": "resnet8", "image_size": 16, "epochs": epochs, "batch_size": 64, "device": device}
         request = Request("train", None, options, {**SETTINGS, **(changes or {})})
         with quiet():
-            dataset = _limited(open_dataset(data), limit)
+            dataset = _limited(grouped(open_dataset(data, None), None), limit)
             recipe = request.recipe_for(kind_of(dataset.kind), dataset.form)
             run_data = open_held_out(dataset, recipe, None)
             where = pick_device(recipe.device)

@@ -20,6 +20,10 @@ from restune.networks.spec import ResNetSpec
 _EMBEDDING_STD = 0.05
 
 
+SMALL_SIDE = 48
+"""Side in pixels up to which a stem of stride 4 leaves too few positions (12x12)."""
+
+
 class SmallInputWarning(UserWarning):
     """Images are so small that an ImageNet stem leaves few positions."""
 
@@ -188,11 +192,11 @@ class ResNet(nn.Module):
         if compiler.is_compiling() or self.spec.stem not in ("imagenet", "deep") or self.spec.dims != 2:
             return
         height, width = x.shape[2:]
-        if max(height, width) <= 64:
+        if max(height, width) <= SMALL_SIDE:
             warnings.warn(
                 f"images of {height}x{width} pixels are small for this stem, designed for 224: the first stage gets "
                 f"{-(-height // 4)}x{-(-width // 4)} positions. "
-                'stem="small" (3x3, stride 1, no pooling) fits images of 64 pixels or fewer',
+                f'stem="small" (3x3, stride 1, no pooling) fits images of {SMALL_SIDE} pixels or fewer',
                 SmallInputWarning,
                 stacklevel=2,
             )

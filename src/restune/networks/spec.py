@@ -157,7 +157,7 @@ class ResNetSpec:
         vocabulary: number of tokens of a text network, including 0, the padding; 0: no embedding.
         embedding_dropout: on the embedded tokens.
         stem: ``imagenet`` (7x7 stride 2, max pool), ``deep`` (three 3x3, the first of stride 2, max pool;
-            He et al. 2019), ``small`` (3x3 stride 1, no pool: for inputs of 64 pixels or fewer), ``clip`` (dims=3:
+            He et al. 2019), ``small`` (3x3 stride 1, no pool: for inputs of 48 pixels or fewer), ``clip`` (dims=3:
             3x7x7, stride 2 in space, no pool; in two steps where the first stage is ``2+1``; Tran et al. 2018) or
             ``none`` (the stages read the input).
         stem_width: channels after the stem; unused with ``none``.

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from restune.core.errors import UserError
-
-LANGUAGES = ("en", "zh")
+from restune.core.language import LANGUAGES, resolve_language
 
 PHRASES: dict[str, tuple[str, str]] = {
     # parts and figures
@@ -185,15 +183,13 @@ PHRASES: dict[str, tuple[str, str]] = {
 }
 
 
-def phrases(language: str) -> Callable[..., str]:
+def phrases(language: str | None) -> Callable[..., str]:
     """Return a function from a phrase's key, and the values in it, to text. Raises UserError for other languages.
 
     >>> phrases("en")("stage", n=2)
     'stage 2'
     """
-    if language not in LANGUAGES:
-        raise UserError(f"unknown language {language!r}", where="--lang", fix=f"use one of {', '.join(LANGUAGES)}")
-    column = LANGUAGES.index(language)
+    column = LANGUAGES.index(resolve_language(language))
 
     def say(key: str, **values: object) -> str:
         return PHRASES[key][column].format(**values)

@@ -233,13 +233,10 @@ _WIDEST_IN_TWO_COLUMNS = 30
 
 
 def _legend(axes: Axes) -> None:
-    """Put the legend below the plot, where it covers no line."""
+    """Put the legend below the panel, where it covers no line."""
     handles, labels = axes.get_legend_handles_labels()
-    if len(labels) < 2:
-        return
-    columns = 2 if max(map(len, labels)) <= _WIDEST_IN_TWO_COLUMNS else 1
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, frameon=False, labelcolor="#010101", fontsize=9
-    )
+    if len(labels) > 1:
+        columns = 2 if max(map(len, labels)) > 14 else min(4, len(labels))
+        axes.figure.legend(
+            handles, labels, loc="outside lower center", ncols=columns, frameon=False, labelcolor="#010101", fontsize=9
+        )

@@ -14,6 +14,7 @@ from restune.core.files import write_text
 from restune.data.kinds import kind_of
 from restune.data.splits import read_left_out
 from restune.evaluation.evaluation import Evaluation, load_evaluation
+from restune.reporting.pages import render
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,15 +27,11 @@ def write_report(folder: Path) -> Path:
 
     Reads result.json, recipe.yaml, metrics.jsonl, split.csv and evaluation/. Raises UserError if one is damaged.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("restune", "reporting/templates"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
     result, records = _result(folder), _records(folder / "metrics.jsonl")
     saved = {split: folder / "evaluation" / f"{split}.npz" for split in ("val", "test")}
     scores = {split: load_evaluation(path) for split, path in saved.items() if path.exists()}
-    page = environment.get_template("run.html").render(
+    page = render(
+        "run.html",
         result=result,
         recipe=_settings(folder / "recipe.yaml"),
         scores=scores,

@@ -11,9 +11,10 @@ from rich.text import Text
 from restune.core.rowstore import StoreInfo
 from restune.evaluation.evaluation import Evaluation
 from restune.inference.model import Prediction
-from restune.networks.describe import ModelInfo
+from restune.networks.structure import ModelInfo
 from restune.reporting.layout import plain_table as _table
 from restune.reporting.layout import prose, show
+from restune.reporting.structure.words import field_text
 from restune.training.bench import Bench
 
 __all__ = [
@@ -100,28 +101,54 @@ def predictions_table(predictions: Iterable[Prediction]) -> Table:
 
 def zoo_table(models: Iterable[ModelInfo]) -> Table:
     """Return one row per network."""
-    table = _table("name", "kind", ">input", ">parameters", ">GFLOPs", "published weights")
+    headers = (
+        "name",
+        "kind",
+        ">input",
+        ">parameters",
+        ">GFLOPs",
+        ">activations",
+        ">field",
+        ">accuracy",
+        "published weights",
+    )
+    table = _table(*headers)
     for model in models:
-        flops = f"{model.description.flops / 1e9:.2f}"
-        parameters = f"{model.description.parameters:,}"
-        shape = "x".join(map(str, model.description.input_shape))
-        table.add_row(model.name, model.kind, shape, parameters, flops, prose(", ".join(model.weights) or "-"))
+        described, score = model.description, model.published
+        table.add_row(
+            model.name,
+            model.kind,
+            "x".join(map(str, described.input_shape)),
+            f"{described.parameters:,}",
+            f"{described.flops / 1e9:.2f}",
+            f"{described.activations / 1e6:.2f} M",
+            field_text(described.receptive_field).replace("×", "x"),
+            f"{score.accuracy:.1%} {score.data}" if score else "-",
+            prose(", ".join(model.weights) or "-"),
+        )
     return table
 
 
 def model_tables(model: ModelInfo) -> list[RenderableType]:
     """Return a network's parts, totals, source and weights."""
-    description = model.description
-    table = _table("part", "what it does", "output", ">parameters", ">MFLOPs")
-    for part in description.parts:
+    described = model.description
+    table = _table("part", "what it does", "output", ">parameters", ">MFLOPs", ">activations", ">field")
+    for part in described.parts:
         shape = "x".join(map(str, part.shape))
-        table.add_row(part.name, prose(part.role), shape, f"{part.parameters:,}", f"{part.flops / 1e6:,.1f}")
+        field = field_text(part.receptive_field).replace("×", "x") if part.receptive_field else "all"
+        counts = (f"{part.parameters:,}", f"{part.flops / 1e6:,.1f}", f"{part.activations:,}")
+        table.add_row(part.name, prose(part.role), shape, *counts, field)
     table.add_section()
-    table.add_row("total", "", "", f"{description.parameters:,}", f"{description.flops / 1e6:,.1f}")
-    input_shape = "x".join(map(str, description.input_shape))
+    counts = (f"{described.parameters:,}", f"{described.flops / 1e6:,.1f}", f"{described.activations:,}")
+    table.add_row("total", "", "", *counts, "")
+    input_shape = "x".join(map(str, described.input_shape))
+    score = model.published
+    accuracy = f"\naccuracy: {score.accuracy:.2%} on {score.data} ({score.source})" if score else ""
     about = (
-        f"{model.name}, input {input_shape}\nFLOPs: multiply-adds of one forward pass, each counted once\n"
-        f"source: {model.source}\nweights: {', '.join(model.weights) or 'none published under this name'}"
+        f"{model.title}, input {input_shape}\nFLOPs: multiply-adds of one forward pass, each counted once\n"
+        f"activations: output values of convolutions and linear layers\n"
+        f"field: receptive field, the extent of the input that one output position depends on\n"
+        f"source: {model.source}{accuracy}\nweights: {', '.join(model.weights) or 'none published under this name'}"
     )
     return [table, Text(about)]
 

@@ -19,8 +19,8 @@ from restune.data.sources import open_dataset
 from restune.data.sources.sentences import group_duplicates
 from restune.training.recipe import Recipe
 
-_SMOKE_BATCHES = 4
-"""Batches of items that a smoke run reads; some are held out for validation and test."""
+_SMOKE_ITEMS, _SMOKE_BATCHES = 1024, 4
+"""Items that a smoke run reads, or batches of items if these are more; some are held out for validation and test."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def grouped(dataset: Dataset, options: DataOptions | None) -> Dataset:
 def smoke_sample(dataset: Dataset, recipe: Recipe) -> Dataset:
     """Return the items that a smoke run reads: enough of each class and split for two batches and their validation."""
     targets, splits = targets_of(dataset.items), splits_of(dataset.items)
-    wanted = _SMOKE_BATCHES * recipe.batch_size
+    wanted = max(_SMOKE_ITEMS, _SMOKE_BATCHES * recipe.batch_size)
     share = min(1.0, wanted / max(1, len(dataset)))
     chosen = []
     for split in np.unique(splits):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import safetensors
 
 from restune.core.console import note
 from restune.core.errors import ChoiceError, UserError
-from restune.core.files import is_there, user_path
+from restune.core.files import user_path
 from restune.data.dataset import Dataset
 from restune.data.kinds import Kind, kind_of
 from restune.networks import zoo
@@ -95,8 +96,11 @@ def _runs(kind: Kind, model: str | None) -> Iterator[tuple[str, str]]:
 
 def _files(folder: Path, kind: Kind, model: str | None) -> Iterator[tuple[str, str]]:
     """Yield the weights files in a folder: model files of this kind, and checkpoints of images' networks."""
-    names = [path for path, _ in zip(folder.iterdir(), range(_MOST_SCANNED), strict=False)] if is_there(folder) else []
-    for path in sorted(names):
+    try:
+        paths = sorted(itertools.islice(folder.iterdir(), _MOST_SCANNED))
+    except OSError:  # not a folder, or one that may not be listed
+        return
+    for path in paths:
         suffix = path.suffix.lower()
         if suffix == ".safetensors" and path.is_file():
             about = _about(path, kind, model)

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from restune.core.errors import UserError, shorten
-from restune.core.files import cannot_write, user_path, write_text
+from restune.core.files import cannot_write, is_there, user_path, write_text
 from restune.data.kinds import Kind
 from restune.runs.custom import reject_missing
 from restune.runs.lengthen import lengthened
-from restune.runs.network_choice import SPEC_KEYS
 from restune.runs.record import RUN_RECORD, RunRecord, option_words
 from restune.runs.request import foreign_settings
 from restune.training.recipe import Recipe, read_recipe
@@ -38,7 +37,11 @@ def reject_used_folder(out: str | Path | None) -> None:
     if out is None:
         return
     folder = user_path(out)
-    if folder.is_dir() and any(folder.iterdir()):
+    try:
+        is_used = is_there(folder) and any(folder.iterdir())
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    if is_used:
         raise UserError("this folder is not empty", where=str(folder), fix="name another with --out, or add --resume")
 
 
@@ -137,8 +140,12 @@ def resumed_recipe(folder: Path, requested: Recipe, *, accept_changes: bool, bat
     if not batch_size_named:  # it is lowered for few items
         requested = requested.changed({"batch_size": stored.batch_size})
     if requested.model is None and requested.weights is None:  # the network was chosen for the images
+        from restune.runs.network_choice import SPEC_KEYS  # imports torch
+
         chosen = {key: stored.spec[key] for key in SPEC_KEYS if key in stored.spec}
         requested = requested.changed({"spec": {**chosen, **requested.spec}})
+    if requested.augment.policy == "auto":
+        requested = requested.changed({"augment.policy": stored.augment.policy})
     old, new = stored.model_dump(mode="json"), requested.model_dump(mode="json")
     differing = [key for key in new if new[key] != old[key] and not (key in _RESOLVED and new[key] in (None, "auto"))]
     if differing and not accept_changes:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from restune.data.dataset import Dataset, Item
+from restune.networks.resnet import SMALL_SIDE
 from restune.training.distributed import World
 from restune.training.recipe import Recipe
 from restune.training.resolve_auto import Decision
@@ -15,8 +16,6 @@ _SAMPLED = 64
 """Images whose size is read, evenly spaced over the data."""
 _SMALL = 96
 """Side in pixels up to which images are used at their own size; larger ones are resized to 128 or 224."""
-_TINY = 48
-"""Side up to which a stem of stride 4 would leave too few positions: the stem keeps the resolution."""
 _LEAST_SIDE = 16
 _FEW = 5_000
 """Items below which a narrow network, with more epochs in the same time, scores higher from scratch."""
@@ -46,7 +45,7 @@ def choose_network(recipe: Recipe, dataset: Dataset, world: World) -> tuple[Reci
     side = recipe.image_size or _input_side(own, count)
     spec: dict[str, Any] = {"width": _NARROW} if count < _FEW else {}
     reason = _why_width(count, "images")
-    if side <= _TINY:
+    if side <= SMALL_SIDE:
         spec["stem"] = "small"
         reason += f"; stem small: one of stride 4 would leave {-(-side // 4)}x{-(-side // 4)} positions"
     decisions = [Decision("model", _described("resnet18", spec), reason)]

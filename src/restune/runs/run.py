@@ -36,7 +36,7 @@ from restune.runs.request import Request
 from restune.runs.results import save_results
 from restune.training.distributed import World, is_lost_peer, join_world, leave_world
 from restune.training.recipe import read_recipe
-from restune.training.resolve_auto import resolve_auto
+from restune.training.resolve_auto import resolve_auto, resolve_policy
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def _perform(task: _Task, folder: Path, world: World, continues: bool, accept_ch
     if train.reading:
         note(train.reading)
     recipe = request.recipe_for(kind_of(train.kind), train.form)
-    train = grouped(smoke_sample(train, recipe) if recipe.smoke else train, data_options)
+    everything, train = train, grouped(smoke_sample(train, recipe) if recipe.smoke else train, data_options)
     run_data = open_held_out(train, recipe, data_options)
     if continues:
         named = request.has("batch_size")
@@ -187,8 +187,12 @@ def _perform(task: _Task, folder: Path, world: World, continues: bool, accept_ch
     device = pick_device(recipe.device)
     recipe, decisions = resolve_auto(recipe, device, run_data.kind.dims)
     if request.verb == "train" and request.custom.model is None:
-        recipe, chosen = choose_network(recipe, train, world)
+        recipe, chosen = choose_network(recipe, everything, world)
         decisions += chosen
+    policy = resolve_policy(recipe, len(train))
+    if policy is not None:
+        recipe = recipe.changed({policy.key: policy.value})
+        decisions.append(policy)
     for decision in decisions:
         note(f"{decision.key}: {decision.value} ({decision.reason})")
     workspace = Workspace(

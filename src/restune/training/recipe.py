@@ -82,7 +82,8 @@ class AugmentRecipe(_Section):
     shift: int = Field(0, ge=0, le=512)
     flip: bool | None = None
     """null: mirror, unless the classes are ten or more single characters, which are taken for digits or letters."""
-    policy: Literal["none", "trivial", "rand"] = "none"
+    policy: Literal["auto", "none", "trivial", "rand"] = "none"
+    """auto: none in short runs, else trivial."""
     rand_ops: int = Field(2, ge=1, le=8)
     rand_magnitude: int = Field(9, ge=0, le=30)
     erase: float = Field(0.0, ge=0, le=1)

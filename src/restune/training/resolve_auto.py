@@ -117,6 +117,30 @@ def resolve_batch_size(recipe: Recipe, items: int, *, for_steps: bool) -> Decisi
     return Decision("batch_size", size, reason)
 
 
+_FEW_VIEWS = 50_000
+_SHORT_TIME = 300.0
+"""Training images, or seconds, up to which a run is too short to profit from strong augmentation."""
+
+
+def resolve_policy(recipe: Recipe, items: int) -> Decision | None:
+    """Resolve the augmentation policy ``auto``: TrivialAugment (Müller and Hutter 2021) needs many epochs to pay.
+
+    Args:
+        recipe: the recipe.
+        items: labelled items, before they are split.
+    """
+    if recipe.augment.policy != "auto":
+        return None
+    if recipe.time is not None:
+        is_short, length = recipe.time <= _SHORT_TIME, f"{recipe.time:,.0f} s"
+    else:
+        views = recipe.epochs * items if recipe.epochs is not None else (recipe.steps or 0) * recipe.batch_size
+        is_short, length = views <= _FEW_VIEWS, f"about {views:,} training images"
+    if is_short:
+        return Decision("augment.policy", "none", f"{length}: too short a run to profit from TrivialAugment")
+    return Decision("augment.policy", "trivial", f"{length}: long enough to profit from TrivialAugment")
+
+
 _FEW_STEPS = 100
 """Steps per epoch up to which running averages of batch-norm statistics lag behind the weights."""
 _NORM_ITEMS = 128

@@ -14,6 +14,7 @@ from typing import Any
 from restune.core import console
 from restune.core.errors import UserError, did_you_mean
 from restune.core.files import cache_folder, is_there
+from restune.networks.structure import PublishedScore
 from restune.weights.download import by_hand, download
 
 
@@ -54,13 +55,15 @@ class _Entry:
     classes: tuple[str, ...]
     preprocess: dict[str, Any] | None = None
     licence: str | None = None
+    score: PublishedScore | None = None
 
 
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _AKAMASTER = "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models"
 
 
-def _cifar(model: str, sha256: str) -> _Entry:
+def _cifar(model: str, sha256: str, error: float) -> _Entry:
+    """Describe weights of that repository; its README gives the test error in percent."""
     return _Entry(
         reference=f"{model}:cifar10",
         model=model,
@@ -69,17 +72,20 @@ def _cifar(model: str, sha256: str) -> _Entry:
         sha256=sha256,
         classes=_CIFAR10,
         licence="BSD-2-Clause",
+        score=PublishedScore(
+            accuracy=round(1 - error / 100, 4), data="CIFAR-10", source="github.com/akamaster/pytorch_resnet_cifar10"
+        ),
     )
 
 
 _CIFAR = {
     entry.reference: entry
     for entry in (
-        _cifar("resnet20", "12fca82f0bebc4135bf1f32f6e3710e61d5108578464b84fd6d7f5c1b04036c8"),
-        _cifar("resnet32", "d509ac18"),
-        _cifar("resnet44", "014dd654"),
-        _cifar("resnet56", "4bfd97631478d6b638d2764fd2baff3edb1d7d82252d54439343b6596b9b5367"),
-        _cifar("resnet110", "1d1ed7c2"),
+        _cifar("resnet20", "12fca82f0bebc4135bf1f32f6e3710e61d5108578464b84fd6d7f5c1b04036c8", 8.27),
+        _cifar("resnet32", "d509ac18", 7.37),
+        _cifar("resnet44", "014dd654", 6.90),
+        _cifar("resnet56", "4bfd97631478d6b638d2764fd2baff3edb1d7d82252d54439343b6596b9b5367", 6.61),
+        _cifar("resnet110", "1d1ed7c2", 6.32),
     )
 }
 
@@ -170,6 +176,13 @@ def _place(entry: _Entry) -> Path:
     return cache_folder() / "weights" / entry.folder / entry.address.rsplit("/", 1)[1]
 
 
+def published_score(model: str) -> PublishedScore | None:
+    """Return the best accuracy published for a network's weights, None where none is; works offline."""
+    entries = {**_CIFAR, **_torchvision()}.values()
+    scores = [entry.score for entry in entries if entry.model == model and entry.score is not None]
+    return max(scores, key=lambda score: score.accuracy, default=None)
+
+
 def fetch(reference: str) -> PublishedWeights:
     """Download the weights of that name to the cache folder, unless present, and return their description.
 
@@ -238,7 +251,17 @@ def _torchvision_entry(model: str, member: Any) -> _Entry:
             "std": list(transforms.std),
         },
         # torchvision's licence is of its code; its weights may follow their data sets' terms: no licence
+        score=_torchvision_score(member),
     )
+
+
+def _torchvision_score(member: Any) -> PublishedScore | None:
+    """Return the top-1 accuracy in the metadata of torchvision's weights."""
+    for data, metrics in member.meta.get("_metrics", {}).items():
+        if "acc@1" in metrics:
+            accuracy = round(metrics["acc@1"] / 100, 5)
+            return PublishedScore(accuracy=accuracy, data=data, source=f"torchvision, {member}")
+    return None
 
 
 def _fetch_timm(reference: str) -> PublishedWeights:

@@ -203,10 +203,10 @@ def open_text_table(path: Path, options: DataOptions) -> Dataset:
                 marks.extend({role: batch[position] for role, position in columns.items()})
             _extend(texts, table.joined([as_text(batch[column]) for column in text_columns]), room)
     note_empty(texts, path, range(start, start + len(texts)), "rows")
-    places = TextPlaces(texts)
+    locations = TextPlaces(texts)
     if not options.labelled:
-        return without_labels(places, start, len(texts), "text", str(path))
-    dataset = marked(marks, places, start, "text", str(path))
+        return without_labels(locations, start, len(texts), "text", str(path))
+    dataset = marked(marks, locations, start, "text", str(path))
     _reject_joined_marks(dataset.classes, path, chosen["label"])
     return replace(dataset, reading=_text_line(dataset, texts, _columns_line(texts_in), chosen["label"]))
 

@@ -49,7 +49,7 @@ def main() -> None:
             if not photos.exists():
                 MAKERS[name](options.data, photos, new)
             scores = [_score(options, name, photos, new, int(seed)) for seed in options.seeds.split(",")]
-            for split, column in zip(("val+test", "new"), zip(*scores, strict=True), strict=True):
+            for split, column in zip(("held-out", "new"), zip(*scores, strict=True), strict=True):
                 spread = f" (sd {statistics.stdev(column):.2%})" if len(column) > 1 else ""
                 print(f"{name:8} {split:9} mean {statistics.mean(column):.2%}{spread}, {len(column)} seeds", flush=True)
 

@@ -73,9 +73,9 @@ def test_a_model_file(run, model_file):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["resnet18", "--set", "optimizer.lr=1"], "not a setting of a network"),
-        (["resnet18", "--set", "spec.widht=1"], "Did you mean 'width'"),
-        (["resnet18", "--lang", "fr"], "unknown language"),
+        (["resnet18", "--set", "optimizer.lr=1"], "not an option of a network"),
+        (["resnet18", "--set", "spec.widht=1"], "Did you mean 'spec.width'"),
+        (["resnet18", "--lang", "fr"], "there is no text in the language"),
         (["resnet*", "--svg", "x.svg"], "cannot be drawn together"),
         (["--sort", "size"], "cannot be sorted"),
         (["--filter", "nothing of the kind"], "no network contains"),

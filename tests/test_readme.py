@@ -24,7 +24,7 @@ def commands(name):
 @pytest.mark.parametrize(
     ("name", "count"),
     [
-        ("README.md", 16),
+        ("README.md", 15),
         ("README.zh-CN.md", 12),
         ("docs/kinds.md", 6),
         ("docs/own-networks.md", 2),

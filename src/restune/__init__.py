@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from restune.verbs.embed import Embeddings, embed
     from restune.verbs.evaluate import evaluate
     from restune.verbs.finetune import finetune
+    from restune.verbs.lesson import lesson
     from restune.verbs.load import load
     from restune.verbs.models import models
     from restune.verbs.predict import predict
@@ -67,6 +68,7 @@ _HOME = {
     "RunInfo": "restune.runs.listing",
     "SeedRuns": "restune.runs.seeds",
     "finetune": "restune.verbs.finetune",
+    "lesson": "restune.verbs.lesson",
     "train": "restune.verbs.train",
 }
 
@@ -94,6 +96,7 @@ __all__ = [
     "embed",
     "evaluate",
     "finetune",
+    "lesson",
     "list_models",
     "list_runs",
     "load",

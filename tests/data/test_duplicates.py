@@ -60,7 +60,7 @@ def test_copies_stay_together(seed, pairs):
 def test_groups_of_the_data_are_merged_with_copies():
     data = dataset(12)
     items = tuple(replace(item, group=f"g{int(item.id) // 4}") for item in data.items)
-    grouped = group_copies(replace(data, items=items), {"003": "x", "004": "x", "009": "y"})
+    grouped = group_copies(replace(data, items=items), {"003": "0a", "004": "0a", "009": "0b"})
     names = [item.group for item in grouped.items]
     assert len(set(names[:8])) == 1
     assert len(set(names)) == 2
@@ -74,7 +74,7 @@ def test_conflicts_and_shared_items_are_named(capsys):
         test=Dataset(items=data.items[8:], classes=data.classes, source="here"),
         left_out={},
     )
-    contents = {"000": "x", "001": "x", "002": "y", "008": "y", "009": "z"}
+    contents = {"000": "0a", "001": "0a", "002": "0b", "008": "0b", "009": "0c"}
     named = name_copies(splits, contents)
     said = capsys.readouterr().err
     assert "2 items have the content of an item of another class: 000 ('a') = 001 ('b')" in said

@@ -241,7 +241,7 @@ def test_splits_of_hugging_face():
 
 
 def test_training_on_pairs(tmp_path):
-    pairs = [(np.full((16, 16, 3), 40 + 150 * (n % 2), np.uint8), "ab"[n % 2]) for n in range(20)]
+    pairs = [(np.full((16, 16, 3), 40 + n + 150 * (n % 2), np.uint8), "ab"[n % 2]) for n in range(20)]
     options = {"model": "resnet8", "image_size": 16, "epochs": 1, "device": "cpu", "batch_size": 8}
     run = restune.train(pairs, out=tmp_path / "run", **options)
     assert run.result["classes"] == ["a", "b"]

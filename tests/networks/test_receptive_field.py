@@ -18,7 +18,19 @@ def positive_network(spec):
     """The same structure, narrow, with positive weights: a gradient reaches all that an output depends on. A maximum
     passes gradients to one position only, so its pools average."""
     tokens = {"vocabulary": 0, "embedding_dropout": 0.0} if spec.vocabulary else {}
-    network = ResNet(spec.override(width=16, attention="none", num_classes=2, in_channels=2, hidden=(), **tokens))
+    network = ResNet(
+        spec.override(
+            width=16,
+            groups=1,
+            base_width=64,
+            attention="none",
+            num_classes=2,
+            in_channels=2,
+            hidden=(),
+            zero_init_residual=False,
+            **tokens,
+        )
+    )
     for name, module in list(network.named_modules()):
         if type(module) in AVERAGE:
             parent, _, own = name.rpartition(".")

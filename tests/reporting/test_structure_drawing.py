@@ -213,7 +213,7 @@ def test_phrases_are_complete_in_both_languages():
     for key, (english, chinese) in PHRASES.items():
         assert english, key
         assert sorted(fields.findall(english)) == sorted(fields.findall(chinese)), key
-    with pytest.raises(UserError, match="unknown language"):
+    with pytest.raises(UserError, match="there is no text in the language"):
         phrases("de")
 
 

@@ -30,7 +30,7 @@ VERBS = {
     "runs": ("runs", "List runs: data, model, scores, start and state."),
     "cache": ("cache", "List and prune the cached activations of frozen layers."),
     "models": ("models", "List the networks, or show one stage by stage."),
-    "lesson": ("lesson", "Programming exercises on residual networks, checked with explanations."),
+    "lesson": ("lesson", "Why residual networks work, measured on this machine; programming exercises."),
 }
 """Each verb's module and summary, in the order of a first session."""
 

@@ -129,8 +129,7 @@ def check_weights(weights: str) -> None:
         raise UserError(
             f"{reference!r} is not the name of any weights",
             where=f"--weights {weights}",
-            fix=did_you_mean(reference, [*names, *_beside(path)])
-            or "name a file, a run's folder, or published weights",
+            fix=did_you_mean(reference, [*names, *_beside(path)]) or "name a file, a run's folder or published ones",
         )
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from restune.data.items import Item, ids_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _BLOCK = 16 * 2**20
 _PLACE_BITS = 40
@@ -120,7 +121,7 @@ class HexDigits(Sequence[str]):
         return f"{int(self.values[row]):016x}" if self.is_known[row] else ""
 
 
-class Samples(Mapping[str, Tensor]):
+class Samples(Mapping[str, "Tensor"]):
     """Tensors by item id, in few large blocks of memory: a tensor of its own costs half a kilobyte besides its values.
 
     Args:
@@ -183,6 +184,8 @@ class Samples(Mapping[str, Tensor]):
 
     def tensor(self, row: int) -> Tensor:
         """Return the same as a tensor, without a copy."""
+        import torch  # options are checked before torch is loaded, and sources import this module
+
         return torch.from_numpy(self.array(row))
 
     def rows(self) -> NDArray[np.int64]:

@@ -40,7 +40,7 @@ class Table:
 
     title: Text
     header: Sequence[Text]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | Text]]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class Lesson:
         popular: where the popular story is wrong.
         next_steps: what to try next.
         seconds: the usual duration on two cores.
+        limit: the most items that it uses.
         takes_model: whether ``--model`` is used.
     """
 
@@ -85,4 +86,5 @@ class Lesson:
     experiment: Callable[[Settings], Evidence]
     seconds: int
     takes_model: bool = False
+    limit: int = 4000
     sources: Sequence[str] = field(default_factory=tuple)

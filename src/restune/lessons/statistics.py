@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,11 +21,15 @@ class Mean:
     n: int
 
     def __str__(self) -> str:
-        return f"{self.value:.3g} ({self.low:.3g} – {self.high:.3g})"
+        return f"{self.value:.3g}" + (f" ({self.low:.3g} – {self.high:.3g})" if self.n > 1 else "")
 
     def percent(self) -> str:
         """Return the mean and interval of a share, in percent."""
-        return f"{self.value:.1%} ({self.low:.1%} – {self.high:.1%})"
+        return f"{self.value:.1%}" + (f" ({self.low:.1%} – {self.high:.1%})" if self.n > 1 else "")
+
+    def signed(self) -> str:
+        """Return the mean and interval of a difference, with signs."""
+        return f"{self.value:+.3g}" + (f" ({self.low:+.3g} – {self.high:+.3g})" if self.n > 1 else "")
 
 
 def mean(values: Sequence[float]) -> Mean:
@@ -42,6 +47,21 @@ def mean(values: Sequence[float]) -> Mean:
     deviation = math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (count - 1))
     half = float(t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
     return Mean(centre, centre - half, centre + half, count)
+
+
+def geometric_mean(values: Sequence[float]) -> Mean:
+    """Return the geometric mean of positive values, with its interval: for values that span orders of magnitude.
+
+    >>> round(geometric_mean([1.0, 100.0]).value, 6)
+    10.0
+    """
+    of_logs = mean([math.log(max(value, sys.float_info.min)) for value in values])
+    low, high = (math.exp(max(-_MOST_LOG, min(_MOST_LOG, end))) for end in (of_logs.low, of_logs.high))
+    return Mean(math.exp(of_logs.value), low, high, of_logs.n)
+
+
+_MOST_LOG = 700.0
+"""The logarithm of values near the end of the range of doubles."""
 
 
 def band(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -104,7 +105,8 @@ def figure_svg(figure: Figure) -> str:
 
     buffer = io.StringIO()
     salt = f"{_figure.__name__}{next(_counter)}"
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # text stays text: the page's fonts have Chinese
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
@@ -115,6 +117,8 @@ def figure_svg(figure: Figure) -> str:
         text = text.replace(placeholder, f"var(--series-{number + 1})")
     for placeholder, name in _PLACEHOLDERS.items():
         text = text.replace(placeholder, name)
+    used = set(re.findall(r"#([\w.-]+)", text))  # the others are numbered anew in each figure
+    text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", text)
     return text.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
 
 
@@ -135,7 +139,7 @@ _counter = _Counter()
 def _figure() -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(6.4, 3.8), layout="constrained", facecolor="none")
+    return Figure(figsize=(5.4, 4.1), layout="constrained", facecolor="none")
 
 
 def _style(axes: Axes) -> None:
@@ -168,9 +172,25 @@ def _draw_lines(axes: Axes, panel: Lines, language: str, at: int | None) -> None
     axes.set(xlabel=panel.x.of(language), ylabel=panel.y.of(language))
     axes.set_xscale("log" if panel.x_log else "linear")
     axes.set_yscale("log" if panel.y_log else "linear")
+    _place_ticks(axes, panel)
     if panel.slider is not None:
         _fix_limits(axes, panel)
     _legend(axes)
+
+
+_MOST_TICKS = 8
+
+
+def _place_ticks(axes: Axes, panel: Lines) -> None:
+    """Put ticks at whole numbers only where all x are whole, and at the points themselves on a logarithmic axis."""
+    from matplotlib.ticker import MaxNLocator
+
+    points = sorted({x for series in panel.series for x in series.x})
+    if panel.x_log and len(points) <= _MOST_TICKS:
+        axes.set_xticks(points, [f"{x:g}" for x in points])
+        axes.minorticks_off()
+    elif not panel.x_log and all(x == round(x) for x in points):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _fix_limits(axes: Axes, panel: Lines) -> None:
@@ -209,7 +229,17 @@ def _draw_contour(axes: Axes, panel: Contour, language: str) -> None:
     axes.grid(visible=False)
 
 
+_WIDEST_IN_TWO_COLUMNS = 30
+
+
 def _legend(axes: Axes) -> None:
-    if len(axes.get_legend_handles_labels()[1]) > 1:
-        legend = axes.legend(frameon=False, labelcolor="#010101", fontsize=9)
-        legend.set_zorder(5)
+    """Put the legend below the plot, where it covers no line."""
+    handles, labels = axes.get_legend_handles_labels()
+    if len(labels) < 2:
+        return
+    columns = 2 if max(map(len, labels)) <= _WIDEST_IN_TWO_COLUMNS else 1
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, frameon=False, labelcolor="#010101", fontsize=9
+    )

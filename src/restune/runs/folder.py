@@ -16,7 +16,6 @@ from restune.core.files import cannot_write, is_there, user_path, write_text
 from restune.data.kinds import Kind
 from restune.runs.custom import reject_missing
 from restune.runs.lengthen import lengthened
-from restune.runs.network_choice import SPEC_KEYS
 from restune.runs.record import RUN_RECORD, RunRecord, option_words
 from restune.runs.request import foreign_settings
 from restune.training.recipe import Recipe, read_recipe
@@ -141,6 +140,8 @@ def resumed_recipe(folder: Path, requested: Recipe, *, accept_changes: bool, bat
     if not batch_size_named:  # it is lowered for few items
         requested = requested.changed({"batch_size": stored.batch_size})
     if requested.model is None and requested.weights is None:  # the network was chosen for the images
+        from restune.runs.network_choice import SPEC_KEYS  # imports torch
+
         chosen = {key: stored.spec[key] for key in SPEC_KEYS if key in stored.spec}
         requested = requested.changed({"spec": {**chosen, **requested.spec}})
     if requested.augment.policy == "auto":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from restune.core.errors import UserError
-from restune.training.checkpoint import TrainState, read_counts
 from restune.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from restune.training.checkpoint import TrainState
 
 
 def lengthened(folder: Path, stored: Recipe, requested: Recipe) -> Recipe:
@@ -40,6 +42,8 @@ def lengthened(folder: Path, stored: Recipe, requested: Recipe) -> Recipe:
             where=f"{folder}, {option}",
             fix=f"use --{old[0]} with a larger value",
         )
+    from restune.training.checkpoint import read_counts  # imports torch
+
     state = read_counts(folder / "checkpoints")
     if state is None:
         if (folder / "result.json").exists():

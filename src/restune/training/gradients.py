@@ -145,9 +145,9 @@ class Gradients:
     @torch.no_grad()
     def forward(self, batch: TrainingBatch) -> None:
         """Run the network on a batch for the sake of its batch-norm statistics, in micro-batches as in training."""
-        inputs = self._on_device(batch, None)
-        size = self.micro_batch or len(inputs)
-        with self._autocast():
+        with self._seeded(batch), self._autocast():
+            inputs = self._on_device(batch, None)
+            size = self.micro_batch or len(inputs)
             for start in range(0, len(inputs), size):
                 part = inputs[start : start + size]
                 self.network(part.x, part.mask)

@@ -102,7 +102,8 @@ LESSON = Lesson(
         "梯度并不消失。He 等人认为这是优化上的困难：求解器找不到恒等映射，而捷径直接把它给了出来。",
     ),
     next_steps=Text(
-        "Run it with --data cifar10 or your own folder; then see the lessons gradient-flow, landscape and shortcut.",
+        "Run it with --data cifar10 or a folder of your own; then see the lessons gradient-flow, landscape and "
+        "shortcut.",
         "用 --data cifar10 或自己的文件夹再做一次；接着看 gradient-flow、landscape 和 shortcut。",
     ),
     experiment=experiment,

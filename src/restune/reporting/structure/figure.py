@@ -213,8 +213,10 @@ def _heading(
     pen.label(part_name(part, say), x, y, 16, "heading", bold=True)
     pen.label(shape, x, y + 20, TEXT, shape_kind)
     if glyph is not None:
-        width, height, depth = glyph
         right = style.side - 4 if style.side else style.right - 4
+        free = right - x - text_width(shape, TEXT) - 6
+        shrink = max(0.1, min(1.0, free / (glyph[0] + glyph[2])))  # a long shape leaves less room beside it
+        width, height, depth = (extent * shrink for extent in glyph)
         room = y + 24
         pen.boxes.append(
             Box(

@@ -1,0 +1,42 @@
+"""What the lessons claim holds at small scale, over three seeds, with margins."""
+
+from __future__ import annotations
+
+import pytest
+
+from restune.lessons.experiments import degradation, shortcut, transfer
+from restune.lessons.laboratory import Laboratory
+from restune.lessons.lesson import Settings
+from restune.lessons.statistics import mean
+
+
+def test_frozen_beats_from_scratch_with_few_items():
+    """Pretrained on the digits 0 to 4, a frozen network is ahead on 10 images of 5 to 9 by many points."""
+    evidence = transfer.experiment(Settings(effort=0.5), per_class=(2, 128))
+    scores = evidence.facts["val_accuracy"]
+    assert evidence.facts["items"] == [10, 640]
+    assert scores["frozen"][0] > scores["scratch"][0] + 0.1
+    assert evidence.holds
+    assert scores["unfrozen"][1] > scores["frozen"][1]
+
+
+def _losses(plans):
+    laboratory = Laboratory("digits", epochs=3, limit=800)
+    trained = laboratory.train_all(plans, (0, 1, 2), "test")
+    return [mean([run.train_loss for run in trained if run.plan.label == plan.label]) for plan in plans]
+
+
+@pytest.mark.slow
+def test_degradation():
+    """At depth 56 the plain network's training loss is above the residual one's, and above a plain one of depth 8."""
+    plain, residual, shallow = _losses(
+        [degradation.plan("plain", 56), degradation.plan("residual", 56), degradation.plan("plain", 8)]
+    )
+    assert plain.low > residual.high + 0.1
+    assert plain.low > shallow.high
+
+
+@pytest.mark.slow
+def test_a_halved_shortcut_trains_worse():
+    identity, halved = _losses([shortcut.VARIANTS[key].plan(key, 56) for key in ("A", "half-shortcut")])
+    assert halved.low > identity.high

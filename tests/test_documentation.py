@@ -108,7 +108,7 @@ def test_every_page_has_commands_that_are_counted():
         *without, *(f"zh/{name}" for name in without), "scaling.md", "performance.md",
     }  # fmt: skip
     assert len(ALL) >= 190
-    assert sum(marked for _, _, marked in ALL) == 16
+    assert sum(marked for _, _, marked in ALL) == 18
 
 
 @pytest.mark.parametrize(
@@ -202,3 +202,32 @@ def test_it_builds_without_warnings(tmp_path):
 
     missing = [name for name in restune.__all__ if name[0].isalpha() and f'id="restune.{name}"' not in api]
     assert not missing
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_readme_pictures_are_there_and_small(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
+    assert len(pictures) == 3
+    for picture in pictures:
+        content = (ROOT / picture).read_bytes()
+        assert 5_000 < len(content) < 150_000, picture
+        assert b"<svg" in content[:400], picture
+    for target in re.findall(r"\]\(([^)\s#]+)[^)]*\)", text):
+        assert target.startswith("https:") or (ROOT / target).exists(), f"{name} links to {target}"
+
+
+def test_the_script_makes_the_pictures_that_the_readmes_show(tmp_path, monkeypatch):
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("make_pictures", DOCS / "make_pictures.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.structure(tmp_path)
+    for name in ("resnet18.svg", "resnet18.zh.svg"):
+        assert (tmp_path / name).read_bytes() == (DOCS / "pictures" / name).read_bytes()
+    plot = module.standalone('<svg class="plot" viewBox="0 0 1 1"><path d=""/></svg>')
+    assert plot.count("--ink:") == 2
+    assert plot.count("--series-8:") == 2
+    assert 'xmlns="http://www.w3.org/2000/svg"' in plot
+    assert plot.count("{") == plot.count("}")

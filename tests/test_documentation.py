@@ -183,10 +183,12 @@ def test_notebooks_run(name, tmp_path, monkeypatch):
     if name == "finetune-a-folder":
         assert names["unchanged"] is True
         assert names["head"].result["val"]["accuracy"] > 0.5  # 5 classes
+        assert names["auto"].result["val"]["accuracy"] > 0.5
     else:
         assert names["counts"] == [269_722, 269_722]
         assert names["norms"]["plain"][0] > 1e-3  # batch norm: they do not vanish
         assert len(names["lesions"]) == 6
+        assert len({names["whole"], *names["lesions"].values()}) > 1  # removing a block changes something
 
 
 def test_it_builds_without_warnings(tmp_path):

@@ -101,7 +101,7 @@ def lesson(
             machine=describe_machine(),
             versions=versions(),
         )
-        write_text(result.out / "lesson.json", json.dumps(result.record(), ensure_ascii=False, indent=1) + "\n")
+        write_text(result.out / "lesson.json", json.dumps(result.record(), ensure_ascii=False, indent=1, default=list) + "\n")
         write_text(result.page, lesson_page(result))
     return result
 

@@ -10,14 +10,16 @@ import io
 import sys
 import time
 from collections import Counter
+from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
 import typer.core
 
-from restune.cli.run import Output, output, print_json_error, show_error
+from restune.cli.run import Output, output, show_error, show_usage_error
 from restune.core.console import command_started
 from restune.core.errors import UserError
+from restune.core.language import resolve_language, speaking
 
 VERBS = {
     "quickstart": ("quickstart", "Train, fine-tune, evaluate and predict on bundled data, in about a minute."),
@@ -48,17 +50,32 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")
+    language = _named_language(sys.argv[1:])
     try:
-        app = make_app(next((word for word in sys.argv[1:] if not word.startswith("-")), None))
-        sys.exit(app(standalone_mode=not as_json))
-    except _UsageError as error:  # only with --json: else typer shows it and exits
-        error.show()
-        name = getattr(getattr(error, "ctx", None), "command_path", "restune")
-        print_json_error(error.format_message(), name, f"{name} --help lists the arguments and options")
+        with speaking(language):
+            app = make_app(next((word for word in sys.argv[1:] if not word.startswith("-")), None))
+            sys.exit(app(standalone_mode=not as_json and language == "en"))
+    except _UsageError as error:  # typer itself shows it where neither --json nor a language is asked for
+        with speaking(language):
+            show_usage_error(error)
         sys.exit(error.exit_code)
     finally:
         output.reset(before)
         command_started.reset(token)
+
+
+def _named_language(words: list[str]) -> str:
+    """Return the language that the words of a command name, for messages about these words; English for unknown ones.
+
+    >>> _named_language(["train", "photos/", "--lang", "zh"])
+    'zh'
+    """
+    values = [word.partition("=")[2] for word in words if word.startswith("--lang=")]
+    values += [value for option, value in pairwise(words) if option == "--lang"]
+    try:
+        return resolve_language(values[0] if values else None)
+    except UserError:
+        return "en"
 
 
 def make_app(verb: str | None) -> typer.Typer:
@@ -92,6 +109,16 @@ class Command(typer.core.TyperCommand):
                 raise SystemExit(2)
         parsed: list[str] = super().parse_args(ctx, args)
         return parsed
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb in the language of ``--lang`` or ``RESTUNE_LANG``."""
+        try:
+            language = resolve_language(ctx.params.get("lang"))
+        except UserError as error:
+            show_error(error)
+            raise SystemExit(2) from None
+        with speaking(language):
+            return super().invoke(ctx)
 
 
 def root(

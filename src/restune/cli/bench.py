@@ -9,6 +9,7 @@ import typer
 from restune.cli import early
 from restune.cli import options as opt
 from restune.cli.run import print_json, verb
+from restune.core.console import say
 from restune.core.errors import UserError
 
 
@@ -55,6 +56,6 @@ def bench(
         from restune.reporting import tables
 
         peaks = ", ".join(f"{name} {value / 1e9:.1f} GFLOP/s" for name, value in measured.peaks.items())
-        print(f"matrix products on {measured.device}: {peaks}")
-        print(f"training precision: {measured.precision} ({measured.reason})")
+        say(f"matrix products on {measured.device}: {peaks}")
+        say(f"training precision: {measured.precision} ({measured.reason})")
         tables.show(tables.bench_table(measured))

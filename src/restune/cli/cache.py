@@ -8,6 +8,7 @@ import typer
 
 from restune.cli import options as opt
 from restune.cli.run import print_json, verb
+from restune.core.console import say
 
 
 @opt.takes(opt.on_all_verbs)
@@ -45,6 +46,6 @@ def cache(
         from restune.reporting import tables as show
 
         if removed:
-            print(f"removed {len(removed)} tables, {sum(store.size for store in removed) / 2**20:.1f} MiB")
+            say(f"removed {len(removed)} tables, {sum(store.size for store in removed) / 2**20:.1f} MiB")
         show.show(show.stores_table(stores))
-        print(f"{len(stores)} tables, {total / 2**20:.1f} MiB")
+        say(f"{len(stores)} tables, {total / 2**20:.1f} MiB")

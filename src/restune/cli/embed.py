@@ -10,6 +10,7 @@ import typer
 from restune.cli import early
 from restune.cli import options as opt
 from restune.cli.run import print_json, verb
+from restune.core.console import say
 from restune.core.files import EMBEDDING_SUFFIXES, named_as
 
 
@@ -51,4 +52,4 @@ def embed(
             print_json({"out": str(out), "items": count, "features": width, "computed": embedded.computed,
                         "skipped": skipped})  # fmt: skip
         else:
-            print(f"{count} items, {width} features each: {out}")
+            say(f"{count} items, {width} features each: {out}")

@@ -11,7 +11,7 @@ from restune.cli import early
 from restune.cli import options as opt
 from restune.cli.run import print_json, verb
 from restune.core.errors import UserError
-from restune.core.language import Text, resolve_language
+from restune.core.language import Text, current_language
 
 _PASSED = Text("passed: every check holds", "通过：所有检查都成立")
 _NOT_YET = Text("not yet: {done} of {total} checks hold", "还没有通过：{total} 项检查中有 {done} 项成立")
@@ -60,16 +60,15 @@ def lesson(
     ] = None,
     write: Annotated[str | None, typer.Option(help="Write the exercise's skeleton here.", metavar="FILE.py")] = None,
     check: Annotated[str | None, typer.Option(help="Check this file.", metavar="FILE.py")] = None,
-    lang: Annotated[str | None, typer.Option(help="en or zh.", metavar="en|zh")] = None,
     **options: Any,
 ) -> None:
     """Learn why residual networks work: lessons measured on this machine, and exercises checked with explanations.
 
     Example: restune lesson transfer --time 2m
     """
-    language_named, passed = lang, True
+    passed = True
     with verb(options["quiet"]):
-        lang = resolve_language(language_named)
+        lang = current_language()
         own = {"--write": write, "--check": check, "the exercise's name": exercise}
         settings = {"data": data, "time": time, "effort": effort, "seeds": seeds, "model": model, "out": out}
         if name == "exercise":
@@ -81,7 +80,7 @@ def lesson(
                 _reject(settings, "restune lesson", "it belongs to a lesson: name one")
                 _list(lang, options["as_json"])
             else:
-                _run(name, settings, language_named, options)
+                _run(name, settings, options["lang"], options)
     if not passed:
         raise typer.Exit(3)
 

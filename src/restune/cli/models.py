@@ -12,7 +12,8 @@ import typer
 from restune.cli import early
 from restune.cli import options as opt
 from restune.cli.run import print_json, verb
-from restune.core.language import resolve_language
+from restune.core.console import say
+from restune.core.language import current_language
 from restune.networks import zoo
 
 
@@ -29,7 +30,6 @@ def models(
     html: Annotated[
         Path | None, typer.Option(help="Write a page: drawing with foldable stages, tables.", metavar="FILE")
     ] = None,
-    lang: Annotated[str | None, typer.Option(help="Language of drawing and page.", metavar="en|zh")] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
@@ -57,7 +57,7 @@ def models(
     Example: restune models resnet50 --html resnet50.html
     """
     with verb(options["quiet"]):
-        language = resolve_language(lang)
+        language = current_language()
         _check_names([name, *([second] if second else [])])
         changes = opt.network_options(assignments)
         from restune.verbs.models import compare, draw
@@ -74,7 +74,7 @@ def models(
         if options["as_json"]:
             _print_json(listed, written, compared=second is not None, lang=language)
         elif written:
-            print("\n".join(f"written: {path}" for path in written))
+            say("\n".join(f"written: {path}" for path in written))
         else:
             _show(listed, compared=second is not None, lang=language)
 

@@ -75,6 +75,12 @@ def on_all_verbs(
         bool, typer.Option("--json", help="Print one JSON object as the last line; everything else on standard error.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only results and warnings.")] = False,
+    lang: Annotated[
+        str | None,
+        typer.Option(
+            help="Language of messages, tables and pages; RESTUNE_LANG sets another default.", metavar="en|zh"
+        ),
+    ] = None,
 ) -> None:
     """Options for output."""
 

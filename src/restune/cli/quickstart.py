@@ -9,6 +9,7 @@ import typer
 
 from restune.cli import options as opt
 from restune.cli.run import print_json, verb
+from restune.core.console import say
 
 
 @opt.takes(opt.on_device, opt.on_seed, opt.on_all_verbs)
@@ -39,12 +40,12 @@ def quickstart(
             score = finished.result["test"]
             low, high = score["interval"]
             interval = f"95% interval {low:.1%} to {high:.1%}, n = {score['n']}"
-            print(f"{name:45} test accuracy {score['accuracy']:.1%} ({interval})")
-        print(f"{journey.image} is a {journey.prediction.label} ({journey.prediction.probability:.1%})")
-        print(f"report: {journey.complete.out / 'report.html'}")
+            say(f"{name:45} test accuracy {score['accuracy']:.1%} ({interval})")
+        say(f"{journey.image} is a {journey.prediction.label} ({journey.prediction.probability:.1%})")
+        say(f"report: {journey.complete.out / 'report.html'}")
         if options["quiet"]:
             return
-        print("\nto use your own data, a folder of class folders:")
-        print("  restune train PHOTOS --model resnet18")
-        print("  restune finetune PHOTOS --weights resnet18:v1")
-        print("  restune predict runs/finetune-001 MORE_PHOTOS")
+        say("\nto use your own data, a folder of class folders:")
+        say("  restune train PHOTOS --model resnet18")
+        say("  restune finetune PHOTOS --weights resnet18:v1")
+        say("  restune predict runs/finetune-001 MORE_PHOTOS")

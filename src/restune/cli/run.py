@@ -22,8 +22,10 @@ import typer
 
 from restune.core import console
 from restune.core.errors import ChoiceError, SharedError, UserError
+from restune.core.language import Text, current_language, translated
 from restune.core.interrupt import Interrupted, Terminated, raise_terminated
 
+_ERROR = Text("error: ", "错误：")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -66,12 +68,13 @@ def verb(quiet: bool) -> Iterator[None]:
     except Interrupted as error:
         if _is_main():
             hint = _resume_hint(error.folder)
-            print(f"{error}\n{hint}", file=sys.stderr)
+            print(f"{translated(str(error))}\n{translated(hint)}", file=sys.stderr)
             print_json_error(str(error), str(error.folder), hint)
         raise typer.Exit(128 + error.number) from None
     except (KeyboardInterrupt, Terminated) as error:
         by_hand = isinstance(error, KeyboardInterrupt)
-        print(what := "interrupted" if by_hand else "terminated", file=sys.stderr)
+        what = "interrupted" if by_hand else "terminated"
+        print(translated(what), file=sys.stderr)
         print_json_error(what, None, "to start again: run the same command")
         raise typer.Exit(130 if by_hand else 143) from None
     except (typer.Exit, typer.Abort):
@@ -81,7 +84,8 @@ def verb(quiet: bool) -> Iterator[None]:
             show_error(UserError(f"the results cannot be written: {error.strerror}"))
             raise typer.Exit(2) from None
         traceback.print_exc()
-        print("error: this is a bug in restune; please report it with the lines above", file=sys.stderr)
+        bug = "this is a bug in restune; please report it with the lines above"
+        print(f"{_ERROR.of(current_language())}{translated(bug)}", file=sys.stderr)
         fault = " ".join(traceback.format_exception_only(error)).strip()
         print_json_error(f"this is a bug in restune: {fault}", None, "please report it with standard error's lines")
         raise typer.Exit(1) from None
@@ -93,15 +97,30 @@ def verb(quiet: bool) -> Iterator[None]:
 
 def show_error(error: UserError) -> None:
     """Print the error's message on standard error and, with --json, its object on standard output."""
-    print(f"error: {error}", file=sys.stderr)
+    print(f"{_ERROR.of(current_language())}{error}", file=sys.stderr)
     print_json_error(error.what, error.where, error.fix)
+
+
+def show_usage_error(error: Any) -> None:
+    """Print typer's message about wrong arguments: on standard error and, with --json, as an object."""
+    context = getattr(error, "ctx", None)
+    name = getattr(context, "command_path", "restune")
+    if current_language() == "en":
+        error.show()
+    else:
+        if context is not None:
+            print(f"{translated('Usage')}：{context.get_usage().partition(' ')[2].strip()}", file=sys.stderr)
+            print(translated(f"Try '{name} --help' for help."), end="\n\n", file=sys.stderr)
+        print(f"{_ERROR.of(current_language())}{translated(error.format_message())}", file=sys.stderr)
+    print_json_error(error.format_message(), name, f"{name} --help lists the arguments and options")
 
 
 def print_json_error(what: str, where: str | None, fix: str | None) -> None:
     """Print ``{"error": {"what", "where", "fix"}}`` as the last line, if an object is expected and not yet printed."""
     now = output.get(Output())
     if now.as_json and not now.is_complete:
-        print_json({"error": {"what": what, "where": where, "fix": fix}})
+        shown = [text if text is None else translated(text) for text in (what, where, fix)]
+        print_json({"error": dict(zip(("what", "where", "fix"), shown, strict=True))})
 
 
 def _with_commands(error: UserError) -> UserError:

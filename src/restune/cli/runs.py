@@ -8,6 +8,7 @@ import typer
 
 from restune.cli import options as opt
 from restune.cli.run import print_json, verb
+from restune.core.console import say
 
 
 @opt.takes(opt.on_all_verbs)
@@ -31,4 +32,4 @@ def runs(
 
         if found:
             show(runs_table(run.to_dict() for run in found))
-        print(f"{len(found)} run{'s' * (len(found) != 1)} in {folder}")
+        say(f"{len(found)} run{'s' * (len(found) != 1)} in {folder}")

@@ -82,11 +82,11 @@ def _show(finished: Any, options: dict[str, Any]) -> None:
             _show_run(finished, quiet=options["quiet"])
         return
     for seed, run in zip(finished.seeds, finished.runs, strict=True):
-        print(f"seed {seed}: {', '.join(_scores(run.result)) or 'no held-out items'}")
+        console.say(f"seed {seed}: {', '.join(_scores(run.result)) or 'no held-out items'}")
     from restune.reporting.runs_table import seeds_lines
 
-    print("\n".join(seeds_lines(finished.result)))
-    print(f"\nthe runs are in {finished.out}; next:")
+    console.say("\n".join(seeds_lines(finished.result)))
+    console.say(f"\nthe runs are in {finished.out}; next:")
     print(f"  {shlex.join(['restune', 'runs', str(finished.out)])}")
 
 
@@ -120,7 +120,7 @@ def _show_run(finished: Any, *, quiet: bool) -> None:
     from restune.data.kinds import kind_of
 
     for line in _scores(finished.result):
-        print(line)
+        console.say(line)
     seconds, share = finished.result["seconds"], finished.result["loader_share"]
     spent = f"; data loading: {share:.1%} of training time" if share else ""
     console.note(f"{seconds:.0f} s in total{spent}")
@@ -128,7 +128,7 @@ def _show_run(finished: Any, *, quiet: bool) -> None:
     if quiet:
         print(f"run {out}")
         return
-    print(f"\nthe run is in {out}; next:")
+    console.say(f"\nthe run is in {out}; next:")
     print(f"  open {shlex.quote(str(finished.out / 'report.html'))}")
     print("  " + shlex.join(["restune", "evaluate", out, *_held_out(finished.out)]))
     print(f"  restune predict {shlex.quote(out)} YOUR_{kind_of(finished.result['kind']).noun.upper()}")

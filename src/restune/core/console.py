@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+
+from restune.core.language import Text, current_language, translated
+
+_WARNING = Text("warning: ", "警告：")
 
 _quiet: ContextVar[bool] = ContextVar("restune_quiet", default=False)
 _silent: ContextVar[bool] = ContextVar("restune_silent", default=False)
@@ -45,7 +50,12 @@ def is_quiet() -> bool:
 def note(message: str) -> None:
     """Print information, such as a detected format or a chosen setting with its reason."""
     if not _quiet.get():
-        _print(message)
+        _print(translated(message))
+
+
+def say(message: str = "") -> None:
+    """Print a line of a verb's result on standard output."""
+    print(translated(message))
 
 
 _warned: set[str] = set()
@@ -65,7 +75,7 @@ def warn_once(message: str, *, about: str) -> None:
 def warn(message: str) -> None:
     """Print a warning that the user should act on. Shown even when quiet, but not within `silent`."""
     if not _silent.get():
-        _print(f"warning: {message}")
+        _print(f"{_WARNING.of(current_language())}{translated(message)}")
 
 
 @contextmanager
@@ -91,7 +101,7 @@ def progress(description: str, total: float | None, *, unit: str = "items") -> I
     counts = [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn()]
     columns = [TextColumn("{task.description}"), BarColumn(), *counts, TimeRemainingColumn()]
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=total)
+        task = bar.add_task(translated(description), total=total)
         yield lambda amount: bar.advance(task, amount)
 
 
@@ -144,17 +154,27 @@ def fitted_status(fields: StatusFields, width: int) -> str:
     >>> fitted_status(StatusFields("epoch 1/2", 0.5, ("loss 0.5", "9 s left")), 26)
     'epoch 1/2 ━━━─── loss 0.5'
     """
+    title = translated(fields.title)
     shown: list[str] = []
-    for part in fields.parts:
-        if len("  ".join([*shown, part])) + len(fields.title) + _NARROWEST_BAR + 3 > width:
+    for part in map(translated, fields.parts):
+        if columns("  ".join([*shown, part])) + columns(title) + _NARROWEST_BAR + 3 > width:
             break
         shown.append(part)
     text = "  ".join(shown)
-    room = min(_WIDEST_BAR, width - len(fields.title) - len(text) - 3)
+    room = min(_WIDEST_BAR, width - columns(title) - columns(text) - 3)
     if room < _NARROWEST_BAR:
-        return fields.title[:width]
+        return title[:width]
     full = round(room * min(1.0, max(0.0, fields.share)))
-    return f"{fields.title} {'━' * full}{'─' * (room - full)} {text}".rstrip()
+    return f"{title} {'━' * full}{'─' * (room - full)} {text}".rstrip()
+
+
+def columns(text: str) -> int:
+    """Return how many columns of a terminal a text takes: two for a Chinese character.
+
+    >>> columns("epoch"), columns("轮")
+    (5, 2)
+    """
+    return sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in text)
 
 
 def duration(seconds: float) -> str:

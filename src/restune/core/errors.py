@@ -6,6 +6,10 @@ import difflib
 import shlex
 from collections.abc import Iterable, Sequence
 
+from restune.core.language import Text, current_language, translated
+
+_WHERE, _FIX = Text("where: ", "位置："), Text("what to do: ", "解决办法：")
+
 
 class UserError(Exception):
     """A mistake that the user can fix. Shown as one message without a traceback; the command line exits with 2.
@@ -28,11 +32,11 @@ class UserError(Exception):
         self.fix = fix
 
     def __str__(self) -> str:
-        text = self.what
+        text = translated(self.what)
         if self.where:
-            text += f"\n  where: {self.where}"
+            text += f"\n  {_WHERE.of(current_language())}{translated(self.where)}"
         if self.fix:
-            text += f"\n  what to do: {self.fix}"
+            text += f"\n  {_FIX.of(current_language())}{translated(self.fix)}"
         return text
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
+
+from restune.core.language import translated
 
 _REDIRECTED_WIDTH = 200
 """Columns where standard output is not a terminal and COLUMNS is not set."""
@@ -35,12 +37,16 @@ def show(*parts: RenderableType) -> None:
                 console.print(line)
 
 
-def plain_table(*headers: str) -> Table:
-    """Build a plain table; ``>`` before a header right-aligns its column."""
+def plain_table(*headers: str, names: Iterable[str] = ()) -> Table:
+    """Build a plain table; ``>`` before a header right-aligns its column.
+
+    Args:
+        names: headers of further columns of numbers, which stay as they are: classes.
+    """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for header in headers:
-        right = header.startswith(">")
-        table.add_column(Text(header[1:] if right else header), justify="right" if right else "left", overflow="fold")
+    columns = [(translated(header.removeprefix(">")), header.startswith(">")) for header in headers]
+    for header, right in [*columns, *((name, True) for name in names)]:
+        table.add_column(Text(header), justify="right" if right else "left", overflow="fold")
     return table
 
 

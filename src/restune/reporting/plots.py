@@ -146,7 +146,7 @@ def _style(axes: Axes) -> None:
     axes.set_facecolor("none")
     for spine in axes.spines.values():
         spine.set_edgecolor("#020202")
-    axes.tick_params(colors="#010101")
+    axes.tick_params(colors="#010101", which="both")
     for label in (axes.xaxis.label, axes.yaxis.label, axes.title):
         label.set_color("#010101")
     axes.grid(color="#020202", linewidth=0.6)
@@ -233,13 +233,10 @@ _WIDEST_IN_TWO_COLUMNS = 30
 
 
 def _legend(axes: Axes) -> None:
-    """Put the legend below the plot, where it covers no line."""
+    """Put the legend below the panel, where it covers no line."""
     handles, labels = axes.get_legend_handles_labels()
-    if len(labels) < 2:
-        return
-    columns = 2 if max(map(len, labels)) <= _WIDEST_IN_TWO_COLUMNS else 1
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, frameon=False, labelcolor="#010101", fontsize=9
-    )
+    if len(labels) > 1:
+        columns = 2 if max(map(len, labels)) > 14 else min(4, len(labels))
+        axes.figure.legend(
+            handles, labels, loc="outside lower center", ncols=columns, frameon=False, labelcolor="#010101", fontsize=9
+        )

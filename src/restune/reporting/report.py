@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from restune.core.errors import UserError
 from restune.core.files import write_text
+from restune.core.language import current_language, translated
 from restune.data.kinds import kind_of
 from restune.data.splits import read_left_out
 from restune.evaluation.evaluation import Evaluation, load_evaluation
 from restune.reporting.pages import render
+from restune.reporting.phrases import phrases
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WIDEST_CONFUSION = 40
+_CHINESE_FONTS = ("Noto Sans CJK SC", "Source Han Sans SC", "Microsoft YaHei", "PingFang SC", "WenQuanYi Zen Hei",
+                  "WenQuanYi Micro Hei", "SimHei", "Noto Sans CJK JP")  # fmt: skip
 
 
 def write_report(folder: Path) -> Path:
@@ -32,6 +36,8 @@ def write_report(folder: Path) -> Path:
     scores = {split: load_evaluation(path) for split, path in saved.items() if path.exists()}
     page = render(
         "run.html",
+        language=current_language(),
+        translated=translated,
         result=result,
         recipe=_settings(folder / "recipe.yaml"),
         scores=scores,
@@ -76,26 +82,30 @@ def curves(records: list[dict[str, Any]], kind: str) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
+    language, font = _drawable_language()
+    say = phrases(language)
     epochs = [record["epoch"] for record in records]
     marker = "." if len(epochs) < 30 else ""
     measured = "val_accuracy" in records[0]
     figure = Figure(figsize=(12 if measured else 8, 3.4), layout="constrained")
     panels = figure.subplots(1, 3 if measured else 2)
-    for name, label in (("train_loss", "training"), ("val_loss", "validation")):
+    for name, label in (("train_loss", say("curve_training")), ("val_loss", say("curve_validation"))):
         if name in records[0]:
             panels[0].plot(epochs, [record[name] for record in records], label=label, marker=marker)
-    panels[0].set(title="loss")
+    panels[0].set(title=say("loss"))
     panels[0].legend()
     if measured:
         panels[1].plot(epochs, [100 * record["val_accuracy"] for record in records], marker=marker)
         views = kind_of(kind).validates
-        panels[1].set(title="validation accuracy, %" + (f", of {views}" if views else ""))
+        shown = translated(views) if views and language == "zh" else views
+        panels[1].set(title=say("val_accuracy_of", views=shown) if views else say("val_accuracy"))
     panels[-1].plot(epochs, [record["lr"] for record in records])
-    panels[-1].set(title="learning rate at the epoch's end")
+    panels[-1].set(title=say("lr_at_end"))
     for axes in panels:
-        axes.set(xlabel="epoch")
+        axes.set(xlabel=say("epoch"))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
+    _set_font(figure, font)
     return figure
 
 
@@ -103,14 +113,38 @@ def _strengths(head: Mapping[str, Any]) -> str:
     """Plot the held-out loss by L2 strength, as a data URL."""
     from matplotlib.figure import Figure
 
+    language, font = _drawable_language()
+    say = phrases(language)
     figure = Figure(figsize=(5.5, 3.4))
     axes = figure.add_axes((0.14, 0.16, 0.83, 0.74))
     strengths, losses = zip(*head["tried"], strict=True)
     axes.plot(strengths, losses, marker=".")
     axes.axvline(head["l2"], color="grey", linestyle=":")
-    axes.set(xscale="log", title=f"loss in {head['chosen_by']}", xlabel="L2 strength of the fitted head")
+    how = translated(head["chosen_by"]) if language == "zh" else head["chosen_by"]
+    axes.set(xscale="log", title=say("loss_in", how=how), xlabel=say("strength"))
     axes.grid(alpha=0.3)
+    _set_font(figure, font)
     return _as_address(figure)
+
+
+def _drawable_language() -> tuple[str, str | None]:
+    """Return the language of plots and its font: English where no font with Chinese characters is installed."""
+    if current_language() == "en":
+        return "en", None
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    font = next((name for name in _CHINESE_FONTS if name in installed), None)
+    return ("en", None) if font is None else ("zh", font)
+
+
+def _set_font(figure: Figure, font: str | None) -> None:
+    """Use a font for all text of a figure; None keeps the default."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text) if font is not None else ():
+        assert isinstance(text, Text)
+        text.set_fontfamily([font, "DejaVu Sans"])
 
 
 def _confusion(score: Evaluation) -> list[tuple[str, list[tuple[int, int]]]]:

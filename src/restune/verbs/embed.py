@@ -107,7 +107,7 @@ def embed(
     """Compute the embeddings of all items of a data set or of inputs; cached ones are reused.
 
     Args:
-        model, weights, device, **preprocess: as `restune.load`.
+        model, weights, device, preprocess: as `restune.load`.
         data, data_options: as `restune.evaluate`; or one or many inputs as in `restune.predict`, without labels.
         out: an .npz, .csv or .parquet file to write them to.
         batch_size, workers: items per forward pass, and decoding threads.

@@ -38,7 +38,7 @@ def evaluate(
     """Measure accuracy with its interval, top-5, per-class scores and the confusion matrix.
 
     Args:
-        model, weights, device, **preprocess: as `restune.load`.
+        model, weights, device, preprocess: as `restune.load`.
         data, data_options: see `DataOptions`; a folder of class folders, a table, an npz, a tar or a known name.
         split: ``train``, ``val``, ``test`` or ``all``; by default test where the data has it, else val, else all. Of a
             run's model on the data that it was made from these are the run's splits, without unreadable items.

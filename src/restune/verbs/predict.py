@@ -31,7 +31,7 @@ def predict(
     An input that cannot be read, or matches no file, gives a prediction with an `error`.
 
     Args:
-        model, weights, device, **preprocess: as `restune.load`.
+        model, weights, device, preprocess: as `restune.load`.
         inputs: paths of files and folders, patterns such as ``photos/*.jpg``, or content as `Model.predict` takes
             it; one or many. A folder is replaced by the images (videos, sounds, texts) in it and its subfolders, and a
             table or a file of series, or of lines of "label text", by its rows. For a text model a ``str`` is a file

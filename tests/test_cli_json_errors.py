@@ -17,7 +17,7 @@ FAILURES = {
     "missing argument": (["evaluate", "resnet50:v2"], 2, "DATA"),
     "unknown verb": (["evalute"], 2, "evaluate"),
     "repeated": (["train", "{photos}", "--seed", "1", "--seed", "2"], 2, "2 times"),
-    "early": (["train", "{photos}", "--set", "optimizer.name=adam"], 2, "optimizer.name"),
+    "early": (["train", "{photos}", "--set", "optimizer.name=adadelta"], 2, "optimizer.name"),
     "two forms": (["predict", "resnet50:v2", "{photos}", "--csv"], 2, "cannot be combined"),
     "late": (["train", "{photos}", "--model", "resnet8", "--set", "min_class_items=9"], 2, "class"),
 }

@@ -106,8 +106,8 @@ def test_a_finished_run_goes_on_and_says_what_that_means(begin, tmp_path, capsys
     assert "4 epochs are trained on a schedule of 4 epochs; from step 17 on the run follows the cosine" in said
     assert "not the same as 7 epochs at once" in said
     steps = 4  # per epoch
-    before = [cosine((steps * epoch) / (steps * 4)) for epoch in (1, 2, 3, 4)]
-    after = [cosine((steps * epoch) / (steps * 7)) for epoch in (5, 6, 7)]
+    before = [cosine((steps * epoch - 1) / (steps * 4)) for epoch in (1, 2, 3, 4)]  # at the last step's beginning
+    after = [cosine((steps * epoch - 1) / (steps * 7)) for epoch in (5, 6, 7)]
     assert rates(short.out) == pytest.approx([*before, *after], abs=1e-9)
     assert longer.result["epochs"] == 7
     assert longer.result["lengthened"] == [{"epochs": 4, "until_step": 16}]
@@ -133,9 +133,9 @@ def test_an_interrupted_run_gets_more_epochs(cut, noise, tmp_path):
     cut(6, epochs=3)
     longer = restune.train(resume=True, out=tmp_path / "run", epochs=5)
     assert longer.result["lengthened"] == [{"epochs": 3, "until_step": 6}]
-    assert rates(tmp_path / "run") == pytest.approx(
-        [cosine(1 / 3), *(cosine(epoch / 5) for epoch in (2, 3, 4, 5))], abs=1e-9
-    )
+    steps = 4  # per epoch
+    after = [cosine((steps * epoch - 1) / (steps * 5)) for epoch in (2, 3, 4, 5)]
+    assert rates(tmp_path / "run") == pytest.approx([cosine((steps - 1) / (steps * 3)), *after], abs=1e-9)
     repeated = restune.train(noise, out=tmp_path / "repeated", recipe=tmp_path / "run" / "recipe.yaml")
     assert files(repeated) == files(longer)
 

@@ -25,7 +25,7 @@ def commands(name):
     ("name", "count"),
     [
         ("README.md", 15),
-        ("README.zh-CN.md", 12),
+        ("README.zh-CN.md", 14),
         ("docs/kinds.md", 6),
         ("docs/own-networks.md", 2),
         ("docs/structure.md", 9),

@@ -13,7 +13,7 @@ from restune.cli import early
 from restune.cli import options as opt
 from restune.cli.run import print_json, verb
 from restune.core.console import say
-from restune.core.language import current_language
+from restune.core.language import current_language, translated
 from restune.networks import zoo
 
 
@@ -110,6 +110,6 @@ def _show(listed: list[Any], *, compared: bool, lang: str) -> None:
     for model in listed:
         print("\n".join(terminal_lines(model, lang)), end="\n\n")
     if compared:
-        print("\n".join(["differences", *(f"  {line}" for line in difference_lines(listed, lang))]))
+        print("\n".join([translated("differences"), *(f"  {line}" for line in difference_lines(listed, lang))]))
     else:
         tables.show(*tables.model_tables(listed[0]))

@@ -22,8 +22,8 @@ import typer
 
 from restune.core import console
 from restune.core.errors import ChoiceError, SharedError, UserError
-from restune.core.language import Text, current_language, translated
 from restune.core.interrupt import Interrupted, Terminated, raise_terminated
+from restune.core.language import Text, current_language, translated
 
 _ERROR = Text("error: ", "错误：")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

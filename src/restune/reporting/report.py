@@ -142,9 +142,10 @@ def _set_font(figure: Figure, font: str | None) -> None:
     """Use a font for all text of a figure; None keeps the default."""
     from matplotlib.text import Text
 
-    for text in figure.findobj(Text) if font is not None else ():
-        assert isinstance(text, Text)
-        text.set_fontfamily([font, "DejaVu Sans"])
+    if font is not None:
+        for text in figure.findobj(Text):
+            assert isinstance(text, Text)
+            text.set_fontfamily([font, "DejaVu Sans"])
 
 
 def _confusion(score: Evaluation) -> list[tuple[str, list[tuple[int, int]]]]:

@@ -80,7 +80,8 @@ def bench_table(bench: Bench) -> Table:
     """Return one row per network: items per second, and achieved operations as a share of the matrix-product peak."""
     compiled = any(row.compiled is not None for row in bench.rows)
     table = _table(
-        "network", ">size", ">batch", _NUMERIC.of(current_language()), ">train items/s", ">of peak", ">predict items/s", ">of peak",
+        "network", ">size", ">batch", _NUMERIC.of(current_language()),
+        ">train items/s", ">of peak", ">predict items/s", ">of peak",
         *([">train compiled"] if compiled else []),
     )  # fmt: skip
     for row in bench.rows:

@@ -101,7 +101,8 @@ def lesson(
             machine=describe_machine(),
             versions=versions(),
         )
-        write_text(result.out / "lesson.json", json.dumps(result.record(), ensure_ascii=False, indent=1) + "\n")
+        record = json.dumps(result.record(), ensure_ascii=False, indent=1, default=list)
+        write_text(result.out / "lesson.json", record + "\n")
         write_text(result.page, lesson_page(result))
     return result
 

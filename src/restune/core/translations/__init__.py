@@ -16,16 +16,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 FOLDER = Path(__file__).parent
-VERBATIM = frozenset(
-    "address archive class classes column columns custom data destination example examples file filename files folder "
-    "found from have house ids key keys label labels largest marks model name named names opts option path place "
-    "prefix repr requested role shape smallest source stem suffix suffixes table text unknown verb word".split()
-)
+_VERBATIM = """
+address archive class classes column columns custom data destination example examples file filename files folder found
+from have house ids key keys label labels largest marks model name named names opts option path place prefix repr
+requested role shape smallest source stem suffix suffixes table text unknown verb word
+"""
+VERBATIM = frozenset(_VERBATIM.split())
 """Fields that hold what is the user's own or an identifier: never translated."""
 _NUMBER = r"[-+]?[\d.,/e-]*\d(?:%|k|M)?"
 _SHAPES = {"n": _NUMBER, "score": _NUMBER, "row": _NUMBER, "line": _NUMBER, "number": _NUMBER, "s": "[a-z]*",
            "suffix": r"'?\.\w+'?", "word": r"\S+", "bracketed": "[^()]*", "clock": r"[\d:]+(?: s)?"}  # fmt: skip
 """What the values of some fields look like, by the field's name without its number; others are any text."""
+_SETTING = re.compile(r"[a-z][a-z0-9_.]*: ")
+"""How a line on a setting of a recipe begins; its key stays."""
 _STRONG = 10
 """Letters of literal text with which a template is looked for before a message is taken apart."""
 _SEPARATORS = ((": ", "："), ("; ", "；"), (", ", "，"))
@@ -162,10 +165,12 @@ def _in_parts(text: str) -> str | None:
         )
     for separator, mark in _SEPARATORS:
         parts = _split(text, separator)
+        if separator == ": " and _SETTING.match(text):
+            continue
         if len(parts) > 1 and all(known := [_known(part) for part in parts]):
             return mark.join(part or "" for part in known)
     bracket = re.fullmatch(r"(.+?) \((.+)\)", text, re.DOTALL)
-    if bracket is not None and (head := _known(bracket[1])):
+    if bracket is not None and not _SETTING.match(text) and (head := _known(bracket[1])):
         return f"{head}（{_value(bracket[2])}）"
     return None
 
@@ -174,14 +179,16 @@ def _in_halves(text: str) -> str | None:
     """Translate what is known of the two sides of a semicolon or colon, such as a file's name and what is wrong."""
     for separator, mark in _SEPARATORS[:2]:
         head, *rest = _split(text, separator, most=1)
-        if rest and (_known(head) or _known(rest[0])):
-            return f"{_value(head)}{mark}{_value(rest[0])}"
+        is_key = mark == "：" and _SETTING.match(text) is not None
+        if rest and ((not is_key and _known(head)) or _known(rest[0])):
+            return f"{head if is_key else _value(head)}{mark}{_value(rest[0])}"
     return None
 
 
 def _split(text: str, separator: str, most: int = -1) -> list[str]:
     """Split a text at a separator outside brackets and quotes."""
-    parts, start, depth, quoted = [], 0, 0, False
+    parts: list[str] = []
+    start, depth, quoted = 0, 0, False
     for place, character in enumerate(text):
         quoted ^= character == "'"
         depth += (character in "([{") - (character in ")]}")

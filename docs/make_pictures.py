@@ -23,6 +23,7 @@ from restune.verbs.models import draw
 
 MOST_BYTES = 150_000
 NAMESPACES = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+VIEW_BOX = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 PAGES = Path(restune.reporting.__file__).parent / "templates"
 COLOURS = re.compile(r"^:root \{[^}]*\}|^@media screen and \(prefers-color-scheme: dark\) \{\n  :root \{[^}]*\}", re.M)
 
@@ -63,8 +64,14 @@ def standalone(svg: str) -> str:
     text = "".join((PAGES / name).read_text(encoding="utf-8") for name in ("style.css", "lesson.html"))
     rules = "\n".join(rule + ("\n}" if rule.startswith("@media") else "") for rule in COLOURS.findall(text))
     style = f"<style>{rules}\nsvg {{ background: var(--paper); font-family: sans-serif; }}</style>"
-    opened = svg.replace("<svg ", NAMESPACES, 1)
+    opened = VIEW_BOX.sub(_widened, svg.replace("<svg ", NAMESPACES, 1), count=1)
     return re.sub(r"(<svg [^>]*>)", lambda found: found[1] + style, opened, count=1)
+
+
+def _widened(view_box: re.Match[str]) -> str:
+    """Make room on both sides for a legend that is wider than its plot: a page would show it, a picture cuts it."""
+    width, height = float(view_box[1]), float(view_box[2])
+    return f'viewBox="{-0.2 * width:.0f} 0 {1.4 * width:.0f} {height:.0f}"'
 
 
 def main() -> None:

@@ -153,7 +153,7 @@ def test_a_run_by_epochs_goes_on_by_the_clock_and_back(begin):
 def test_what_cannot_be_lengthened(begin, noise, tmp_path):
     run = begin(epochs=2)
     for options, message in (
-        ({"epochs": 1}, "epochs was 2, is 1"),
+        ({"epochs": 1}, "epochs 2 -> 1"),
         ({"lr": 0.9}, "the recipe differs"),
     ):
         with pytest.raises(restune.UserError, match=message):

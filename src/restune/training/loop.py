@@ -263,8 +263,9 @@ class Trainer:
         self.accumulated.clear()
         # As torch's schedulers: the rate at the step's beginning, so that the last step's is above the schedule's end.
         state.rate = self.optimizer.step(self.progress.lr_multiplier(state.phase, self.step_progress, state.step))
-        self.step_progress = self.run_progress
         state.step += 1
+        # A lengthened run follows another schedule from a certain step on.
+        self.step_progress = self._shared_progress() if self.recipe.lengthened else self.run_progress
         if self.ema is not None:
             self.ema.update(self.network, state.step, self.phases[state.phase].freeze)
         if self.on_step is not None and self.world.is_main:

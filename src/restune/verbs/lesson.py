@@ -101,7 +101,7 @@ def lesson(
             machine=describe_machine(),
             versions=versions(),
         )
-        record = json.dumps(result.record(), ensure_ascii=False, indent=1, default=list)
+        record = json.dumps(result.record(), ensure_ascii=False, indent=1)
         write_text(result.out / "lesson.json", record + "\n")
         write_text(result.page, lesson_page(result))
     return result

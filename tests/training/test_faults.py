@@ -190,7 +190,7 @@ def test_changes_are_noticed(data, tmp_path, monkeypatch, change):
 
         monkeypatch.setattr(fit, "versions", lambda: {"restune": "0.0.1"})
     else:
-        settings["ema.decay"], named = 0.95, "ema was"
+        settings["ema.decay"], named = 0.95, "ema.decay 0.9 -> 0.95"
     with pytest.raises(restune.UserError, match=named):
         restune.train(data, out=tmp_path / "run", resume=True, set=settings, **SMALL)
     going_on = restune.train(data, out=tmp_path / "run", resume=True, accept_changes=True, set=settings, **SMALL)

@@ -18,10 +18,7 @@ QUICK = {"augment.crop_scale": None, "augment.policy": "none", "optimizer.lr": 0
 @pytest.fixture
 def parts(tmp_path, write_noise):
     """Fifty good parts for each defect, of the same look: whatever is learnt, the commonest class wins."""
-    write_noise(tmp_path / "parts", good=(60, 250))
-    write_noise(tmp_path / "other", defect=(60, 5))
-    (tmp_path / "other" / "defect").rename(tmp_path / "parts" / "defect")
-    return tmp_path / "parts"
+    return write_noise(tmp_path / "parts", good=(60, 250), defect=(60, 5))
 
 
 @pytest.mark.parametrize("seed", range(5))

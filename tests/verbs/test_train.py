@@ -299,7 +299,7 @@ def test_smoke_reads_a_few_items_of_each_class(tmp_path, capsys, monkeypatch):
     assert run.result["steps"] == 2
     assert 500 <= items["train"] < 1000
     assert len(reads) == sum(items.values())
-    assert f"smoke run: reads {sum(items.values())} of 5,000 items" in capsys.readouterr().err
+    assert f"smoke run: reads {sum(items.values()):,} of 5,000 items" in capsys.readouterr().err
     assert run.result["classes"] == ["a", "b", "c"]
 
 

@@ -260,7 +260,7 @@ def test_without_a_network_it_says_what_to_put_where(cache: Path, nobody: str) -
 @pytest.mark.parametrize(
     ("reference", "suggestion"),
     [
-        ("resnet50:v3", "'resnet50:v2'"),
+        ("resnet50:v3", "resnet50:v2"),
         ("resnet21:cifar10", "'resnet20:cifar10'"),
         ("ResNet50_Weights.IMAGENET1K_V3", "'ResNet50_Weights.IMAGENET1K_V2'"),
         ("VGG16_Weights.DEFAULT", ""),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -39,14 +39,18 @@ def group_equal(dataset: Dataset, rows: NDArray[np.int64], keys: NDArray[np.uint
     return replace(dataset, items=_with_groups(dataset.items, rows, keys, noun))
 
 
-def group_copies(dataset: Dataset, contents: Mapping[str, str]) -> Dataset:
+def group_copies(dataset: Dataset, contents: Mapping[str, str], skipped: Collection[str] = ()) -> Dataset:
     """Group the items of equal content from which splits are drawn; note their number.
 
     Args:
         contents: a hash of each item's content, by id. Items without one are not compared.
+        skipped: ids of items that are in no split.
     """
     digits, codes = _digits(dataset.items, contents), splits_of(dataset.items)
-    rows = repeated(digits.values, digits.is_known & ((codes < 0) | (codes == SPLITS.index("train"))))
+    is_compared = digits.is_known & ((codes < 0) | (codes == SPLITS.index("train")))
+    if skipped:
+        is_compared &= np.fromiter((name not in skipped for name in dataset.ids()), bool, len(dataset))
+    rows = repeated(digits.values, is_compared)
     if not len(rows):
         return dataset
     count = len(np.unique(digits.values[rows]))

@@ -91,7 +91,7 @@ def _read_or_draw(
         _reject_lost(splits, unreadable)
         return splits
     splits = split_dataset(
-        data.train if data.kind.groups_duplicates else group_copies(data.train, contents),
+        data.train if data.kind.groups_duplicates else group_copies(data.train, contents, unreadable),
         val=data.val if data.val is not None else _share(recipe.val),
         test=data.test if data.test is not None else _share(recipe.test),
         unreadable=unreadable,

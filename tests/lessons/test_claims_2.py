@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from restune.lessons.experiments import degradation, shortcut, transfer
-from restune.lessons.laboratory import Laboratory
+from restune.lessons.laboratory import STEADY, Laboratory
 from restune.lessons.lesson import Settings
 from restune.lessons.statistics import mean
 
@@ -19,7 +19,7 @@ def test_frozen_beats_from_scratch_with_few_items():
 
 
 def _losses(plans):
-    laboratory = Laboratory("digits", epochs=3, limit=800)
+    laboratory = Laboratory("digits", epochs=8, changes=STEADY, limit=1000)
     trained = laboratory.train_all(plans, (0, 1, 2), "test")
     return [mean([run.train_loss for run in trained if run.plan.label == plan.label]) for plan in plans]
 

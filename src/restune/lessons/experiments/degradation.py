@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from restune.core.language import Text
-from restune.lessons.laboratory import Laboratory, Plan, Trained
+from restune.lessons.laboratory import STEADY, Laboratory, Plan, Trained
 from restune.lessons.lesson import Evidence, Lesson, Settings, Table
 from restune.lessons.statistics import Mean, band, mean
 from restune.reporting.plots import Lines
@@ -13,13 +13,16 @@ KINDS = (("residual", Text("residual", "残差网络")), ("plain", Text("plain",
 
 
 def plan(kind: str, depth: int) -> Plan:
-    """Return the CIFAR network of a depth, or its plain twin."""
-    return Plan(f"{kind}-{depth}", f"resnet{depth}", () if kind == "residual" else (("residual", False),))
+    """Return the CIFAR network of a depth at half its width, or its plain twin."""
+    spec = (("width", 8), *(() if kind == "residual" else (("residual", False),)))
+    return Plan(f"{kind}-{depth}", f"resnet{depth}", spec)
 
 
 def experiment(settings: Settings, depths: tuple[int, ...] = DEPTHS) -> Evidence:
     """Train both kinds at every depth with every seed."""
-    laboratory = Laboratory(settings.data, epochs=settings.epochs(12), device=settings.device, limit=4000)
+    laboratory = Laboratory(
+        settings.data, epochs=settings.epochs(10), changes=STEADY, device=settings.device, limit=4000
+    )
     plans = [plan(kind, depth) for depth in depths for kind, _ in KINDS]
     trained = laboratory.train_all(plans, settings.seeds, "degradation")
     found = {item.label: [run for run in trained if run.plan.label == item.label] for item in plans}

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from restune.core.language import Text
-from restune.lessons.laboratory import Laboratory, Plan, Trained
+from restune.lessons.laboratory import STEADY, Laboratory, Plan, Trained
 from restune.lessons.lesson import Evidence, Lesson, Settings, Table
 from restune.lessons.statistics import Mean, band, mean
 from restune.networks.blocks import Block
@@ -75,7 +75,9 @@ SCALED = ("A", "half", "half-shortcut", "none")
 
 def experiment(settings: Settings, depths: tuple[int, ...] = DEPTHS) -> Evidence:
     """Train every kind of shortcut at every depth with every seed."""
-    laboratory = Laboratory(settings.data, epochs=settings.epochs(6), device=settings.device, limit=1000)
+    laboratory = Laboratory(
+        settings.data, epochs=settings.epochs(8), changes=STEADY, device=settings.device, limit=1000
+    )
     plans = [variant.plan(key, depth) for depth in depths for key, variant in VARIANTS.items()]
     trained = laboratory.train_all(plans, settings.seeds, "shortcut")
     found = {item.label: [run for run in trained if run.plan.label == item.label] for item in plans}

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from itertools import pairwise
 from typing import Any
 
 from restune.core.errors import UserError, did_you_mean
-from restune.networks.registry import (
-    OPTIONAL,
-    arguments,
-    block_name,
-    expansion,
-    known_blocks,
-    registered_block,
-)
+from restune.networks.registry import block_name, expansion, registered_block
+from restune.networks.spec_checks import known_block, one_of, positive, rate, reject_not_taken, shown, sizes
 
 CONVOLUTIONS = ("full", "2+1", "spatial")
 DOWNSAMPLINGS = ("stride", "max-pool")
@@ -73,11 +66,11 @@ class StageSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "block", block_name(self.block))
-        _known_block(self.block)
-        _one_of("conv", self.conv, CONVOLUTIONS)
-        _one_of("downsample", self.downsample, DOWNSAMPLINGS)
+        known_block(self.block)
+        one_of("conv", self.conv, CONVOLUTIONS)
+        one_of("downsample", self.downsample, DOWNSAMPLINGS)
         for name in ("depth", "width", "stride", "dilation", "groups", "base_width"):
-            _positive(name, getattr(self, name))
+            positive(name, getattr(self, name))
         if self.depth > MAX_DEPTH:
             raise UserError(f"a stage has at most {MAX_DEPTH:,} blocks, not {self.depth:,}", where="depth")
         if int(self.width * self.base_width / 64) < 1:
@@ -101,10 +94,10 @@ class StageSpec:
     def _check_registered(self) -> None:
         """Raise UserError for settings of the stage that its registered block does not take."""
         settings = {"dilation": 1, "groups": 1, "base_width": 64, "kernels": (), "conv": "full", "downsample": "stride"}
-        _reject_not_taken(self.block, [name for name, usual in settings.items() if getattr(self, name) != usual])
+        reject_not_taken(self.block, [name for name, usual in settings.items() if getattr(self, name) != usual])
 
     def _check_kernels(self) -> None:
-        _sizes("kernels", self.kernels)
+        sizes("kernels", self.kernels)
         if self.kernels and len(self.kernels) != len(USUAL_KERNELS[self.block]):
             raise UserError(
                 f"a {self.block} block has {len(USUAL_KERNELS[self.block])} convolutions, not {len(self.kernels)}",
@@ -215,17 +208,17 @@ class ResNetSpec:
     def __post_init__(self) -> None:
         if self.dims not in (1, 2, 3):
             raise UserError(f"dims must be 1, 2 or 3, not {self.dims!r}", where="ResNetSpec.dims")
-        _one_of("stem", self.stem, STEMS)
-        _one_of("shortcut", self.shortcut, SHORTCUTS)
-        _one_of("attention", self.attention, ATTENTIONS)
-        _one_of("pool", self.pool, POOLS)
-        _one_of("norm", self.norm, NORMS)
-        _one_of("act", self.act, ACTS)
+        one_of("stem", self.stem, STEMS)
+        one_of("shortcut", self.shortcut, SHORTCUTS)
+        one_of("attention", self.attention, ATTENTIONS)
+        one_of("pool", self.pool, POOLS)
+        one_of("norm", self.norm, NORMS)
+        one_of("act", self.act, ACTS)
         for name in ("in_channels", "stem_width", "num_classes", "k_max", "norm_groups"):
-            _positive(name, getattr(self, name))
+            positive(name, getattr(self, name))
         for name in ("drop_path", "dropout", "embedding_dropout"):
-            _rate(name, getattr(self, name))
-        _sizes("hidden", self.hidden)
+            rate(name, getattr(self, name))
+        sizes("hidden", self.hidden)
         if not self.stages or not all(isinstance(stage, StageSpec) for stage in self.stages):
             raise UserError("a network needs at least one stage", where="ResNetSpec.stages")
         self._check_combinations()
@@ -265,13 +258,13 @@ class ResNetSpec:
         usual = {"dims": 2, "residual": True, "drop_path": 0.0, "norm": "batch", "act": "relu"}
         usual |= {"attention": "none", "preact": False, "zero_init_residual": False}
         for block in {stage.block for stage in self.stages if stage.is_registered}:
-            _reject_not_taken(block, [name for name, value in usual.items() if getattr(self, name) != value])
+            reject_not_taken(block, [name for name, value in usual.items() if getattr(self, name) != value])
 
     def _check_dimensions(self) -> None:
         """Raise UserError for settings that only series or only clips support."""
         if not isinstance(self.vocabulary, int) or isinstance(self.vocabulary, bool) or self.vocabulary < 0:
             raise UserError(
-                f"vocabulary must be a whole number, not {_shown(self.vocabulary)}", where="ResNetSpec.vocabulary"
+                f"vocabulary must be a whole number, not {shown(self.vocabulary)}", where="ResNetSpec.vocabulary"
             )
         if self.vocabulary == 1:
             raise UserError("a vocabulary needs the padding and at least one token", where="ResNetSpec.vocabulary")
@@ -356,7 +349,7 @@ class ResNetSpec:
         if (depths := changes.pop("depths", None)) is not None:
             stages = _with_depths(stages, depths)
         if (width := changes.pop("width", None)) is not None:
-            _positive("width", width)
+            positive("width", width)
             first = stages[0].width
             stages = tuple(replace(stage, width=_scaled(stage.width, width, first)) for stage in stages)
             changes.setdefault("stem_width", _scaled(self.stem_width, width, first))
@@ -393,7 +386,7 @@ def midplanes(inputs: int, outputs: int, size: int) -> int:
 def _with_depths(stages: tuple[StageSpec, ...], depths: Any) -> tuple[StageSpec, ...]:
     if not isinstance(depths, list | tuple) or not depths:
         raise UserError(
-            f"depths must have one number per stage, not {_shown(depths)}",
+            f"depths must have one number per stage, not {shown(depths)}",
             where="depths",
             fix="write it like [2, 2, 2]",
         )
@@ -442,66 +435,9 @@ def _coerced(where: str, value: Any, kind: str) -> Any:
         )
     if kind == "tuple[int, ...]":
         if not isinstance(value, list | tuple):
-            raise UserError(f"expected a list of whole numbers, not {_shown(value)}", where=where)
+            raise UserError(f"expected a list of whole numbers, not {shown(value)}", where=where)
         return tuple(value)
     wanted = {"int": int, "float": float, "bool": bool, "str": str}.get(kind)
     if wanted is not None and (type(value) is not wanted):
-        raise UserError(f"expected {kind}, not {_shown(value)}", where=where)
+        raise UserError(f"expected {kind}, not {shown(value)}", where=where)
     return value
-
-
-def _known_block(name: Any) -> None:
-    """Raise UserError for a block that is neither ours nor registered."""
-    known = known_blocks()
-    if name not in known:
-        hint = did_you_mean(str(name), known) or f"one of {', '.join(known)}"
-        raise UserError(
-            f"unknown block {_shown(name)}",
-            where="block",
-            fix=f"{hint}; a block of your own is registered in Python first: restune.register_block(NAME, CLASS)",
-        )
-
-
-def _reject_not_taken(block: str, settings: list[str]) -> None:
-    """Raise UserError if a registered block does not take one of these settings, which differ from their defaults."""
-    registered = registered_block(block)
-    assert registered is not None
-    takes = arguments(registered)
-    for name in settings:
-        if name not in takes:
-            raise UserError(
-                f"the block {block} does not take {name}",
-                where=name,
-                fix=f"leave {name} at its default"
-                + (f", or let the block's constructor take an argument {name!r}" if name in OPTIONAL else ""),
-            )
-
-
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        hint = did_you_mean(str(value), choices)
-        raise UserError(f"unknown {name} {value!r}", where=name, fix=hint or f"one of {', '.join(choices)}")
-
-
-def _positive(name: str, value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UserError(f"{name} must be a whole number of at least 1, not {_shown(value)}", where=name)
-    if value >= 2**31:
-        raise UserError(f"{name} is far too large: {_shown(value)}", where=name)
-
-
-def _sizes(name: str, values: Any) -> None:
-    if not isinstance(values, tuple):
-        raise UserError(f"{name} must be a tuple of whole numbers, not {_shown(values)}", where=name)
-    for value in values:
-        _positive(name, value)
-
-
-def _shown(value: Any) -> str:
-    """Quote a value in a message, with long numbers and nested lists cut short."""
-    return reprlib.repr(value)
-
-
-def _rate(name: str, value: float) -> None:
-    if not 0.0 <= value < 1.0:
-        raise UserError(f"{name} must be at least 0 and below 1, not {value!r}", where=name)

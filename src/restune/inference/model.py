@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,6 +22,7 @@ from restune.inference.features import FeatureCache
 from restune.inference.forward import forward_views, mean_of_views
 from restune.inference.predictor import Predictor, predict_batches
 from restune.networks.custom import CustomNetwork, CustomSpec, Network, own_names
+from restune.networks.resnet import ResNet
 from restune.networks.spec import ResNetSpec
 from restune.weights.bundle import BundleInfo, write_bundle
 
@@ -173,13 +175,25 @@ class Model:
         Safe to call from several threads at once; starts none, and changes no global setting. Raises UserError where
         the network's outputs are not finite.
         """
+        return self.logits_and_embeddings(samples)[0]
+
+    def logits_and_embeddings(self, samples: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Compute `logits` and, in the same forward pass, the embeddings ``[N, V, F]``; None for a module of one's own.
+
+        Raises UserError where the network's outputs are not finite.
+        """
+        module = self.module
+        compute = partial(_embeddings_then_logits, module) if isinstance(module, ResNet) else module
         with torch.inference_mode():
-            logits = forward_views(self.module, self.preprocess, samples.to(self.device)).cpu()
-        if not bool(torch.isfinite(logits).all()):
+            outputs = forward_views(compute, self.preprocess, samples.to(self.device)).cpu()
+        if not bool(torch.isfinite(outputs).all()):
             raise UserError(
                 "the network's outputs are NaN or Inf", where=self.source, fix="check its weights and --std"
             )
-        return logits
+        if not isinstance(module, ResNet):
+            return outputs, None
+        width = module.spec.num_features
+        return outputs[..., width:], outputs[..., :width]
 
     def save(self, path: str | Path) -> Path:
         """Write the model as one .safetensors file that `restune.load` reads with nothing else. Raises UserError."""
@@ -218,6 +232,12 @@ def predict_items(
             values, places = next(rows)
             top = tuple((classes[place], value) for place, value in zip(places, values, strict=True))
             yield Prediction(input=item.id, label=top[0][0], probability=top[0][1], top=top)
+
+
+def _embeddings_then_logits(network: ResNet, x: Tensor, mask: Tensor | None) -> Tensor:
+    """Return embeddings and logits side by side ``[N, F + C]``."""
+    embeddings = network.embed(x, mask)
+    return torch.cat([embeddings, network.forward_from(embeddings, "all")], dim=1)
 
 
 def _raise_error(prediction: Prediction) -> Prediction:

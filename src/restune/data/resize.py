@@ -27,12 +27,17 @@ def resize_and_crop(pixels: Tensor, resize: int | None, crop: int, interpolation
 
 def resize_shorter_side(pixels: Tensor, resize: int, interpolation: str) -> Tensor:
     """uint8 ``[C, H, W]`` with its shorter side at `resize` and the other in proportion, as torchvision rounds it."""
-    pixels = centre_of_strip(pixels, max(2, min(_MAX_ASPECT, _MOST_RESIZED // resize**2)))
+    pixels = centre_of_strip(pixels, longest_aspect(resize))
     height, width = pixels.shape[1:]
     short = min(height, width)
     target_height = resize if height == short else int(resize * height / short)
     target_width = resize if width == short else int(resize * width / short)
     return resize_to(pixels, target_height, target_width, interpolation)
+
+
+def longest_aspect(resize: int) -> int:
+    """Return the aspect ratio beyond which an image is cut to its middle before its shorter side becomes `resize`."""
+    return max(2, min(_MAX_ASPECT, _MOST_RESIZED // resize**2))
 
 
 def resize_to(pixels: Tensor, height: int, width: int, interpolation: str) -> Tensor:

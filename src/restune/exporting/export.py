@@ -1,0 +1,220 @@
+"""Export a model to several targets at once: build each, verify it in its own runtime, then put the files in place."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from restune.core.console import note
+from restune.core.errors import UserError, did_you_mean
+from restune.core.files import cannot_write
+from restune.exporting import timm_folder, torchvision_state
+from restune.exporting.deployable import Deployable, InputSpec, deployable, input_spec
+from restune.exporting.golden import write_golden
+from restune.exporting.metadata import metadata
+from restune.exporting.onnx_graph import run_onnx, write_onnx
+from restune.exporting.openvino_graph import run_openvino, write_openvino
+from restune.exporting.raw_examples import RawExample, batched
+from restune.exporting.torch_program import run_program, write_program
+from restune.exporting.verify import Agreement, compare, expected_probabilities, reject_disagreement
+from restune.inference.model import Model
+
+TARGETS = ("onnx", "openvino", "torch", "torchvision", "timm")
+GOLDEN = 8
+"""Number of inputs in the golden files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """One target's files.
+
+    Args:
+        files: their names in the folder.
+        agreement: with the model, measured in the target's own runtime.
+        how: the call that loads it.
+    """
+
+    files: tuple[str, ...]
+    agreement: Agreement
+    how: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the target's part of the command's JSON."""
+        return {"files": list(self.files), "load": self.how, **asdict(self.agreement)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What every target starts from."""
+
+    model: Model
+    graph: Deployable
+    inputs: InputSpec
+    examples: Sequence[RawExample]
+    expected: NDArray[np.float32]
+    metadata: Mapping[str, str]
+    folder: Path
+    made: dict[str, Path] = field(default_factory=dict)
+
+
+def export_model(model: Model, targets: Sequence[str], out: Path, examples: Sequence[RawExample]) -> dict[str, Exported]:
+    """Write the targets' files into a folder; if one of them fails, nothing is written.
+
+    Args:
+        model: on the CPU.
+        targets: of `TARGETS`.
+        out: the folder, created if missing.
+        examples: inputs to compare on.
+
+    Raises UserError for an unknown target, a network that a target does not have, or an export that disagrees.
+    """
+    reject_unknown(targets)
+    comparable = [example for example in examples if example.content is not None]
+    with tempfile.TemporaryDirectory(prefix="restune-export-") as name:
+        job = Job(
+            model=model,
+            graph=deployable(model),
+            inputs=input_spec(model.preprocess),
+            examples=comparable,
+            expected=expected_probabilities(model, comparable),
+            metadata=metadata(model),
+            folder=Path(name),
+        )
+        exported: dict[str, Exported] = {}
+        for target in targets:
+            exported[target] = _WRITERS[target](job)
+            reject_disagreement(exported[target].agreement, target)
+            note(_summary(target, exported[target]))
+        write_golden(job.folder, comparable[:GOLDEN], job.expected[:GOLDEN], model.classes)
+        _put_in_place(job.folder, out, exported)
+    return exported
+
+
+def reject_unknown(targets: Sequence[str]) -> None:
+    """Raise UserError for a target that there is not, and for none."""
+    unknown = next((target for target in targets if target not in TARGETS), None)
+    if unknown is not None or not targets:
+        raise UserError(
+            "no target is named" if unknown is None else f"unknown target {unknown!r}",
+            where="--to",
+            fix=did_you_mean(unknown or "", TARGETS) or f"use one or more of {', '.join(TARGETS)}",
+        )
+
+
+def _onnx(job: Job) -> Exported:
+    path = _onnx_file(job)
+    found = [run_onnx(path, batch)["probabilities"] for batch in batched(job.examples)]
+    return Exported(files=(path.name,), agreement=_agreement(job, found), how=f'onnxruntime.InferenceSession("{path.name}")')
+
+
+def _onnx_file(job: Job) -> Path:
+    """Write model.onnx once, for all targets that start from it."""
+    if "onnx" not in job.made:
+        path = job.folder / "model.onnx"
+        write_onnx(job.graph, job.inputs, job.graph.output_names, path, job.metadata)
+        job.made["onnx"] = path
+    return job.made["onnx"]
+
+
+def _openvino(job: Job) -> Exported:
+    _reject_k_max(job)
+    path = job.folder / "model.xml"
+    files = write_openvino(_onnx_file(job), path, job.metadata)
+    outputs = run_openvino(path, batched(job.examples), job.graph.output_names)
+    how = 'openvino.Core().compile_model("model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})'
+    return Exported(
+        files=tuple(file.name for file in files),
+        agreement=_agreement(job, [one["probabilities"] for one in outputs]),
+        how=how,
+    )
+
+
+def _reject_k_max(job: Job) -> None:
+    if getattr(job.model.spec, "pool", "") == "k-max":
+        raise UserError(
+            "OpenVINO has no sort that keeps the order of equal values, which k-max pooling needs",
+            where="--to openvino",
+            fix="use --to onnx or torch",
+        )
+
+
+def _torch(job: Job) -> Exported:
+    path = write_program(job.graph, job.inputs, job.folder / "model.pt2", job.metadata)
+    outputs = run_program(path, batched(job.examples), job.graph.output_names)
+    found = [one["probabilities"] for one in outputs]
+    return Exported(files=(path.name,), agreement=_agreement(job, found), how='torch.export.load("model.pt2").module()')
+
+
+def _torchvision(job: Job) -> Exported:
+    torchvision_state.torchvision_name(job.model)
+    path, call = torchvision_state.write_torchvision(job.model, job.folder / "model.pth")
+    network = torchvision_state.load_torchvision(path, call)
+    return Exported(files=(path.name,), agreement=_of_network(job, network), how=call)
+
+
+def _timm(job: Job) -> Exported:
+    files = timm_folder.write_timm(job.model, job.folder)
+    network = timm_folder.load_timm(job.folder)
+    return Exported(
+        files=tuple(file.name for file in files),
+        agreement=_of_network(job, network),
+        how='timm.create_model("local-dir:FOLDER", pretrained=True)',
+    )
+
+
+def _of_network(job: Job, network: torch.nn.Module) -> Agreement:
+    """Compare a plain network, which takes preprocessed input, with the model."""
+    preprocess, rows = job.model.preprocess, []
+    for example in job.examples:
+        inputs, _ = preprocess.inputs(preprocess.stack([preprocess.apply(example.content)]))
+        with torch.inference_mode():
+            rows.append((network(inputs) / job.graph.temperature).softmax(dim=1).numpy())
+    return compare(job.expected, np.concatenate(rows))
+
+
+def _agreement(job: Job, found: Sequence[NDArray[np.float32]]) -> Agreement:
+    """Compare the outputs of `batched` examples with what was expected of each."""
+    order = [row for shape in dict.fromkeys(_shapes(job)) for row, own in enumerate(_shapes(job)) if own == shape]
+    return compare(job.expected[order], np.concatenate(found))
+
+
+def _shapes(job: Job) -> list[tuple[int, ...]]:
+    return [tuple(example.raw.shape) for example in job.examples]
+
+
+def _summary(target: str, exported: Exported) -> str:
+    agreement = exported.agreement
+    return (
+        f"{target}: {', '.join(exported.files)}; largest difference {agreement.max_difference:.2g}, labels agree on "
+        f"{agreement.agreement:.1%} of {agreement.n} inputs"
+    )
+
+
+def _put_in_place(made: Path, out: Path, exported: Mapping[str, Exported]) -> None:
+    """Move the verified files into the folder."""
+    wanted = {name for one in exported.values() for name in one.files} | {"golden.npz", "golden.json"}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in sorted(wanted):
+            temporary = out / f".{name}.new"
+            shutil.copyfile(made / name, temporary)
+            temporary.replace(out / name)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+
+
+_WRITERS: dict[str, Callable[[Job], Exported]] = {
+    "onnx": _onnx,
+    "openvino": _openvino,
+    "torch": _torch,
+    "torchvision": _torchvision,
+    "timm": _timm,
+}

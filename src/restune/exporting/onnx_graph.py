@@ -26,16 +26,27 @@ def write_onnx(
     dynamic = {axis: torch.export.Dim(name, min=1) for axis, name in inputs.axes.items()}
     with torch.inference_mode(), _silent():
         program = torch.onnx.export(
-            graph, (inputs.example,), input_names=[inputs.name], output_names=list(outputs), dynamo=True,
+            graph, (inputs.example,), input_names=[inputs.name], dynamo=True,
             dynamic_shapes=(dynamic,), custom_translation_table=_translations(), optimize=True, verbose=False,
         )  # fmt: skip
     assert program is not None
+    _name_outputs(program.model.graph, outputs)
     proto = program.model_proto
     for key, value in metadata.items():
         proto.metadata_props.add(key=key, value=value)
     proto.producer_name = "restune"
     with written_whole(path) as temporary:
         onnx.save(proto, str(temporary))
+
+
+def _name_outputs(graph: Any, names: tuple[str, ...]) -> None:
+    """Name the graph's outputs; inner values that have such a name get another."""
+    for node in graph:
+        for value in node.outputs:
+            if value.name in names:
+                value.name = f"{value.name}_inner"
+    for value, name in zip(graph.outputs, names, strict=True):
+        value.name = name
 
 
 def _onnx() -> Any:

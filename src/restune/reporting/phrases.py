@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from restune.core.language import LANGUAGES, resolve_language
+from restune.reporting.phrases_explanations import EXPLANATION_PHRASES
 
 PHRASES: dict[str, tuple[str, str]] = {
     # parts and figures
@@ -272,6 +273,7 @@ PHRASES: dict[str, tuple[str, str]] = {
     "curve_training": ("training", "训练"),
     "curve_validation": ("validation", "验证"),
     "epoch": ("epoch", "轮"),
+    **EXPLANATION_PHRASES,
 }
 
 

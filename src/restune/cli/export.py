@@ -19,8 +19,8 @@ def export(
     to: Annotated[
         list[str],
         typer.Option(
-            help="Targets: onnx, openvino, torch (a torch.export program), torchvision (a state dict), timm (a folder); "
-            "several separated by commas, or the option repeated.",
+            help="Targets: onnx, openvino, torch (a torch.export program), torchvision (a state dict), timm (a folder), "
+            "html (one offline page); several separated by commas, or the option repeated.",
             metavar="TARGET",
         ),
     ],
@@ -31,6 +31,12 @@ def export(
     data: Annotated[
         str | None,
         typer.Option(help="Items to compare the exports on, as for `restune train`.", metavar="DATA"),
+    ] = None,
+    web_runtime: Annotated[
+        Path | None,
+        typer.Option(
+            help="For html: a folder with the npm package onnxruntime-web; by default npm fetches it once.", metavar="DIR"
+        ),
     ] = None,
     **options: Any,
 ) -> None:
@@ -45,7 +51,7 @@ def export(
         settings = {name: value for name, value in inference.items() if name not in ("batch_size", "workers", "device")}
         from restune.verbs.export import export_all
 
-        result = export_all(model, to=targets, out=out, data=data, data_options=reading, **settings)
+        result = export_all(model, to=targets, out=out, data=data, data_options=reading, web_runtime=web_runtime, **settings)
         if options["as_json"]:
             print_json(result.to_dict())
         else:

@@ -19,15 +19,17 @@ from restune.core.files import cannot_write
 from restune.exporting import timm_folder, torchvision_state
 from restune.exporting.deployable import Deployable, InputSpec, deployable, input_spec
 from restune.exporting.golden import write_golden
+from restune.exporting.html_page import reject_other_inputs, write_page
 from restune.exporting.metadata import metadata
 from restune.exporting.onnx_graph import run_onnx, write_onnx
 from restune.exporting.openvino_graph import run_openvino, write_openvino
 from restune.exporting.raw_examples import RawExample, batched
 from restune.exporting.torch_program import run_program, write_program
 from restune.exporting.verify import Agreement, compare, expected_probabilities, reject_disagreement
+from restune.exporting.web_runtime import web_runtime
 from restune.inference.model import Model
 
-TARGETS = ("onnx", "openvino", "torch", "torchvision", "timm")
+TARGETS = ("onnx", "openvino", "torch", "torchvision", "timm", "html")
 GOLDEN = 8
 """Number of inputs in the golden files."""
 
@@ -62,10 +64,18 @@ class Job:
     expected: NDArray[np.float32]
     metadata: Mapping[str, str]
     folder: Path
+    web_runtime: Path | None = None
     made: dict[str, Path] = field(default_factory=dict)
 
 
-def export_model(model: Model, targets: Sequence[str], out: Path, examples: Sequence[RawExample]) -> dict[str, Exported]:
+def export_model(
+    model: Model,
+    targets: Sequence[str],
+    out: Path,
+    examples: Sequence[RawExample],
+    *,
+    web_runtime: Path | None = None,
+) -> dict[str, Exported]:
     """Write the targets' files into a folder; if one of them fails, nothing is written.
 
     Args:
@@ -73,6 +83,7 @@ def export_model(model: Model, targets: Sequence[str], out: Path, examples: Sequ
         targets: of `TARGETS`.
         out: the folder, created if missing.
         examples: inputs to compare on.
+        web_runtime: see `exporting.web_runtime.web_runtime`.
 
     Raises UserError for an unknown target, a network that a target does not have, or an export that disagrees.
     """
@@ -87,6 +98,7 @@ def export_model(model: Model, targets: Sequence[str], out: Path, examples: Sequ
             expected=expected_probabilities(model, comparable),
             metadata=metadata(model),
             folder=Path(name),
+            web_runtime=web_runtime,
         )
         exported: dict[str, Exported] = {}
         for target in targets:
@@ -170,6 +182,18 @@ def _timm(job: Job) -> Exported:
     )
 
 
+def _html(job: Job) -> Exported:
+    reject_other_inputs(job.model)
+    core = job.folder / "core.onnx"
+    graph = deployable(job.model, cropped=True)
+    write_onnx(graph, input_spec(job.model.preprocess, cropped=True), graph.output_names, core, job.metadata)
+    page = write_page(job.model, core, web_runtime(job.web_runtime), job.folder / "model.html")
+    preprocess = job.model.preprocess
+    crops = [preprocess.apply(example.content)[None] for example in job.examples]
+    found = np.concatenate([run_onnx(core, crop)["probabilities"] for crop in crops])
+    return Exported(files=(page.name,), agreement=compare(job.expected, found), how="open model.html in a browser")
+
+
 def _of_network(job: Job, network: torch.nn.Module) -> Agreement:
     """Compare a plain network, which takes preprocessed input, with the model."""
     preprocess, rows = job.model.preprocess, []
@@ -217,4 +241,5 @@ _WRITERS: dict[str, Callable[[Job], Exported]] = {
     "torch": _torch,
     "torchvision": _torchvision,
     "timm": _timm,
+    "html": _html,
 }

@@ -28,6 +28,7 @@ from restune.weights.bundle import BundleInfo, write_bundle
 
 if TYPE_CHECKING:
     from restune.data.inputs import Input
+    from restune.inference.attribution.explanation import Explanation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class Prediction:
         probability: of that class.
         top: the most probable classes with their probabilities, in falling order.
         error: why the input could not be read.
+        explanation: path of the picture of its explanation, if one was written.
 
     >>> (prediction,) = restune.predict(run_folder, photo)
     >>> prediction.label, prediction.top[0][0], prediction.error
@@ -51,6 +53,7 @@ class Prediction:
     probability: float | None = None
     top: tuple[tuple[str, float], ...] = ()
     error: str | None = None
+    explanation: str | None = None
 
     def __repr__(self) -> str:
         if self.error is not None or self.probability is None:
@@ -65,7 +68,8 @@ class Prediction:
         if self.error is not None:
             return {"input": self.input, "error": self.error}
         top = [[label, probability] for label, probability in self.top]
-        return {"input": self.input, "label": self.label, "probability": self.probability, "top": top}
+        answer = {"input": self.input, "label": self.label, "probability": self.probability, "top": top}
+        return answer if self.explanation is None else {**answer, "explanation": self.explanation}
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,38 @@ class Model:
         items = as_items(inputs, self.kind)
         predictions = predict_items(self, items, topk, batch_size=batch_size, views=views)
         return [_raise_error(prediction) if errors == "raise" else prediction for prediction in predictions]
+
+    def explain(
+        self,
+        inputs: Input | Iterable[Input],
+        label: str | None = None,
+        stage: int | None = None,
+        method: str = "cam",
+        *,
+        batch_size: int = 64,
+    ) -> list[Explanation]:
+        """Show which positions of each input speak for a class, one explanation per input, in order.
+
+        Args:
+            inputs: one or many, as `predict` takes them.
+            label: the class to explain; None: the predicted class of each input.
+            stage: the stage whose activations are explained, 0 for the stem; None: the last one, whose map is exact.
+            method: ``cam``: class activation maps; another stage's, and those of ``gradcam``, by Grad-CAM; as a check
+                ``occlusion`` and ``integrated-gradients``, which need captum.
+            batch_size: inputs computed at a time.
+
+        Raises UserError for an unreadable input, and for a class, stage or method that the model does not have.
+
+        >>> import restune
+        >>> restune.load(run_folder).explain(photo, label="blue")[0].label
+        'blue'
+        """
+        from restune.inference.attribution.explain import explain_items
+        from restune.inference.attribution.method import Attribution
+
+        wanted = Attribution(label=label, method=method, stage=stage)
+        found = explain_items(self, as_items(inputs, self.kind), wanted, batch_size=batch_size, views="single")
+        return [explanation for _, prediction, explanation in found if explanation or _raise_error(prediction)]  # type: ignore[misc]
 
     def embed(self, inputs: Input | Iterable[Input], *, batch_size: int = 64) -> NDArray[np.float32]:
         """Return embeddings (inputs of the last layer), float32 ``[N, num_features]``, cached ones where possible.

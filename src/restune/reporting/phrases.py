@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from restune.core.language import LANGUAGES, resolve_language
+from restune.reporting.phrases_explanations import EXPLANATION_PHRASES
 from restune.reporting.phrases_report import REPORT
 from restune.reporting.phrases_structure import STRUCTURE
+from restune.reporting.phrases_web import WEB
 
-PAGES = (STRUCTURE, REPORT)
+PAGES = (STRUCTURE, REPORT, EXPLANATION_PHRASES, WEB)
 PHRASES: dict[str, tuple[str, str]] = {key: texts for page in PAGES for key, texts in page.items()}
 """Keys are unique over all pages."""
 

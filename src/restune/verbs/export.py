@@ -46,17 +46,19 @@ def export(
     data: Any = None,
     weights: str | Path | None = None,
     data_options: DataOptions | None = None,
+    web_runtime: str | Path | None = None,
     **preprocess: Any,
 ) -> Path:
     """Write a model for other runtimes, compare each with the original, and return the folder.
 
     Args:
         model, weights, preprocess: as `restune.load`.
-        to: one or several of ``onnx``, ``openvino``, ``torch`` (a torch.export program), ``torchvision`` (a state dict)
-            and ``timm`` (a folder).
+        to: one or several of ``onnx``, ``openvino``, ``torch`` (a torch.export program), ``torchvision`` (a state dict),
+            ``timm`` (a folder) and ``html`` (one page that classifies images in the browser, offline).
         out: the folder; by default ``exports`` in the run's folder, or beside the model's file.
         data: labelled or unlabelled items to compare on; without, made-up inputs are compared.
         data_options: how to read the data.
+        web_runtime: for ``html``, a folder with the npm package onnxruntime-web; by default npm fetches it once.
 
     The graphs of onnx, openvino and torch take raw input (images uint8 ``[N, H, W, 3]`` of any size) and contain the
     preprocessing. If an export disagrees with the model, nothing is written. Raises UserError.
@@ -66,7 +68,8 @@ def export(
     ['golden.json', 'golden.npz', 'model.pt2']
     """
     return export_all(
-        model, to=to, out=out, data=data, weights=weights, data_options=data_options, **preprocess
+        model, to=to, out=out, data=data, weights=weights, data_options=data_options,
+        web_runtime=web_runtime, **preprocess,
     ).out  # fmt: skip
 
 
@@ -78,6 +81,7 @@ def export_all(
     data: Any = None,
     weights: str | Path | None = None,
     data_options: DataOptions | None = None,
+    web_runtime: str | Path | None = None,
     **preprocess: Any,
 ) -> ExportResult:
     """Export as `export` does, and return what each target agrees to."""
@@ -85,7 +89,10 @@ def export_all(
     reject_unknown(targets)
     loaded = load_model(model, weights=weights, device="cpu", **preprocess)
     folder = _default_folder(loaded) if out is None else user_path(out)
-    exported = export_model(loaded, targets, folder, _examples(loaded, data, data_options))
+    runtime = None if web_runtime is None else user_path(web_runtime)
+    exported = export_model(
+        loaded, targets, folder, _examples(loaded, data, data_options), web_runtime=runtime
+    )  # fmt: skip
     return ExportResult(out=folder, targets=exported)
 
 

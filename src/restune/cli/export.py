@@ -35,9 +35,23 @@ def export(
     web_runtime: Annotated[
         Path | None,
         typer.Option(
-            help="For html: a folder with the npm package onnxruntime-web; by default npm fetches it once.", metavar="DIR"
+            help="For html: a folder with the npm package onnxruntime-web; by default npm fetches it once.",
+            metavar="DIR",
         ),
     ] = None,
+    int8: Annotated[
+        bool,
+        typer.Option("--int8", help="Quantise the graphs of onnx, openvino and html to 8 bits; needs --calibrate."),
+    ] = False,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            help="Labelled items for --int8: some calibrate, the others measure the accuracy.", metavar="DATA"
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float, typer.Option(help="Largest loss of accuracy that --int8 accepts, a fraction.", min=0.0, max=1.0)
+    ] = 0.01,
     **options: Any,
 ) -> None:
     """Write a model for other runtimes. Each export is compared with the model in its own runtime.
@@ -51,7 +65,18 @@ def export(
         settings = {name: value for name, value in inference.items() if name not in ("batch_size", "workers", "device")}
         from restune.verbs.export import export_all
 
-        result = export_all(model, to=targets, out=out, data=data, data_options=reading, web_runtime=web_runtime, **settings)
+        result = export_all(
+            model,
+            to=targets,
+            out=out,
+            data=data,
+            data_options=reading,
+            web_runtime=web_runtime,
+            int8=int8,
+            calibrate=calibrate,
+            max_drop=max_drop,
+            **settings,
+        )
         if options["as_json"]:
             print_json(result.to_dict())
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from restune.exporting.deployable import Deployable, InputSpec, deployable, inpu
 from restune.exporting.golden import write_golden
 from restune.exporting.html_page import reject_other_inputs, write_page
 from restune.exporting.metadata import metadata
-from restune.exporting.onnx_graph import run_onnx, write_onnx
+from restune.exporting.onnx_graph import run_batches, run_onnx, write_onnx
 from restune.exporting.openvino_graph import run_openvino, write_openvino
+from restune.exporting.pixels import BytePixels
+from restune.exporting.quantize import Int8Data, Int8Scores, compose, paired_scores, quantize, reject_drop
 from restune.exporting.raw_examples import RawExample, batched
 from restune.exporting.torch_program import run_program, write_program
 from restune.exporting.verify import Agreement, compare, expected_probabilities, reject_disagreement
@@ -30,6 +32,8 @@ from restune.exporting.web_runtime import web_runtime
 from restune.inference.model import Model
 
 TARGETS = ("onnx", "openvino", "torch", "torchvision", "timm", "html")
+QUANTISED = ("onnx", "openvino", "html")
+"""Targets that --int8 applies to."""
 GOLDEN = 8
 """Number of inputs in the golden files."""
 
@@ -42,15 +46,26 @@ class Exported:
         files: their names in the folder.
         agreement: with the model, measured in the target's own runtime.
         how: the call that loads it.
+        int8: accuracy before and after, of an int8 export.
     """
 
     files: tuple[str, ...]
     agreement: Agreement
     how: str
+    int8: Int8Scores | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the target's part of the command's JSON."""
-        return {"files": list(self.files), "load": self.how, **asdict(self.agreement)}
+        content = {"files": list(self.files), "load": self.how, **asdict(self.agreement)}
+        if self.int8 is not None:
+            content |= {
+                "accuracy_before": self.int8.before,
+                "accuracy_after": self.int8.after,
+                "accuracy_n": self.int8.n,
+                "accuracy_difference": list(self.int8.difference),
+                "labels_kept": self.int8.agreement,
+            }
+        return content
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +80,7 @@ class Job:
     metadata: Mapping[str, str]
     folder: Path
     web_runtime: Path | None = None
+    int8: Int8Data | None = None
     made: dict[str, Path] = field(default_factory=dict)
 
 
@@ -75,6 +91,7 @@ def export_model(
     examples: Sequence[RawExample],
     *,
     web_runtime: Path | None = None,
+    int8: Int8Data | None = None,
 ) -> dict[str, Exported]:
     """Write the targets' files into a folder; if one of them fails, nothing is written.
 
@@ -84,6 +101,7 @@ def export_model(
         out: the folder, created if missing.
         examples: inputs to compare on.
         web_runtime: see `exporting.web_runtime.web_runtime`.
+        int8: quantise the graphs with these items.
 
     Raises UserError for an unknown target, a network that a target does not have, or an export that disagrees.
     """
@@ -99,19 +117,37 @@ def export_model(
             metadata=metadata(model),
             folder=Path(name),
             web_runtime=web_runtime,
+            int8=int8,
         )
         exported: dict[str, Exported] = {}
         for target in targets:
-            exported[target] = _WRITERS[target](job)
-            reject_disagreement(exported[target].agreement, target)
+            exported[target] = _checked(job, target, _WRITERS[target](job))
             note(_summary(target, exported[target]))
-        write_golden(job.folder, comparable[:GOLDEN], job.expected[:GOLDEN], model.classes)
+        write_golden(job.folder, comparable[:GOLDEN], _golden_probabilities(job), model.classes)
         _put_in_place(job.folder, out, exported)
     return exported
 
 
-def reject_unknown(targets: Sequence[str]) -> None:
-    """Raise UserError for a target that there is not, and for none."""
+def _golden_probabilities(job: Job) -> NDArray[np.float32]:
+    """Return the answers of the golden files: the model's, of int8 exports the quantised graph's."""
+    if job.int8 is None:
+        return job.expected[:GOLDEN]
+    path = _onnx_file(job)
+    return np.concatenate([run_onnx(path, one.raw)["probabilities"] for one in job.examples[:GOLDEN]])
+
+
+def _checked(job: Job, target: str, exported: Exported) -> Exported:
+    """Return the export if it computes what the model does: within rounding, or within the accepted loss of int8."""
+    if job.int8 is None:
+        reject_disagreement(exported.agreement, target)
+        return exported
+    scores = int8_scores(job)
+    reject_drop(scores, job.int8.largest_drop)
+    return replace(exported, int8=scores)
+
+
+def reject_unknown(targets: Sequence[str], *, int8: bool = False) -> None:
+    """Raise UserError for a target that there is not, for none, and for one that has no int8 form."""
     unknown = next((target for target in targets if target not in TARGETS), None)
     if unknown is not None or not targets:
         raise UserError(
@@ -119,21 +155,61 @@ def reject_unknown(targets: Sequence[str]) -> None:
             where="--to",
             fix=did_you_mean(unknown or "", TARGETS) or f"use one or more of {', '.join(TARGETS)}",
         )
+    floats = next((target for target in targets if int8 and target not in QUANTISED), None)
+    if floats is not None:
+        raise UserError(
+            f"{floats} holds float weights only", where="--int8", fix=f"use --int8 with {', '.join(QUANTISED)}"
+        )
 
 
 def _onnx(job: Job) -> Exported:
     path = _onnx_file(job)
     found = [run_onnx(path, batch)["probabilities"] for batch in batched(job.examples)]
-    return Exported(files=(path.name,), agreement=_agreement(job, found), how=f'onnxruntime.InferenceSession("{path.name}")')
+    return Exported(
+        files=(path.name,), agreement=_agreement(job, found), how=f'onnxruntime.InferenceSession("{path.name}")'
+    )
 
 
 def _onnx_file(job: Job) -> Path:
     """Write model.onnx once, for all targets that start from it."""
     if "onnx" not in job.made:
         path = job.folder / "model.onnx"
-        write_onnx(job.graph, job.inputs, job.graph.output_names, path, job.metadata)
+        if job.int8 is None:
+            write_onnx(job.graph, job.inputs, job.graph.output_names, path, job.metadata)
+        else:
+            pixels = job.folder / "pixels.onnx"
+            resize = BytePixels(reject_other_inputs(job.model))
+            write_onnx(resize, job.inputs, ("network_pixels",), pixels, {})
+            compose(pixels, _core_file(job), path)
         job.made["onnx"] = path
     return job.made["onnx"]
+
+
+def _core_file(job: Job) -> Path:
+    """Write the graph from resized and cropped pixels once, quantised if wanted."""
+    if "core" not in job.made:
+        core = job.folder / "core.onnx"
+        graph = deployable(job.model, cropped=True)
+        write_onnx(graph, input_spec(job.model.preprocess, cropped=True), graph.output_names, core, job.metadata)
+        job.made["float core"] = core
+        if job.int8 is not None:
+            batches = [job.int8.calibration[i : i + 32] for i in range(0, len(job.int8.calibration), 32)]
+            core = quantize(core, job.folder / "core.int8.onnx", batches)
+        job.made["core"] = core
+    return job.made["core"]
+
+
+def int8_scores(job: Job) -> Int8Scores:
+    """Compare the float and the int8 graph on labelled items, once for all targets."""
+    assert job.int8 is not None
+    _core_file(job)
+    data = job.int8
+    parts = [data.samples[i : i + 64] for i in range(0, len(data.samples), 64)]
+    before, after = (
+        np.concatenate([found.argmax(axis=1) for found in run_batches(job.made[name], parts)])
+        for name in ("float core", "core")
+    )
+    return paired_scores(before, after, data.targets)
 
 
 def _openvino(job: Job) -> Exported:
@@ -183,14 +259,11 @@ def _timm(job: Job) -> Exported:
 
 
 def _html(job: Job) -> Exported:
-    reject_other_inputs(job.model)
-    core = job.folder / "core.onnx"
-    graph = deployable(job.model, cropped=True)
-    write_onnx(graph, input_spec(job.model.preprocess, cropped=True), graph.output_names, core, job.metadata)
+    preprocess = reject_other_inputs(job.model)
+    core = _core_file(job)
     page = write_page(job.model, core, web_runtime(job.web_runtime), job.folder / "model.html")
-    preprocess = job.model.preprocess
-    crops = [preprocess.apply(example.content)[None] for example in job.examples]
-    found = np.concatenate([run_onnx(core, crop)["probabilities"] for crop in crops])
+    crops = [preprocess.apply(example.content)[None].numpy() for example in job.examples]
+    found = np.concatenate(list(run_batches(core, crops)))
     return Exported(files=(page.name,), agreement=compare(job.expected, found), how="open model.html in a browser")
 
 
@@ -215,9 +288,16 @@ def _shapes(job: Job) -> list[tuple[int, ...]]:
 
 
 def _summary(target: str, exported: Exported) -> str:
-    agreement = exported.agreement
+    agreement, int8 = exported.agreement, exported.int8
+    written = f"{target}: {', '.join(exported.files)}"
+    if int8 is not None:
+        points = tuple(100 * value for value in int8.difference)
+        return (
+            f"{written}; int8 accuracy {int8.after:.2%} after {int8.before:.2%} on {int8.n:,} items ({points[0]:+.2f} "
+            f"points, 95% interval {points[1]:+.2f} to {points[2]:+.2f}), {int8.agreement:.1%} of labels unchanged"
+        )
     return (
-        f"{target}: {', '.join(exported.files)}; largest difference {agreement.max_difference:.2g}, labels agree on "
+        f"{written}; largest difference {agreement.max_difference:.2g}, labels agree on "
         f"{agreement.agreement:.1%} of {agreement.n} inputs"
     )
 

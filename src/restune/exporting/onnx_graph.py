@@ -6,11 +6,13 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from restune.core.errors import UserError
@@ -67,7 +69,7 @@ def _translations() -> dict[Any, Any]:
     """
     from onnxscript import opset18 as op
 
-    def sort_stable(self: Any, stable: bool = False, dim: int = -1, descending: bool = False) -> Any:  # noqa: ARG001, FBT001
+    def sort_stable(self: Any, stable: bool = False, dim: int = -1, descending: bool = False) -> Any:  # noqa: ARG001
         size = op.Shape(self, start=dim, end=dim + 1) if dim >= 0 else op.Gather(op.Shape(self), [dim])
         return op.TopK(self, size, axis=dim, largest=int(descending), sorted=1)
 
@@ -95,3 +97,13 @@ def run_onnx(path: Path, inputs: Tensor) -> dict[str, Any]:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, {session.get_inputs()[0].name: inputs.numpy()}), strict=True))
+
+
+def run_batches(path: Path, batches: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
+    """Run a file in ONNX Runtime on batches and yield the probabilities of each."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    for batch in batches:
+        yield session.run(["probabilities"], {name: batch})[0]

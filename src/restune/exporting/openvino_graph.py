@@ -45,5 +45,7 @@ def _openvino() -> Any:
     try:
         import openvino
     except ImportError:
-        raise UserError("exporting to OpenVINO needs the package openvino", fix="pip install 'restune[export]'") from None
+        raise UserError(
+            "exporting to OpenVINO needs the package openvino", fix="pip install 'restune[export]'"
+        ) from None
     return openvino

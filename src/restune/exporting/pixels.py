@@ -61,14 +61,28 @@ class ResizedCrop(nn.Module):
             target = self.resize * size // torch.sym_min(size, other)
             start = _half_to_even(target - self.crop)
         scale = torch.sym_float(size) / torch.sym_float(target)
-        centres = (torch.arange(self.crop, dtype=torch.float32) + start + 0.5) * scale
+        outputs = torch.arange(self.crop, dtype=torch.float32) + start
+        if self.filter == "nearest":  # torch's rule, which starts from the pixels' edges
+            chosen = (outputs * scale).floor()[:, None]
+            return (torch.arange(size, dtype=torch.float32)[None] == chosen).float()
+        centres = (outputs + 0.5) * scale
         pixels = torch.arange(size, dtype=torch.float32) + 0.5
-        if self.filter == "nearest":
-            chosen = (centres.floor() + 0.5)[:, None]
-            return (pixels[None] == chosen).float()
         distance = (pixels[None] - centres[:, None]).abs() / torch.sym_max(scale, 1.0)
         weights = _triangle(distance) if self.filter == "bilinear" else _cubic(distance)
         return weights / weights.sum(dim=1, keepdim=True)
+
+
+class BytePixels(nn.Module):
+    """`ResizedCrop` as bytes: what goes before a graph that takes resized and cropped pixels."""
+
+    def __init__(self, preprocess: ImagePreprocess) -> None:
+        super().__init__()
+        self.pixels = ResizedCrop(preprocess)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 ``[N, H, W, 3]`` to uint8 ``[N, C, crop, crop]``."""
+        pixels: Tensor = self.pixels(images).to(torch.uint8)
+        return pixels
 
 
 def _triangle(x: Tensor) -> Tensor:

@@ -9,9 +9,8 @@ from restune.core.errors import UserError
 from restune.data.preprocess import Preprocess
 from restune.data.preprocess.image import ImagePreprocess
 from restune.data.preprocess.signal import CONSTANT, SignalPreprocess
-
-from restune.data.preprocess.video import VideoPreprocess
 from restune.data.preprocess.text import PADDING, TextPreprocess
+from restune.data.preprocess.video import VideoPreprocess
 from restune.exporting.pixels import ResizedCrop
 
 NetworkInput = tuple[Tensor, Tensor | None]

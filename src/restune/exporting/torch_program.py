@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from restune.core.files import written_whole
+from restune.core.files import write_bytes
 from restune.exporting.deployable import InputSpec
 
 
@@ -20,8 +22,11 @@ def write_program(graph: nn.Module, inputs: InputSpec, path: Path, metadata: Map
     dynamic = {axis: torch.export.Dim(name, min=1) for axis, name in inputs.axes.items()}
     with torch.no_grad():
         program = torch.export.export(graph, (inputs.example,), dynamic_shapes=(dynamic,))
-    with written_whole(path) as temporary:
-        torch.export.save(program, temporary, extra_files={"metadata.json": json.dumps(dict(metadata))})
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights that share memory, which are stored whole
+        torch.export.save(program, content, extra_files={"metadata.json": json.dumps(dict(metadata))})
+    write_bytes(path, content.getvalue())
     return path
 
 
@@ -29,6 +34,4 @@ def run_program(path: Path, batches: list[Tensor], names: tuple[str, ...]) -> li
     """Run a program on batches."""
     module = torch.export.load(path).module()
     with torch.inference_mode():
-        return [
-            {name: output.numpy() for name, output in zip(names, module(batch), strict=True)} for batch in batches
-        ]
+        return [{name: output.numpy() for name, output in zip(names, module(batch), strict=True)} for batch in batches]

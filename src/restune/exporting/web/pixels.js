@@ -13,8 +13,8 @@ function weights(size, target, start, count, filter) {
   const scale = size / target, rows = [];
   for (let i = 0; i < count; i++) {
     const centre = (start + i + 0.5) * scale;
-    if (filter === "nearest") {
-      rows.push({ first: Math.min(size - 1, Math.floor(centre)), taps: [1] });
+    if (filter === "nearest") {  // torch's rule, which starts from the pixels' edges
+      rows.push({ first: Math.min(size - 1, Math.floor((start + i) * scale)), taps: [1] });
       continue;
     }
     const kernel = KERNELS[filter], stretch = Math.max(1, scale), support = kernel.support * stretch;

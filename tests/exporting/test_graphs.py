@@ -1,4 +1,4 @@
-"""Exported graphs compute what the network computes: every kind of data, every family of the zoo, any batch and size."""
+"""Exported graphs compute what the network computes: for every kind of data, every family of networks, any size."""
 
 from __future__ import annotations
 

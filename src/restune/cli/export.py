@@ -19,8 +19,8 @@ def export(
     to: Annotated[
         list[str],
         typer.Option(
-            help="Targets: onnx, openvino, torch (a torch.export program), torchvision (a state dict), timm (a folder), "
-            "html (one offline page); several separated by commas, or the option repeated.",
+            help="Targets: onnx, openvino, torch (a torch.export program), torchvision (a state dict), "
+            "timm (a folder), html (one offline page); several separated by commas, or the option repeated.",
             metavar="TARGET",
         ),
     ],

@@ -66,8 +66,8 @@ def export(
 
     Args:
         model, weights, preprocess: as `restune.load`.
-        to: one or several of ``onnx``, ``openvino``, ``torch`` (a torch.export program), ``torchvision`` (a state dict),
-            ``timm`` (a folder) and ``html`` (one page that classifies images in the browser, offline).
+        to: one or several of ``onnx``, ``openvino``, ``torch`` (a torch.export program), ``torchvision`` (a state
+            dict), ``timm`` (a folder) and ``html`` (one page that classifies images in the browser, offline).
         out: the folder; by default ``exports`` in the run's folder, or beside the model's file.
         data: labelled or unlabelled items to compare on; without, made-up inputs are compared.
         data_options: how to read the data.
@@ -115,9 +115,8 @@ def export_all(
     folder = _default_folder(loaded) if out is None else user_path(out)
     quantising = _int8_data(loaded, calibrate, data_options, max_drop) if int8 else None
     runtime = None if web_runtime is None else user_path(web_runtime)
-    exported = export_model(
-        loaded, targets, folder, _examples(loaded, calibrate if data is None else data, data_options), web_runtime=runtime, int8=quantising
-    )  # fmt: skip
+    examples = _examples(loaded, labelled, data_options)
+    exported = export_model(loaded, targets, folder, examples, web_runtime=runtime, int8=quantising)
     return ExportResult(out=folder, targets=exported)
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from restune.core.console import note
 from restune.data.dataset import DataOptions
 from restune.data.inputs import expand
 from restune.inference.load import load_model
-from restune.inference.model import Model, Prediction, predict_items
+from restune.inference.model import AnswerOptions, Model, Prediction, predict_items
 
 
 def predict(
@@ -22,6 +23,9 @@ def predict(
     batch_size: int = 64,
     workers: int | None = None,
     views: str | None = None,
+    threshold: float | None = None,
+    coverage: float | None = None,
+    class_conditional: bool = False,
     device: str = "auto",
     data_options: DataOptions | None = None,
     **preprocess: Any,
@@ -39,6 +43,9 @@ def predict(
         topk: number of classes to list.
         batch_size, workers: images per forward pass, and decoding threads.
         views: evaluation views whose probabilities are averaged: of images ``flip`` or ``five-crop``.
+        threshold: abstain where the probability is lower: the label is then None.
+        coverage: list the classes among which the true one is with this probability.
+        class_conditional: that probability holds for the items of each class.
         data_options: how to read tables and files of series.
 
     Raises UserError for a model that cannot be loaded, and for inputs of a type that is not accepted.
@@ -47,7 +54,8 @@ def predict(
     ['blue', 'blue']
     """
     stream = stream_predictions(
-        model, inputs, weights=weights, topk=topk, batch_size=batch_size, workers=workers, views=views, device=device,
+        model, inputs, weights=weights, topk=topk, batch_size=batch_size, workers=workers, views=views,
+        threshold=threshold, coverage=coverage, class_conditional=class_conditional, device=device,
         data_options=data_options, **preprocess,
     )  # fmt: skip
     return list(stream.predictions)
@@ -75,6 +83,9 @@ def stream_predictions(
     batch_size: int = 64,
     workers: int | None = None,
     views: str | None = None,
+    threshold: float | None = None,
+    coverage: float | None = None,
+    class_conditional: bool = False,
     device: str = "auto",
     data_options: DataOptions | None = None,
     **preprocess: Any,
@@ -83,7 +94,13 @@ def stream_predictions(
 
     Raises UserError immediately for a model that cannot be loaded.
     """
+    options = AnswerOptions(threshold=threshold, coverage=coverage, class_conditional=class_conditional)
+    options.check()
     loaded = load_model(model, weights=weights, device=device, **preprocess)
+    if threshold is not None and loaded.calibration is None:
+        note("this model is not calibrated: the threshold is compared with the network's own probabilities")
     items = expand(inputs, replace(data_options or DataOptions(), kind=loaded.preprocess.kind), loaded.classes)
-    predictions = predict_items(loaded, items, topk, batch_size=batch_size, workers=workers, views=views)
+    predictions = predict_items(
+        loaded, items, topk, batch_size=batch_size, workers=workers, views=views, options=options
+    )
     return PredictionStream(loaded.classes, predictions)

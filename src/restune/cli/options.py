@@ -161,9 +161,7 @@ def on_data(
 def on_decisions(
     exclude: Annotated[
         Path | None,
-        typer.Option(
-            help="A check.csv: items whose suggestion begins with drop are left out.", metavar="CHECK.CSV"
-        ),
+        typer.Option(help="A check.csv: items whose suggestion begins with drop are left out.", metavar="CHECK.CSV"),
     ] = None,
     decisions: Annotated[
         Path | None,

@@ -133,7 +133,9 @@ def _warn_of_unknown(table: Decisions, rows: RowsById) -> None:
     named = table.items()
     unknown = [item for item in named if rows.row(item) < 0]
     if unknown:
-        warn(f"{len(unknown):,} of the {len(named):,} items in {table.source} are not in the data: {shorten(unknown, 3)}")
+        warn(
+            f"{len(unknown):,} of the {len(named):,} items in {table.source} are not in the data: {shorten(unknown, 3)}"
+        )
 
 
 def _relabelled(dataset: Dataset, labels: Mapping[str, str], rows: RowsById, source: str) -> Dataset:

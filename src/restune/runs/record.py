@@ -168,7 +168,9 @@ def _sha256(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise UserError(f"this file cannot be read: {error.strerror or error}", where=str(path), fix="check the path") from error
+        raise UserError(
+            f"this file cannot be read: {error.strerror or error}", where=str(path), fix="check the path"
+        ) from error
 
 
 def _full(path: Path) -> Path:

@@ -35,7 +35,9 @@ def pages(tmp_path_factory):
 def _lesson():
     depth, loss = Text("depth", "深度"), Text("loss", "损失")
     series = [
-        Series(Text(f"{kind} {at}", f"{kind} {at}"), [8, 20, 32], [0.5, 0.4, 0.3], [0.4, 0.3, 0.2], [0.6, 0.5, 0.4], at=at)
+        Series(
+            Text(f"{kind} {at}", f"{kind} {at}"), [8, 20, 32], [0.5, 0.4, 0.3], [0.4, 0.3, 0.2], [0.6, 0.5, 0.4], at=at
+        )
         for at in (8, 20)
         for kind in ("plain", "residual")
     ]

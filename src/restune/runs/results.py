@@ -21,6 +21,7 @@ from restune.inference.model import Model
 from restune.networks.custom import CustomSpec, own_names
 from restune.networks.resnet import ResNet
 from restune.reporting.report import write_report
+from restune.runs.gallery import save_gallery
 from restune.runs.prepare import Prepared
 from restune.runs.split_record import Change, SplitRecord
 from restune.runs.versions import versions
@@ -112,6 +113,8 @@ def save_results(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) 
     (folder / "evaluation").mkdir(exist_ok=True)
     for split, evaluation in scores.items():
         evaluation.save(folder / "evaluation" / f"{split}.npz")
+    held_out = {split: items for split, items in (("val", splits.val), ("test", splits.test)) if items is not None}
+    save_gallery(folder, scores, held_out, prepared.preprocess)
     result = RunResult(
         verb=verb,
         model=recipe.model or _module_name(prepared) or "home-made",

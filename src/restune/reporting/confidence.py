@@ -69,8 +69,10 @@ def _calibration(scores: Scores) -> Text | None:
 def _abstention(scores: Scores) -> Text | None:
     found = scores.get("abstention") or {}
     here, wanted = found.get("here"), found.get("target_precision")
+    if wanted is None or "threshold" not in found:
+        return None
     if not here or here.get("precision") is None:
-        return both("abstention_none", wanted=_percent(wanted)) if wanted and "threshold" in found else None
+        return both("abstention_none", wanted=_percent(wanted))
     low, high = here["precision_interval"]
     return both(
         "abstention_here", wanted=_percent(wanted), threshold=f"{found['threshold']:.3f}",

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup, escape
 
 from restune.core.files import write_text
+from restune.evaluation.attribution.colours import css
+from restune.evaluation.attribution.words import shaded
 from restune.evaluation.evaluation import Evaluation
 from restune.evaluation.mistakes import Shown, to_look_at
 
@@ -26,6 +29,7 @@ class Saved:
     Args:
         image: a thumbnail of what the network reads, as a data URL.
         overlay: the same with the attribution over it.
+        is_small: whether the image has so few pixels that they are shown as squares.
         text: the beginning of a text.
         heat: one value per character of `text`, from -1 to 1.
         series: some channels of a series, thinned out, each from 0 to 1.
@@ -34,6 +38,7 @@ class Saved:
 
     image: str = ""
     overlay: str = ""
+    is_small: bool = False
     text: str = ""
     heat: tuple[float, ...] = ()
     series: tuple[tuple[float, ...], ...] = ()
@@ -109,7 +114,7 @@ def _card(one: Shown, evaluation: Evaluation, saved: Mapping[str, Saved]) -> Car
 
 
 def series_svg(saved: Saved) -> Markup:
-    """Draw channels as lines, and how much each position mattered as a band below them, in the page's colours."""
+    """Draw channels as lines, and how much each position spoke for the prediction as bars below them."""
     rows = len(saved.series)
     height = rows * _HEIGHT + (14 if saved.weight else 0)
     lines = []
@@ -124,27 +129,19 @@ def series_svg(saved: Saved) -> Markup:
         )
     width = _WIDTH / max(1, len(saved.weight))
     lines += [
-        f'<rect x="{place * width:.1f}" y="{height - 10}" width="{width + 0.3:.1f}" height="10" '
-        f'fill="var(--heat)" fill-opacity="{max(0.0, value):.2f}"/>'
+        f'<rect x="{place * width:.1f}" y="{height - 12 * abs(value):.1f}" width="{width + 0.3:.1f}" '
+        f'height="{12 * abs(value):.1f}" '
+        f'fill="{css(value, 1.0)}"/>'
         for place, value in enumerate(saved.weight)
     ]
     return Markup(f'<svg class="series" viewBox="0 0 {_WIDTH} {height}" aria-hidden="true">{"".join(lines)}</svg>')
 
 
 def text_html(saved: Saved) -> Markup:
-    """Return a text as HTML; runs of characters that spoke for the prediction are shaded, strong ones underlined."""
+    """Return a text as HTML, its characters shaded by what they added to the prediction; strong ones underlined."""
     if len(saved.heat) != len(saved.text):
         return escape(saved.text)
-    parts, start = [], 0
-    levels = [round(5 * max(0.0, value)) for value in saved.heat]
-    for end in range(1, len(levels) + 1):
-        if end == len(levels) or levels[end] != levels[start]:
-            piece = escape(saved.text[start:end])
-            parts.append(
-                Markup('<mark class="heat-{}">{}</mark>').format(levels[start], piece) if levels[start] else piece
-            )
-            start = end
-    return Markup("").join(parts)
+    return shaded(saved.text, np.array(saved.heat, np.float32))
 
 
 def _saved(content: Mapping[str, Any]) -> Saved:
@@ -155,6 +152,7 @@ def _saved(content: Mapping[str, Any]) -> Saved:
     return Saved(
         image=str(content.get("image", "")),
         overlay=str(content.get("overlay", "")),
+        is_small=bool(content.get("is_small", False)),
         text=str(content.get("text", "")),
         heat=tuple(map(float, content.get("heat", ()))),
         series=tuple(tuple(map(float, values)) for values in content.get("series", ())),

@@ -157,6 +157,15 @@ REPORT: dict[str, tuple[str, str]] = {
         "{split}的 {wrong} 个错误中最严重的 {mistakes} 个（真实类别概率最低的在前），"
         "以及其余预测中最不确定的 {uncertain} 个。",
     ),
+    "gallery_all": (
+        "All {mistakes} mistakes of the {split} split, least probable true class first, and the {uncertain} most "
+        "uncertain other predictions.",
+        "{split}的全部 {mistakes} 个错误（真实类别概率最低的在前），以及其余预测中最不确定的 {uncertain} 个。",
+    ),
+    "gallery_none": (
+        "No mistakes in the {split} split; these are its {uncertain} most uncertain predictions.",
+        "{split}没有错误；下面是其中最不确定的 {uncertain} 个预测。",
+    ),
     "gallery_images": (
         "Images are what the network reads: resized and cropped.",
         "图像是网络读到的内容：已缩放并裁剪。",
@@ -169,8 +178,9 @@ REPORT: dict[str, tuple[str, str]] = {
     "show_any_class": ("any class", "任意类别"),
     "show_attribution": ("show what decided", "显示决定预测的部分"),
     "attribution_about": (
-        "Marked: the parts that spoke for the predicted class (class activation map).",
-        "标出的是支持预测类别的部分（类激活图）。",
+        "Marked by the class activation map: what spoke for the predicted class (orange) and against it (violet); the "
+        "strongest parts are outlined, underlined or tallest.",
+        "按类激活图标出：橙色支持预测的类别，紫色反对；最强的部分带轮廓、下划线，或条形最高。",
     ),
     "n_shown": ("{n} shown", "显示 {n} 个"),
     "card_mistake": ("mistake", "错误"),
@@ -225,6 +235,14 @@ REPORT: dict[str, tuple[str, str]] = {
     # data
     "split_sizes": ("Splits", "划分"),
     "items": ("items", "样本"),
+    "check_heading": ("What the check found", "检查的发现"),
+    "check_about": (
+        "Findings of the check.csv that the run was started with (--exclude); items that it suggests to drop were left "
+        "out.",
+        "运行开始时所用 check.csv（--exclude）中的发现；其中建议去掉的样本没有使用。",
+    ),
+    "finding": ("finding", "发现"),
+    "severity": ("severity", "严重程度"),
     # cost
     "cost_parameters": ("parameters", "参数"),
     "cost_flops": ("multiply-adds for one input of {shape}", "一个 {shape} 输入的乘加次数"),

@@ -51,6 +51,8 @@ def report_page(run: RunFiles) -> str:
     gallery = _gallery(run, say)
     confidence = _confidence(run, language)
     curves = _curves(run, language)
+    result_check = run.result.get("check", ())
+    counting = {split: run.scores[split] for split in ("test", "val") if split in run.scores}
     shown = {
         "scores": True, "training": bool(curves), "gallery": bool(gallery), "confidence": any(confidence.values()),
         "data": True, "cost": True, "usage": True, "repeat": True,
@@ -61,15 +63,16 @@ def report_page(run: RunFiles) -> str:
         translated=translated,
         result=run.result,
         recipe=run.recipe,
-        scores=run.scores,
+        scores=counting,
         task_template=None,
         sections=[section for section, is_shown in shown.items() if is_shown],
         conclusion=conclusion(run, say),
         curves=curves,
-        split_sections=[_split_section(split, score, say) for split, score in run.scores.items()],
+        split_sections=[_split_section(split, score, say) for split, score in counting.items()],
         gallery=gallery,
         confidence=confidence,
         split_counts=[[say(f"split_name_{split}"), f"{count:,}"] for split, count in run.result["items"].items()],
+        checked=[[translated(one["finding"]), translated(one["severity"]), f"{one['n']:,}"] for one in result_check],
         left_out=run.left_out,
         costs=cost_rows(run, say),
         usage=usage_of(run),
@@ -137,15 +140,17 @@ def _gallery(run: RunFiles, say: Say) -> dict[str, Any] | None:
     score = run.scores[split]
     of_split, saved = read_gallery(run.folder)
     shown = cards(score, saved if of_split == split else {})
-    mistakes = sum(card.why == "mistake" for card in shown)
+    mistakes, wrong = sum(card.why == "mistake" for card in shown), score.n - score.correct
+    about = "gallery_none" if not wrong else "gallery_all" if mistakes == wrong else "gallery_about"
     return {
         "about": say(
-            "gallery_about", mistakes=mistakes, wrong=f"{score.n - score.correct:,}", uncertain=len(shown) - mistakes,
+            about, mistakes=mistakes, wrong=f"{wrong:,}", uncertain=len(shown) - mistakes,
             split=say(f"split_name_{split}"),
         ),
         "cards": shown,
         "classes": sorted({name for card in shown for name in (card.true, card.predicted)}),
         "has_images": any(card.saved.image for card in shown),
+        "has_small": any(card.saved.is_small for card in shown),
         "has_overlay": any(card.saved.overlay for card in shown),
         "has_attribution": any(_attributed(card) for card in shown),
     }  # fmt: skip

@@ -83,8 +83,18 @@ class RunFiles:
     @property
     def reading(self) -> list[str]:
         """The words of a command line that read the data as the run did."""
+        return self._reading(())
+
+    @property
+    def reading_for_evaluation(self) -> list[str]:
+        """The same for verbs that do not leave out items."""
+        return self._reading(("exclude", "decisions"))
+
+    def _reading(self, without: tuple[str, ...]) -> list[str]:
         words: list[str] = []
         for name, value in self.command.get("options", {}).items():
+            if name in without:
+                continue
             if name == "header":
                 words += [] if value else ["--no-header"]
             elif isinstance(value, str | int | float) and not isinstance(value, bool):

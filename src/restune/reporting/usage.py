@@ -19,7 +19,10 @@ def usage_of(run: RunFiles) -> dict[str, str]:
     """Return the commands ``command``, ``python``, ``repeat`` and ``redraw``."""
     folder = str(run.folder)
     noun = kind_of(run.result["kind"]).noun.upper()
-    evaluate = shlex.join(["restune", "evaluate", folder, run.data, *run.reading])
+    held_out = next(
+        (run.settings[name] for name in ("test", "val") if isinstance(run.settings.get(name), str)), run.data
+    )
+    evaluate = shlex.join(["restune", "evaluate", folder, held_out, *run.reading_for_evaluation])
     return {
         "command": f"restune predict {shlex.quote(folder)} YOUR_{noun}\n{evaluate}",
         "python": python_lines(run.result["kind"], f"{folder}/model.safetensors"),

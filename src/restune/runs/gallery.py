@@ -1,94 +1,111 @@
-"""What the report shows of the items to look at: thumbnails, texts and series, read from the data when a run ends."""
+"""What the report shows of the items to look at, with attribution: read from the data when a run ends."""
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, features
+from PIL import Image
 
-from restune.data.dataset import Dataset
+from restune.core.console import quiet
+from restune.core.errors import UserError
+from restune.data.dataset import Dataset, Item
 from restune.data.items import ids_of
 from restune.data.preprocess import Preprocess
+from restune.evaluation.attribution.colours import scaled
+from restune.evaluation.attribution.overlay import as_rgb, data_url, overlaid
 from restune.evaluation.evaluation import Evaluation
 from restune.evaluation.mistakes import to_look_at
+from restune.inference.attribution.explain import explain_items
+from restune.inference.attribution.explanation import Explanation
+from restune.inference.attribution.method import Attribution
+from restune.inference.model import Model
+from restune.networks.custom import CustomNetwork
 from restune.reporting.gallery import Saved, write_gallery
 
-_SIDE = 160
-_FRAMES = 3
+_SIDE, _FRAMES = 160, 3
+_SMALL = 80
 _CHARACTERS = 400
 _POINTS, _CHANNELS = 160, 3
 _MOST_VIDEOS = 12
 """Videos that are decoded once more for their thumbnails."""
 
 
-def save_gallery(
-    folder: Path, scores: Mapping[str, Evaluation], data: Mapping[str, Dataset], preprocess: Preprocess
-) -> None:
+def save_gallery(folder: Path, scores: Mapping[str, Evaluation], data: Mapping[str, Dataset], model: Model) -> None:
     """Save what is shown of the worst mistakes and most uncertain items of the test split, else of validation.
 
-    Items that cannot be read are left out. At most 48 items are read.
+    At most 48 items are read, 12 videos. Items that cannot be read are left out.
     """
     split = next((name for name in ("test", "val") if name in scores), None)
     if split is None:
         return
     wanted = [scores[split].ids[one.position] for one in to_look_at(scores[split])]
-    if preprocess.kind == "video":
+    if model.preprocess.kind == "video":
         wanted = wanted[:_MOST_VIDEOS]
-    names, items, saved = set(wanted), data[split].items, {}
-    for position, name in enumerate(ids_of(items)):
-        if name in names and name not in saved:
-            with suppress(OSError, ValueError):
-                saved[name] = saved_of(items[position].location.read(), preprocess)
+    names, items = set(wanted), data[split].items
+    chosen = [items[position] for position, name in enumerate(ids_of(items)) if name in names]
+    saved: dict[str, Saved] = {}
+    for item, explanation in _explained(model, chosen):
+        with suppress(OSError, ValueError):
+            saved.setdefault(item.id, saved_of(item.location.read(), model.preprocess, explanation))
     write_gallery(folder, split, saved)
 
 
-def saved_of(content: Any, preprocess: Preprocess) -> Saved:
+def _explained(model: Model, items: Sequence[Item]) -> Iterator[tuple[Item, Explanation | None]]:
+    """Yield each item with the map of its predicted class; None for a module of one's own, whose maps are unknown."""
+    if isinstance(model.module, CustomNetwork):
+        yield from ((item, None) for item in items)
+        return
+    with quiet(), suppress(UserError):
+        for item, _, explanation in explain_items(model, items, Attribution(), batch_size=16, views="single"):
+            yield item, explanation
+
+
+def saved_of(content: Any, preprocess: Preprocess, explanation: Explanation | None = None) -> Saved:
     """Return what is shown of an item: what the network reads of an image or a video, a text's beginning, a series.
 
     Raises OSError, ValueError where it cannot be decoded.
     """
     if preprocess.kind == "text":
-        text_of: Any = getattr(preprocess, "text_of")  # noqa: B009  # texts only
-        return Saved(text=text_of(content)[:_CHARACTERS])
+        return _text(content, preprocess, explanation)
     sample = preprocess.apply(content).numpy()
+    heat = None if explanation is None else explanation.map
     if preprocess.kind == "signal":
-        return Saved(series=tuple(map(_thinned, sample[:_CHANNELS])))
-    pixels = sample if sample.ndim == 3 else _frames(sample)
-    return Saved(image=data_url(Image.fromarray(_rgb(pixels)), _SIDE * (1 if sample.ndim == 3 else _FRAMES)))
+        places = np.linspace(0, sample.shape[1] - 1, min(_POINTS, sample.shape[1])).round().astype(int)
+        weight = () if heat is None else _numbers(scaled(heat)[places])
+        return Saved(series=tuple(_between_0_and_1(values[places]) for values in sample[:_CHANNELS]), weight=weight)
+    clip = sample[:, None] if sample.ndim == 3 else sample
+    heats = None if heat is None else heat[None] if heat.ndim == 2 else heat
+    chosen = np.unique(np.linspace(0, clip.shape[1] - 1, _FRAMES).round().astype(int)).tolist()
+    pictures = [np.ascontiguousarray(clip[:, frame].transpose(1, 2, 0)) for frame in chosen]
+    overlay = ""
+    if heats is not None:
+        most = float(np.abs(heats).max())
+        overlay = _row([overlaid(one, heats[frame], most) for one, frame in zip(pictures, chosen, strict=True)])
+    return Saved(image=_row([as_rgb(one) for one in pictures]), overlay=overlay, is_small=sample.shape[-1] < _SMALL)
 
 
-def data_url(image: Image.Image, longest: int) -> str:
-    """Return a picture as a data URL: small, WebP or where Pillow lacks that JPEG."""
-    image.thumbnail((longest, longest))
-    kind = "webp" if features.check("webp") else "jpeg"
-    buffer = io.BytesIO()
-    image.save(buffer, format=kind.upper(), quality=80)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+def _row(pictures: Sequence[NDArray[np.uint8]]) -> str:
+    """Return pictures side by side as one small data URL."""
+    return data_url(Image.fromarray(np.concatenate(pictures, axis=1)), _SIDE * len(pictures))
 
 
-def _frames(clip: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a few frames of a clip ``[C, T, H, W]`` side by side, ``[C, H, W]``."""
-    chosen = np.unique(np.linspace(0, clip.shape[1] - 1, _FRAMES).round().astype(int))
-    return np.concatenate([clip[:, frame] for frame in chosen], axis=2)
+def _text(content: Any, preprocess: Any, explanation: Explanation | None) -> Saved:
+    text = preprocess.text_of(content) if explanation is None or explanation.text is None else explanation.text
+    if explanation is None or explanation.text is None:
+        return Saved(text=text[:_CHARACTERS])
+    heat = np.nan_to_num(scaled(explanation.on_original()))[:_CHARACTERS]
+    return Saved(text=text[:_CHARACTERS], heat=_numbers(heat))
 
 
-def _rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return ``[H, W, 3]`` of ``[C, H, W]``: grey for one channel, the mean of the channels for other than three."""
-    if len(pixels) not in (1, 3):
-        pixels = pixels.mean(axis=0, keepdims=True).round().astype(np.uint8)
-    return np.ascontiguousarray(np.broadcast_to(pixels, (3, *pixels.shape[1:])).transpose(1, 2, 0))
+def _between_0_and_1(values: NDArray[np.float32]) -> tuple[float, ...]:
+    low, span = float(values.min()), float(values.max() - values.min())
+    return _numbers((values - low) / span if span > 0 else np.full(len(values), 0.5, np.float32))
 
 
-def _thinned(values: NDArray[np.float32]) -> tuple[float, ...]:
-    """Return a channel at some of its positions, from 0 to 1."""
-    places = np.linspace(0, len(values) - 1, min(_POINTS, len(values))).round().astype(int)
-    shown = values[places].astype(np.float64)
-    low, span = shown.min(), shown.max() - shown.min()
-    return tuple(((shown - low) / span if span > 0 else np.full(len(shown), 0.5)).round(3).tolist())
+def _numbers(values: NDArray[np.float32]) -> tuple[float, ...]:
+    return tuple(np.nan_to_num(values).astype(np.float64).round(2).tolist())

@@ -41,14 +41,14 @@ class Deployable(nn.Module):
         self.body = _for_export(folded(network))
         self.head = copy.deepcopy(network.fc).float().eval().requires_grad_(False)
         self.stages = len(network.spec.stages)
-        self.has_map = network.spec.pool == "average" and not network.spec.hidden and not network.spec.preact
+        self.has_map = network.spec.pool == "average" and not network.spec.hidden
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs in the order of `output_names`."""
         x, mask = self.raw(inputs)
-        last = self.body.forward_until(x, self.stages, mask)
         at_last = self.body.mask_at(mask, self.stages)
-        embedding = self.body.pool(last, at_last)
+        last = self.body.activated(self.body.forward_until(x, self.stages, mask), at_last)
+        embedding = self.body.pool_activated(last, at_last)
         logits = self.head(embedding)
         probabilities = (logits / self.temperature).softmax(dim=1)
         if not self.has_map:
@@ -89,7 +89,8 @@ def deployable(model: Model, *, cropped: bool = False) -> Deployable:
     preprocess = model.preprocess
     takes_crops = cropped and isinstance(preprocess, ImagePreprocess | VideoPreprocess)
     raw = CroppedImages(preprocess) if takes_crops else raw_input(preprocess)  # type: ignore[arg-type]
-    return Deployable(model.module.cpu(), raw).eval()
+    temperature = 1.0 if model.calibration is None else model.calibration.temperature
+    return Deployable(model.module.cpu(), raw, temperature).eval()
 
 
 def input_spec(preprocess: Preprocess, *, cropped: bool = False) -> InputSpec:

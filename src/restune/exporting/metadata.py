@@ -19,7 +19,7 @@ def metadata(model: Model) -> dict[str, str]:
         "kind": info.kind,
         "classes": list(info.classes),
         "preprocess": info.preprocess.to_dict(),
-        "calibration": info.calibration,
+        "temperature": 1.0 if model.calibration is None else model.calibration.temperature,
         "licence": info.licence or "",
     }
     return {

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from restune.core.errors import UserError
 from restune.exporting.raw_examples import RawExample
-from restune.inference.forward import mean_of_views
 from restune.inference.model import Model
 
 CLOSE = 0.02
@@ -42,8 +41,7 @@ def expected_probabilities(model: Model, examples: Sequence[RawExample]) -> NDAr
     rows = []
     for example in examples:
         sample = model.preprocess.apply(example.content)
-        logits = mean_of_views(model.logits(model.preprocess.stack([sample])[:, None]))
-        rows.append(logits.softmax(dim=1))
+        rows.append(model.probabilities(model.logits(model.preprocess.stack([sample])[:, None])))
     return torch.cat(rows).numpy()
 
 

@@ -15,6 +15,8 @@ Say = Callable[..., str]
 def conclusion(run: RunFiles, say: Say) -> list[str]:
     """Return what was trained on what, how good it is, against what, and its most frequent mistake."""
     split = run.held_out
+    if split is None and run.evaluations:
+        return [say("conclude_task", model=run.result["model"], data=run.data_name)]
     if split is None:
         return [say("no_score")]
     score, result = run.scores[split], run.result

@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from restune.core.console import quiet, warn
+from restune.core.console import note, quiet, warn
 from restune.core.errors import UserError, shorten
 from restune.core.files import write_text
 from restune.core.machine import describe_machine
 from restune.data.dataset import Dataset
+from restune.evaluation.calibration import fit_calibration
 from restune.evaluation.evaluation import Evaluation
 from restune.evaluation.score import score
 from restune.inference.load import load_model
@@ -31,6 +32,7 @@ from restune.training.logistic import Head
 from restune.training.loop import Fitted
 from restune.training.recipe import Recipe
 from restune.weights.bundle import BundleInfo, write_bundle
+from restune.weights.calibration import Calibration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +111,8 @@ def save_results(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) 
     state = own_names(fitted.state_dict, info.spec)
     write_bundle(path, state, info)
     scores = _held_out_scores(path, prepared, recipe)
+    info = replace(info, calibration=_calibration(scores))
+    scores = {split: evaluation.calibrated(info.calibration) for split, evaluation in scores.items()}
     summaries = tuple({"side": split, **_summary(evaluation)} for split, evaluation in scores.items())
     write_bundle(path, state, replace(info, scores=summaries))
     (folder / "evaluation").mkdir(exist_ok=True)
@@ -209,6 +213,15 @@ def _final_score(model: Model, items: Dataset, recipe: Recipe, split: str) -> Ev
     return scored
 
 
+def _calibration(scores: Mapping[str, Evaluation]) -> Calibration | None:
+    """Calibrate the model on its validation items; None, with a note, without any."""
+    if "val" not in scores:
+        note("probabilities are not calibrated: the run has no validation items (--val)")
+        return None
+    val = scores["val"]
+    return fit_calibration(val.logits, val.targets, val.predicted)
+
+
 def _changed(prepared: Prepared) -> tuple[Change, ...]:
     """Return the items that changed since the run began, with a warning."""
     changed = tuple(prepared.record.changes(SplitRecord.of(prepared.splits, {})))
@@ -228,6 +241,8 @@ def _summary(evaluation: Evaluation) -> dict[str, Any]:
         "balanced_accuracy": evaluation.balanced_accuracy,
         "macro_f1": evaluation.macro_f1,
         "top5": evaluation.top5,
+        "nll": float(evaluation.measures.items.nll.mean()),
+        "ece": evaluation.measures.reliability.ece,
         "fingerprint": evaluation.fingerprint,
         **({"skipped": skipped} if skipped else {}),
         **({} if evaluation.clips is None else {"clips": evaluation.clips.to_dict()}),

@@ -236,6 +236,18 @@ REPORT: dict[str, tuple[str, str]] = {
         "按 {wanted}% 覆盖率构造的预测集合包含 {coverage}% 样本的真实类别（95% 置信区间 {low}% 到 {high}%），"
         "平均 {size} 个类别；{single}% 的集合只有一个类别。",
     ),
+    "unknowns_test": (
+        "The model can say that an input is unlike the training data; at a threshold set on validation items for "
+        "{promised}% false alarms it says so of {rate}% of the {n} test items (95% interval {low}% to {high}%).",
+        "模型可以指出输入与训练数据不相似；阈值在验证样本上按 {promised}% 的误报率设定，"
+        "{n} 个测试样本中有 {rate}% 被误报（95% 置信区间 {low}% 到 {high}%）。",
+    ),
+    "unknowns_val": (
+        "The model can say that an input is unlike the training data; the threshold is set for {promised}% false "
+        "alarms, and {rate}% of {n} validation items that did not set it are false alarms (95% interval {low}% to {high}%).",
+        "模型可以指出输入与训练数据不相似；阈值按 {promised}% 的误报率设定，"
+        "在未参与设定的 {n} 个验证样本中误报 {rate}%（95% 置信区间 {low}% 到 {high}%）。",
+    ),
     # data
     "split_sizes": ("Splits", "划分"),
     "items": ("items", "样本"),

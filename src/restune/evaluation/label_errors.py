@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from restune.core.errors import UserError
 
-
 _DOUBTED = 0.05
 """Probability of an item's own label below which it may be taken for wrong."""
 
@@ -80,7 +79,7 @@ def _probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return shifted / shifted.sum(1, keepdims=True)
 
 
-def _cleanlab():  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _cleanlab():  # type: ignore[no-untyped-def]
     try:
         from cleanlab import filter as filtering
         from cleanlab import rank as ranking

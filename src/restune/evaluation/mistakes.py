@@ -34,17 +34,15 @@ class Shown:
     runner_up: int
 
 
-def to_look_at(
-    evaluation: Evaluation, mistakes: int = 36, uncertain: int = 12, temperature: float = 1.0
-) -> list[Shown]:
+def to_look_at(evaluation: Evaluation, mistakes: int = 36, uncertain: int = 12) -> list[Shown]:
     """Return the worst mistakes, the least probable true class first, then the most uncertain of the other items.
 
     Args:
         mistakes, uncertain: the most items of each sort.
-        temperature: divides the logits; it changes probabilities only.
 
     Ties are ordered by position, so the same evaluation gives the same items.
     """
+    temperature = 1.0 if evaluation.calibration is None else evaluation.calibration.temperature
     log_true, margin, runner_up = _measures(evaluation, temperature)
     wrong = np.flatnonzero(evaluation.predicted != evaluation.targets)
     worst = wrong[np.argsort(log_true[wrong], kind="stable")][:mistakes]

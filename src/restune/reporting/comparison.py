@@ -122,6 +122,13 @@ def compare_runs(runs: Sequence[tuple[str, RunFiles]]) -> RunComparison:
     Args:
         runs: each with the name of its group; runs that differ in their seed only are joined in any case.
     """
+    other = next((run for _, run in runs if run.task != "single-label"), None)
+    if other is not None:
+        raise UserError(
+            f"runs of the task {other.task} are not compared",
+            where=str(other.folder),
+            fix="draw the report of each run, or compare runs of single-label classification",
+        )
     groups = tuple(_grouped(runs))
     split = next((name for name in ("test", "val") if all(name in run.scores for _, run in runs)), None)
     if split is None:

@@ -93,5 +93,23 @@ def _sets(scores: Scores) -> Text | None:
     )  # fmt: skip
 
 
+def unknowns_sentence(result: Mapping[str, Any]) -> Text | None:
+    """Return how often items like the training data are called unlike it; None where the model does not tell.
+
+    Args:
+        result: the object of result.json.
+    """
+    found = result.get("novelty") or {}
+    split = next((name for name in ("test", "val") if found.get(name)), None)
+    if split is None:
+        return None
+    measured = found[split]
+    low, high = measured["interval"]
+    return both(
+        "unknowns_test" if split == "test" else "unknowns_val", promised=_percent(found["promised"]),
+        rate=_percent(measured["false_alarm_rate"]), low=_percent(low), high=_percent(high), n=f"{measured['n']:,}",
+    )  # fmt: skip
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:.1f}"

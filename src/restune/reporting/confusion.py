@@ -47,11 +47,8 @@ def matrix(score: Evaluation) -> list[tuple[str, list[tuple[int, int]]]] | None:
 
 def most_confused(score: Evaluation) -> list[Pair]:
     """Return the pairs of different classes with the most items, the most frequent first."""
-    totals: dict[int, int] = {}
-    for true, _, count in score.confused_pairs:
-        totals[true] = totals.get(true, 0) + count
-    wrong = sorted((pair for pair in score.confused_pairs if pair[0] != pair[1]), key=lambda pair: -pair[2])
+    totals = [row.n for row in score.per_class.values()]
     return [
         Pair(score.classes[true], score.classes[predicted], count, totals[true])
-        for true, predicted, count in wrong[:_MOST_PAIRS]
+        for true, predicted, count in score.most_confused[:_MOST_PAIRS]
     ]

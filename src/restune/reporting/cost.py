@@ -38,7 +38,7 @@ def cost_of(run: RunFiles) -> Cost:
     """Return a run's costs, from its saved files."""
     path = run.folder / "model.safetensors"
     rates = [timing["images_per_second"] for timing in run.timings if timing.get("images_per_second")]
-    score = max(run.scores.values(), key=lambda one: one.n, default=None)
+    score = max(run.evaluations.values(), key=lambda one: one.n, default=None)
     parameters: int | None = None
     flops: int | None = None
     shape: tuple[int, ...] = ()

@@ -9,11 +9,10 @@ from typing import Any
 import yaml
 
 from restune.core.language import current_language
-from restune.reporting.confidence import confidence_sentences
 from restune.reporting.confusion import most_confused
 from restune.reporting.phrases import phrases
 from restune.reporting.run_files import RunFiles
-from restune.reporting.summary import Say, conclusion, cost_rows
+from restune.reporting.summary import Say, conclusion, confidence_of, cost_rows
 from restune.reporting.usage import python_lines
 
 _PIPELINES = {"image": "image-classification", "text": "text-classification", "video": "video-classification"}
@@ -74,7 +73,7 @@ def _body(run: RunFiles) -> str:
         *_scores(run, say),
         *_confused(run, say),
     ]
-    sentences = [] if run.held_out is None else confidence_sentences(run.scores[run.held_out].to_dict())
+    sentences = confidence_of(run)
     if sentences:
         parts += [f"## {say('section_confidence')}", " ".join(one.of(language) for one in sentences)]
     if run.held_out is not None:

@@ -95,6 +95,10 @@ REPORT: dict[str, tuple[str, str]] = {
         "{model} 在 {data} 上从头训练（{classes} 个类别，{train} {noun}），{split}的 {n} {noun}中 {accuracy}% 预测正确"
         "（95% 置信区间 {low}% 到 {high}%）。",
     ),
+    "conclude_task": (
+        "{model}, trained on {data}. How good it is on held-out items stands below.",
+        "{model}，在 {data} 上训练。留出样本上的得分见下。",
+    ),
     "split_name_train": ("training", "训练集"),
     "split_name_val": ("validation", "验证集"),
     "split_name_test": ("test", "测试集"),
@@ -231,6 +235,18 @@ REPORT: dict[str, tuple[str, str]] = {
         "{low}% to {high}%), with {size} classes on average; {single}% of the sets have one class.",
         "按 {wanted}% 覆盖率构造的预测集合包含 {coverage}% 样本的真实类别（95% 置信区间 {low}% 到 {high}%），"
         "平均 {size} 个类别；{single}% 的集合只有一个类别。",
+    ),
+    "unknowns_test": (
+        "The model can say that an input is unlike the training data; at a threshold set on validation items for "
+        "{promised}% false alarms it says so of {rate}% of the {n} test items (95% interval {low}% to {high}%).",
+        "模型可以指出输入与训练数据不相似；阈值在验证样本上按 {promised}% 的误报率设定，"
+        "{n} 个测试样本中有 {rate}% 被误报（95% 置信区间 {low}% 到 {high}%）。",
+    ),
+    "unknowns_val": (
+        "The model can say that an input is unlike the training data; the threshold is set for {promised}% false "
+        "alarms, and {rate}% of {n} validation items that did not set it are false alarms (95% interval {low}% to {high}%).",
+        "模型可以指出输入与训练数据不相似；阈值按 {promised}% 的误报率设定，"
+        "在未参与设定的 {n} 个验证样本中误报 {rate}%（95% 置信区间 {low}% 到 {high}%）。",
     ),
     # data
     "split_sizes": ("Splits", "划分"),

@@ -9,7 +9,7 @@ from typing import Any
 from restune.core.files import write_text
 from restune.core.language import current_language, translated
 from restune.evaluation.evaluation import Evaluation
-from restune.reporting.confidence import confidence_panels, confidence_sentences
+from restune.reporting.confidence import confidence_panels
 from restune.reporting.confusion import matrix, most_confused
 from restune.reporting.curves import strength_panel, training_panels
 from restune.reporting.gallery import Card, cards, read_gallery
@@ -18,7 +18,7 @@ from restune.reporting.pages import render
 from restune.reporting.phrases import phrases
 from restune.reporting.plots import panel_svg
 from restune.reporting.run_files import RunFiles, read_run
-from restune.reporting.summary import Say, conclusion, cost_rows
+from restune.reporting.summary import Say, conclusion, confidence_of, cost_rows
 from restune.reporting.usage import usage_of
 
 REPORT, CARD = "report.html", "README.md"
@@ -64,7 +64,8 @@ def report_page(run: RunFiles) -> str:
         result=run.result,
         recipe=run.recipe,
         scores=counting,
-        task_template=None,
+        task=run.task,
+        evaluations=run.evaluations,
         sections=[section for section, is_shown in shown.items() if is_shown],
         conclusion=conclusion(run, say),
         curves=curves,
@@ -166,5 +167,5 @@ def _confidence(run: RunFiles, language: str) -> dict[str, list[str]]:
     scores = run.scores[run.held_out].to_dict()
     return {
         "panels": [panel_svg(panel, language) for panel in confidence_panels(scores)],
-        "sentences": [sentence.of(language) for sentence in confidence_sentences(scores)],
+        "sentences": [sentence.of(language) for sentence in confidence_of(run)],
     }

@@ -30,7 +30,7 @@ class RunFiles:
         recipe: its settings as text.
         command: the object of run.json; empty for runs without one.
         comment: the first line of recipe.yaml.
-        scores: the saved evaluations, by split.
+        evaluations: the saved ones, by split: of other tasks than single-label classification of other classes.
         info: the header of its model; None where the model is gone or of a later version.
         left_out: items that were skipped, with the reason.
     """
@@ -42,7 +42,7 @@ class RunFiles:
     recipe: str
     command: dict[str, Any]
     comment: str
-    scores: dict[str, Evaluation] = field(repr=False)
+    evaluations: dict[str, Any] = field(repr=False)
     info: BundleInfo | None = field(repr=False)
     left_out: Mapping[str, str] = field(repr=False)
 
@@ -50,6 +50,11 @@ class RunFiles:
     def settings(self) -> dict[str, Any]:
         """The recipe's settings by dotted key."""
         return flat(yaml.safe_load(self.recipe) or {})
+
+    @cached_property
+    def scores(self) -> dict[str, Evaluation]:
+        """The evaluations of single-label classification."""
+        return {split: one for split, one in self.evaluations.items() if isinstance(one, Evaluation)}
 
     @property
     def data(self) -> str:
@@ -71,8 +76,8 @@ class RunFiles:
 
     @property
     def task(self) -> str:
-        """The task of its model."""
-        return "single-label" if self.info is None else self.info.task
+        """The task: single-label, or as the result names it."""
+        return str(self.result.get("task", "single-label"))
 
     @property
     def seed(self) -> int | None:
@@ -122,7 +127,7 @@ def read_run(folder: Path) -> RunFiles:
         recipe=rest,
         command=_object(folder / "run.json"),
         comment=comment,
-        scores={split: load_evaluation(path) for split, path in saved.items() if path.exists()},
+        evaluations={split: load_evaluation(path) for split, path in saved.items() if path.exists()},
         info=_info(folder / "model.safetensors"),
         left_out=read_left_out(folder / "split.csv"),
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from restune.core.language import Text
 from restune.evaluation.evaluation import Evaluation
+from restune.reporting.confidence import confidence_sentences, unknowns_sentence
 from restune.reporting.confusion import most_confused
 from restune.reporting.cost import cost_of
 from restune.reporting.run_files import RunFiles
@@ -15,6 +17,8 @@ Say = Callable[..., str]
 def conclusion(run: RunFiles, say: Say) -> list[str]:
     """Return what was trained on what, how good it is, against what, and its most frequent mistake."""
     split = run.held_out
+    if split is None and run.evaluations:
+        return [say("conclude_task", model=run.result["model"], data=run.data_name)]
     if split is None:
         return [say("no_score")]
     score, result = run.scores[split], run.result
@@ -52,6 +56,13 @@ def _worst_pair(score: Evaluation, say: Say) -> list[str]:
         return [say("no_mistake")]
     worst = pairs[0]
     return [say("confused_most", n=f"{worst.n:,}", of=f"{worst.of:,}", true=worst.true, predicted=worst.predicted)]
+
+
+def confidence_of(run: RunFiles) -> list[Text]:
+    """Return how sure one may be, a sentence per measure that the run has."""
+    scores = {} if run.held_out is None else run.scores[run.held_out].to_dict()
+    unknowns = unknowns_sentence(run.result)
+    return [*confidence_sentences(scores), *([] if unknowns is None else [unknowns])]
 
 
 def cost_rows(run: RunFiles, say: Say) -> list[list[str]]:

@@ -35,12 +35,12 @@ _MOST_VIDEOS = 12
 """Videos that are decoded once more for their thumbnails."""
 
 
-def save_gallery(folder: Path, scores: Mapping[str, Evaluation], data: Mapping[str, Dataset], model: Model) -> None:
+def save_gallery(folder: Path, scores: Mapping[str, Any], data: Mapping[str, Dataset], model: Model) -> None:
     """Save what is shown of the worst mistakes and most uncertain items of the test split, else of validation.
 
     At most 48 items are read, 12 videos. Items that cannot be read are left out.
     """
-    split = next((name for name in ("test", "val") if name in scores), None)
+    split = next((name for name in ("test", "val") if isinstance(scores.get(name), Evaluation)), None)
     if split is None:
         return
     wanted = [scores[split].ids[one.position] for one in to_look_at(scores[split])]

@@ -129,7 +129,9 @@ def _features(dataset: Dataset, model: str | Path | Model | None, device: str, s
             fix="name a model for this kind of data with --model, or leave it out",
         )
     rows = loaded.features().of(dataset.items)
-    return _Features(rows.rows[0 : len(rows.rows)].float(), rows.readable, f"{loaded.info.name or 'network'} embeddings")
+    return _Features(
+        rows.rows[0 : len(rows.rows)].float(), rows.readable, f"{loaded.info.name or 'network'} embeddings"
+    )
 
 
 def _label_errors(

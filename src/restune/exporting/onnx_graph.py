@@ -70,7 +70,7 @@ def _translations() -> dict[Any, Any]:
     from onnxscript import opset18 as op
 
     def sort_stable(self: Any, stable: bool = False, dim: int = -1, descending: bool = False) -> Any:  # noqa: ARG001
-        size = op.Shape(self, start=dim, end=dim + 1) if dim >= 0 else op.Gather(op.Shape(self), [dim])
+        size = op.Shape(self, start=dim, end=dim + 1) if dim >= 0 else op.Shape(self, start=-1)
         return op.TopK(self, size, axis=dim, largest=int(descending), sorted=1)
 
     return {torch.ops.aten.sort.stable: sort_stable}

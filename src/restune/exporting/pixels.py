@@ -6,6 +6,8 @@ computed from the image's shape and applied as two matrix products, each rounded
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -31,7 +33,7 @@ class ResizedCrop(nn.Module):
         super().__init__()
         self.crop, self.resize, self.filter = preprocess.crop, preprocess.resize, preprocess.interpolation
         self.channels = preprocess.channels
-        self.aspect = aspect or (None if self.resize is None else longest_aspect(self.resize))
+        self.aspect = aspect or longest_aspect(self.resize or self.crop)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the network's pixels; in float32 whatever the network's precision."""
@@ -47,20 +49,22 @@ class ResizedCrop(nn.Module):
 
     def _middle_of_strip(self, pixels: Tensor) -> Tensor:
         """Return at most `aspect` times as much length as width, as `data.resize.centre_of_strip`."""
-        height, width = pixels.shape[2:]
+        height: Any = pixels.shape[2]
+        width: Any = pixels.shape[3]
         longest = torch.sym_min(height, width) * self.aspect
         top, left = torch.sym_max(0, (height - longest) // 2), torch.sym_max(0, (width - longest) // 2)
         rows = torch.arange(torch.sym_min(height, longest), device=pixels.device) + top
         columns = torch.arange(torch.sym_min(width, longest), device=pixels.device) + left
         return pixels.index_select(2, rows).index_select(3, columns)
 
-    def _weights(self, size: int, other: int) -> Tensor:
+    def _weights(self, size: Any, other: Any) -> Tensor:
         """Return the filter ``[crop, size]`` along an axis of an image whose other axis has `other` pixels."""
-        target, start = self.crop, 0
+        target: Any = self.crop
+        start: Any = 0
         if self.resize is not None:
             target = self.resize * size // torch.sym_min(size, other)
             start = _half_to_even(target - self.crop)
-        scale = torch.sym_float(size) / torch.sym_float(target)
+        scale: Any = torch.sym_float(size) / torch.sym_float(target)
         outputs = torch.arange(self.crop, dtype=torch.float32) + start
         if self.filter == "nearest":  # torch's rule, which starts from the pixels' edges
             chosen = (outputs * scale).floor()[:, None]
@@ -69,7 +73,8 @@ class ResizedCrop(nn.Module):
         pixels = torch.arange(size, dtype=torch.float32) + 0.5
         distance = (pixels[None] - centres[:, None]).abs() / torch.sym_max(scale, 1.0)
         weights = _triangle(distance) if self.filter == "bilinear" else _cubic(distance)
-        return weights / weights.sum(dim=1, keepdim=True)
+        normalised: Tensor = weights / weights.sum(dim=1, keepdim=True)
+        return normalised
 
 
 class BytePixels(nn.Module):
@@ -101,7 +106,7 @@ def _rounded(pixels: Tensor) -> Tensor:
     return (pixels + 0.5).floor().clamp(0, 255)
 
 
-def _half_to_even(margin: int) -> int:
+def _half_to_even(margin: Any) -> Any:
     """Return ``round(margin / 2)``: Python rounds halves to even."""
     half = margin // 2
     return half + (margin % 2) * (half % 2)

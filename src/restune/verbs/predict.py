@@ -135,11 +135,11 @@ def _written(
 ) -> Iterator[Prediction]:
     """Yield each prediction once its picture is written; write index.html after the last."""
     spec = model.spec
-    exact = isinstance(spec, ResNetSpec) and spec.pool == "average" and not spec.hidden
-    pictures = ExplanationFolder(folder, model.info.name or "network", model.preprocess, exact, command)
+    pool = ("hidden" if spec.hidden else spec.pool) if isinstance(spec, ResNetSpec) else ""
+    pictures = ExplanationFolder(folder, model.info.name or "network", model.preprocess, pool, command)
     for item, prediction, explanation in explained:
         path = None if explanation is None else pictures.add(prediction, explanation, item.location.read())
         if explanation is None:
             pictures.add(prediction, None, None)
         yield replace(prediction, explanation=None if path is None else str(path))
-    pictures.finish()
+    note(f"explanations: {pictures.finish()}")

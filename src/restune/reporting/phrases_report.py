@@ -244,7 +244,8 @@ REPORT: dict[str, tuple[str, str]] = {
     ),
     "unknowns_val": (
         "The model can say that an input is unlike the training data; the threshold is set for {promised}% false "
-        "alarms, and {rate}% of {n} validation items that did not set it are false alarms (95% interval {low}% to {high}%).",
+        "alarms, and {rate}% of {n} validation items that did not set it are false alarms (95% interval "
+        "{low}% to {high}%).",
         "模型可以指出输入与训练数据不相似；阈值按 {promised}% 的误报率设定，"
         "在未参与设定的 {n} 个验证样本中误报 {rate}%（95% 置信区间 {low}% 到 {high}%）。",
     ),

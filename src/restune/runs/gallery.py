@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -48,21 +48,24 @@ def save_gallery(folder: Path, scores: Mapping[str, Any], data: Mapping[str, Dat
         wanted = wanted[:_MOST_VIDEOS]
     names, items = set(wanted), data[split].items
     chosen = [items[position] for position, name in enumerate(ids_of(items)) if name in names]
+    explanations = _explanations(model, chosen)
     saved: dict[str, Saved] = {}
-    for item, explanation in _explained(model, chosen):
+    for item in chosen:
         with suppress(OSError, ValueError):
-            saved.setdefault(item.id, saved_of(item.location.read(), model.preprocess, explanation))
+            saved[item.id] = saved_of(item.location.read(), model.preprocess, explanations.get(item.id))
     write_gallery(folder, split, saved)
 
 
-def _explained(model: Model, items: Sequence[Item]) -> Iterator[tuple[Item, Explanation | None]]:
-    """Yield each item with the map of its predicted class; None for a module of one's own, whose maps are unknown."""
+def _explanations(model: Model, items: Sequence[Item]) -> dict[str, Explanation]:
+    """Return the map of each item's predicted class, by id; none of a module of one's own, whose maps are unknown."""
+    found: dict[str, Explanation] = {}
     if isinstance(model.module, CustomNetwork):
-        yield from ((item, None) for item in items)
-        return
+        return found
     with quiet(), suppress(UserError):
         for item, _, explanation in explain_items(model, items, Attribution(), batch_size=16, views="single"):
-            yield item, explanation
+            if explanation is not None:
+                found[item.id] = explanation
+    return found
 
 
 def saved_of(content: Any, preprocess: Preprocess, explanation: Explanation | None = None) -> Saved:

@@ -41,6 +41,11 @@ class Monitor(StrEnum):
     train_loss = "train_loss"
 
 
+class Track(StrEnum):
+    tensorboard = "tensorboard"
+    mlflow = "mlflow"
+
+
 ModelArgument = Annotated[
     str, typer.Argument(help="A model file, a run folder, or a network's name with --weights.", metavar="MODEL")
 ]
@@ -158,6 +163,22 @@ def on_data(
     """Options for reading DATA."""
 
 
+def on_decisions(
+    exclude: Annotated[
+        Path | None,
+        typer.Option(help="A check.csv: items whose suggestion begins with drop are left out.", metavar="CHECK.CSV"),
+    ] = None,
+    decisions: Annotated[
+        Path | None,
+        typer.Option(
+            help="A decisions.csv (columns item,decision,label): items to keep, relabel or drop.",
+            metavar="DECISIONS.CSV",
+        ),
+    ] = None,
+) -> None:
+    """Options for leaving out and relabelling items."""
+
+
 def on_training(
     model: Annotated[str | None, typer.Option(help="A network's name; `restune models` lists them.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/VERB-001 and so on.")] = None,
@@ -193,6 +214,10 @@ def on_training(
         typer.Option(
             help="Number of runs, with --seed and the seeds after it; prints mean and standard deviation.", min=2
         ),
+    ] = None,
+    track: Annotated[
+        Track | None,
+        typer.Option(help="Log each epoch to TensorBoard (in the run's folder) or to MLflow (MLFLOW_TRACKING_URI)."),
     ] = None,
     resume: Annotated[
         bool,
@@ -240,10 +265,11 @@ def takes(*groups: Verb) -> Callable[[Verb], Verb]:
 
 
 def data_options(options: dict[str, Any]) -> DataOptions:
-    """Take the group `on_data` out of a verb's options."""
+    """Take the groups `on_data` and, where the verb has it, `on_decisions` out of a verb's options."""
     from restune.data.dataset import DataOptions
 
     taken = {name: options.pop(name) for name in inspect.signature(on_data).parameters}
+    taken |= {name: options.pop(name) for name in inspect.signature(on_decisions).parameters if name in options}
     kind = taken.pop("kind")
     return DataOptions(header=not taken.pop("no_header"), kind=kind, **taken)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,8 @@ class Dataset:
         form: a form of the kind with a recipe of its own, such as ``sound``.
         not_taken: files of the source that are not items, counted by folder and suffix.
         reading: how the data was interpreted, in one line; empty if unknown.
+        left_out: items that ``--exclude`` or ``--decisions`` leaves out, by id, with the reason.
+        notes: remarks on items, by id, such as the label that a decision changed.
 
     >>> from restune.data.sources import open_dataset
     >>> dataset = open_dataset(photos)
@@ -71,6 +73,8 @@ class Dataset:
     form: str | None = None
     not_taken: tuple[NotTaken, ...] = ()
     reading: str = ""
+    left_out: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    notes: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -189,6 +193,8 @@ class DataOptions:
         labelled: False reads tables of texts and of series without labels, even if there are none: each item's
             target is -1, and there are no classes.
         left_out: columns of a table of series that are not values.
+        exclude: a check.csv; items that it suggests to drop are left out.
+        decisions: a decisions.csv; items are kept, relabelled or dropped as it says.
 
     >>> table = folder / "labels.csv"
     >>> _ = table.write_text("file,colour\\nred/0.png,red\\nblue/0.png,blue\\n")
@@ -211,3 +217,5 @@ class DataOptions:
     data_root: Path | None = None
     labelled: bool = True
     left_out: tuple[str, ...] = ()
+    exclude: Path | None = None
+    decisions: Path | None = None

@@ -72,7 +72,11 @@ def name_copies(splits: Splits, contents: Mapping[str, str]) -> Splits:
         return splits
     notes = _shared(groups, splits.counts())
     notes |= _conflicting([[item for _, item in group] for group in groups], splits.train.classes)
-    return replace(splits, notes=notes) if notes else splits
+    return replace(splits, notes=_joined(splits.notes, notes)) if notes else splits
+
+
+def _joined(notes: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+    return {**notes, **{item: f"{notes[item]}; {text}" if item in notes else text for item, text in more.items()}}
 
 
 def _equal_items(held: Mapping[str, Dataset], contents: Mapping[str, str]) -> list[list[tuple[str, Item]]]:

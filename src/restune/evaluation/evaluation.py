@@ -16,7 +16,7 @@ from torch import Tensor
 
 from restune.core.errors import UserError
 from restune.core.files import user_path
-from restune.evaluation.logits import Column, LogitsBuffer, chunks, read_array, write_arrays
+from restune.evaluation.logits import Column, EmbeddingBuffer, LogitsBuffer, chunks, read_array, write_arrays
 from restune.evaluation.measures import Measures
 from restune.evaluation.metrics import (
     ClassScores,
@@ -53,6 +53,8 @@ class Evaluation:
         fingerprint: of the data.
         seconds: time taken, including reading.
         clips: for videos, the score of single clips; all other scores count videos.
+        embeddings: inputs of the last layer, float32 ``[N, F]``, of several views their mean; a memory map if large.
+            None for a module of one's own, and beyond 1 GiB.
         calibration: of the model; None: its probabilities are those of its logits.
         coverage: wanted share of prediction sets that contain the true class.
         target_precision: wanted share of correct answers where the model abstains from others.
@@ -75,6 +77,7 @@ class Evaluation:
     fingerprint: str = ""
     seconds: float = 0.0
     clips: ClipCount | None = None
+    embeddings: NDArray[np.float32] | None = field(default=None, repr=False)
     calibration: Calibration | None = None
     coverage: float = 0.9
     target_precision: float = 0.99
@@ -203,7 +206,7 @@ class Evaluation:
         }
 
     def save(self, path: str | Path) -> Path:
-        """Write ids, targets, logits and class names as an .npz without pickled objects; `load_evaluation` reads it.
+        """Write ids, targets, logits, embeddings and class names as an .npz; `load_evaluation` reads it.
 
         Raises UserError for another suffix, and where the file cannot be written.
         """
@@ -225,6 +228,7 @@ class Evaluation:
                 "ids": _strings(self.ids),
                 "targets": self.targets.astype(np.int64),
                 "logits": self.logits,
+                **({} if self.embeddings is None else {"embeddings": self.embeddings}),
                 "classes": _strings(self.classes),
                 "about": np.frombuffer(json.dumps(about).encode(), np.uint8),
             },
@@ -242,6 +246,7 @@ def load_evaluation(path: str | Path) -> Evaluation:
     path = user_path(path)
     try:
         logits = read_array(path, "logits")
+        embeddings = _embeddings(path)
         targets = np.array(read_array(path, "targets"))
         about = json.loads(read_array(path, "about").tobytes())
         ids, classes = (tuple(read_array(path, name).tolist()) for name in ("ids", "classes"))
@@ -249,7 +254,8 @@ def load_evaluation(path: str | Path) -> Evaluation:
         calibration = None if stored is None else Calibration.from_dict(stored, len(classes))
     except (OSError, KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise UserError(f"this is not a saved evaluation: {error}", where=str(path)) from error
-    if logits.shape != (len(targets), len(classes)) or len(ids) != len(targets):
+    fit = logits.shape == (len(targets), len(classes)) and len(ids) == len(targets)
+    if not fit or (embeddings is not None and (embeddings.ndim != 2 or len(embeddings) != len(targets))):
         raise UserError("the arrays of this evaluation do not fit together", where=str(path))
     builder = _Predictions(len(classes), calibration)
     rows = 0
@@ -265,8 +271,17 @@ def load_evaluation(path: str | Path) -> Evaluation:
         **builder.fields(),
         **{**about, "skipped": tuple((item, reason) for item, reason in about["skipped"])},
         clips=None if clips is None else ClipCount(*clips),
+        embeddings=embeddings,
         calibration=calibration,
     )
+
+
+def _embeddings(path: Path) -> NDArray[np.float32] | None:
+    """Return the embeddings of a saved evaluation; None where it has none."""
+    try:
+        return read_array(path, "embeddings")
+    except KeyError:
+        return None
 
 
 class EvaluationBuilder:
@@ -282,14 +297,16 @@ class EvaluationBuilder:
         self._ids: list[str] = []
         self._targets = Column(np.int64)
         self._logits = LogitsBuffer(len(classes))
+        self._embeddings = EmbeddingBuffer()
         self._predictions = _Predictions(len(classes), calibration)
 
-    def add(self, ids: list[str], targets: list[int], logits: Tensor) -> None:
-        """Add items: their ids, class indices, and logits ``[N, C]``."""
+    def add(self, ids: list[str], targets: list[int], logits: Tensor, embeddings: Tensor | None = None) -> None:
+        """Add items: their ids, class indices, logits ``[N, C]`` and, if there are any, embeddings ``[N, F]``."""
         target = torch.tensor(targets, dtype=torch.int64)
         self._ids.extend(ids)
         self._targets.add(target)
         self._logits.add(logits)
+        self._embeddings.add(embeddings, len(ids))
         self._predictions.add(logits, target)
 
     def evaluation(self, **about: Any) -> Evaluation:
@@ -299,6 +316,7 @@ class EvaluationBuilder:
             ids=tuple(self._ids),
             targets=self._targets.values(),
             logits=self._logits.rows(),
+            embeddings=self._embeddings.rows(),
             calibration=self.calibration,
             **self._predictions.fields(),
             **about,

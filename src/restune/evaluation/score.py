@@ -12,7 +12,7 @@ from restune.data.kinds import kind_of
 from restune.evaluation.evaluation import Evaluation, EvaluationBuilder
 from restune.evaluation.metrics import ClipCount
 from restune.inference.forward import mean_of_views
-from restune.inference.predictor import Predictor, predict_batches
+from restune.inference.predictor import Predictor, predict_with_embeddings
 
 P = TypeVar("P", bound=Predictor)
 
@@ -44,7 +44,7 @@ def score(
     builder = EvaluationBuilder(predictor.classes, predictor.calibration)
     skipped: list[tuple[str, str]] = []
     clips: ClipCount | None = None
-    for batch, logits in predict_batches(
+    for batch, logits, embeddings in predict_with_embeddings(
         predictor, dataset.items,
         batch_size=batch_size, workers=workers, views=views, description="evaluate", retry=retry,
     ):  # fmt: skip
@@ -61,7 +61,8 @@ def score(
         targets = [item.target for item in readable]
         if kind.view_noun is not None and readable:
             clips = (clips or ClipCount()).plus(logits, targets)
-        builder.add([item.id for item in readable], targets, mean_of_views(logits))
+        mean = None if embeddings is None else embeddings.mean(dim=1)
+        builder.add([item.id for item in readable], targets, mean_of_views(logits), mean)
     if len(skipped) == len(dataset):
         raise UserError("no item of this data could be read", where=dataset.source, fix=f"the first: {skipped[0][1]}")
     return builder.evaluation(

@@ -22,6 +22,8 @@ from restune.inference.model import Model
 from restune.networks.custom import CustomSpec, own_names
 from restune.networks.resnet import ResNet
 from restune.reporting.report import write_report
+from restune.runs.check_summary import check_summary
+from restune.runs.gallery import save_gallery
 from restune.runs.prepare import Prepared
 from restune.runs.split_record import Change, SplitRecord
 from restune.runs.versions import versions
@@ -48,7 +50,7 @@ class RunResult:
         loader_share: CPU time spent making batches over the time of the epochs.
         classes: names in the order of the logits.
         items: number of items in each split.
-        left_out: number of items that could not be read.
+        left_out: number of items that could not be read, or were left out by --exclude or --decisions.
         changed: items that changed or vanished during the run.
         resumed_from_step: None for a run that was not resumed.
         machine, versions: where the results were measured, and with which libraries.
@@ -116,6 +118,8 @@ def save_results(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) 
     (folder / "evaluation").mkdir(exist_ok=True)
     for split, evaluation in scores.items():
         evaluation.save(folder / "evaluation" / f"{split}.npz")
+    held_out = {split: items for split, items in (("val", splits.val), ("test", splits.test)) if items is not None}
+    save_gallery(folder, scores, held_out, _loaded(path, prepared, recipe))
     result = RunResult(
         verb=verb,
         model=recipe.model or _module_name(prepared) or "home-made",
@@ -135,7 +139,7 @@ def save_results(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) 
         resumed_from_step=fitted.resumed_from_step,
         machine=describe_machine(),
         versions=versions(),
-        more={**fitted.more, **_lengthened(recipe)},
+        more={**fitted.more, **_lengthened(recipe), **check_summary(folder)},
     )
     write_text(folder / "result.json", json.dumps(result.to_dict(), ensure_ascii=False, indent=1) + "\n")
     write_report(folder)
@@ -181,9 +185,13 @@ def _held_out_scores(path: Path, prepared: Prepared, recipe: Recipe) -> dict[str
         fc = network.fc
         head = Head(weight=fc.weight.detach(), bias=fc.bias.detach(), l2=0.0, loss=0.0, iterations=0)
         return {split: score_embeddings(head, cache, items, str(path)) for split, items in data.items()}
+    model = _loaded(path, prepared, recipe)
+    return {split: _final_score(model, items, recipe, split) for split, items in data.items()}
+
+
+def _loaded(path: Path, prepared: Prepared, recipe: Recipe) -> Model:
     with quiet():
-        model = load_model(path, device=recipe.device, module=prepared.initial.module)
-        return {split: _final_score(model, items, recipe, split) for split, items in data.items()}
+        return load_model(path, device=recipe.device, module=prepared.initial.module)
 
 
 def _final_score(model: Model, items: Dataset, recipe: Recipe, split: str) -> Evaluation:

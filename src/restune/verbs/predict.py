@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from restune.core.console import note
-from restune.data.dataset import DataOptions
+from restune.data.dataset import DataOptions, Item
 from restune.data.inputs import expand
+from restune.inference.attribution.explain import explain_items, fitted_to
+from restune.inference.attribution.method import Attribution, resolve_class
 from restune.inference.load import load_model
 from restune.inference.model import AnswerOptions, Model, Prediction, predict_items
+from restune.networks.spec import ResNetSpec
+from restune.reporting.explanations import ExplanationFolder, explanation_folder
+
+if TYPE_CHECKING:
+    from restune.inference.attribution.explanation import Explanation
 
 
 def predict(
@@ -28,6 +35,8 @@ def predict(
     class_conditional: bool = False,
     device: str = "auto",
     data_options: DataOptions | None = None,
+    explain: str | Path | None = None,
+    attribution: Attribution | None = None,
     **preprocess: Any,
 ) -> list[Prediction]:
     """Predict labels and probabilities, one prediction per input, in order.
@@ -47,6 +56,8 @@ def predict(
         coverage: list the classes among which the true one is with this probability.
         class_conditional: that probability holds for the items of each class.
         data_options: how to read tables and files of series.
+        explain: a folder to write a picture of each input's explanation to, and index.html; see `Model.explain`.
+        attribution: what to explain and how; by default the predicted class by class activation maps.
 
     Raises UserError for a model that cannot be loaded, and for inputs of a type that is not accepted.
 
@@ -56,7 +67,7 @@ def predict(
     stream = stream_predictions(
         model, inputs, weights=weights, topk=topk, batch_size=batch_size, workers=workers, views=views,
         threshold=threshold, coverage=coverage, class_conditional=class_conditional, device=device,
-        data_options=data_options, **preprocess,
+        data_options=data_options, explain=explain, attribution=attribution, **preprocess,
     )  # fmt: skip
     return list(stream.predictions)
 
@@ -88,9 +99,15 @@ def stream_predictions(
     class_conditional: bool = False,
     device: str = "auto",
     data_options: DataOptions | None = None,
+    explain: str | Path | None = None,
+    attribution: Attribution | None = None,
+    command: str = "",
     **preprocess: Any,
 ) -> PredictionStream:
     """Predict as `predict`, in bounded memory: a few batches ahead of their use.
+
+    Args:
+        command: how to repeat this, for index.html of `explain`.
 
     Raises UserError immediately for a model that cannot be loaded.
     """
@@ -100,7 +117,29 @@ def stream_predictions(
     if threshold is not None and loaded.calibration is None:
         note("this model is not calibrated: the threshold is compared with the network's own probabilities")
     items = expand(inputs, replace(data_options or DataOptions(), kind=loaded.preprocess.kind), loaded.classes)
-    predictions = predict_items(
-        loaded, items, topk, batch_size=batch_size, workers=workers, views=views, options=options
+    if explain is None:
+        predictions = predict_items(
+            loaded, items, topk, batch_size=batch_size, workers=workers, views=views, options=options
+        )
+        return PredictionStream(loaded.classes, predictions)
+    folder, wanted = explanation_folder(explain), fitted_to(attribution or Attribution(), loaded)
+    resolve_class(loaded.classes, wanted.label)
+    explained = explain_items(
+        loaded, items, wanted, topk, batch_size=batch_size, workers=workers, views=views, options=options
     )
-    return PredictionStream(loaded.classes, predictions)
+    return PredictionStream(loaded.classes, _written(loaded, explained, folder, command))
+
+
+def _written(
+    model: Model, explained: Iterator[tuple[Item, Prediction, Explanation | None]], folder: Path, command: str
+) -> Iterator[Prediction]:
+    """Yield each prediction once its picture is written; write index.html after the last."""
+    spec = model.spec
+    pool = ("hidden" if spec.hidden else spec.pool) if isinstance(spec, ResNetSpec) else ""
+    pictures = ExplanationFolder(folder, model.info.name or "network", model.preprocess, pool, command)
+    for item, prediction, explanation in explained:
+        path = None if explanation is None else pictures.add(prediction, explanation, item.location.read())
+        if explanation is None:
+            pictures.add(prediction, None, None)
+        yield replace(prediction, explanation=None if path is None else str(path))
+    note(f"explanations: {pictures.finish()}")

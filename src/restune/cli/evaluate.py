@@ -11,6 +11,7 @@ from restune.cli import early
 from restune.cli import options as opt
 from restune.cli.run import print_json, verb
 from restune.core import console
+from restune.weights.calibration import check_coverage
 
 
 class OnCorrupt(StrEnum):
@@ -55,15 +56,26 @@ def evaluate(
         bool,
         typer.Option("--allow-missing", help="Score even if some of the model's classes do not occur in the data."),
     ] = False,
+    coverage: Annotated[
+        float, typer.Option(help="Share of prediction sets that are to contain the true class.", metavar="SHARE")
+    ] = 0.9,
+    target_precision: Annotated[
+        float,
+        typer.Option(
+            help="Share of answers that are to be correct where the model abstains from the others.", metavar="SHARE"
+        ),
+    ] = 0.99,
     **options: Any,
 ) -> None:
-    """Score a model on labelled data: accuracy with 95% interval, top-5, per-class scores, confusion matrix.
+    """Score a model on labelled data: accuracy and other scores with 95% intervals, calibration, abstention, prediction
+    sets, per-class scores, confusion matrix.
 
     Example: restune evaluate resnet20 photos/ --weights resnet20.th
     """
     with verb(options["quiet"]):
         reading, views = opt.data_options(options), options.pop("views")
         inference = opt.inference_options(options)
+        check_coverage(coverage)
         early.check_inference(model, {**inference, "views": views})
         early.check_data(data, reading)
         from restune.verbs.evaluate import evaluate as run
@@ -76,6 +88,8 @@ def evaluate(
             class_order=class_order.value,
             allow_missing=allow_missing,
             views=views,
+            coverage=coverage,
+            target_precision=target_precision,
             data_options=reading,
             **inference,
         )

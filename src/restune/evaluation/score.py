@@ -41,7 +41,7 @@ def score(
     if not len(dataset):
         raise UserError("there are no items to score", where=dataset.source)
     kind = kind_of(predictor.preprocess.kind)
-    builder = EvaluationBuilder(predictor.classes)
+    builder = EvaluationBuilder(predictor.classes, predictor.calibration)
     skipped: list[tuple[str, str]] = []
     clips: ClipCount | None = None
     for batch, logits, embeddings in predict_with_embeddings(

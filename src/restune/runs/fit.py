@@ -207,8 +207,8 @@ def _batches(prepared: Prepared, recipe: Recipe) -> TrainingBatches:
     )
 
 
-_CLOSING_SECONDS = 4.0
-"""For writing the model, loading the plotting library and drawing the report."""
+_CLOSING_SECONDS = 5.0
+"""For writing the model, reading the report's gallery, loading the plotting library and drawing the report."""
 
 
 def _time_afterwards(splits: Splits, reading: float) -> Callable[[float], float]:

@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from restune.core.console import quiet, warn
+from restune.core.console import note, quiet, warn
 from restune.core.errors import UserError, shorten
 from restune.core.files import write_text
 from restune.core.machine import describe_machine
 from restune.data.dataset import Dataset
+from restune.evaluation.calibration import fit_calibration
 from restune.evaluation.evaluation import Evaluation
 from restune.evaluation.score import score
 from restune.inference.load import load_model
@@ -21,6 +22,8 @@ from restune.inference.model import Model
 from restune.networks.custom import CustomSpec, own_names
 from restune.networks.resnet import ResNet
 from restune.reporting.report import write_report
+from restune.runs.check_summary import check_summary
+from restune.runs.gallery import save_gallery
 from restune.runs.prepare import Prepared
 from restune.runs.split_record import Change, SplitRecord
 from restune.runs.versions import versions
@@ -29,6 +32,7 @@ from restune.training.logistic import Head
 from restune.training.loop import Fitted
 from restune.training.recipe import Recipe
 from restune.weights.bundle import BundleInfo, write_bundle
+from restune.weights.calibration import Calibration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +111,15 @@ def save_results(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) 
     state = own_names(fitted.state_dict, info.spec)
     write_bundle(path, state, info)
     scores = _held_out_scores(path, prepared, recipe)
+    info = replace(info, calibration=_calibration(scores))
+    scores = {split: evaluation.calibrated(info.calibration) for split, evaluation in scores.items()}
     summaries = tuple({"side": split, **_summary(evaluation)} for split, evaluation in scores.items())
     write_bundle(path, state, replace(info, scores=summaries))
     (folder / "evaluation").mkdir(exist_ok=True)
     for split, evaluation in scores.items():
         evaluation.save(folder / "evaluation" / f"{split}.npz")
+    held_out = {split: items for split, items in (("val", splits.val), ("test", splits.test)) if items is not None}
+    save_gallery(folder, scores, held_out, _loaded(path, prepared, recipe))
     result = RunResult(
         verb=verb,
         model=recipe.model or _module_name(prepared) or "home-made",
@@ -131,7 +139,7 @@ def save_results(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) 
         resumed_from_step=fitted.resumed_from_step,
         machine=describe_machine(),
         versions=versions(),
-        more={**fitted.more, **_lengthened(recipe)},
+        more={**fitted.more, **_lengthened(recipe), **check_summary(folder)},
     )
     write_text(folder / "result.json", json.dumps(result.to_dict(), ensure_ascii=False, indent=1) + "\n")
     write_report(folder)
@@ -177,9 +185,13 @@ def _held_out_scores(path: Path, prepared: Prepared, recipe: Recipe) -> dict[str
         fc = network.fc
         head = Head(weight=fc.weight.detach(), bias=fc.bias.detach(), l2=0.0, loss=0.0, iterations=0)
         return {split: score_embeddings(head, cache, items, str(path)) for split, items in data.items()}
+    model = _loaded(path, prepared, recipe)
+    return {split: _final_score(model, items, recipe, split) for split, items in data.items()}
+
+
+def _loaded(path: Path, prepared: Prepared, recipe: Recipe) -> Model:
     with quiet():
-        model = load_model(path, device=recipe.device, module=prepared.initial.module)
-        return {split: _final_score(model, items, recipe, split) for split, items in data.items()}
+        return load_model(path, device=recipe.device, module=prepared.initial.module)
 
 
 def _final_score(model: Model, items: Dataset, recipe: Recipe, split: str) -> Evaluation:
@@ -201,6 +213,15 @@ def _final_score(model: Model, items: Dataset, recipe: Recipe, split: str) -> Ev
     return scored
 
 
+def _calibration(scores: Mapping[str, Evaluation]) -> Calibration | None:
+    """Calibrate the model on its validation items; None, with a note, without any."""
+    if "val" not in scores:
+        note("probabilities are not calibrated: the run has no validation items (--val)")
+        return None
+    val = scores["val"]
+    return fit_calibration(val.logits, val.targets, val.predicted)
+
+
 def _changed(prepared: Prepared) -> tuple[Change, ...]:
     """Return the items that changed since the run began, with a warning."""
     changed = tuple(prepared.record.changes(SplitRecord.of(prepared.splits, {})))
@@ -220,6 +241,8 @@ def _summary(evaluation: Evaluation) -> dict[str, Any]:
         "balanced_accuracy": evaluation.balanced_accuracy,
         "macro_f1": evaluation.macro_f1,
         "top5": evaluation.top5,
+        "nll": float(evaluation.measures.items.nll.mean()),
+        "ece": evaluation.measures.reliability.ece,
         "fingerprint": evaluation.fingerprint,
         **({"skipped": skipped} if skipped else {}),
         **({} if evaluation.clips is None else {"clips": evaluation.clips.to_dict()}),

@@ -151,6 +151,7 @@ class EarlyStoppingRecipe(_Section):
     patience: int | None = Field(None, ge=1)
     """Epochs without improvement; null: never."""
     min_delta: float = Field(0.0, ge=0)
+    """Smaller gains do not reset the patience. The best weights are kept, however small the gain."""
 
 
 class CheckpointRecipe(_Section):

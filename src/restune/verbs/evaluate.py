@@ -12,11 +12,13 @@ from restune.core.errors import UserError
 from restune.data.dataset import SPLITS, DataOptions, Dataset
 from restune.data.kinds import kind_of
 from restune.data.sources import open_dataset
+from restune.evaluation.abstention import check_precision
 from restune.evaluation.evaluation import Evaluation
 from restune.evaluation.score import match_classes, score
 from restune.inference.load import load_model
 from restune.inference.model import Model
 from restune.runs.own_data import own_items, record_of, warn_of_training_items
+from restune.weights.calibration import check_coverage
 
 
 def evaluate(
@@ -31,11 +33,13 @@ def evaluate(
     batch_size: int = 64,
     workers: int | None = None,
     views: str | None = None,
+    coverage: float = 0.9,
+    target_precision: float = 0.99,
     device: str = "auto",
     data_options: DataOptions | None = None,
     **preprocess: Any,
 ) -> Evaluation:
-    """Measure accuracy with its interval, top-5, per-class scores and the confusion matrix.
+    """Measure a model on labelled data: scores with 95% intervals, calibration, abstention, prediction sets.
 
     Args:
         model, weights, device, preprocess: as `restune.load`.
@@ -49,6 +53,8 @@ def evaluate(
         batch_size, workers: images per forward pass, and decoding threads.
         views: evaluation views whose probabilities are averaged: of images ``flip`` or ``five-crop`` (test-time
             augmentation), of videos ``spread`` (the default) or ``single`` (the centre clip).
+        coverage: wanted share of prediction sets that contain the true class.
+        target_precision: wanted share of correct answers where the model abstains from others.
 
     Warns where items that trained the model are among those scored. Raises UserError for data and classes that do not
     fit the model.
@@ -58,6 +64,8 @@ def evaluate(
     """
     if on_corrupt not in ("error", "skip"):
         raise UserError(f"unknown value {on_corrupt!r}", where="--on-corrupt", fix="use error or skip")
+    check_coverage(coverage)
+    check_precision(target_precision)
     started = time.perf_counter()
     dataset = open_dataset(data, data_options)
     loaded = load_model(model, weights=weights, device=device, **preprocess)
@@ -77,7 +85,8 @@ def evaluate(
     if record is not None:
         warn_of_training_items(record, dataset)
     scored = score(loaded, dataset, on_corrupt=on_corrupt, batch_size=batch_size, workers=workers, views=views)
-    return replace(scored, seconds=time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return replace(scored, seconds=seconds, coverage=coverage, target_precision=target_precision)
 
 
 def _choose_split(dataset: Dataset, split: str | None, model: Model, *, allow_missing: bool) -> Dataset:

@@ -19,6 +19,8 @@ from restune.data.preprocess import Preprocess, preprocess_from_dict
 from restune.networks.custom import CustomSpec
 from restune.networks.registry import known_blocks
 from restune.networks.spec import ResNetSpec
+from restune.weights.calibration import KEYS as CALIBRATION_KEYS
+from restune.weights.calibration import Calibration
 
 SCHEMA_VERSION = 1
 MAX_HEADER = 16 * 2**20
@@ -41,7 +43,7 @@ class BundleInfo:
         name: the zoo's name for the structure, or None for a home-made one.
         task: ``single-label``; multi-label and regression are reserved.
         dtype: of the floating-point tensors in the file.
-        calibration: how probabilities were corrected, if they were.
+        calibration: temperature, abstention and conformal thresholds, fitted on validation items; None without any.
         training: how it was trained: verb, recipe, initial weights.
         scores: its scores, with the data (by fingerprint).
         licence: of the weights.
@@ -53,7 +55,7 @@ class BundleInfo:
     name: str | None = None
     task: str = "single-label"
     dtype: str = "float32"
-    calibration: Mapping[str, Any] | None = None
+    calibration: Calibration | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     scores: tuple[Mapping[str, Any], ...] = ()
     licence: str | None = None
@@ -74,7 +76,7 @@ class BundleInfo:
             "spec": self.spec.to_dict(),
             "classes": list(self.classes),
             "preprocess": self.preprocess.to_dict(),
-            "calibration": self.calibration,
+            "calibration": None if self.calibration is None else self.calibration.to_dict(),
             "training": dict(self.training),
             "scores": [dict(score) for score in self.scores],
             "licence": self.licence,
@@ -144,7 +146,7 @@ def _parse(text: str, path: Path) -> BundleInfo:
             name=content["name"],
             task=content["task"],
             dtype=content["dtype"],
-            calibration=content["calibration"],
+            calibration=_calibration(content),
             training=content["training"],
             scores=tuple(content["scores"]),
             licence=content["licence"],
@@ -174,6 +176,15 @@ def _spec(content: Any) -> ResNetSpec | CustomSpec:
     return CustomSpec.from_dict(content) if "custom" in content else ResNetSpec.from_dict(content)
 
 
+def _knows(calibration: Any) -> bool:
+    return calibration is None or (isinstance(calibration, dict) and set(calibration) == CALIBRATION_KEYS)
+
+
+def _calibration(content: Mapping[str, Any]) -> Calibration | None:
+    stored = content["calibration"]
+    return None if stored is None else Calibration.from_dict(stored, len(content["classes"]))
+
+
 def _reject_unregistered(spec: Any, path: Path) -> None:
     """Raise UserError for blocks that a program must register before it loads the model."""
     stages = spec.get("stages", ())
@@ -193,7 +204,7 @@ def _reject_unknown(content: Mapping[str, Any], path: Path) -> None:
         "a setting": unknown[0] if unknown else None,
         "a kind": content["kind"] if content["kind"] not in KINDS else None,
         "a task": content["task"] if content["task"] not in TASKS else None,
-        "a calibration": content["calibration"],
+        "a calibration": None if _knows(content["calibration"]) else content["calibration"],
     }
     for what, value in wrong.items():
         if value is not None:

@@ -67,6 +67,7 @@ def report_page(run: RunFiles) -> str:
         scores=counting,
         task=run.task,
         evaluations=run.evaluations,
+        task_plots={},
         sections=[section for section, is_shown in shown.items() if is_shown],
         conclusion=conclusion(run, say),
         curves=curves,

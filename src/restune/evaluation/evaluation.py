@@ -193,8 +193,8 @@ class Evaluation:
         return path
 
 
-def load_evaluation(path: str | Path) -> Evaluation:
-    """Read an evaluation that `Evaluation.save` wrote; its logits stay on disk. Raises UserError.
+def load_evaluation(path: str | Path) -> Any:
+    """Read an evaluation that `save` wrote, of the class that wrote it; its logits stay on disk. Raises UserError.
 
     >>> saved = restune.evaluate(run_folder, photos, split="all").save(folder / "scores.npz")
     >>> load_evaluation(saved).n
@@ -202,11 +202,13 @@ def load_evaluation(path: str | Path) -> Evaluation:
     """
     path = user_path(path)
     try:
+        about = json.loads(read_array(path, "about").tobytes())
+        if about.get("task", "single-label") != "single-label":
+            return _load_other_task(path, about)
         logits = read_array(path, "logits")
         targets = np.array(read_array(path, "targets"))
-        about = json.loads(read_array(path, "about").tobytes())
         ids, classes = (tuple(read_array(path, name).tolist()) for name in ("ids", "classes"))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(f"this is not a saved evaluation: {error}", where=str(path)) from error
     if logits.shape != (len(targets), len(classes)) or len(ids) != len(targets):
         raise UserError("the arrays of this evaluation do not fit together", where=str(path))
@@ -225,6 +227,16 @@ def load_evaluation(path: str | Path) -> Evaluation:
         **{**about, "skipped": tuple((item, reason) for item, reason in about["skipped"])},
         clips=None if clips is None else ClipCount(*clips),
     )
+
+
+def _load_other_task(path: Path, about: dict[str, Any]) -> Any:
+    from restune.evaluation.multilabel import MultiLabelEvaluation
+    from restune.evaluation.regression import RegressionEvaluation
+
+    kinds: dict[str, Any] = {"multi-label": MultiLabelEvaluation, "regression": RegressionEvaluation}
+    if about["task"] not in kinds:
+        raise ValueError(f"its task, {about['task']!r}, is not known; upgrade restune")
+    return kinds[about["task"]].load(path, about)
 
 
 class EvaluationBuilder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -20,6 +20,7 @@ from restune.data.preprocess import Preprocess
 from restune.inference.features import FeatureCache
 from restune.inference.forward import forward_views, mean_of_views
 from restune.inference.predictor import Predictor, predict_batches
+from restune.inference.task_predictions import task_answers
 from restune.networks.custom import CustomNetwork, CustomSpec, Network, own_names
 from restune.networks.spec import ResNetSpec
 from restune.weights.bundle import BundleInfo, write_bundle
@@ -38,6 +39,9 @@ class Prediction:
         probability: of that class.
         top: the most probable classes with their probabilities, in falling order.
         error: why the input could not be read.
+        labels: of a multi-label network, those whose probability reaches their threshold, the most probable first.
+        probabilities: of a multi-label network, of every label.
+        values: of a regression network, the numbers by name.
 
     >>> (prediction,) = restune.predict(run_folder, photo)
     >>> prediction.label, prediction.top[0][0], prediction.error
@@ -49,8 +53,16 @@ class Prediction:
     probability: float | None = None
     top: tuple[tuple[str, float], ...] = ()
     error: str | None = None
+    labels: tuple[str, ...] | None = None
+    probabilities: Mapping[str, float] | None = None
+    values: Mapping[str, float] | None = None
 
     def __repr__(self) -> str:
+        if self.labels is not None:
+            shown = ", ".join(f"{label!r} {self.probabilities[label]:.1%}" for label in self.labels)  # type: ignore[index]
+            return f"Prediction({self.input!r}, labels {shown or 'none'})"
+        if self.values is not None:
+            return f"Prediction({self.input!r}, {', '.join(f'{name} {v:.4g}' for name, v in self.values.items())})"
         if self.error is not None or self.probability is None:
             return f"Prediction({self.input!r}, error={self.error!r})"
         others = ", ".join(f"{label!r} {probability:.1%}" for label, probability in self.top[1:3])
@@ -59,10 +71,18 @@ class Prediction:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """``{"input", "label", "probability", "top"}``, or ``{"input", "error"}``."""
+        """``{"input", "label", "probability", "top"}``, or ``{"input", "error"}``.
+
+        Of multi-label networks ``{"input", "labels", "probabilities", "top"}``, of regression ``{"input", "values"}``.
+        """
         if self.error is not None:
             return {"input": self.input, "error": self.error}
+        if self.values is not None:
+            return {"input": self.input, "values": dict(self.values)}
         top = [[label, probability] for label, probability in self.top]
+        if self.labels is not None:
+            probabilities = dict(self.probabilities or {})
+            return {"input": self.input, "labels": list(self.labels), "probabilities": probabilities, "top": top}
         return {"input": self.input, "label": self.label, "probability": self.probability, "top": top}
 
 
@@ -85,7 +105,8 @@ class Model:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __repr__(self) -> str:
-        name, classes = self.info.name or "network", f"{len(self.classes)} classes: {shorten(self.classes, 5)}"
+        what = {"multi-label": "labels", "regression": "numbers"}.get(self.info.task, "classes")
+        name, classes = self.info.name or "network", f"{len(self.classes)} {what}: {shorten(self.classes, 5)}"
         return f"Model({self.source!r}, {name} for {self.kind.noun}, {classes}; {self.preprocess})"
 
     @property
@@ -208,7 +229,15 @@ def predict_items(
     """
     classes = predictor.classes
     topk = max(1, min(topk, len(classes)))
+    outputs = predictor.info.outputs
     for batch, logits in predict_batches(predictor, items, batch_size=batch_size, workers=workers, views=views):
+        if outputs.task != "single-label":
+            answers = iter(task_answers(logits, classes, outputs, topk))
+            for position, item in enumerate(batch.items):
+                is_read = position not in batch.failures
+                fields = next(answers) if is_read else {"error": batch.failures[position]}
+                yield Prediction(input=item.id, **fields)
+            continue
         probabilities, indices = mean_of_views(logits).softmax(dim=1).topk(topk, dim=1)
         rows = zip(probabilities.tolist(), indices.tolist(), strict=True)
         for position, item in enumerate(batch.items):

@@ -16,6 +16,7 @@ from restune.data.dataset import Dataset
 from restune.data.kinds import kind_of
 from restune.data.loader import read_views
 from restune.data.sources import open_dataset
+from restune.evaluation.evaluation import Evaluation
 from restune.evaluation.score import match_classes, score
 from restune.inference.load import load_model
 from restune.inference.model import Model
@@ -107,6 +108,7 @@ def _correct(model: Model, dataset: Dataset) -> Tensor:
     """Return 1 for each item that the model classifies correctly, else 0."""
     with quiet():
         evaluation = score(model, dataset, on_corrupt="skip")
+    assert isinstance(evaluation, Evaluation), "single-label models are checked before"
     return torch.from_numpy(evaluation.predicted == evaluation.targets).float()
 
 

@@ -15,7 +15,9 @@ from restune.core.files import write_text
 from restune.core.machine import describe_machine
 from restune.data.dataset import Dataset
 from restune.evaluation.evaluation import Evaluation
+from restune.evaluation.multilabel import MultiLabelEvaluation
 from restune.evaluation.score import score
+from restune.evaluation.tasks import AnyEvaluation
 from restune.inference.load import load_model
 from restune.inference.model import Model
 from restune.networks.custom import CustomSpec, own_names
@@ -56,7 +58,7 @@ class RunResult:
     verb: str
     model: str
     kind: str
-    scores: Mapping[str, Evaluation] = field(repr=False)
+    scores: Mapping[str, AnyEvaluation] = field(repr=False)
     seconds: float
     training_seconds: float
     epochs: int
@@ -106,7 +108,8 @@ def save_results(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) 
     info = _bundle_info(verb, prepared, recipe, fitted)
     state = own_names(fitted.state_dict, info.spec)
     write_bundle(path, state, info)
-    scores = _held_out_scores(path, prepared, recipe)
+    scores = _held_out_scores(path, prepared, recipe, info)
+    info, scores = with_thresholds(info, scores)
     summaries = tuple({"side": split, **_summary(evaluation)} for split, evaluation in scores.items())
     write_bundle(path, state, replace(info, scores=summaries))
     (folder / "evaluation").mkdir(exist_ok=True)
@@ -131,11 +134,33 @@ def save_results(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) 
         resumed_from_step=fitted.resumed_from_step,
         machine=describe_machine(),
         versions=versions(),
-        more={**fitted.more, **_lengthened(recipe)},
+        more={**fitted.more, **_lengthened(recipe), **_task_facts(info)},
     )
     write_text(folder / "result.json", json.dumps(result.to_dict(), ensure_ascii=False, indent=1) + "\n")
     write_report(folder)
     return result
+
+
+def with_thresholds(info: BundleInfo, scores: dict[str, AnyEvaluation]) -> tuple[BundleInfo, dict[str, AnyEvaluation]]:
+    """Choose the thresholds of a multi-label model on its validation items; other models are unchanged."""
+    val = scores.get("val")
+    if not isinstance(val, MultiLabelEvaluation):
+        return info, scores
+    chosen = val.with_best_thresholds()
+    others = {
+        split: replace(one, thresholds=chosen.thresholds)
+        for split, one in scores.items()
+        if isinstance(one, MultiLabelEvaluation)
+    }
+    return replace(info, thresholds=chosen.thresholds), {**others, "val": chosen}
+
+
+def _task_facts(info: BundleInfo) -> dict[str, Any]:
+    """Return the entries of a run that is not single-label."""
+    if info.task == "single-label":
+        return {}
+    thresholds = None if info.thresholds is None else dict(zip(info.classes, info.thresholds, strict=True))
+    return {"task": info.task, **({} if thresholds is None else {"thresholds": thresholds})}
 
 
 def _lengthened(recipe: Recipe) -> dict[str, Any]:
@@ -154,6 +179,8 @@ def _bundle_info(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) 
         name=recipe.model,
         classes=prepared.splits.train.classes,
         preprocess=prepared.preprocess,
+        task=prepared.splits.train.task,
+        target_scale=prepared.splits.target_scale(),
         training=training,
         licence=None if weights is None else weights.licence,
     )
@@ -164,7 +191,7 @@ def _module_name(prepared: Prepared) -> str | None:
     return spec.custom if isinstance(spec, CustomSpec) else None
 
 
-def _held_out_scores(path: Path, prepared: Prepared, recipe: Recipe) -> dict[str, Evaluation]:
+def _held_out_scores(path: Path, prepared: Prepared, recipe: Recipe, info: BundleInfo) -> dict[str, AnyEvaluation]:
     """Score the held-out splits: a fitted head on cached embeddings, else the written model.
 
     Embeddings are of single views; if evaluation uses several, as for videos, the written model is scored.
@@ -176,13 +203,13 @@ def _held_out_scores(path: Path, prepared: Prepared, recipe: Recipe) -> dict[str
     if cache is not None and isinstance(network, ResNet) and prepared.initial.kind.view_modes[0] == "single":
         fc = network.fc
         head = Head(weight=fc.weight.detach(), bias=fc.bias.detach(), l2=0.0, loss=0.0, iterations=0)
-        return {split: score_embeddings(head, cache, items, str(path)) for split, items in data.items()}
+        return {split: score_embeddings(head, cache, items, str(path), info.outputs) for split, items in data.items()}
     with quiet():
         model = load_model(path, device=recipe.device, module=prepared.initial.module)
         return {split: _final_score(model, items, recipe, split) for split, items in data.items()}
 
 
-def _final_score(model: Model, items: Dataset, recipe: Recipe, split: str) -> Evaluation:
+def _final_score(model: Model, items: Dataset, recipe: Recipe, split: str) -> AnyEvaluation:
     """Score a split. Count, list and warn of items that can no longer be read.
 
     Raises UserError if none can be read.
@@ -210,8 +237,10 @@ def _changed(prepared: Prepared) -> tuple[Change, ...]:
     return changed
 
 
-def _summary(evaluation: Evaluation) -> dict[str, Any]:
+def _summary(evaluation: AnyEvaluation) -> dict[str, Any]:
     """Return a split's part of the result."""
+    if not isinstance(evaluation, Evaluation):
+        return evaluation.summary()
     skipped = [{"item": item, "reason": reason} for item, reason in evaluation.skipped]
     return {
         "accuracy": evaluation.accuracy,

@@ -12,8 +12,9 @@ from restune.core.errors import UserError
 from restune.data.dataset import SPLITS, DataOptions, Dataset
 from restune.data.kinds import kind_of
 from restune.data.sources import open_dataset
-from restune.evaluation.evaluation import Evaluation
+from restune.data.sources.recognise import columns_of
 from restune.evaluation.score import match_classes, score
+from restune.evaluation.tasks import AnyEvaluation
 from restune.inference.load import load_model
 from restune.inference.model import Model
 from restune.runs.own_data import own_items, record_of, warn_of_training_items
@@ -34,7 +35,7 @@ def evaluate(
     device: str = "auto",
     data_options: DataOptions | None = None,
     **preprocess: Any,
-) -> Evaluation:
+) -> AnyEvaluation:
     """Measure accuracy with its interval, top-5, per-class scores and the confusion matrix.
 
     Args:
@@ -50,6 +51,9 @@ def evaluate(
         views: evaluation views whose probabilities are averaged: of images ``flip`` or ``five-crop`` (test-time
             augmentation), of videos ``spread`` (the default) or ``single`` (the centre clip).
 
+    Of a multi-label model the scores are those of `MultiLabelEvaluation`, of regression those of
+    `RegressionEvaluation`; a table's label columns are those that the model predicts, unless named.
+
     Warns where items that trained the model are among those scored. Raises UserError for data and classes that do not
     fit the model.
 
@@ -59,8 +63,8 @@ def evaluate(
     if on_corrupt not in ("error", "skip"):
         raise UserError(f"unknown value {on_corrupt!r}", where="--on-corrupt", fix="use error or skip")
     started = time.perf_counter()
-    dataset = open_dataset(data, data_options)
     loaded = load_model(model, weights=weights, device=device, **preprocess)
+    dataset = open_dataset(data, labelled_as(loaded, data, data_options))
     if dataset.kind != loaded.preprocess.kind:
         raise UserError(
             f"the model takes {loaded.kind.noun}, the data is {kind_of(dataset.kind).noun}",
@@ -78,6 +82,22 @@ def evaluate(
         warn_of_training_items(record, dataset)
     scored = score(loaded, dataset, on_corrupt=on_corrupt, batch_size=batch_size, workers=workers, views=views)
     return replace(scored, seconds=time.perf_counter() - started)
+
+
+def labelled_as(model: Model, data: Any, options: DataOptions | None) -> DataOptions | None:
+    """Return how to read the data's labels: as the model's task needs them, where that is not named.
+
+    A table that has all columns of the numbers or labels that the model predicts is read with these.
+    """
+    task, options = model.info.task, options or DataOptions()
+    if task == "single-label" or options.task is not None:
+        return options
+    options = replace(options, task=task)
+    if options.label_column is None and options.label_separator is None and isinstance(data, str | Path):
+        names = columns_of(Path(data))
+        if all(name in names for name in model.classes):
+            options = replace(options, label_column=",".join(model.classes))
+    return options
 
 
 def _choose_split(dataset: Dataset, split: str | None, model: Model, *, allow_missing: bool) -> Dataset:

@@ -60,10 +60,12 @@ class PredictionStream:
     Args:
         classes: the model's classes, in the order of its logits.
         predictions: one per input, in order; computed when they are needed.
+        task: of the model.
     """
 
     classes: tuple[str, ...]
     predictions: Iterator[Prediction]
+    task: str = "single-label"
 
 
 def stream_predictions(
@@ -86,4 +88,4 @@ def stream_predictions(
     loaded = load_model(model, weights=weights, device=device, **preprocess)
     items = expand(inputs, replace(data_options or DataOptions(), kind=loaded.preprocess.kind), loaded.classes)
     predictions = predict_items(loaded, items, topk, batch_size=batch_size, workers=workers, views=views)
-    return PredictionStream(loaded.classes, predictions)
+    return PredictionStream(loaded.classes, predictions, loaded.info.task)

@@ -18,7 +18,7 @@ import restune
 import restune.reporting
 from restune.core.files import write_text
 from restune.reporting.plots import panel_svg, positions
-from restune.reporting.report import curves
+from restune.reporting.curves import training_curves
 from restune.verbs.models import draw
 
 MOST_BYTES = 150_000

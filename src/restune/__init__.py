@@ -12,6 +12,7 @@ from restune.core.version import __version__
 
 if TYPE_CHECKING:
     from restune.core.errors import UserError
+    from restune.data.audit.findings import CheckReport
     from restune.data.dataset import DataOptions, Dataset
     from restune.data.preprocess import ImagePreprocess
     from restune.evaluation.evaluation import Evaluation
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from restune.training.bench import Bench
     from restune.training.metrics_log import EpochRecord, StepRecord
     from restune.verbs.bench import bench
+    from restune.verbs.check import check
     from restune.verbs.create import create_model
     from restune.verbs.embed import Embeddings, embed
     from restune.verbs.evaluate import evaluate
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "UserError": "restune.core.errors",
+    "CheckReport": "restune.data.audit.findings",
     "DataOptions": "restune.data.dataset",
     "Dataset": "restune.data.dataset",
     "ImagePreprocess": "restune.data.preprocess",
@@ -55,6 +58,7 @@ _HOME = {
     "EpochRecord": "restune.training.metrics_log",
     "StepRecord": "restune.training.metrics_log",
     "bench": "restune.verbs.bench",
+    "check": "restune.verbs.check",
     "create_model": "restune.verbs.create",
     "Embeddings": "restune.verbs.embed",
     "embed": "restune.verbs.embed",
@@ -74,6 +78,7 @@ _HOME = {
 
 __all__ = [
     "Bench",
+    "CheckReport",
     "DataOptions",
     "Dataset",
     "Embeddings",
@@ -92,6 +97,7 @@ __all__ = [
     "UserError",
     "__version__",
     "bench",
+    "check",
     "create_model",
     "embed",
     "evaluate",

@@ -287,7 +287,7 @@ def rewrite(bundle, change):
     [
         (lambda h: h.update(schema_version=2), "schema 2; .* reads 1"),
         (lambda h: h.update(preprocess={"kind": "sound"}), "'sound'"),
-        (lambda h: h.update(task="multi-label"), "a task, 'multi-label'"),
+        (lambda h: h.update(task="segmentation"), "a task, 'segmentation'"),
         (lambda h: h.update(kind="text"), "says that it reads 'text', its preprocessing 'image'"),
         (lambda h: h.update(kind="sound"), "a kind, 'sound'"),
         (lambda h: h.update(calibration={"temperature": 2}), "a calibration"),

@@ -30,7 +30,7 @@ class Split(StrEnum):
     all = "all"
 
 
-@opt.takes(opt.on_inference, opt.on_data, opt.on_views, opt.on_device, opt.on_all_verbs)
+@opt.takes(opt.on_inference, opt.on_data, opt.on_decisions, opt.on_views, opt.on_device, opt.on_all_verbs)
 def evaluate(
     model: opt.ModelArgument,
     data: opt.DataArgument,

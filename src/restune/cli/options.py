@@ -174,6 +174,22 @@ def on_data(
     """Options for reading DATA."""
 
 
+def on_decisions(
+    exclude: Annotated[
+        Path | None,
+        typer.Option(help="A check.csv: items whose suggestion begins with drop are left out.", metavar="CHECK.CSV"),
+    ] = None,
+    decisions: Annotated[
+        Path | None,
+        typer.Option(
+            help="A decisions.csv (columns item,decision,label): items to keep, relabel or drop.",
+            metavar="DECISIONS.CSV",
+        ),
+    ] = None,
+) -> None:
+    """Options for leaving out and relabelling items."""
+
+
 def on_training(
     model: Annotated[str | None, typer.Option(help="A network's name; `restune models` lists them.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/VERB-001 and so on.")] = None,
@@ -256,10 +272,11 @@ def takes(*groups: Verb) -> Callable[[Verb], Verb]:
 
 
 def data_options(options: dict[str, Any]) -> DataOptions:
-    """Take the group `on_data` out of a verb's options."""
+    """Take the groups `on_data` and, where the verb has it, `on_decisions` out of a verb's options."""
     from restune.data.dataset import DataOptions
 
     taken = {name: options.pop(name) for name in inspect.signature(on_data).parameters}
+    taken |= {name: options.pop(name) for name in inspect.signature(on_decisions).parameters if name in options}
     kind = taken.pop("kind")
     return DataOptions(header=not taken.pop("no_header"), kind=kind, **taken)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +16,7 @@ from restune.cli import early
 from restune.cli import options as opt
 from restune.cli.run import print_json_line, verb
 from restune.core.errors import UserError
+from restune.inference.attribution.method import METHODS, Attribution, check_method
 
 if TYPE_CHECKING:
     from restune.inference.model import Prediction
@@ -36,6 +39,23 @@ def predict(
     csv_file: Annotated[
         bool, typer.Option("--csv", help="Print comma-separated values, each row as soon as it is known.")
     ] = False,
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a picture of each input to this folder, which shows where the evidence for its class is, and "
+            "index.html.",
+            metavar="DIR",
+        ),
+    ] = None,
+    explain_class: Annotated[
+        str | None, typer.Option(help="With --explain: the class to explain; by default the predicted one.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="With --explain: how; by default cam.", metavar="|".join(METHODS))
+    ] = None,
+    stage: Annotated[
+        int | None, typer.Option(help="With --explain: the stage to explain by Grad-CAM; by default the last.", min=0)
+    ] = None,
     **options: Any,
 ) -> None:
     """Label images, videos, series or texts, one line per input. Unreadable inputs are reported in place, and the exit
@@ -49,6 +69,7 @@ def predict(
         reading, views = opt.data_options(options), options.pop("views")
         inference = opt.inference_options(options)
         early.check_inference(model, {**inference, "views": views})
+        attribution = _attribution(explain, explain_class, method, stage)
         from restune.verbs.predict import stream_predictions
 
         stream = stream_predictions(
@@ -57,6 +78,9 @@ def predict(
             topk=topk or 5,
             views=views,
             data_options=reading,
+            explain=explain,
+            attribution=attribution,
+            command=shlex.join(["restune", *sys.argv[1:]]),
             **inference,
         )
         counted = _Counted(stream.predictions)
@@ -76,6 +100,15 @@ def predict(
                 where="INPUT",
                 fix="see the reasons above",
             )
+
+
+def _attribution(folder: Path | None, label: str | None, method: str | None, stage: int | None) -> Attribution:
+    """Return how to explain. Raises UserError for options that do not fit together."""
+    for name, value in (("--explain-class", label), ("--method", method), ("--stage", stage)):
+        if folder is None and value is not None:
+            raise UserError(f"{name} needs --explain", where=name, fix="add --explain DIR")
+    check_method(method or "cam", stage)
+    return Attribution(label=label, method=method or "cam", stage=stage)
 
 
 class _Counted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from restune.cli.run import print_json, verb
 from restune.core import console
 
 
-@opt.takes(opt.on_training, opt.on_data, opt.on_device, opt.on_seed, opt.on_all_verbs)
+@opt.takes(opt.on_training, opt.on_data, opt.on_decisions, opt.on_device, opt.on_seed, opt.on_all_verbs)
 def train(data: opt.OptionalDataArgument = None, **options: Any) -> None:
     """Train a residual network from scratch. The run folder receives the model, its scores and a report.
 
@@ -30,7 +31,7 @@ def train(data: opt.OptionalDataArgument = None, **options: Any) -> None:
         _show(finished, options)
 
 
-@opt.takes(opt.on_training, opt.on_data, opt.on_device, opt.on_seed, opt.on_all_verbs)
+@opt.takes(opt.on_training, opt.on_data, opt.on_decisions, opt.on_device, opt.on_seed, opt.on_all_verbs)
 def finetune(
     data: opt.OptionalDataArgument = None,
     weights: opt.Weights = None,
@@ -147,4 +148,8 @@ def _held_out(folder: Path) -> list[str]:
         data = recipe.test
     elif isinstance(recipe.val, str) and not recipe.test:
         data = recipe.val
-    return [data, *(option_words(record.options) if record is not None else [])]
+    if record is None:
+        return [data]
+    same = data == record.data  # the tables of items are those of DATA, not of other data
+    options = record.options if same else replace(record.options, exclude=None, decisions=None)
+    return [data, *option_words(options)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,8 @@ class Dataset:
         reading: how the data was interpreted, in one line; empty if unknown.
         task: ``single-label``, ``multi-label`` or ``regression``.
         target_values: of multi-label data (0 or 1) and regression, float32 ``[rows, C]``; an item's target is its row.
+        left_out: items that ``--exclude`` or ``--decisions`` leaves out, by id, with the reason.
+        notes: remarks on items, by id, such as the label that a decision changed.
 
     >>> from restune.data.sources import open_dataset
     >>> dataset = open_dataset(photos)
@@ -77,6 +79,8 @@ class Dataset:
     reading: str = ""
     task: str = "single-label"
     target_values: NDArray[np.float32] | None = field(default=None, repr=False)
+    left_out: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    notes: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -227,6 +231,8 @@ class DataOptions:
         left_out: columns of a table of series that are not values.
         task: ``single-label``, ``multi-label`` or ``regression``, if the labels are ambiguous; None detects it.
         label_separator: of several labels in one column, such as ``cat;dog``; None: ``|``.
+        exclude: a check.csv; items that it suggests to drop are left out.
+        decisions: a decisions.csv; items are kept, relabelled or dropped as it says.
 
     >>> table = folder / "labels.csv"
     >>> _ = table.write_text("file,colour\\nred/0.png,red\\nblue/0.png,blue\\n")
@@ -251,3 +257,5 @@ class DataOptions:
     left_out: tuple[str, ...] = ()
     task: str | None = None
     label_separator: str | None = None
+    exclude: Path | None = None
+    decisions: Path | None = None

@@ -96,6 +96,15 @@ def read_size(location: Location) -> tuple[int, int] | None:
         return None
 
 
+def upright_size(content: bytes | NDArray[Any], channels: int = 3) -> tuple[int, int]:
+    """Return the height and width of `decode_image`'s result, from the header alone. Raises DecodeError."""
+    if isinstance(content, np.ndarray):
+        return tuple(_from_array(content, channels).shape[1:])  # type: ignore[return-value]
+    with closing(_open(content)) as image:
+        turned = 5 <= _orientation(image) <= 8
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
 def max_pixels() -> int:
     """Return the maximum pixels per image. Raises UserError if ``$RESTUNE_MAX_PIXELS`` is invalid."""
     named = os.environ.get("RESTUNE_MAX_PIXELS", "").strip()

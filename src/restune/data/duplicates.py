@@ -73,7 +73,11 @@ def name_copies(splits: Splits, contents: Mapping[str, str]) -> Splits:
     notes = _shared(groups, splits.counts())
     texts = [[(item, _target_text(held[split], item)) for split, item in group] for group in groups]
     notes |= _conflicting(texts)
-    return replace(splits, notes=notes) if notes else splits
+    return replace(splits, notes=_joined(splits.notes, notes)) if notes else splits
+
+
+def _joined(notes: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+    return {**notes, **{item: f"{notes[item]}; {text}" if item in notes else text for item, text in more.items()}}
 
 
 def _equal_items(held: Mapping[str, Dataset], contents: Mapping[str, str]) -> list[list[tuple[str, Item]]]:

@@ -27,12 +27,26 @@ def resize_and_crop(pixels: Tensor, resize: int | None, crop: int, interpolation
 
 def resize_shorter_side(pixels: Tensor, resize: int, interpolation: str) -> Tensor:
     """uint8 ``[C, H, W]`` with its shorter side at `resize` and the other in proportion, as torchvision rounds it."""
-    pixels = centre_of_strip(pixels, max(2, min(_MAX_ASPECT, _MOST_RESIZED // resize**2)))
-    height, width = pixels.shape[1:]
+    pixels = centre_of_strip(pixels, _most_aspect(resize))
+    return resize_to(pixels, *shorter_side_sizes(pixels.shape[1], pixels.shape[2], resize), interpolation)
+
+
+def shorter_side_sizes(height: int, width: int, resize: int) -> tuple[int, int]:
+    """Return the size of an image whose shorter side is resized to `resize`."""
     short = min(height, width)
-    target_height = resize if height == short else int(resize * height / short)
-    target_width = resize if width == short else int(resize * width / short)
-    return resize_to(pixels, target_height, target_width, interpolation)
+    return (
+        resize if height == short else int(resize * height / short),
+        resize if width == short else int(resize * width / short),
+    )
+
+
+def longest_side(short: int, resize: int) -> int:
+    """Return the longer side that `resize_shorter_side` keeps of a strip that is `short` pixels wide."""
+    return short * _most_aspect(resize)
+
+
+def _most_aspect(resize: int) -> int:
+    return max(2, min(_MAX_ASPECT, _MOST_RESIZED // resize**2))
 
 
 def resize_to(pixels: Tensor, height: int, width: int, interpolation: str) -> Tensor:

@@ -100,7 +100,13 @@ def split_dataset(
             drawn, pool = pool.positions[is_drawn], pool.without(is_drawn)
             sides[side] = readable.take(drawn) if len(drawn) else None
     train = readable.take(pool.positions)
-    return Splits(train=train, val=sides["val"], test=sides["test"], left_out=dict(unreadable))
+    return Splits(
+        train=train,
+        val=sides["val"],
+        test=sides["test"],
+        left_out={**dataset.left_out, **unreadable},
+        notes=dict(dataset.notes),
+    )
 
 
 def _readable(dataset: Dataset, unreadable: Mapping[str, str]) -> Dataset:

@@ -63,11 +63,25 @@ def written_words(text: str) -> list[str]:
     Texts of ASCII only, and texts without scripts that are cut into characters, take shorter patterns: the same words
     in a fraction of the time.
     """
-    if not text.isascii():
-        text = unicodedata.normalize("NFC", text).replace("\u2019", "'")
+    text = normalized(text)
+    return _pattern_for(text).findall(text)
+
+
+def written_spans(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the start and end of each of `written_words` in ``normalized(text)``."""
+    text = normalized(text)
+    return (match.span() for match in _pattern_for(text).finditer(text))
+
+
+def normalized(text: str) -> str:
+    """Return the text with composed accents (Unicode NFC) and straight apostrophes, as words are found in it."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text).replace("\u2019", "'")
+
+
+def _pattern_for(text: str) -> re.Pattern[str]:
     if text.isascii():
-        return _ASCII.findall(text)
-    return (_pattern() if _cut_scripts().search(text) else _spaced_pattern()).findall(text)
+        return _ASCII
+    return _pattern() if _cut_scripts().search(text) else _spaced_pattern()
 
 
 CAPITAL, CAPITALS, NUMBER, RARE = "<Xx>", "<XX>", "<9>", "<x>"

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from restune.core.errors import UserError
 from restune.core.files import user_path
-from restune.evaluation.logits import Column, LogitsBuffer, chunks, read_array, write_arrays
+from restune.evaluation.logits import Column, EmbeddingBuffer, LogitsBuffer, chunks, read_array, write_arrays
 from restune.evaluation.metrics import (
     ClassScores,
     ClipCount,
@@ -48,6 +48,8 @@ class Evaluation:
         fingerprint: of the data.
         seconds: time taken, including reading.
         clips: for videos, the score of single clips; all other scores count videos.
+        embeddings: inputs of the last layer, float32 ``[N, F]``, of several views their mean; a memory map if large.
+            None for a module of one's own, and beyond 1 GiB.
 
     >>> evaluation = restune.evaluate(run_folder, photos, split="all")
     >>> evaluation.n, evaluation.logits.shape == (evaluation.n, len(evaluation.classes))
@@ -67,6 +69,7 @@ class Evaluation:
     fingerprint: str = ""
     seconds: float = 0.0
     clips: ClipCount | None = None
+    embeddings: NDArray[np.float32] | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         low, high = self.interval
@@ -165,7 +168,7 @@ class Evaluation:
         }
 
     def save(self, path: str | Path) -> Path:
-        """Write ids, targets, logits and class names as an .npz without pickled objects; `load_evaluation` reads it.
+        """Write ids, targets, logits, embeddings and class names as an .npz; `load_evaluation` reads it.
 
         Raises UserError for another suffix, and where the file cannot be written.
         """
@@ -186,6 +189,7 @@ class Evaluation:
                 "ids": _strings(self.ids),
                 "targets": self.targets.astype(np.int64),
                 "logits": self.logits,
+                **({} if self.embeddings is None else {"embeddings": self.embeddings}),
                 "classes": _strings(self.classes),
                 "about": np.frombuffer(json.dumps(about).encode(), np.uint8),
             },
@@ -206,11 +210,13 @@ def load_evaluation(path: str | Path) -> Any:
         if about.get("task", "single-label") != "single-label":
             return _load_other_task(path, about)
         logits = read_array(path, "logits")
+        embeddings = _embeddings(path)
         targets = np.array(read_array(path, "targets"))
         ids, classes = (tuple(read_array(path, name).tolist()) for name in ("ids", "classes"))
     except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(f"this is not a saved evaluation: {error}", where=str(path)) from error
-    if logits.shape != (len(targets), len(classes)) or len(ids) != len(targets):
+    fit = logits.shape == (len(targets), len(classes)) and len(ids) == len(targets)
+    if not fit or (embeddings is not None and (embeddings.ndim != 2 or len(embeddings) != len(targets))):
         raise UserError("the arrays of this evaluation do not fit together", where=str(path))
     builder = _Predictions(len(classes))
     rows = 0
@@ -226,6 +232,7 @@ def load_evaluation(path: str | Path) -> Any:
         **builder.fields(),
         **{**about, "skipped": tuple((item, reason) for item, reason in about["skipped"])},
         clips=None if clips is None else ClipCount(*clips),
+        embeddings=embeddings,
     )
 
 
@@ -237,6 +244,14 @@ def _load_other_task(path: Path, about: dict[str, Any]) -> Any:
     if about["task"] not in kinds:
         raise ValueError(f"its task, {about['task']!r}, is not known; upgrade restune")
     return kinds[about["task"]].load(path, about)
+
+
+def _embeddings(path: Path) -> NDArray[np.float32] | None:
+    """Return the embeddings of a saved evaluation; None where it has none."""
+    try:
+        return read_array(path, "embeddings")
+    except KeyError:
+        return None
 
 
 class EvaluationBuilder:
@@ -251,14 +266,16 @@ class EvaluationBuilder:
         self._ids: list[str] = []
         self._targets = Column(np.int64)
         self._logits = LogitsBuffer(len(classes))
+        self._embeddings = EmbeddingBuffer()
         self._predictions = _Predictions(len(classes))
 
-    def add(self, ids: list[str], targets: list[int], logits: Tensor) -> None:
-        """Add items: their ids, class indices, and logits ``[N, C]``."""
+    def add(self, ids: list[str], targets: list[int], logits: Tensor, embeddings: Tensor | None = None) -> None:
+        """Add items: their ids, class indices, logits ``[N, C]`` and, if there are any, embeddings ``[N, F]``."""
         target = torch.tensor(targets, dtype=torch.int64)
         self._ids.extend(ids)
         self._targets.add(target)
         self._logits.add(logits)
+        self._embeddings.add(embeddings, len(ids))
         self._predictions.add(logits, target)
 
     def evaluation(self, **about: Any) -> Evaluation:
@@ -268,6 +285,7 @@ class EvaluationBuilder:
             ids=tuple(self._ids),
             targets=self._targets.values(),
             logits=self._logits.rows(),
+            embeddings=self._embeddings.rows(),
             **self._predictions.fields(),
             **about,
         )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 _MOST_RESAMPLES, _LEAST_RESAMPLES = 1000, 100
-_WORK = 3e8
+_WORK = 3e7
 """Values that a bootstrap may touch: few resamples of many items are as good as many of few."""
 _CHUNK = 2**22
 
@@ -54,10 +54,28 @@ def average_precision(ranking: Ranking, is_true: NDArray[np.bool_], weights: Arr
     >>> float(average_precision(Ranking.of(np.array([0.9, 0.8, 0.1])), np.array([True, False, True]))[0])
     0.8333333333333333
     """
-    found, seen = _cumulated(ranking, is_true, weights)
+    places, last, ends = _true_places(ranking, is_true)
+    if not len(places):
+        return np.full(1 if weights is None else len(weights), np.nan)
+    if weights is None:
+        own, seen = np.ones((1, len(places))), (ends + 1.0)[None]
+    else:
+        ranked = weights[:, ranking.order]
+        own, seen = ranked[:, places], np.cumsum(ranked, axis=1)[:, ends]
+    found = np.cumsum(own, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        gained = np.diff(found, axis=1, prepend=0.0) / found[:, -1:]
-        return np.asarray((gained * np.where(seen > 0, found / np.maximum(seen, 1e-300), 0.0)).sum(axis=1))
+        precision = np.where(own > 0, found[:, last] / np.maximum(seen, 1e-300), 0.0)
+        return np.asarray((own * precision).sum(axis=1) / found[:, -1])
+
+
+def _true_places(
+    ranking: Ranking, is_true: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the true items' ranks, and where each one's group of ties ends: among the true items, and among all."""
+    places = np.flatnonzero(is_true[ranking.order])
+    ends = ranking.ends[np.searchsorted(ranking.ends, places)]
+    last = np.searchsorted(places, ends, side="right") - 1
+    return places, last, ends
 
 
 def auroc(ranking: Ranking, is_true: NDArray[np.bool_], weights: Array | None = None) -> Array:

@@ -117,7 +117,7 @@ class RegressionEvaluation:
             columns = [np.column_stack([measured[name], measured[name].mean(axis=1)]) for name in _METRICS]
             return np.stack(columns, axis=1)
 
-        return bootstrap(statistic, self.n, 4 * len(self.classes))
+        return bootstrap(statistic, self.n, len(self.classes))
 
     def mean(self, name: str) -> float:
         """Return ``mae``, ``rmse`` or ``r2``, averaged over the numbers."""

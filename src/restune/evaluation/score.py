@@ -13,7 +13,7 @@ from restune.evaluation.metrics import ClipCount
 from restune.evaluation.task_evaluation import outputs_of
 from restune.evaluation.tasks import AnyEvaluation, builder_for
 from restune.inference.forward import mean_of_task_views
-from restune.inference.predictor import Predictor, predict_batches
+from restune.inference.predictor import Predictor, predict_with_embeddings
 
 P = TypeVar("P", bound=Predictor)
 
@@ -46,7 +46,7 @@ def score(
     builder = builder_for(predictor.classes, outputs, dataset)
     skipped: list[tuple[str, str]] = []
     clips: ClipCount | None = None
-    for batch, logits in predict_batches(
+    for batch, logits, embeddings in predict_with_embeddings(
         predictor, dataset.items,
         batch_size=batch_size, workers=workers, views=views, description="evaluate", retry=retry,
     ):  # fmt: skip
@@ -63,7 +63,8 @@ def score(
         targets = [item.target for item in readable]
         if kind.view_noun is not None and readable and outputs.task == "single-label":
             clips = (clips or ClipCount()).plus(logits, targets)
-        builder.add([item.id for item in readable], targets, mean_of_task_views(logits, outputs.task))
+        mean = None if embeddings is None else embeddings.mean(dim=1)
+        builder.add([item.id for item in readable], targets, mean_of_task_views(logits, outputs.task), mean)
     if len(skipped) == len(dataset):
         raise UserError("no item of this data could be read", where=dataset.source, fix=f"the first: {skipped[0][1]}")
     return builder.evaluation(

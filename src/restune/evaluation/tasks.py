@@ -34,8 +34,8 @@ class TaskBuilder:
         values = dataset.target_values
         self._rows = TaskRows(np.zeros((0, len(classes)), np.float32) if values is None else values)
 
-    def add(self, ids: list[str], targets: list[int], logits: Tensor) -> None:
-        """Add items: their ids, rows of the target values, and outputs ``[N, C]``."""
+    def add(self, ids: list[str], targets: list[int], logits: Tensor, _embeddings: Tensor | None = None) -> None:
+        """Add items: their ids, rows of the target values, and outputs ``[N, C]``; embeddings are not kept."""
         self._rows.add(ids, targets, logits)
 
     def evaluation(self, **about: Any) -> TaskEvaluation:

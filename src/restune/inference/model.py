@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,11 +23,13 @@ from restune.inference.forward import forward_views, mean_of_views
 from restune.inference.predictor import Predictor, predict_batches
 from restune.inference.task_predictions import task_answers
 from restune.networks.custom import CustomNetwork, CustomSpec, Network, own_names
+from restune.networks.resnet import ResNet
 from restune.networks.spec import ResNetSpec
 from restune.weights.bundle import BundleInfo, write_bundle
 
 if TYPE_CHECKING:
     from restune.data.inputs import Input
+    from restune.inference.attribution.explanation import Explanation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,7 @@ class Prediction:
         labels: of a multi-label network, those whose probability reaches their threshold, the most probable first.
         probabilities: of a multi-label network, of every label.
         values: of a regression network, the numbers by name.
+        explanation: path of the picture of its explanation, if one was written.
 
     >>> (prediction,) = restune.predict(run_folder, photo)
     >>> prediction.label, prediction.top[0][0], prediction.error
@@ -56,6 +60,7 @@ class Prediction:
     labels: tuple[str, ...] | None = None
     probabilities: Mapping[str, float] | None = None
     values: Mapping[str, float] | None = None
+    explanation: str | None = None
 
     def __repr__(self) -> str:
         if self.labels is not None:
@@ -83,7 +88,8 @@ class Prediction:
         if self.labels is not None:
             probabilities = dict(self.probabilities or {})
             return {"input": self.input, "labels": list(self.labels), "probabilities": probabilities, "top": top}
-        return {"input": self.input, "label": self.label, "probability": self.probability, "top": top}
+        answer = {"input": self.input, "label": self.label, "probability": self.probability, "top": top}
+        return answer if self.explanation is None else {**answer, "explanation": self.explanation}
 
 
 @dataclass(frozen=True)
@@ -167,6 +173,38 @@ class Model:
         predictions = predict_items(self, items, topk, batch_size=batch_size, views=views)
         return [_raise_error(prediction) if errors == "raise" else prediction for prediction in predictions]
 
+    def explain(
+        self,
+        inputs: Input | Iterable[Input],
+        label: str | None = None,
+        stage: int | None = None,
+        method: str = "cam",
+        *,
+        batch_size: int = 64,
+    ) -> list[Explanation]:
+        """Show which positions of each input speak for a class, one explanation per input, in order.
+
+        Args:
+            inputs: one or many, as `predict` takes them.
+            label: the class to explain; None: the predicted class of each input.
+            stage: the stage whose activations are explained, 0 for the stem; None: the last one, whose map is exact.
+            method: ``cam``: class activation maps; another stage's, and those of ``gradcam``, by Grad-CAM; as a check
+                ``occlusion`` and ``integrated-gradients``, which need captum.
+            batch_size: inputs computed at a time.
+
+        Raises UserError for an unreadable input, and for a class, stage or method that the model does not have.
+
+        >>> import restune
+        >>> restune.load(run_folder).explain(photo, label="blue")[0].label
+        'blue'
+        """
+        from restune.inference.attribution.explain import explain_items
+        from restune.inference.attribution.method import Attribution
+
+        wanted = Attribution(label=label, method=method, stage=stage)
+        found = explain_items(self, as_items(inputs, self.kind), wanted, batch_size=batch_size, views="single")
+        return [explanation for _, prediction, explanation in found if explanation or _raise_error(prediction)]  # type: ignore[misc]
+
     def embed(self, inputs: Input | Iterable[Input], *, batch_size: int = 64) -> NDArray[np.float32]:
         """Return embeddings (inputs of the last layer), float32 ``[N, num_features]``, cached ones where possible.
 
@@ -194,13 +232,25 @@ class Model:
         Safe to call from several threads at once; starts none, and changes no global setting. Raises UserError where
         the network's outputs are not finite.
         """
+        return self.logits_and_embeddings(samples)[0]
+
+    def logits_and_embeddings(self, samples: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Compute `logits` and, in the same forward pass, the embeddings ``[N, V, F]``; None for a module of one's own.
+
+        Raises UserError where the network's outputs are not finite.
+        """
+        module = self.module
+        compute = partial(_embeddings_then_logits, module) if isinstance(module, ResNet) else module
         with torch.inference_mode():
-            logits = forward_views(self.module, self.preprocess, samples.to(self.device)).cpu()
-        if not bool(torch.isfinite(logits).all()):
+            outputs = forward_views(compute, self.preprocess, samples.to(self.device)).cpu()
+        if not bool(torch.isfinite(outputs).all()):
             raise UserError(
                 "the network's outputs are NaN or Inf", where=self.source, fix="check its weights and --std"
             )
-        return logits
+        if not isinstance(module, ResNet):
+            return outputs, None
+        width = module.spec.num_features
+        return outputs[..., width:], outputs[..., :width]
 
     def save(self, path: str | Path) -> Path:
         """Write the model as one .safetensors file that `restune.load` reads with nothing else. Raises UserError."""
@@ -247,6 +297,12 @@ def predict_items(
             values, places = next(rows)
             top = tuple((classes[place], value) for place, value in zip(places, values, strict=True))
             yield Prediction(input=item.id, label=top[0][0], probability=top[0][1], top=top)
+
+
+def _embeddings_then_logits(network: ResNet, x: Tensor, mask: Tensor | None) -> Tensor:
+    """Return embeddings and logits side by side ``[N, F + C]``."""
+    embeddings = network.embed(x, mask)
+    return torch.cat([embeddings, network.forward_from(embeddings, "all")], dim=1)
 
 
 def _raise_error(prediction: Prediction) -> Prediction:

@@ -47,6 +47,12 @@ def own_blocks(path: Path | str, data: Any, device: str | None, most_items: int 
     network = model.module
     if not isinstance(network, ResNet):
         raise UserError("this is a module of your own, without known blocks", where=model.source)
+    if model.info.task != "single-label":
+        raise UserError(
+            f"this is a {model.info.task} model, without an accuracy",
+            where=model.source,
+            fix="name one that predicts a class",
+        )
     blocks = named_blocks(network)
     if len(blocks) < 2:
         raise UserError("this network has only one block", where=model.source, fix="choose a deeper network")

@@ -137,8 +137,14 @@ class ResNet(nn.Module):
 
     def pool(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return embeddings from the last stage's output: ``[N, C, ...] -> [N, num_features]``."""
-        if self.spec.preact:
-            x = activate(self.spec.act, normed(self.norm, x, mask))
+        return self.pool_activated(self.activated(x, mask), mask)
+
+    def activated(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return what the pool reads: the last stage's output; normalised and activated after `preact` blocks."""
+        return activate(self.spec.act, normed(self.norm, x, mask)) if self.spec.preact else x
+
+    def pool_activated(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return embeddings from `activated`'s output: ``[N, C, ...] -> [N, num_features]``."""
         rectified = self.spec.act == "relu" and not self.has_registered_blocks
         x = pooled(self.spec.pool, x, mask, self.spec.k_max, rectified=rectified)
         return self.hidden(x) if self.spec.hidden else x

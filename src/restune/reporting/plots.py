@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from restune.core.language import Text
@@ -81,7 +82,53 @@ _SERIES = tuple(f"#0a0a{number:02x}" for number in range(8))
 def panel_svg(panel: Panel, language: str, *, at: int | None = None) -> str:
     """Draw a panel as an SVG element; `at` chooses the slider's position."""
     figure = _figure()
+    _draw(figure.subplots(), panel, language, at)
+    return figure_svg(figure, described(panel, language, at))
+
+
+def scatter_svg(
+    x_values: Sequence[float], y_values: Sequence[float], *, title: str, x: str, y: str, description: str
+) -> str:
+    """Draw points, and the line on which both values are equal, as an SVG element."""
+    figure = _figure()
     axes = figure.subplots()
+    _style(axes)
+    ends = [min(*x_values, *y_values), max(*x_values, *y_values)]
+    axes.plot(ends, ends, color="#020202", linewidth=1.2)
+    few = len(x_values) <= 300
+    axes.plot(x_values, y_values, "o", color=_SERIES[0], markersize=4 if few else 2.5, alpha=0.7 if few else 0.4)
+    axes.set(xlabel=x, ylabel=y, title=title)
+    return figure_svg(figure, description)
+
+
+def row_svg(panels: Sequence[Panel], language: str) -> str:
+    """Draw panels side by side as one SVG element, for a picture outside a page."""
+    figure = _figure(columns=len(panels))
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        _draw(axes, panel, language, None)
+    return figure_svg(figure, "; ".join(described(panel, language) for panel in panels))
+
+
+def described(panel: Panel, language: str, at: int | None = None) -> str:
+    """Describe a panel in words, for those who cannot see it: its title, and where each of its lines begins and ends.
+
+    >>> loss = Series(Text("training", "训练"), [1, 2], [0.9, 0.25])
+    >>> described(Lines(Text("loss", "损失"), Text("epoch", "轮"), Text("loss", "损失"), [loss]), "en")
+    'loss: training from 0.9 to 0.25'
+    """
+    title = panel.title.of(language)
+    if isinstance(panel, Contour):
+        return title
+    shown = (series for series in panel.series if len(series.y) and at in (None, series.at or at))
+    lines = [_SPAN.of(language, label=one.label.of(language), first=one.y[0], last=one.y[-1]) for one in shown]
+    return f"{title}: {_BETWEEN.of(language).join(lines)}"
+
+
+_SPAN = Text("{label} from {first:.3g} to {last:.3g}", "{label}从 {first:.3g} 到 {last:.3g}")
+_BETWEEN = Text("; ", "；")
+
+
+def _draw(axes: Axes, panel: Panel, language: str, at: int | None) -> None:
     if isinstance(panel, Contour):
         _draw_contour(axes, panel, language)
     elif panel.is_bars:
@@ -89,7 +136,6 @@ def panel_svg(panel: Panel, language: str, *, at: int | None = None) -> str:
     else:
         _draw_lines(axes, panel, language, at)
     axes.set_title(panel.title.of(language))
-    return figure_svg(figure)
 
 
 def positions(panel: Panel) -> list[int]:
@@ -99,8 +145,8 @@ def positions(panel: Panel) -> list[int]:
     return sorted({series.at for series in panel.series if series.at is not None})
 
 
-def figure_svg(figure: Figure) -> str:
-    """Return a figure as an SVG element without fixed colours, with text as text."""
+def figure_svg(figure: Figure, label: str) -> str:
+    """Return a figure as an SVG element without fixed colours, with text as text; `label` describes it in words."""
     import matplotlib as mpl
 
     buffer = io.StringIO()
@@ -110,7 +156,10 @@ def figure_svg(figure: Figure) -> str:
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg class="plot" viewBox="\1" role="img">', text, count=1)
+    view_box = re.search(r'viewBox="([^"]+)"', text)
+    assert view_box is not None
+    opening = f'<svg class="plot" viewBox="{view_box[1]}" role="img" aria-label="{escape(label)}">'
+    text = opening + text[text.index(">") + 1 :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
     for number, placeholder in enumerate(_SERIES):
@@ -136,10 +185,10 @@ class _Counter:
 _counter = _Counter()
 
 
-def _figure() -> Figure:
+def _figure(columns: int = 1) -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(5.4, 4.1), layout="constrained", facecolor="none")
+    return Figure(figsize=(5.4 * columns, 4.1), layout="constrained", facecolor="none")
 
 
 def _style(axes: Axes) -> None:

@@ -17,6 +17,7 @@ from restune.data.splits import read_left_out
 from restune.evaluation.evaluation import Evaluation, load_evaluation
 from restune.reporting.pages import render
 from restune.reporting.phrases import phrases
+from restune.reporting.task_plots import task_plots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,8 +44,12 @@ def write_report(folder: Path) -> Path:
         scores=scores,
         curves=_strengths(result["head"]) if "head" in result else _drawn(records, result["kind"]),
         confusions={
-            split: _confusion(score) for split, score in scores.items() if len(score.classes) <= _WIDEST_CONFUSION
+            split: _confusion(score)
+            for split, score in scores.items()
+            if isinstance(score, Evaluation) and len(score.classes) <= _WIDEST_CONFUSION
         },
+        task=result.get("task", "single-label"),
+        task_plots=task_plots(scores, current_language()),
         left_out=read_left_out(folder / "split.csv"),
     )
     path = folder / "report.html"
@@ -86,7 +91,8 @@ def curves(records: list[dict[str, Any]], kind: str) -> Figure:
     say = phrases(language)
     epochs = [record["epoch"] for record in records]
     marker = "." if len(epochs) < 30 else ""
-    measured = "val_accuracy" in records[0]
+    metric = next((name for name in ("val_accuracy", "val_map", "val_mae") if name in records[0]), "")
+    measured = bool(metric)
     figure = Figure(figsize=(12 if measured else 8, 3.4), layout="constrained")
     panels = figure.subplots(1, 3 if measured else 2)
     for name, label in (("train_loss", say("curve_training")), ("val_loss", say("curve_validation"))):
@@ -95,10 +101,11 @@ def curves(records: list[dict[str, Any]], kind: str) -> Figure:
     panels[0].set(title=say("loss"))
     panels[0].legend()
     if measured:
-        panels[1].plot(epochs, [100 * record["val_accuracy"] for record in records], marker=marker)
-        views = kind_of(kind).validates
+        unit = 1 if metric == "val_mae" else 100
+        panels[1].plot(epochs, [unit * record[metric] for record in records], marker=marker)
+        views = kind_of(kind).validates if metric == "val_accuracy" else None
         shown = translated(views) if views and language == "zh" else views
-        panels[1].set(title=say("val_accuracy_of", views=shown) if views else say("val_accuracy"))
+        panels[1].set(title=say("val_accuracy_of", views=shown) if views else say(metric))
     panels[-1].plot(epochs, [record["lr"] for record in records])
     panels[-1].set(title=say("lr_at_end"))
     for axes in panels:

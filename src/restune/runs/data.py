@@ -81,7 +81,7 @@ def open_held_out(train: Dataset, recipe: Recipe, options: DataOptions | None) -
         value = getattr(recipe, split)
         if not isinstance(value, str):
             continue
-        other = open_dataset(value, replace(options or DataOptions(), kind=train.kind))
+        other = open_dataset(value, replace(options or DataOptions(), kind=train.kind, exclude=None, decisions=None))
         if recipe.smoke:
             other = smoke_sample(other, recipe)
         try:

@@ -48,7 +48,7 @@ class RunResult:
         loader_share: CPU time spent making batches over the time of the epochs.
         classes: names in the order of the logits.
         items: number of items in each split.
-        left_out: number of items that could not be read.
+        left_out: number of items that could not be read, or were left out by --exclude or --decisions.
         changed: items that changed or vanished during the run.
         resumed_from_step: None for a run that was not resumed.
         machine, versions: where the results were measured, and with which libraries.

@@ -149,11 +149,16 @@ def _command(
         )
     if data is not None:
         record = RunRecord.of(verb, data, options)
-        return data, options, record if before is None else replace(record, started=before.started)
+        if before is None:
+            return data, options, record
+        record.reject_changed_tables(before)
+        return data, options, replace(record, started=before.started)
     if before is None:
         raise no_data(place.path, verb)
     options = before.read_with(options)
-    return before.reopen(place.path), options, replace(before, options=options)
+    record = before.with_options(options)
+    record.reject_changed_tables(before)
+    return before.reopen(place.path), options, record
 
 
 def _finished(folder: Path, request: Request, world: World, *, accept_changes: bool) -> Run | None:

@@ -31,15 +31,15 @@ def settle_task(recipe: Recipe, task: str, has: Callable[[str], bool], *, own_lo
 
     Args:
         has: whether a setting was requested.
-        own_loss: whether a function takes the place of the recipe's loss.
+        own_loss: whether a function takes the place of the recipe's loss, which then is the validation loss only.
 
     Raises UserError for a requested setting that the task does not have.
     """
     changes: dict[str, Any] = {}
     for key, allowed in (("loss", _LOSSES[task]), ("monitor", _MONITORS[task])):
         value = getattr(recipe, key)
-        if value not in allowed and not (key == "loss" and own_loss):
-            if has(key) or task == "single-label":
+        if value not in allowed:
+            if (has(key) or task == "single-label") and not (key == "loss" and own_loss):
                 raise UserError(
                     f"{key} {value} is not for {task} data",
                     where=f"--set {key}={value}",

@@ -201,8 +201,8 @@ def score_embeddings(
     rows = embeddings.rows.loaded()
     for start in range(0, len(embeddings.readable), _ROWS):
         items = [dataset.items[index] for index in embeddings.readable[start : start + _ROWS]]
-        logits = head.logits(rows[start : start + _ROWS])
-        builder.add([item.id for item in items], [item.target for item in items], logits)
+        part = rows[start : start + _ROWS]
+        builder.add([item.id for item in items], [item.target for item in items], head.logits(part), part)
     return builder.evaluation(
         skipped=tuple(embeddings.failures.items()),
         model=source,

@@ -9,6 +9,7 @@ from typing import Any
 
 from restune.core.console import note
 from restune.core.errors import UserError
+from restune.core.files import user_path
 from restune.data.dataset import SPLITS, DataOptions, Dataset
 from restune.data.kinds import kind_of
 from restune.data.sources import open_dataset
@@ -93,9 +94,9 @@ def labelled_as(model: Model, data: Any, options: DataOptions | None) -> DataOpt
     if task == "single-label" or options.task is not None:
         return options
     options = replace(options, task=task)
-    if options.label_column is None and options.label_separator is None and isinstance(data, str | Path):
-        names = columns_of(Path(data))
-        if all(name in names for name in model.classes):
+    if options.label_column is None and options.label_separator is None:
+        names = columns_of(user_path(data)) if isinstance(data, str | Path) else map(str, getattr(data, "columns", ()))
+        if set(model.classes) <= set(names):
             options = replace(options, label_column=",".join(model.classes))
     return options
 

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from restune.data.dataset import DataOptions
+from restune.core.errors import UserError
+from restune.data.dataset import DataOptions, Item
 from restune.data.inputs import expand
+from restune.inference.attribution.explain import explain_items, fitted_to
+from restune.inference.attribution.method import Attribution, resolve_class
 from restune.inference.load import load_model
 from restune.inference.model import Model, Prediction, predict_items
+from restune.networks.spec import ResNetSpec
+from restune.reporting.explanations import ExplanationFolder, explanation_folder
+
+if TYPE_CHECKING:
+    from restune.inference.attribution.explanation import Explanation
 
 
 def predict(
@@ -24,6 +32,8 @@ def predict(
     views: str | None = None,
     device: str = "auto",
     data_options: DataOptions | None = None,
+    explain: str | Path | None = None,
+    attribution: Attribution | None = None,
     **preprocess: Any,
 ) -> list[Prediction]:
     """Predict labels and probabilities, one prediction per input, in order.
@@ -40,6 +50,8 @@ def predict(
         batch_size, workers: images per forward pass, and decoding threads.
         views: evaluation views whose probabilities are averaged: of images ``flip`` or ``five-crop``.
         data_options: how to read tables and files of series.
+        explain: a folder to write a picture of each input's explanation to, and index.html; see `Model.explain`.
+        attribution: what to explain and how; by default the predicted class by class activation maps.
 
     Raises UserError for a model that cannot be loaded, and for inputs of a type that is not accepted.
 
@@ -48,7 +60,7 @@ def predict(
     """
     stream = stream_predictions(
         model, inputs, weights=weights, topk=topk, batch_size=batch_size, workers=workers, views=views, device=device,
-        data_options=data_options, **preprocess,
+        data_options=data_options, explain=explain, attribution=attribution, **preprocess,
     )  # fmt: skip
     return list(stream.predictions)
 
@@ -79,13 +91,52 @@ def stream_predictions(
     views: str | None = None,
     device: str = "auto",
     data_options: DataOptions | None = None,
+    explain: str | Path | None = None,
+    attribution: Attribution | None = None,
+    command: str = "",
     **preprocess: Any,
 ) -> PredictionStream:
     """Predict as `predict`, in bounded memory: a few batches ahead of their use.
 
+    Args:
+        command: how to repeat this, for index.html of `explain`.
+
     Raises UserError immediately for a model that cannot be loaded.
     """
     loaded = load_model(model, weights=weights, device=device, **preprocess)
-    items = expand(inputs, replace(data_options or DataOptions(), kind=loaded.preprocess.kind), loaded.classes)
-    predictions = predict_items(loaded, items, topk, batch_size=batch_size, workers=workers, views=views)
-    return PredictionStream(loaded.classes, predictions, loaded.info.task)
+    task = None if loaded.info.task == "single-label" else loaded.info.task
+    reading = replace(data_options or DataOptions(), kind=loaded.preprocess.kind, task=task)
+    items = expand(inputs, reading, loaded.classes)
+    if explain is None:
+        predictions = predict_items(loaded, items, topk, batch_size=batch_size, workers=workers, views=views)
+        return PredictionStream(loaded.classes, predictions, loaded.info.task)
+    reject_explaining(loaded)
+    folder, wanted = explanation_folder(explain), fitted_to(attribution or Attribution(), loaded)
+    resolve_class(loaded.classes, wanted.label)
+    explained = explain_items(loaded, items, wanted, topk, batch_size=batch_size, workers=workers, views=views)
+    return PredictionStream(loaded.classes, _written(loaded, explained, folder, command))
+
+
+def _written(
+    model: Model, explained: Iterator[tuple[Item, Prediction, Explanation | None]], folder: Path, command: str
+) -> Iterator[Prediction]:
+    """Yield each prediction once its picture is written; write index.html after the last."""
+    spec = model.spec
+    exact = isinstance(spec, ResNetSpec) and spec.pool == "average" and not spec.hidden
+    pictures = ExplanationFolder(folder, model.info.name or "network", model.preprocess, exact, command)
+    for item, prediction, explanation in explained:
+        path = None if explanation is None else pictures.add(prediction, explanation, item.location.read())
+        if explanation is None:
+            pictures.add(prediction, None, None)
+        yield replace(prediction, explanation=None if path is None else str(path))
+    pictures.finish()
+
+
+def reject_explaining(model: Model) -> None:
+    """Raise UserError for a model whose predictions are not explained: one that is not single-label."""
+    if model.info.task != "single-label":
+        raise UserError(
+            f"predictions of a {model.info.task} model are not explained",
+            where="--explain",
+            fix="leave it out, or explain a model that predicts one class",
+        )

@@ -101,6 +101,21 @@ class TextPreprocess:
         tokens = byte_tokens(text[: self.length] or " ")  # each character is at least one byte
         return torch.from_numpy(tokens[: self.length])
 
+    def spans(self, content: str | bytes) -> tuple[str, tuple[tuple[int, int], ...]]:
+        """Return a text, with composed accents if tokens are words, and the start and end in it of each of `apply`'s
+        tokens. A case mark has its word's; a byte, its character's. Raises DecodeError."""
+        from restune.data.tokens import normalized, written_spans
+
+        text = self.checked_text(content)
+        if self.tokens == "words":
+            text = normalized(text)
+            found = ((span, self._known[text[slice(*span)]]) for span in written_spans(text))
+            each = (span for span, tokens in found for token in tokens if token >= 0)
+            return text, tuple(islice(each, self.length)) or ((0, len(text)),)
+        characters = enumerate(text[: self.length] or " ")
+        each = ((place, place + 1) for place, sign in characters for _ in sign.encode())
+        return text, tuple(islice(each, self.length))
+
     @cached_property
     def _known(self) -> _Tokens:
         return _Tokens(self)

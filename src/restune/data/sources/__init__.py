@@ -14,6 +14,7 @@ from restune.core.files import is_there, user_path
 from restune.data import not_taken
 from restune.data.class_names import cleaned_classes, reject_several_labels, warn_about_twins
 from restune.data.dataset import DataOptions, Dataset, FileLocation
+from restune.data.decisions import decided
 from restune.data.encodings import check_encoding
 from restune.data.kinds import KINDS, kind_of
 from restune.data.sources import (
@@ -54,7 +55,7 @@ def open_dataset(data: Any, options: DataOptions | None = None) -> Dataset:
     different one, or the data has no items or only one class.
     """
     if isinstance(data, Dataset):
-        return data
+        return data if options is None else decided(data, options.exclude, options.decisions)
     label_forms.reject_unknown_task(options or DataOptions())
     if isinstance(data, str | Path):
         dataset = _read(data, options or DataOptions())
@@ -73,6 +74,12 @@ def open_dataset(data: Any, options: DataOptions | None = None) -> Dataset:
             where=f"{dataset.source}, --task {options.task}",
             fix="give a table of paths (texts, series) with label columns, or leave --task out",
         )
+    if any(label_forms.FIELD in name for name in dataset.classes):
+        raise UserError(
+            "several label columns are not read from this form of table",
+            where=dataset.source,
+            fix="name one column with --label-column, or give one row per item",
+        )
     few = len(dataset.classes) < 2 and dataset.task != "regression"
     if few and (options is None or options.labelled):
         raise UserError(
@@ -81,7 +88,8 @@ def open_dataset(data: Any, options: DataOptions | None = None) -> Dataset:
             fix="give data of two classes or more; for class folders, the folder that contains them",
         )
     _reject_repeated_ids(dataset)
-    return reading.described(dataset)
+    dataset = reading.described(dataset)
+    return dataset if options is None else decided(dataset, options.exclude, options.decisions)
 
 
 def _read(data: str | Path, options: DataOptions) -> Dataset:

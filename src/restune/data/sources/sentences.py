@@ -319,7 +319,7 @@ def _reject_several_labels(path: Path, encoding: str) -> None:
         raise UserError(
             f"{count:,} of {total:,} texts have several labels; {first}",
             where=str(path),
-            fix="give each text one label; several labels per text are not supported",
+            fix="give each text one label; several labels per text (multi-label) are read from a table of texts",
         )
 
 
@@ -329,7 +329,7 @@ def _reject_joined_marks(labels: Iterable[str], path: Path, column: str) -> None
         raise UserError(
             f"some texts have several labels, such as {several[:100]!r}",
             where=f"{path}, column {column!r}",
-            fix="give each text one label; several labels per text are not supported",
+            fix="give each text one label; several labels per text (multi-label) are read from a table of texts",
         )
 
 

@@ -1,0 +1,8 @@
+"""The finders that need no network, in the order in which they run."""
+
+from __future__ import annotations
+
+from restune.data.audit.audit import Finder
+from restune.data.audit.classes import find_imbalance, find_not_taken, find_small_classes
+
+FINDERS: tuple[Finder, ...] = (find_not_taken, find_small_classes, find_imbalance)

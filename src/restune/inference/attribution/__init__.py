@@ -1,0 +1,1 @@
+"""Attribution: how much each position of an input adds to the logit of a class."""

@@ -1,0 +1,97 @@
+"""The words of a run's report, in English and Chinese."""
+
+from __future__ import annotations
+
+REPORT: dict[str, tuple[str, str]] = {
+    "trained": ("{model}, trained", "{model}，从头训练"),
+    "fine_tuned": ("{model}, fine-tuned", "{model}，微调"),
+    "n_classes": ("{n} classes", "{n} 个类别"),
+    "split_train": ("train {n}", "训练集 {n}"),
+    "split_val": ("val {n}", "验证集 {n}"),
+    "split_test": ("test {n}", "测试集 {n}"),
+    "n_skipped": ("skipped {n}", "跳过 {n}"),
+    "between": (", ", "，"),
+    "after": ("; ", "；"),
+    "full_stop": (".", "。"),
+    "fitted_view": (
+        "Head fitted (logistic regression) in {steps} iterations on {views} view per training item; all other layers "
+        "unchanged. {seconds} s.",
+        "分类头由逻辑回归拟合，{steps} 次迭代，每个训练样本 {views} 个视图；其他层不变。用时 {seconds} s。",
+    ),
+    "fitted_views": (
+        "Head fitted (logistic regression) in {steps} iterations on {views} views per training item; all other layers "
+        "unchanged. {seconds} s.",
+        "分类头由逻辑回归拟合，{steps} 次迭代，每个训练样本 {views} 个视图；其他层不变。用时 {seconds} s。",
+    ),
+    "length_of_run": ("{epochs} epochs, {steps} steps, {seconds} s", "{epochs} 轮，{steps} 步，{seconds} s"),
+    "best_epoch": ("; weights of epoch {n}", "；使用第 {n} 轮的权重"),
+    "lengthened": (" Lengthened: ", " 曾延长训练："),
+    "until_epochs": (
+        "up to step {step} on a schedule of {epochs} epochs; ",
+        "到第 {step} 步为止按 {epochs} 轮的计划；",
+    ),
+    "until_seconds": ("up to step {step} on a schedule of {seconds} s; ", "到第 {step} 步为止按 {seconds} s 的计划；"),
+    "not_at_once": ("so this is not a run of the whole length at once.", "因此这不是一次完成全部长度的运行。"),
+    "score_val": ("validation accuracy", "验证集准确率"),
+    "score_test": ("test accuracy", "测试集准确率"),
+    "score_val_video": ("validation video accuracy", "验证集视频准确率"),
+    "score_test_video": ("test video accuracy", "测试集视频准确率"),
+    "interval": ("95% interval {low}% to {high}%, n = {n}", "95% 置信区间 {low}% 到 {high}%，n = {n}"),
+    "balanced": ("balanced accuracy {accuracy}%, macro F1 {f1}", "平衡准确率 {accuracy}%，宏平均 F1 {f1}"),
+    "unread_one": (
+        "{n} more can no longer be read and is not in this score",
+        "另有 {n} 个已无法读取，不计入这个得分",
+    ),
+    "unread_many": (
+        "{n} more can no longer be read and are not in this score",
+        "另有 {n} 个已无法读取，不计入这个得分",
+    ),
+    "single_clips": ("single clips: {accuracy}% of {n}", "单个片段：{n} 个中 {accuracy}%"),
+    "no_score": ("No score: no items were held out.", "没有得分：没有留作评估的样本。"),
+    "training": ("Training", "训练"),
+    "training_curves": ("training curves", "训练曲线"),
+    "heading_val": ("Validation", "验证集"),
+    "heading_test": ("Test", "测试集"),
+    "optimistic_l2": (
+        "The L2 strength was chosen on these items, so this score is slightly optimistic; a test score is not.",
+        "L2 强度是在这些样本上选出的，因此这个得分略偏乐观；测试集得分不会。",
+    ),
+    "optimistic_epoch": (
+        "The epoch was chosen on these items, so this score is slightly optimistic; a test score is not.",
+        "轮次是在这些样本上选出的，因此这个得分略偏乐观；测试集得分不会。",
+    ),
+    "true_predicted": ("true \\ predicted", "真实 \\ 预测"),
+    "predicted_as": (
+        "{count} of {name} predicted as {other}: {share}%",
+        "{name} 中有 {count} 个预测为 {other}：{share}%",
+    ),
+    "class": ("class", "类别"),
+    "precision": ("precision", "精确率"),
+    "recall": ("recall", "召回率"),
+    "interval_heading": ("95% interval", "95% 置信区间"),
+    "range": ("{low}% to {high}%", "{low}% 到 {high}%"),
+    "changed_heading": ("Changed during the run", "运行期间的变化"),
+    "changed_items": (
+        "These items are not what they were when the run began.",
+        "这些样本与运行开始时不同。",
+    ),
+    "item": ("item", "样本"),
+    "split": ("split", "划分"),
+    "change": ("change", "变化"),
+    "all_in_result": ("All {n} are in result.json.", "全部 {n} 个列在 result.json。"),
+    "skipped_items": ("Skipped items", "跳过的样本"),
+    "reason": ("reason", "原因"),
+    "all_in_split": ("All {n} are listed in split.csv.", "全部 {n} 个列在 split.csv。"),
+    "settings": ("Settings", "设置"),
+    "machine": ("Machine", "机器"),
+    # its curves
+    "loss": ("loss", "损失"),
+    "val_accuracy": ("validation accuracy, %", "验证准确率，%"),
+    "val_accuracy_of": ("validation accuracy, %, of {views}", "{views}的验证准确率，%"),
+    "lr_at_end": ("learning rate at the epoch's end", "每轮结束时的学习率"),
+    "loss_in": ("loss in {how}", "{how}的损失"),
+    "strength": ("L2 strength of the fitted head", "拟合分类头的 L2 强度"),
+    "curve_training": ("training", "训练"),
+    "curve_validation": ("validation", "验证"),
+    "epoch": ("epoch", "轮"),
+}

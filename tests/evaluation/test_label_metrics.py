@@ -133,6 +133,22 @@ def test_bootstrap_intervals_cover():
     assert 0.89 <= hits / 200 <= 0.985
 
 
+def test_intervals_of_the_mean_average_precision_cover():
+    """Of 60 samples of four labels that are hard to rank, the intervals contain the score of 100,000 items."""
+    random, hits = np.random.default_rng(2), 0
+
+    def sample(count):
+        targets = (random.random((count, 4)) < 0.2).astype(np.float32)
+        return targets, (random.normal(size=targets.shape) + 0.3 * targets).astype(np.float32)
+
+    truth = evaluation(*sample(100_000)).map
+    for _ in range(60):
+        scored = evaluation(*sample(250))
+        assert scored.map_interval[0] <= scored.map <= scored.map_interval[1]
+        hits += scored.map_interval[0] <= truth <= scored.map_interval[1]
+    assert hits >= 52
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_thresholds_are_the_best_of_all(seed):

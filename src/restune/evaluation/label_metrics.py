@@ -6,6 +6,7 @@ Definitions are scikit-learn's: `average_precision_score`, `roc_auc_score`, `f1_
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -146,8 +147,11 @@ def _best_threshold(scores: NDArray[np.floating], is_true: NDArray[np.bool_]) ->
     return round(float(edges[best[np.argmin(np.abs(edges[best] - 0.5))]]), 6)
 
 
-def bootstrap(statistic: Callable[[Array], Array], n: int, cost: int, seed: int = 0) -> NDArray[np.float64]:
-    """Compute a 95% percentile interval of statistics over items drawn with replacement.
+def bootstrap(statistic: Callable[[Array], Array], n: int, cost: int, seed: int = 0) -> Array:
+    """Compute a 95% interval of statistics over items drawn with replacement (Efron and Tibshirani 1993).
+
+    The percentiles of the resamples are shifted by the difference of the resamples' mean from the statistic itself:
+    an item that is drawn twice raises average precision, so resamples score higher than new samples would.
 
     Args:
         statistic: from weights of the items, one row per resample ``[B, N]``, to values ``[B, ...]``; NaN is left out.
@@ -156,20 +160,15 @@ def bootstrap(statistic: Callable[[Array], Array], n: int, cost: int, seed: int 
         seed: of the draw.
 
     Returns:
-        ``[2, ...]``: lower and upper ends.
+        ``[2, ...]``: lower and upper ends; NaN where the statistic is not defined.
     """
     resamples = int(np.clip(_WORK / (max(1, n) * max(1, cost)), _LEAST_RESAMPLES, _MOST_RESAMPLES))
     values = np.concatenate([statistic(weights) for weights in _resamples(n, resamples, seed)])
-    with np.errstate(invalid="ignore"):
-        is_known = np.isfinite(values)
-    filled = np.where(is_known, values, np.nan)
-    if not is_known.any():
-        return np.full((2, *values.shape[1:]), np.nan)
-    import warnings
-
+    whole = statistic(np.ones((1, n)))[0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # columns of NaN only
-        return np.asarray(np.nanquantile(filled, (0.025, 0.975), axis=0))
+        shift = np.nanmean(values, axis=0) - whole
+        return np.asarray(np.nanquantile(values, (0.025, 0.975), axis=0) - shift)
 
 
 def _resamples(n: int, count: int, seed: int) -> Iterator[Array]:

@@ -150,7 +150,7 @@ class MultiLabelEvaluation:
             mean = np.where(known, each, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
             return np.column_stack([each, np.where(known.any(axis=1), mean, np.nan)])
 
-        return bootstrap(statistic, self.n, len(self.classes))
+        return np.clip(bootstrap(statistic, self.n, len(self.classes)), 0, 1)
 
     def _over_labels(self, measure: Any, weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
         columns = [measure(rank, self.is_true[:, c], weights) for c, rank in enumerate(self._rankings)]
@@ -187,7 +187,7 @@ class MultiLabelEvaluation:
             micro = f1_of(*(one.sum(axis=1) for one in (hits, actual, predicted)))
             return np.column_stack([macro, micro])
 
-        low, high = bootstrap(statistic, self.n, len(self.classes)).tolist()
+        low, high = np.clip(bootstrap(statistic, self.n, len(self.classes)), 0, 1).tolist()
         return {"macro_f1": (low[0], high[0]), "micro_f1": (low[1], high[1])}
 
     @property

@@ -15,6 +15,8 @@ from restune.evaluation.label_metrics import bootstrap, regression_scores
 from restune.evaluation.task_evaluation import json_number, json_pair, load_rows, save_rows, skipped_rows
 
 _METRICS = ("mae", "rmse", "r2")
+_BOUNDS = np.array([[0, 0, -np.inf], [np.inf, np.inf, 1]])[..., None]
+"""Least and greatest value of each metric ``[2, 3, 1]``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,7 @@ class RegressionEvaluation:
             columns = [np.column_stack([measured[name], measured[name].mean(axis=1)]) for name in _METRICS]
             return np.stack(columns, axis=1)
 
-        return bootstrap(statistic, self.n, len(self.classes))
+        return np.asarray(np.clip(bootstrap(statistic, self.n, len(self.classes)), *_BOUNDS))
 
     def mean(self, name: str) -> float:
         """Return ``mae``, ``rmse`` or ``r2``, averaged over the numbers."""

@@ -1,4 +1,4 @@
-"""Make the pictures of both READMEs: a structure drawing, a run's curves, a lesson's plot.
+"""Make the pictures of READMEs and docs: a structure drawing, a run's curves, maps of two digits, a lesson's plot.
 
     python docs/make_pictures.py [FOLDER]
 
@@ -8,17 +8,21 @@ FOLDER is docs/pictures by default. Takes about two minutes on two cores.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import re
 import tempfile
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
+
 import restune
 import restune.reporting
-from restune.core.files import write_text
-from restune.reporting.plots import panel_svg, positions
-from restune.reporting.curves import training_curves
+from restune.core.files import write_bytes, write_text
+from restune.evaluation.attribution.overlay import as_rgb, encoded, overlaid
+from restune.reporting.curves import training_panels
+from restune.reporting.plots import panel_svg, positions, row_svg
 from restune.verbs.models import draw
 
 MOST_BYTES = 150_000
@@ -35,14 +39,29 @@ def structure(folder: Path) -> None:
 
 
 def run_curves(folder: Path) -> None:
-    """Draw the curves of a report: ResNet-20, trained on handwritten digits."""
+    """Draw the curves of a report, ResNet-20 trained on handwritten digits, and what it sees in two of them."""
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "run"
         restune.train("digits", model="resnet20", image_size=16, epochs=12, out=out)
         records = [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    stream = io.StringIO()
-    curves(records, "image").savefig(stream, format="svg", metadata={"Date": None})
-    write_text(folder / "report.svg", stream.getvalue())
+        write_bytes(folder / "explained.webp", two_digits(out))
+    write_text(folder / "report.svg", standalone(row_svg(training_panels(records, "image"), "en"), wider=1.0))
+
+
+def two_digits(run: Path) -> bytes:
+    """Draw a 4 beside a 2, and the class activation maps of both classes."""
+    images, labels = load_digits(return_X_y=True)
+    pixels = np.zeros((16, 16), np.uint8)
+    for left, label in ((0, 4), (8, 2)):
+        digit = images[labels == label][-1].reshape(8, 8)
+        pixels[4:12, left : left + 8] = np.minimum(255, digit * 16)
+    model = restune.load(run, image_size=32)
+    large = np.asarray(Image.fromarray(pixels).resize((240, 240), Image.Resampling.NEAREST))
+    drawn = [as_rgb(large)]
+    for label in ("4", "2"):
+        (explanation,) = model.explain(pixels, label=label)
+        drawn += [np.full((240, 8, 3), 255, np.uint8), overlaid(large, explanation.on_original((240, 240)))]
+    return encoded(Image.fromarray(np.concatenate(drawn, axis=1)))[1]
 
 
 def lesson_plot(folder: Path) -> None:
@@ -59,19 +78,22 @@ def lesson_plot(folder: Path) -> None:
     print(panel.title.of("en"), depth)
 
 
-def standalone(svg: str) -> str:
-    """Return a page's plot as a document of its own, with the page's colours, light and dark."""
-    text = "".join((PAGES / name).read_text(encoding="utf-8") for name in ("style.css", "lesson.html"))
+def standalone(svg: str, wider: float = 1.4) -> str:
+    """Return a page's plot as a document of its own, with the page's colours, light and dark.
+
+    It is made wider for a legend that is wider than its plot: a page would show it, a picture cuts it.
+    """
+    text = (PAGES / "style.css").read_text(encoding="utf-8")
     rules = "\n".join(rule + ("\n}" if rule.startswith("@media") else "") for rule in COLOURS.findall(text))
     style = f"<style>{rules}\nsvg {{ background: var(--paper); font-family: sans-serif; }}</style>"
-    opened = VIEW_BOX.sub(_widened, svg.replace("<svg ", NAMESPACES, 1), count=1)
+    opened = VIEW_BOX.sub(lambda box: _widened(box, wider), svg.replace("<svg ", NAMESPACES, 1), count=1)
     return re.sub(r"(<svg [^>]*>)", lambda found: found[1] + style, opened, count=1)
 
 
-def _widened(view_box: re.Match[str]) -> str:
-    """Make room on both sides for a legend that is wider than its plot: a page would show it, a picture cuts it."""
+def _widened(view_box: re.Match[str], wider: float) -> str:
+    """Make room on both sides."""
     width, height = float(view_box[1]), float(view_box[2])
-    return f'viewBox="{-0.2 * width:.0f} 0 {1.4 * width:.0f} {height:.0f}"'
+    return f'viewBox="{(1 - wider) / 2 * width:.0f} 0 {wider * width:.0f} {height:.0f}"'
 
 
 def main() -> None:
@@ -83,7 +105,7 @@ def main() -> None:
     structure(options.folder)
     run_curves(options.folder)
     lesson_plot(options.folder)
-    for path in sorted(options.folder.glob("*.svg")):
+    for path in sorted(options.folder.iterdir()):
         size = path.stat().st_size
         print(f"{path.name}: {size:,} bytes")
         if size > MOST_BYTES:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from restune.verbs.models import models
     from restune.verbs.predict import predict
     from restune.verbs.quickstart import quickstart
+    from restune.verbs.report import report
     from restune.verbs.runs import list_runs
     from restune.verbs.train import train
 
@@ -67,6 +68,7 @@ _HOME = {
     "models": "restune.verbs.models",
     "predict": "restune.verbs.predict",
     "quickstart": "restune.verbs.quickstart",
+    "report": "restune.verbs.report",
     "list_runs": "restune.verbs.runs",
     "Run": "restune.runs.run",
     "RunInfo": "restune.runs.listing",
@@ -110,6 +112,7 @@ __all__ = [
     "predict",
     "quickstart",
     "register_block",
+    "report",
     "train",
 ]
 

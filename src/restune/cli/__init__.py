@@ -30,6 +30,7 @@ VERBS = {
     "predict": ("predict", "Label items, one line per input."),
     "embed": ("embed", "Write embeddings (penultimate features) for other programs."),
     "bench": ("bench", "Compare training and prediction speed with this machine's peak."),
+    "report": ("report", "Draw a run's report again, or compare several runs on one page."),
     "runs": ("runs", "List runs: data, model, scores, start and state."),
     "cache": ("cache", "List and prune the cached activations of frozen layers."),
     "models": ("models", "List the networks, or show one stage by stage."),

@@ -44,6 +44,11 @@ class Monitor(StrEnum):
     train_loss = "train_loss"
 
 
+class Track(StrEnum):
+    tensorboard = "tensorboard"
+    mlflow = "mlflow"
+
+
 ModelArgument = Annotated[
     str, typer.Argument(help="A model file, a run folder, or a network's name with --weights.", metavar="MODEL")
 ]
@@ -225,6 +230,10 @@ def on_training(
         typer.Option(
             help="Number of runs, with --seed and the seeds after it; prints mean and standard deviation.", min=2
         ),
+    ] = None,
+    track: Annotated[
+        Track | None,
+        typer.Option(help="Log each epoch to TensorBoard (in the run's folder) or to MLflow (MLFLOW_TRACKING_URI)."),
     ] = None,
     resume: Annotated[
         bool,

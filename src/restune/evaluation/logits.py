@@ -111,9 +111,9 @@ class Column:
         return self._values[: self._count].copy()
 
 
-def chunks(rows: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    """Yield parts of the rows, each small enough to be copied."""
-    size = max(1, _CHUNK // (4 * max(1, rows.shape[1])))
+def chunks(rows: NDArray[np.float32], most: int = _CHUNK) -> Iterator[NDArray[np.float32]]:
+    """Yield parts of the rows of at most so many bytes, but at least one row each."""
+    size = max(1, most // (4 * max(1, rows.shape[1])))
     for start in range(0, len(rows), size):
         yield np.asarray(rows[start : start + size])
 

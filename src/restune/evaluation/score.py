@@ -9,7 +9,9 @@ from restune.core.console import warn
 from restune.core.errors import UserError, shorten
 from restune.data.dataset import Dataset
 from restune.data.kinds import kind_of
+from restune.evaluation.evaluation import Evaluation
 from restune.evaluation.metrics import ClipCount
+from restune.evaluation.properties import PropertyColumns
 from restune.evaluation.task_evaluation import outputs_of
 from restune.evaluation.tasks import AnyEvaluation, builder_for
 from restune.inference.forward import mean_of_task_views
@@ -27,14 +29,36 @@ def score(
     workers: int | None = None,
     views: str | None = None,
     retry: bool = False,
+    properties: PropertyColumns | None = None,
+) -> Evaluation:
+    """Score a single-label model; see `score_any`."""
+    evaluation = score_any(
+        predictor, dataset, on_corrupt=on_corrupt, batch_size=batch_size, workers=workers, views=views, retry=retry,
+        properties=properties,
+    )  # fmt: skip
+    assert isinstance(evaluation, Evaluation), "callers check the task"
+    return evaluation
+
+
+def score_any(
+    predictor: Predictor,
+    dataset: Dataset,
+    *,
+    on_corrupt: str = "error",
+    batch_size: int = 64,
+    workers: int | None = None,
+    views: str | None = None,
+    retry: bool = False,
+    properties: PropertyColumns | None = None,
 ) -> AnyEvaluation:
-    """Compute the logits of all items and the scores from them.
+    """Compute the logits of all items and the scores from them, of any task.
 
     Args:
         predictor: a model with the data set's classes, in their order.
         dataset: the items to score.
         on_corrupt: ``error`` raises at the first item that cannot be read, ``skip`` lists such items.
         batch_size, workers, views, retry: see `predict_batches`.
+        properties: collects properties of the items that could be read.
 
     Raises UserError, also if no item could be read: a score of zero items is not a score.
     """
@@ -43,7 +67,7 @@ def score(
         raise UserError("there are no items to score", where=dataset.source)
     kind = kind_of(predictor.preprocess.kind)
     outputs = outputs_of(predictor)
-    builder = builder_for(predictor.classes, outputs, dataset)
+    builder = builder_for(predictor.classes, outputs, dataset, predictor.calibration)
     skipped: list[tuple[str, str]] = []
     clips: ClipCount | None = None
     for batch, logits, embeddings in predict_with_embeddings(
@@ -60,6 +84,8 @@ def score(
                 )
             skipped.append((item.id, reason))
         readable = batch.readable()
+        if properties is not None:
+            properties.add(batch)
         targets = [item.target for item in readable]
         if kind.view_noun is not None and readable and outputs.task == "single-label":
             clips = (clips or ClipCount()).plus(logits, targets)

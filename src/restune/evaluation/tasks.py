@@ -13,6 +13,7 @@ from restune.evaluation.evaluation import Evaluation, EvaluationBuilder
 from restune.evaluation.multilabel import MultiLabelEvaluation
 from restune.evaluation.regression import RegressionEvaluation
 from restune.evaluation.task_evaluation import TaskRows
+from restune.weights.calibration import Calibration
 
 AnyEvaluation = Evaluation | MultiLabelEvaluation | RegressionEvaluation
 """The evaluation of a model on a data set. All have `n`, `classes`, `ids`, `targets`, `logits`, `skipped`, `model`,
@@ -44,7 +45,11 @@ class TaskBuilder:
         return kind.of(self.classes, self._rows.fields(), self.outputs, **about)
 
 
-def builder_for(classes: tuple[str, ...], outputs: Outputs, dataset: Dataset) -> EvaluationBuilder | TaskBuilder:
+def builder_for(
+    classes: tuple[str, ...], outputs: Outputs, dataset: Dataset, calibration: Calibration | None = None
+) -> EvaluationBuilder | TaskBuilder:
     """Return what collects the evaluation of a model on a data set of the same task."""
     assert outputs.task == dataset.task, "checked by match_classes"
-    return EvaluationBuilder(classes) if outputs.task == "single-label" else TaskBuilder(classes, outputs, dataset)
+    if outputs.task == "single-label":
+        return EvaluationBuilder(classes, calibration)
+    return TaskBuilder(classes, outputs, dataset)

@@ -18,6 +18,7 @@ from restune.data.loader import Batch, read_batches
 from restune.data.preprocess import Preprocess
 from restune.inference.forward import FittingParts, threads_within_quota
 from restune.weights.bundle import BundleInfo
+from restune.weights.calibration import Calibration
 
 
 class Predictor(Protocol):
@@ -44,6 +45,11 @@ class Predictor(Protocol):
         ...
 
     @property
+    def calibration(self) -> Calibration | None:
+        """How its logits become probabilities; None: by softmax alone."""
+        ...
+
+    @property
     def source(self) -> str:
         """Where it came from, for messages."""
         ...
@@ -57,6 +63,10 @@ class Predictor(Protocol):
 
         Safe to call from several threads at once; starts none, and changes no global setting.
         """
+        ...
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Compute calibrated probabilities ``[N, C]`` from logits of views ``[N, V, C]``."""
         ...
 
 

@@ -25,10 +25,10 @@ from restune.inference.model import Prediction
 from restune.reporting.pages import render
 from restune.reporting.phrases import phrases
 
-MOST_SHOWN = 200
-"""Inputs that index.html shows; the pictures of the others are files beside it."""
+MOST_SHOWN, MOST_BYTES = 200, 4_000_000
+"""Inputs and bytes that index.html shows; the pictures of the others are files beside it."""
 _LONGEST = 560
-_LONGEST_SHOWN = 640
+_LONGEST_SHOWN = 520
 _MOST_NAME = 48
 
 
@@ -40,18 +40,19 @@ class ExplanationFolder:
         folder: created if it is missing; files of the same names are replaced.
         name: the model's, for titles.
         preprocess: the model's.
-        has_exact_maps: whether class activation maps are exact: average pooling and a linear head.
+        pool: how the network pools; "hidden" if hidden layers follow the pool.
         command: how to repeat this; "" to leave it out.
     """
 
     folder: Path
     name: str
     preprocess: Preprocess
-    has_exact_maps: bool = True
+    pool: str = "average"
     command: str = ""
     _cards: list[dict[str, Any]] = field(default_factory=list, init=False)
     _counts: dict[str, int] = field(default_factory=lambda: {"explained": 0, "unread": 0}, init=False)
     _how: str = field(default="", init=False)
+    _shown: int = field(default=0, init=False)
 
     def add(self, prediction: Prediction, explanation: Explanation | None, content: Any) -> Path | None:
         """Write the picture of one input and return its path; None for an input that could not be read.
@@ -59,7 +60,7 @@ class ExplanationFolder:
         Args:
             content: of the item, as its location reads it.
         """
-        card: dict[str, Any] = {"input": _shortened(prediction.input), "predicted": "", "error": prediction.error}
+        card: dict[str, Any] = {"input": _named(prediction.input), "predicted": "", "error": prediction.error}
         path = None
         if explanation is None or prediction.label is None or prediction.probability is None:
             self._counts["unread"] += 1
@@ -69,8 +70,9 @@ class ExplanationFolder:
             card |= self._said(prediction, explanation)
             path = self._draw(card, explanation, content)
             card["file"] = path.name
-        if len(self._cards) < MOST_SHOWN:
+        if self._has_room():
             self._cards.append(card)
+            self._shown += sum(len(str(card.get(name, ""))) for name in ("url", "svg", "text"))
         return path
 
     def finish(self) -> Path:
@@ -89,13 +91,14 @@ class ExplanationFolder:
     def _draw(self, card: dict[str, Any], explanation: Explanation, content: Any) -> Path:
         """Write the input's file, and put what index.html shows of it into its card."""
         kind, number = self.preprocess.kind, self._counts["explained"] + self._counts["unread"]
-        stem = self.folder / file_stem(number, explanation.input)
+        is_text = kind == "text" and isinstance(content, str)
+        stem = self.folder / file_stem(number, explanation.input, is_path=not is_text)
         if kind in ("image", "video"):
             draw = _photo if kind == "image" else _clip
             image = draw(explanation, content, self.preprocess)
             suffix, encoded_image = encoded(image)
-            if len(self._cards) < MOST_SHOWN:
-                card["url"] = data_url(image, _LONGEST_SHOWN)
+            if self._has_room():
+                card["url"] = data_url(image, _LONGEST_SHOWN if kind == "image" else 2 * _LONGEST_SHOWN)
             return _written(stem, suffix, encoded_image)
         if kind == "signal":
             svg = self._series(card["alt"], explanation, content)
@@ -108,6 +111,9 @@ class ExplanationFolder:
         card["text"] = shaded(explanation.text, heat, most=2000)
         return _written(stem, ".html", page.encode())
 
+    def _has_room(self) -> bool:
+        return len(self._cards) < MOST_SHOWN and self._shown < MOST_BYTES
+
     def _page(self, cards: list[dict[str, Any]], **values: Any) -> str:
         language = current_language()
         say = phrases(language)
@@ -115,11 +121,14 @@ class ExplanationFolder:
         complete = [{"explained": "", "url": "", "svg": "", "text": "", "alt": "", "file": ""} | card for card in cards]
         return render(
             "explanations.html", language=language, title=say("explain_title", name=self.name), cards=complete,
-            how=self._how, kind=self.preprocess.kind, narrow=self.preprocess.kind == "text", **{**defaults, **values},
+            how=self._how, kind=self.preprocess.kind, narrow=self.preprocess.kind in ("image", "text"),
+            **{**defaults, **values},
         )  # fmt: skip
 
     def _method(self, explanation: Explanation) -> str:
-        key = "cam_other" if explanation.method == "cam" and not self.has_exact_maps else explanation.method
+        key = explanation.method
+        if key == "cam" and self.pool != "average":
+            key = "cam_hidden" if self.pool == "hidden" else "cam_largest"
         return phrases(current_language())(f"explain_{key}", stage=explanation.stage)
 
     def _said(self, prediction: Prediction, explanation: Explanation) -> dict[str, str]:
@@ -134,7 +143,7 @@ class ExplanationFolder:
             ),
             "explained": explained,
             "alt": say(
-                "explain_alt", input=_shortened(explanation.input), label=explanation.label, where=_where(explanation)
+                "explain_alt", input=_named(explanation.input), label=explanation.label, where=_where(explanation)
             ),
         }
 
@@ -152,14 +161,16 @@ def explanation_folder(folder: str | Path) -> Path:
     return path
 
 
-def file_stem(number: int, name: str) -> str:
-    """Return a file name without suffix from an input's name: its number and at most 48 of its last characters.
+def file_stem(number: int, name: str, *, is_path: bool = True) -> str:
+    """Return a file name without suffix from an input's name: its number and at most 48 characters.
+
+    Args:
+        is_path: whether to drop folders and suffix; the name of a text is the text.
 
     >>> file_stem(3, "../photos/a b.jpg")
     '0003-a-b'
     """
-    last = re.split(r"[/\\]", name.rstrip("/\\"))[-1]
-    stem = Path(last).stem if len(last) <= 255 else last
+    stem = re.sub(r"\.\w{1,5}$", "", re.split(r"[/\\]", name.rstrip("/\\"))[-1]) if is_path else name
     words = re.sub(r"[^\w.-]+", "-", stem)[:_MOST_NAME].strip("-.")
     while len(words.encode()) > 150:
         words = words[:-1]
@@ -206,6 +217,10 @@ def _where(explanation: Explanation) -> str:
     thirds = [min(2, 3 * int(place) // length) for place, length in zip(best[-2:], heat.shape[-2:], strict=True)]
     rows, columns = ("top", "middle", "bottom"), ("left", "centre", "right")
     return say("explain_where_image", y=say(f"explain_{rows[thirds[0]]}"), x=say(f"explain_{columns[thirds[1]]}"))
+
+
+def _named(name: str) -> str:
+    return _shortened(name) if name.strip() else phrases(current_language())("explain_empty")
 
 
 def _shortened(name: str, most: int = 120) -> str:

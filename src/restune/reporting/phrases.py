@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from restune.core.language import LANGUAGES, resolve_language
+from restune.core.language import LANGUAGES, Text, resolve_language
+from restune.reporting.phrases_comparison import COMPARISON
 from restune.reporting.phrases_explanations import EXPLANATION_PHRASES
 from restune.reporting.phrases_report import REPORT
 from restune.reporting.phrases_structure import STRUCTURE
 from restune.reporting.phrases_tasks import TASKS
 
-PAGES = (STRUCTURE, REPORT, EXPLANATION_PHRASES, TASKS)
+PAGES = (STRUCTURE, REPORT, COMPARISON, EXPLANATION_PHRASES, TASKS)
 PHRASES: dict[str, tuple[str, str]] = {key: texts for page in PAGES for key, texts in page.items()}
 """Keys are unique over all pages."""
 
@@ -27,3 +28,12 @@ def phrases(language: str | None) -> Callable[..., str]:
         return PHRASES[key][column].format(**values)
 
     return say
+
+
+def both(key: str, **values: object) -> Text:
+    """Return a phrase in both languages, for plots.
+
+    >>> both("stage", n=2)
+    Text(en='stage 2', zh='第 2 阶段')
+    """
+    return Text(*(text.format(**values) for text in PHRASES[key]))

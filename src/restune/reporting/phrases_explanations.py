@@ -36,10 +36,17 @@ EXPLANATION_PHRASES: dict[str, tuple[str, str]] = {
         "values plus the bias is the logit.",
         "第 {stage} 阶段的类激活图：在平均池化加线性分类头的网络中它是精确的，各位置数值的平均加上偏置就是 logit。",
     ),
-    "explain_cam_other": (
-        "Gradient times activation at stage {stage}, since this head is not average pooling and one linear layer.",
-        "第 {stage} 阶段的梯度乘激活值，因为这个分类头不是平均池化加一个线性层。",
+    "explain_cam_largest": (
+        "Class activation map of stage {stage}: each channel counts where its largest values are, since the network "
+        "pools those. It is exact: the mean of its values plus the bias is the logit.",
+        "第 {stage} 阶段的类激活图：网络池化时取每个通道的最大值，因此各通道只在最大值所在处计入。它是精确的："
+        "各位置数值的平均加上偏置就是 logit。",
     ),
+    "explain_cam_hidden": (
+        "Gradient times activation at stage {stage}: a first-order approximation, since hidden layers follow the pool.",
+        "第 {stage} 阶段的梯度乘激活值：池化之后还有隐藏层，因此这是一阶近似。",
+    ),
+    "explain_empty": ("(empty)", "（空）"),
     "explain_gradcam": (
         "Grad-CAM at stage {stage}: a first-order approximation.",
         "第 {stage} 阶段的 Grad-CAM：一阶近似。",

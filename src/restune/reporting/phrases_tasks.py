@@ -50,4 +50,5 @@ TASKS: dict[str, tuple[str, str]] = {
     ),
     "val_map": ("validation mAP, %", "验证 mAP，%"),
     "val_mae": ("validation MAE", "验证 MAE"),
+    "val_r2": ("validation R²", "验证 R²"),
 }

@@ -24,6 +24,7 @@ from restune.data.threads import computing_threads
 from restune.inference.load import load_model, pick_device
 from restune.inference.model import Model
 from restune.reporting.report import write_report
+from restune.reporting.run_files import flat
 from restune.reporting.score_words import main_score
 from restune.runs.custom import recipe_comment
 from restune.runs.data import grouped, open_held_out, smoke_sample
@@ -36,8 +37,10 @@ from restune.runs.record import RunRecord, no_data, read_run_record
 from restune.runs.request import Request
 from restune.runs.results import save_results
 from restune.runs.task_settings import settle_task
+from restune.runs.tracking import followed, start_tracking
 from restune.training.distributed import World, is_lost_peer, join_world, leave_world
-from restune.training.recipe import read_recipe
+from restune.training.metrics_log import EpochRecord
+from restune.training.recipe import Recipe, read_recipe
 from restune.training.resolve_auto import resolve_auto, resolve_policy
 
 
@@ -216,8 +219,30 @@ def _perform(task: _Task, folder: Path, world: World, continues: bool, accept_ch
         if world.is_main:
             comment = recipe_comment(request.custom, list(recipe.custom))
             write_recipe(folder, recipe, record, run_data.kind, comment)
-        fitted = fit(prepared, recipe, request.custom.on_epoch, request.custom)
-        if not world.is_main:
-            return Run(folder, {}, request.custom.model)
-        result = save_results(request.verb, prepared, recipe, fitted).to_dict()
+        with _tracked(folder, request, recipe, world) as tracking:
+            fitted = fit(prepared, recipe, tracking.on_epoch, request.custom)
+            if not world.is_main:
+                return Run(folder, {}, request.custom.model)
+            tracking.result = result = save_results(request.verb, prepared, recipe, fitted).to_dict()
         return Run(folder, result, request.custom.model)
+
+
+@dataclass
+class _Tracking:
+    """What is called after each epoch, and the result to log at the end."""
+
+    on_epoch: Callable[[EpochRecord], None] | None
+    result: dict[str, Any] | None = None
+
+
+@contextmanager
+def _tracked(folder: Path, request: Request, recipe: Recipe, world: World) -> Iterator[_Tracking]:
+    """Log the run within this block, in the first process, with the tool of the request or of the run to resume."""
+    settings = flat(recipe.model_dump(mode="json"))
+    tracker = start_tracking(folder, request.custom.track, settings) if world.is_main else None
+    tracking = _Tracking(followed(tracker, request.custom.on_epoch))
+    try:
+        yield tracking
+    finally:
+        if tracker is not None:
+            tracker.close(tracking.result)

@@ -322,9 +322,11 @@ class Trainer:
         self.state.val_loss = record.val_loss
         if score is None:
             return False
-        is_better = improves(score, best, monitor=monitor, min_delta=min_delta, val_loss=record.val_loss)
+        is_better = improves(score, best, monitor=monitor, val_loss=record.val_loss)
         is_best = is_better or breaks_tie(score, best, val_loss=record.val_loss, best_loss=self.state.best_loss)
-        self.state.select(score, is_best=is_best, improves=is_better)
+        reference = best if self.state.patience_score is None else self.state.patience_score
+        resets_patience = improves(score, reference, monitor=monitor, min_delta=min_delta, val_loss=record.val_loss)
+        self.state.select(score, is_best=is_best, improves=resets_patience)
         return is_best
 
     def _write_checkpoint(self, *, now: bool = False) -> None:

@@ -26,7 +26,8 @@ def improves(
         best: None before the first score.
         monitor: ``val_accuracy``, ``val_balanced_accuracy``, ``val_macro_f1``, ``val_map``, ``val_r2`` (higher is
             better), ``val_mae``, ``val_loss`` or ``train_loss`` (lower is better).
-        min_delta: a score counts as better only by more than this.
+        min_delta: a score counts as better only by more than this: for early stopping, whose `best` is the last score
+            that counted. Which weights are kept is decided without it.
         val_loss: of this epoch; an epoch with a NaN or infinite validation loss is never the best.
     """
     if not math.isfinite(score) or (val_loss is not None and not math.isfinite(val_loss)):

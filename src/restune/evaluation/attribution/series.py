@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from restune.evaluation.attribution.colours import css, scaled
 
 _WIDTH, _MARGIN, _LEFT = 760, 10, 58
-_MOST_CHANNELS, _MOST_POINTS, _MOST_BANDS = 12, 1200, 300
+_MOST_CHANNELS, _MOST_POINTS, _MOST_BANDS = 12, 800, 120
 _BARS = 60
+_LEVELS = 20
 
 
 def series_svg(values: NDArray[np.float32], heat: NDArray[np.float32], alt: str, channel: str, map_name: str) -> str:
@@ -29,11 +30,12 @@ def series_svg(values: NDArray[np.float32], heat: NDArray[np.float32], alt: str,
     """
     drawn = values[:_MOST_CHANNELS]
     row = 150 if len(drawn) == 1 else 80 if len(drawn) < 5 else 50
-    height = row * len(drawn) + _BARS + 4 * _MARGIN + 16
+    height = row * len(drawn) + _BARS + 2 * _MARGIN + 22
     bands = _binned(scaled(heat), _MOST_BANDS)
     parts = [
         f'<svg class="series" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
-        f'aria-label="{escape(alt)}" font-family="sans-serif" font-size="12" fill="currentColor">'
+        f'aria-label="{escape(alt)}" font-family="sans-serif" font-size="12" fill="currentColor" '
+        'shape-rendering="crispEdges">'
     ]
     parts += _bands(bands, _MARGIN, row * len(drawn))
     for number, one in enumerate(drawn):
@@ -60,27 +62,33 @@ def _x(share: float) -> float:
 
 
 def _bands(bands: NDArray[np.float32], top: float, height: float) -> list[str]:
+    """Draw the map behind the curves: one path per shade."""
     width = (_x(1) - _x(0)) / len(bands)
-    return [
-        f'<rect x="{_x(place / len(bands)):.1f}" y="{top}" width="{width + 0.05:.2f}" height="{height}" '
-        f'fill="{css(value)}"/>'
-        for place, value in enumerate(bands.tolist())
-        if np.isfinite(value) and abs(value) >= 0.02
-    ]
+    shades: dict[float, list[str]] = {}
+    for place, value in enumerate(bands.tolist()):
+        level = round(value * _LEVELS) / _LEVELS if np.isfinite(value) else 0.0
+        if level:
+            shades.setdefault(level, []).append(_box(_x(place / len(bands)), top, width, height))
+    return [f'<path d="{"".join(boxes)}" fill="{css(level)}"/>' for level, boxes in sorted(shades.items())]
 
 
 def _bars(bands: NDArray[np.float32], top: float) -> list[str]:
     """Draw the map's values upwards for the class and downwards against it."""
     width, middle = (_x(1) - _x(0)) / len(bands), top + _BARS / 2
     parts = [f'<path d="M{_x(0)} {middle}H{_x(1)}" stroke="currentColor" stroke-width="0.7"/>']
-    for place, value in enumerate(bands.tolist()):
-        if np.isfinite(value):
-            size = abs(value) * _BARS / 2
-            parts.append(
-                f'<rect x="{_x(place / len(bands)):.1f}" y="{middle - size if value > 0 else middle:.1f}" '
-                f'width="{width + 0.05:.2f}" height="{size:.1f}" fill="{css(np.sign(value), 1.0)}"/>'
-            )
+    sizes = np.nan_to_num(bands) * (_BARS / 2)
+    for sign in (1, -1):
+        boxes = [
+            _box(_x(place / len(bands)), middle - size if sign > 0 else middle, width, abs(size))
+            for place, size in enumerate(sizes.tolist())
+            if size * sign > 0
+        ]
+        parts.append(f'<path d="{"".join(boxes)}" fill="{css(sign, 1.0)}"/>')
     return parts
+
+
+def _box(x: float, y: float, width: float, height: float) -> str:
+    return f"M{x:.1f} {y:.1f}h{width:.2f}v{height:.1f}h-{width:.2f}z"
 
 
 def _curve(values: NDArray[np.float32], top: float, height: float) -> str:
@@ -91,7 +99,10 @@ def _curve(values: NDArray[np.float32], top: float, height: float) -> str:
         f"{_x((place + 0.5) / len(values)):.1f},{top + 4 + (height - 8) * (high - value) / span:.1f}"
         for place, value in zip(places.tolist(), shown.tolist(), strict=True)
     )
-    return f'<polyline points="{points}" fill="none" stroke="currentColor" stroke-width="1.3" stroke-linejoin="round"/>'
+    return (
+        f'<polyline points="{points}" fill="none" stroke="currentColor" stroke-width="1.3" stroke-linejoin="round" '
+        'shape-rendering="auto"/>'
+    )
 
 
 def _thinned(values: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:

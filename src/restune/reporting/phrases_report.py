@@ -102,6 +102,7 @@ REPORT: dict[str, tuple[str, str]] = {
     "split_name_train": ("training", "训练集"),
     "split_name_val": ("validation", "验证集"),
     "split_name_test": ("test", "测试集"),
+    "initial_weights": ("Training started from the weights {weights}.", "训练从权重 {weights} 开始。"),
     "baseline": (
         "Always predicting “{name}”, the most frequent class, would score {share}%.",
         "总是预测最常见的类别“{name}”，得分是 {share}%。",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from restune.core.language import Text
 from restune.evaluation.evaluation import Evaluation
@@ -38,7 +39,13 @@ def conclusion(run: RunFiles, say: Say) -> list[str]:
             high=f"{100 * high:.2f}",
         )
     ]
-    return [*sentences, *_baseline(score, say), *_worst_pair(score, say)]
+    return [*sentences, *_weights(run, say), *_baseline(score, say), *_worst_pair(score, say)]
+
+
+def _weights(run: RunFiles, say: Say) -> list[str]:
+    """Name the weights that training started from: a published name, or the file's without its folders."""
+    weights = run.settings.get("weights")
+    return [say("initial_weights", weights=Path(weights).name)] if isinstance(weights, str) and weights else []
 
 
 def _baseline(score: Evaluation, say: Say) -> list[str]:

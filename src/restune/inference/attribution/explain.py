@@ -102,8 +102,7 @@ class Explainer:
         found = maps.class_activation(network, activations, here, classes).float().cpu().numpy()
         lengths = None if here is None else here.sum(dim=1).tolist()
         chosen = logits.gather(1, classes[:, None])[:, 0]
-        temperature = 1.0 if self.model.calibration is None else self.model.calibration.temperature
-        shares = (logits.float() / temperature).softmax(dim=1).gather(1, classes[:, None])[:, 0]
+        shares = self.model.probabilities(logits.float()[:, None]).gather(1, classes[:, None])[:, 0]
         for row, (logit, share) in enumerate(zip(chosen.tolist(), shares.tolist(), strict=True)):
             one = found[row] if lengths is None else found[row][: max(1, lengths[row])]
             self.noted.append((np.array(one), share, logit))

@@ -101,10 +101,9 @@ def predict(
         if options["as_json"]:
             _print_json(counted)
         elif csv_file:
-            more = [
-                name for name, wanted in (("abstained", threshold), ("prediction_set", coverage)) if wanted is not None
-            ]
-            _print_csv(counted, min(topk or 1, len(stream.classes)), more)
+            wanted = {"abstained": threshold is not None, "prediction_set": coverage is not None}
+            wanted |= dict.fromkeys(("novel", "novelty"), stream.knows_novelty)
+            _print_csv(counted, min(topk or 1, len(stream.classes)), [name for name, is_on in wanted.items() if is_on])
         else:
             from restune.reporting import tables
 
@@ -150,7 +149,8 @@ def _print_csv(predictions: Iterable[Prediction], topk: int, more: list[str]) ->
     """Print one row per input as soon as it is known, so that an interrupted command leaves the rows so far.
 
     Args:
-        more: further columns, last: ``abstained`` (true or false), ``prediction_set`` (class names separated by ``|``).
+        more: further columns, last: ``abstained`` (true or false), ``prediction_set`` (class names separated by ``|``),
+            ``novel`` (true or false), ``novelty``.
     """
     writer = csv.writer(sys.stdout, lineterminator="\n")
     others = [column for place in range(2, topk + 1) for column in (f"label_{place}", f"probability_{place}")]
@@ -164,6 +164,7 @@ def _print_csv(predictions: Iterable[Prediction], topk: int, more: list[str]) ->
 
 
 def _cell(prediction: Prediction, name: str) -> str | None:
-    if name == "abstained":
-        return None if prediction.abstained is None else str(prediction.abstained).lower()
+    if name in ("abstained", "novel", "novelty"):
+        value = getattr(prediction, name)
+        return None if value is None else str(value).lower()
     return None if prediction.prediction_set is None else "|".join(prediction.prediction_set)

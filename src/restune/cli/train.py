@@ -116,12 +116,25 @@ def _scores(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _novelty_line(novelty: dict[str, Any]) -> str:
+    """Format the share of held-out items that are called unlike the training data, beside the promised one."""
+    split, name = ("val", "validation") if novelty["test"] is None else ("test", "test")
+    measured = novelty[split]
+    low, high = measured["interval"]
+    return (
+        f"novelty: {measured['false_alarm_rate']:.2%} of the {name} items are called unlike the training data (95% "
+        f"interval {low:.2%} to {high:.2%}, n = {measured['n']}); promised {novelty['promised']:.0%}"
+    )
+
+
 def _show_run(finished: Any, *, quiet: bool) -> None:
     """Print a run's scores and the three commands to run next."""
     from restune.data.kinds import kind_of
 
     for line in _scores(finished.result):
         console.say(line)
+    if "novelty" in finished.result:
+        console.say(_novelty_line(finished.result["novelty"]))
     seconds, share = finished.result["seconds"], finished.result["loader_share"]
     spent = f"; data loading: {share:.1%} of training time" if share else ""
     console.note(f"{seconds:.0f} s in total{spent}")

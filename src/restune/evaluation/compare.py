@@ -176,10 +176,11 @@ def _bootstrap(
 
 
 def _losses(evaluation: Evaluation) -> NDArray[np.float64]:
-    """Return each item's negative log-likelihood."""
+    """Return each item's negative log-likelihood, after calibration."""
+    temperature = 1.0 if evaluation.calibration is None else evaluation.calibration.temperature
     parts, start = [], 0
     for logits in chunks(evaluation.logits):
-        wide = np.asarray(logits, np.float64)
+        wide = np.asarray(logits, np.float64) / temperature
         top = wide.max(axis=1)
         total = top + np.log(np.exp(wide - top[:, None]).sum(axis=1))
         rows = np.arange(len(wide))

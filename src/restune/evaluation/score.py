@@ -11,6 +11,7 @@ from restune.data.dataset import Dataset
 from restune.data.kinds import kind_of
 from restune.evaluation.evaluation import Evaluation, EvaluationBuilder
 from restune.evaluation.metrics import ClipCount
+from restune.evaluation.properties import PropertyColumns
 from restune.inference.forward import mean_of_views
 from restune.inference.predictor import Predictor, predict_with_embeddings
 
@@ -26,6 +27,7 @@ def score(
     workers: int | None = None,
     views: str | None = None,
     retry: bool = False,
+    properties: PropertyColumns | None = None,
 ) -> Evaluation:
     """Compute the logits of all items and the scores from them.
 
@@ -34,6 +36,7 @@ def score(
         dataset: the items to score.
         on_corrupt: ``error`` raises at the first item that cannot be read, ``skip`` lists such items.
         batch_size, workers, views, retry: see `predict_batches`.
+        properties: collects properties of the items that could be read.
 
     Raises UserError, also if no item could be read: a score of zero items is not a score.
     """
@@ -58,6 +61,8 @@ def score(
                 )
             skipped.append((item.id, reason))
         readable = batch.readable()
+        if properties is not None:
+            properties.add(batch)
         targets = [item.target for item in readable]
         if kind.view_noun is not None and readable:
             clips = (clips or ClipCount()).plus(logits, targets)

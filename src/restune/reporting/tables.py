@@ -59,7 +59,7 @@ def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
 def headline(evaluation: Evaluation) -> str:
     """Format ``accuracy 81.00% (95% interval 80.20% to 81.70%, n = 10000)``, and clip accuracy for videos."""
     what = "accuracy" if evaluation.clips is None else "video accuracy"
-    text = f"{what} {_share(evaluation.accuracy, evaluation.interval, evaluation.n)}"
+    text = f"{what} {share(evaluation.accuracy, evaluation.interval, evaluation.n)}"
     if evaluation.clips is not None:
         text += f"\nclip accuracy  {evaluation.clips.accuracy:.2%} ({evaluation.clips.n} clips, each scored alone)"
     return text
@@ -97,11 +97,13 @@ def bench_table(bench: Bench) -> Table:
 
 
 def predictions_table(predictions: Iterable[Prediction]) -> Table:
-    """Return one row per input: label, probability, and the next two labels or the prediction set.
+    """Return one row per input: label, probability, the next two labels or the prediction set; and what is novel.
 
     Where the model abstains, the most probable label stands among the runners-up.
     """
-    table = _table("input", "label", ">probability", "runner-up")
+    predictions = list(predictions)
+    has_novel = any(prediction.novel for prediction in predictions)
+    table = _table("input", "label", ">probability", "runner-up", *(["remark"] * has_novel))
     for prediction in predictions:
         if prediction.error is not None or prediction.probability is None:
             table.add_row(
@@ -118,7 +120,8 @@ def predictions_table(predictions: Iterable[Prediction]) -> Table:
         label = (
             Text(translated("abstained"), "yellow") if prediction.abstained else Text(prediction.label or "", "bold")
         )
-        table.add_row(Text(prediction.input), label, f"{prediction.probability:.1%}", Text(others))
+        remark = [Text(translated("unlike the training data") if prediction.novel else "", "yellow")] * has_novel
+        table.add_row(Text(prediction.input), label, f"{prediction.probability:.1%}", Text(others), *remark)
     return table
 
 
@@ -185,5 +188,6 @@ def _confusion_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def _share(share: float, interval: tuple[float, float], n: int) -> str:
-    return f"{share:.2%} (95% interval {interval[0]:.2%} to {interval[1]:.2%}, n = {n})"
+def share(value: float, interval: tuple[float, float], n: int) -> str:
+    """Format a share with its interval and the number of items."""
+    return f"{value:.2%} (95% interval {interval[0]:.2%} to {interval[1]:.2%}, n = {n})"

@@ -20,6 +20,7 @@ from restune.networks.custom import Network
 from restune.networks.resnet import ResNet
 from restune.runs.custom import Custom
 from restune.runs.lengthen import describe_lengthening
+from restune.runs.novelty import novelty_cost
 from restune.runs.prepare import Prepared, compute_together, place_network
 from restune.runs.versions import versions
 from restune.training.feature_batches import FeatureBatches, make_feature_batches
@@ -157,7 +158,7 @@ def _trainer(prepared: Prepared, recipe: Recipe, network: Network, on_epoch: OnE
         folder=workspace.folder,
         class_counts=list(splits.train.class_counts().values()),
         deadline=None if recipe.time is None else workspace.started + recipe.time,
-        afterwards=_time_afterwards(splits, prepared.preloaded.seconds_an_item),
+        afterwards=_time_afterwards(splits, prepared.preloaded.seconds_an_item, novelty=recipe.novelty),
         facts={
             "data": prepared.record.fingerprint("train"),
             "validation data": None if splits.val is None else prepared.record.fingerprint("val"),
@@ -211,15 +212,17 @@ _CLOSING_SECONDS = 5.0
 """For writing the model, reading the report's gallery, loading the plotting library and drawing the report."""
 
 
-def _time_afterwards(splits: Splits, reading: float) -> Callable[[float], float]:
+def _time_afterwards(splits: Splits, reading: float, *, novelty: bool) -> Callable[[float], float]:
     """Estimate the seconds for the last validation, the final scores (read from disk again) and the report.
 
     Args:
         reading: seconds per item.
+        novelty: whether some training items are scored, too.
     """
     val, test = len(splits.val or ()), len(splits.test or ())
+    again = val + test + (novelty_cost(len(splits.train)) if novelty and val else 0)
 
     def seconds(seconds_an_item: float) -> float:
-        return val * seconds_an_item + (val + test) * (seconds_an_item + reading) + _CLOSING_SECONDS
+        return val * seconds_an_item + again * (seconds_an_item + reading) + _CLOSING_SECONDS
 
     return seconds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from restune.networks.resnet import ResNet
 from restune.reporting.report import write_report
 from restune.runs.check_summary import check_summary
 from restune.runs.gallery import save_gallery
+from restune.runs.novelty import learn_novelty, novelty_entry
 from restune.runs.prepare import Prepared
 from restune.runs.split_record import Change, SplitRecord
 from restune.runs.versions import versions
@@ -110,15 +111,17 @@ def save_results(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) 
     info = _bundle_info(verb, prepared, recipe, fitted)
     state = own_names(fitted.state_dict, info.spec)
     write_bundle(path, state, info)
-    scores = _held_out_scores(path, prepared, recipe)
-    info = replace(info, calibration=_calibration(scores))
+    score_split = _scorer(path, prepared, recipe)
+    held_out = {split: items for split, items in (("val", splits.val), ("test", splits.test)) if items is not None}
+    scores = {split: score_split(items, split) for split, items in held_out.items()}
+    novelty = learn_novelty(prepared, recipe, scores.get("val"), lambda items: score_split(items, None))
+    info = replace(info, calibration=_calibration(scores), novelty=novelty)
     scores = {split: evaluation.calibrated(info.calibration) for split, evaluation in scores.items()}
     summaries = tuple({"side": split, **_summary(evaluation)} for split, evaluation in scores.items())
     write_bundle(path, state, replace(info, scores=summaries))
     (folder / "evaluation").mkdir(exist_ok=True)
     for split, evaluation in scores.items():
         evaluation.save(folder / "evaluation" / f"{split}.npz")
-    held_out = {split: items for split, items in (("val", splits.val), ("test", splits.test)) if items is not None}
     save_gallery(folder, scores, held_out, _loaded(path, prepared, recipe))
     result = RunResult(
         verb=verb,
@@ -139,7 +142,12 @@ def save_results(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) 
         resumed_from_step=fitted.resumed_from_step,
         machine=describe_machine(),
         versions=versions(),
-        more={**fitted.more, **_lengthened(recipe), **check_summary(folder)},
+        more={
+            **fitted.more,
+            **_lengthened(recipe),
+            **novelty_entry(novelty, scores.get("test")),
+            **check_summary(folder),
+        },
     )
     write_text(folder / "result.json", json.dumps(result.to_dict(), ensure_ascii=False, indent=1) + "\n")
     write_report(folder)
@@ -172,21 +180,20 @@ def _module_name(prepared: Prepared) -> str | None:
     return spec.custom if isinstance(spec, CustomSpec) else None
 
 
-def _held_out_scores(path: Path, prepared: Prepared, recipe: Recipe) -> dict[str, Evaluation]:
-    """Score the held-out splits: a fitted head on cached embeddings, else the written model.
+def _scorer(path: Path, prepared: Prepared, recipe: Recipe) -> Callable[[Dataset, str | None], Evaluation]:
+    """Return a function that scores items: a fitted head on cached embeddings, else the written model.
 
+    Its second argument is the items' split, which messages name; without one, items that cannot be read are left out.
     Embeddings are of single views; if evaluation uses several, as for videos, the written model is scored.
     """
-    held_out = {"val": prepared.splits.val, "test": prepared.splits.test}
-    data = {split: items for split, items in held_out.items() if items is not None}
     cache = prepared.embeddings
     network = prepared.network
     if cache is not None and isinstance(network, ResNet) and prepared.initial.kind.view_modes[0] == "single":
         fc = network.fc
         head = Head(weight=fc.weight.detach(), bias=fc.bias.detach(), l2=0.0, loss=0.0, iterations=0)
-        return {split: score_embeddings(head, cache, items, str(path)) for split, items in data.items()}
+        return lambda items, split: score_embeddings(head, cache, items, str(path))  # noqa: ARG005
     model = _loaded(path, prepared, recipe)
-    return {split: _final_score(model, items, recipe, split) for split, items in data.items()}
+    return lambda items, split: _final_score(model, items, recipe, split)
 
 
 def _loaded(path: Path, prepared: Prepared, recipe: Recipe) -> Model:
@@ -194,13 +201,16 @@ def _loaded(path: Path, prepared: Prepared, recipe: Recipe) -> Model:
         return load_model(path, device=recipe.device, module=prepared.initial.module)
 
 
-def _final_score(model: Model, items: Dataset, recipe: Recipe, split: str) -> Evaluation:
+def _final_score(model: Model, items: Dataset, recipe: Recipe, split: str | None) -> Evaluation:
     """Score a split. Count, list and warn of items that can no longer be read.
 
     Raises UserError if none can be read.
     """
+    batch_size = recipe.micro_batch or recipe.batch_size
+    if split is None:
+        return score(model, items, on_corrupt="skip", batch_size=batch_size)
     try:
-        scored = score(model, items, on_corrupt="skip", batch_size=recipe.micro_batch or recipe.batch_size, retry=True)
+        scored = score(model, items, on_corrupt="skip", batch_size=batch_size, retry=True)
     except UserError as error:
         fix = "restore the items and run the same command with --resume: only the scores are missing"
         raise UserError(f"no {split} score: {error.what}", where=error.where, fix=fix) from error

@@ -233,6 +233,8 @@ class Recipe(_Section):
     """How to train the head on frozen layers: by logistic regression with a chosen L2 strength, or by SGD steps."""
     cache: bool = True
     """Cache the activations of frozen layers on disk and reuse them, in this run and later ones."""
+    novelty: bool = True
+    """Keep embeddings of at most 2,000 training items with the model, so that it can tell inputs unlike them."""
     views: int | None = Field(None, ge=1, le=1000)
     """Augmented copies per training item for frozen layers. Where the head is fitted, the first copy is not augmented;
     where layers are trained by SGD, all are augmented and epochs take them in turn. null: chosen automatically."""

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from restune.core.console import note
 from restune.core.errors import UserError
 from restune.data.dataset import SPLITS, DataOptions, Dataset
+from restune.data.inputs import expand
+from restune.data.items import Item
 from restune.data.kinds import kind_of
 from restune.data.sources import open_dataset
+from restune.data.sources.columns import column_by_id
 from restune.evaluation.abstention import check_precision
+from restune.evaluation.compare import compare
 from restune.evaluation.evaluation import Evaluation
+from restune.evaluation.properties import PropertyColumns
 from restune.evaluation.score import match_classes, score
+from restune.evaluation.slices import find_slices
+from restune.evaluation.unknown import with_novelty, with_unknown
 from restune.inference.load import load_model
 from restune.inference.model import Model
 from restune.runs.own_data import own_items, record_of, warn_of_training_items
@@ -33,6 +42,9 @@ def evaluate(
     batch_size: int = 64,
     workers: int | None = None,
     views: str | None = None,
+    unknown: Any = None,
+    by: str | Sequence[str] = (),
+    against: str | Path | Model | None = None,
     coverage: float = 0.9,
     target_precision: float = 0.99,
     device: str = "auto",
@@ -53,6 +65,10 @@ def evaluate(
         batch_size, workers: images per forward pass, and decoding threads.
         views: evaluation views whose probabilities are averaged: of images ``flip`` or ``five-crop`` (test-time
             augmentation), of videos ``spread`` (the default) or ``single`` (the centre clip).
+        unknown: items of none of the model's classes, with or without labels: how well the model's novelty score tells
+            them from the others, beside maximum softmax.
+        by: columns of the table; the accuracy of each of their values is in `Evaluation.slices`.
+        against: another model, which is compared with this one on the same items, see `Comparison`.
         coverage: wanted share of prediction sets that contain the true class.
         target_precision: wanted share of correct answers where the model abstains from others.
 
@@ -75,6 +91,8 @@ def evaluate(
             where=dataset.source,
             fix=f"name the kind with --kind {loaded.preprocess.kind} if restune took the data for another kind",
         )
+    columns = {name: column_by_id(data, dataset, name, data_options) for name in ([by] if isinstance(by, str) else by)}
+    other = None if against is None else load_model(against, device=device)
     record = record_of(loaded.source)
     own = None if record is None else own_items(record, dataset, split)
     if own is not None:
@@ -84,9 +102,39 @@ def evaluate(
         dataset = _choose_split(dataset, split, loaded, allow_missing=allow_missing)
     if record is not None:
         warn_of_training_items(record, dataset)
-    scored = score(loaded, dataset, on_corrupt=on_corrupt, batch_size=batch_size, workers=workers, views=views)
+    scorer = partial(score, on_corrupt=on_corrupt, batch_size=batch_size, workers=workers, views=views)
+    properties = PropertyColumns(dataset.kind)
+    scored = with_novelty(scorer(loaded, dataset, properties=properties), loaded)
+    values = {name: [of[item] for item in scored.ids] for name, of in columns.items()}
+    scored = replace(scored, slices=find_slices(scored, values, properties.columns()))
+    if unknown is not None:
+        items, source = _unknown_items(unknown, loaded, data_options)
+        scored = with_unknown(scored, loaded, items, source, batch_size=batch_size, workers=workers, views=views)
+    if other is not None:
+        scored = replace(scored, against=compare(scored, _score_other(other, dataset, scorer)))
     seconds = time.perf_counter() - started
     return replace(scored, seconds=seconds, coverage=coverage, target_precision=target_precision)
+
+
+def _score_other(other: Model, dataset: Dataset, scorer: Callable[[Model, Dataset], Evaluation]) -> Evaluation:
+    """Score the model to compare with on the same items, whatever the order of its classes."""
+    if dataset.kind != other.preprocess.kind:
+        raise UserError(f"this model takes {other.kind.noun}", where=f"--against {other.source}", fix="compare another")
+    other, dataset = match_classes(other, dataset, allow_missing=True)
+    record = record_of(other.source)
+    if record is not None:
+        warn_of_training_items(record, dataset)
+    return scorer(other, dataset)
+
+
+def _unknown_items(data: Any, model: Model, options: DataOptions | None) -> tuple[Iterable[Item], str]:
+    """Return items of labelled data, or of anything that predict takes, and their source."""
+    options = replace(options or DataOptions(), kind=model.preprocess.kind)
+    try:
+        dataset = open_dataset(data, options)
+        return dataset.items, dataset.source
+    except UserError:  # without labels
+        return expand(data, options, model.classes), str(data)
 
 
 def _choose_split(dataset: Dataset, split: str | None, model: Model, *, allow_missing: bool) -> Dataset:

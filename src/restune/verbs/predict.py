@@ -79,10 +79,12 @@ class PredictionStream:
     Args:
         classes: the model's classes, in the order of its logits.
         predictions: one per input, in order; computed when they are needed.
+        knows_novelty: whether the model tells inputs that are unlike its training data.
     """
 
     classes: tuple[str, ...]
     predictions: Iterator[Prediction]
+    knows_novelty: bool = False
 
 
 def stream_predictions(
@@ -117,17 +119,18 @@ def stream_predictions(
     if threshold is not None and loaded.calibration is None:
         note("this model is not calibrated: the threshold is compared with the network's own probabilities")
     items = expand(inputs, replace(data_options or DataOptions(), kind=loaded.preprocess.kind), loaded.classes)
+    knows_novelty = loaded.novelty is not None
     if explain is None:
         predictions = predict_items(
             loaded, items, topk, batch_size=batch_size, workers=workers, views=views, options=options
         )
-        return PredictionStream(loaded.classes, predictions)
+        return PredictionStream(loaded.classes, predictions, knows_novelty)
     folder, wanted = explanation_folder(explain), fitted_to(attribution or Attribution(), loaded)
     resolve_class(loaded.classes, wanted.label)
     explained = explain_items(
         loaded, items, wanted, topk, batch_size=batch_size, workers=workers, views=views, options=options
     )
-    return PredictionStream(loaded.classes, _written(loaded, explained, folder, command))
+    return PredictionStream(loaded.classes, _written(loaded, explained, folder, command), knows_novelty)
 
 
 def _written(

@@ -21,6 +21,7 @@ from restune.networks.registry import known_blocks
 from restune.networks.spec import ResNetSpec
 from restune.weights.calibration import KEYS as CALIBRATION_KEYS
 from restune.weights.calibration import Calibration
+from restune.weights.novelty import REFERENCE, Novelty, novelty_from_bundle
 
 SCHEMA_VERSION = 1
 MAX_HEADER = 16 * 2**20
@@ -28,7 +29,7 @@ MAX_HEADER = 16 * 2**20
 HEADER_KEY = "restune"
 TASKS = ("single-label",)
 _KEYS = frozenset(
-    "schema_version kind task dtype name spec classes preprocess calibration training scores licence".split()  # noqa: SIM905
+    "schema_version kind task dtype name spec classes preprocess calibration novelty training scores licence".split()  # noqa: SIM905
 )
 
 
@@ -44,6 +45,7 @@ class BundleInfo:
         task: ``single-label``; multi-label and regression are reserved.
         dtype: of the floating-point tensors in the file.
         calibration: temperature, abstention and conformal thresholds, fitted on validation items; None without any.
+        novelty: tells inputs that are unlike the training data; its embeddings are a tensor of the file.
         training: how it was trained: verb, recipe, initial weights.
         scores: its scores, with the data (by fingerprint).
         licence: of the weights.
@@ -56,6 +58,7 @@ class BundleInfo:
     task: str = "single-label"
     dtype: str = "float32"
     calibration: Calibration | None = None
+    novelty: Novelty | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     scores: tuple[Mapping[str, Any], ...] = ()
     licence: str | None = None
@@ -80,13 +83,15 @@ class BundleInfo:
             "training": dict(self.training),
             "scores": [dict(score) for score in self.scores],
             "licence": self.licence,
+            **({} if self.novelty is None else {"novelty": self.novelty.to_dict()}),
         }
         return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def write_bundle(path: Path, state: Mapping[str, Tensor], info: BundleInfo) -> None:
     """Write the file atomically."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    known = {} if info.novelty is None else {REFERENCE: info.novelty.reference}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in {**state, **known}.items()}
     try:
         header = info.to_json()
         header.encode()
@@ -102,16 +107,22 @@ def read_info(path: Path) -> BundleInfo | None:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(HEADER_KEY)
+            reference = file.get_tensor(REFERENCE) if text is not None and _has_reference(file) else None
     except (safetensors.SafetensorError, OSError) as error:
         raise _broken(path, error) from error
-    return None if text is None else _parse(text, path)
+    return None if text is None else _parse(text, path, reference)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read all tensors of a safetensors file. Raises UserError for a damaged file."""
+    """Read the weights in a safetensors file, not a bundle's embeddings. Raises UserError for a damaged file."""
     _reject_huge_header(path)
     try:
-        return safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, framework="pt") as file:
+            is_bundle = HEADER_KEY in (file.metadata() or {})
+        tensors = safetensors.torch.load_file(path)
+        if is_bundle:
+            tensors.pop(REFERENCE, None)
+        return tensors
     except Exception as error:  # shapes and types unsupported by torch raise arbitrary exceptions
         raise _broken(path, error) from error
 
@@ -127,7 +138,15 @@ def _reject_huge_header(path: Path) -> None:
         raise _broken(path, ValueError(f"its header would be {size:,} bytes long"))
 
 
-def _parse(text: str, path: Path) -> BundleInfo:
+def _has_reference(file: Any) -> bool:
+    """Return whether the file has a table of embeddings; any other tensor of this name is not read."""
+    if REFERENCE not in file.keys():  # noqa: SIM118 (not a dict)
+        return False
+    stored = file.get_slice(REFERENCE)
+    return len(stored.get_shape()) == 2 and stored.get_dtype() == "F16"
+
+
+def _parse(text: str, path: Path, reference: Tensor | None) -> BundleInfo:
     try:
         content = json.loads(text)
         version = content["schema_version"]
@@ -139,14 +158,16 @@ def _parse(text: str, path: Path) -> BundleInfo:
             )
         _reject_unknown(content, path)
         _reject_unregistered(content["spec"], path)
+        spec = _spec(content["spec"])
         info = BundleInfo(
-            spec=_spec(content["spec"]),
+            spec=spec,
             classes=tuple(str(name) for name in content["classes"]),
             preprocess=preprocess_from_dict(content["preprocess"]),
             name=content["name"],
             task=content["task"],
             dtype=content["dtype"],
             calibration=_calibration(content),
+            novelty=_novelty(content.get("novelty"), reference, spec),
             training=content["training"],
             scores=tuple(content["scores"]),
             licence=content["licence"],
@@ -174,6 +195,14 @@ def _parse(text: str, path: Path) -> BundleInfo:
 
 def _spec(content: Any) -> ResNetSpec | CustomSpec:
     return CustomSpec.from_dict(content) if "custom" in content else ResNetSpec.from_dict(content)
+
+
+def _novelty(content: Any, reference: Tensor | None, spec: ResNetSpec | CustomSpec) -> Novelty | None:
+    if content is None:
+        return None
+    if isinstance(spec, CustomSpec):
+        raise TypeError("embeddings of a module of one's own are not known")
+    return novelty_from_bundle(content, reference, spec.num_features)
 
 
 def _knows(calibration: Any) -> bool:

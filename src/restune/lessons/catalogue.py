@@ -25,8 +25,8 @@ LESSONS = {
         "残差网络去掉一个块损失很小，普通网络则几乎全部丢失。",
     ),
     "landscape": Text(
-        "The loss around a plain network is steep and rough; around a residual one it is a wide basin.",
-        "普通网络周围的损失陡峭粗糙，残差网络周围则是宽阔的盆地。",
+        "The loss rises more steeply around a deep plain network than around a residual one.",
+        "深的普通网络周围，损失上升得比残差网络周围更陡。",
     ),
     "freeze": Text(
         "Frozen batch norms whose statistics move change the features; kept ones do not.",

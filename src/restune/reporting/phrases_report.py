@@ -96,12 +96,15 @@ REPORT: dict[str, tuple[str, str]] = {
         "（95% 置信区间 {low}% 到 {high}%）。",
     ),
     "conclude_task": (
-        "{model}, trained on {data}. How good it is on held-out items stands below.",
-        "{model}，在 {data} 上训练。留出样本上的得分见下。",
+        "{model}, trained on {data} ({train} {noun}), has a {split} {metric} of {value} (95% interval {low} to {high}, "
+        "n = {n}).",
+        "{model} 在 {data} 上训练（{train} {noun}），"
+        "{split} {metric} 为 {value}（95% 置信区间 {low} 到 {high}，n = {n}）。",
     ),
     "split_name_train": ("training", "训练集"),
     "split_name_val": ("validation", "验证集"),
     "split_name_test": ("test", "测试集"),
+    "initial_weights": ("Training started from the weights {weights}.", "训练从权重 {weights} 开始。"),
     "baseline": (
         "Always predicting “{name}”, the most frequent class, would score {share}%.",
         "总是预测最常见的类别“{name}”，得分是 {share}%。",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from restune.core.language import Text
 from restune.evaluation.evaluation import Evaluation
@@ -12,13 +13,14 @@ from restune.reporting.cost import cost_of
 from restune.reporting.run_files import RunFiles
 
 Say = Callable[..., str]
+_METRICS = {"map": "mAP", "mae": "MAE", "rmse": "RMSE", "r2": "R²"}
 
 
 def conclusion(run: RunFiles, say: Say) -> list[str]:
     """Return what was trained on what, how good it is, against what, and its most frequent mistake."""
     split = run.held_out
     if split is None and run.evaluations:
-        return [say("conclude_task", model=run.result["model"], data=run.data_name)]
+        return [_task_conclusion(run, say)]
     if split is None:
         return [say("no_score")]
     score, result = run.scores[split], run.result
@@ -38,7 +40,30 @@ def conclusion(run: RunFiles, say: Say) -> list[str]:
             high=f"{100 * high:.2f}",
         )
     ]
-    return [*sentences, *_baseline(score, say), *_worst_pair(score, say)]
+    return [*sentences, *_weights(run, say), *_baseline(score, say), *_worst_pair(score, say)]
+
+
+def _task_conclusion(run: RunFiles, say: Say) -> str:
+    """Return the main score of a multi-label or regression model, as its result names it."""
+    split = next(name for name in ("test", "val") if name in run.evaluations)
+    score, result = run.result[split], run.result
+    metric = str(score.get("metric", ""))
+    value, low, high = (_metric(metric, one) for one in (score.get(metric), *score.get("interval", (None, None))))
+    return say(
+        "conclude_task", model=result["model"], data=run.data_name, train=f"{result['items'].get('train', 0):,}",
+        noun=say(f"noun_{result['kind']}"), metric=_METRICS.get(metric, metric), split=say(f"split_name_{split}"),
+        value=value, low=low, high=high, n=f"{score['n']:,}",
+    )  # fmt: skip
+
+
+def _metric(name: str, value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f}%" if name == "map" else f"{value:.4g}"
+
+
+def _weights(run: RunFiles, say: Say) -> list[str]:
+    """Name the weights that training started from: a published name, or the file's without its folders."""
+    weights = run.settings.get("weights")
+    return [say("initial_weights", weights=Path(weights).name)] if isinstance(weights, str) and weights else []
 
 
 def _baseline(score: Evaluation, say: Say) -> list[str]:

@@ -197,7 +197,11 @@ def open_text_table(path: Path, options: DataOptions) -> Dataset:
         columns = {role: names.index(name) for role, name in chosen.items()}
         text_columns = [names.index(name) for name in texts_in]
         start = table.first_row(path, options)
-        marks, texts, room = table.Marks(path, chosen, start), StringArray(), _Room(str(path))
+        marks, texts, room = (
+            table.Marks(path, chosen, start, keep_missing=options.missing_labels),
+            StringArray(),
+            _Room(str(path)),
+        )
         for batch in reader.batches(sorted({*columns.values(), *text_columns})):
             if options.labelled:
                 marks.extend({role: batch[position] for role, position in columns.items()})

@@ -175,10 +175,11 @@ class Marks:
         path: of the table, for messages.
         columns: the names of the columns, by role.
         row: the number of the first row.
+        keep_missing: whether rows without a label are kept, with the target -1.
     """
 
-    def __init__(self, path: Path, columns: Mapping[str, str], row: int) -> None:
-        self.row = row
+    def __init__(self, path: Path, columns: Mapping[str, str], row: int, *, keep_missing: bool = False) -> None:
+        self.row, self._keep_missing = row, keep_missing
         self._path, self._columns = path, columns
         self._labels, self._splits, self._groups = Codes(), Codes(), StringArray()
 
@@ -186,7 +187,10 @@ class Marks:
         """Add the Arrow arrays of a batch, by role. Raises UserError for missing labels and unknown splits."""
         path, label = self._path, self._columns["label"]
         texts = {role: trimmed(as_text(batch[role])) for role in ("label", "split", "group") if role in batch}
-        reject_missing(texts["label"], "label", f"{path}, row ", self.row, f", column {label!r}")
+        if self._keep_missing:
+            texts["label"] = texts["label"].fill_null("")
+        else:
+            reject_missing(texts["label"], "label", f"{path}, row ", self.row, f", column {label!r}")
         self._labels.extend(texts["label"])
         if len(self._labels.values) > MAX_LABELS:
             raise UserError(
@@ -202,13 +206,13 @@ class Marks:
         self.row += len(texts["label"])
 
     def targets(self) -> tuple[tuple[str, ...], NDArray[np.int32]]:
-        """Return the sorted classes and each row's class index. Raises UserError for labels that are fractions."""
-        values = list(self._labels.values)
+        """Return the sorted classes and each row's class index, -1 without a label. Raises UserError for fractions."""
+        values = [value for value in self._labels.values if value or not self._keep_missing]
         _reject_fractions(values, self._path, self._columns["label"])
         reject_several_labels(values, f"{self._path}, column {self._columns['label']!r}")
         classes = class_order(values)
         rank = {name: position for position, name in enumerate(classes)}
-        return classes, self._labels.numbered([rank[value] for value in values])
+        return classes, self._labels.numbered([rank.get(value, -1) for value in self._labels.values])
 
     def splits(self) -> NDArray[np.int8] | None:
         """Return each row's index in `SPLITS`, or -1; None if the table has no split column."""
@@ -230,7 +234,7 @@ def _collect(reader: Reader, path: Path, options: DataOptions) -> Dataset:
     say_columns(path, chosen)
     files, doubts = StringArray(), Doubts()
     row = first_row(path, options)
-    marks = Marks(path, chosen, row)
+    marks = Marks(path, chosen, row, keep_missing=options.missing_labels)
     columns = {role: names.index(name) for role, name in chosen.items()}
     for batch in reader.batches(sorted(set(columns.values()))):
         by_role = {role: batch[position] for role, position in columns.items()}

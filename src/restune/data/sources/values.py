@@ -119,7 +119,7 @@ def _collect(
     commas: bool,
 ) -> Dataset:
     start = table.first_row(path, options)
-    row, marks = start, table.Marks(path, chosen, start)
+    row, marks = start, table.Marks(path, chosen, start, keep_missing=options.missing_labels)
     columns = {role: names.index(name) for role, name in chosen.items()}
     collected = SeriesList(str(path))
     for batch in reader.batches(sorted({*columns.values(), *values.values()})):

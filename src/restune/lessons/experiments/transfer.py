@@ -18,7 +18,8 @@ from restune.data.dataset import Dataset, Item
 from restune.data.sources import open_dataset
 from restune.lessons.laboratory import Laboratory, Plan
 from restune.lessons.lesson import Evidence, Lesson, Settings, Table
-from restune.lessons.statistics import Mean, band, mean
+from restune.lessons.statistics import Mean, band, mean, mean_share
+from restune.lessons.words import VAL_ACCURACY
 from restune.networks.resnet import ResNet
 from restune.reporting.plots import Lines
 
@@ -181,7 +182,7 @@ def _evidence(
 ) -> Evidence:
     classes = len(second.classes)
     items = [classes * size for size in sizes]
-    means = {method: [mean(scores[method, size]) for size in sizes] for method in METHODS}
+    means = {method: [mean_share(scores[method, size]) for size in sizes] for method in METHODS}
     values = {method: [value.value for value in line] for method, line in means.items()}
     meets = crossing(items, values["frozen"], values["scratch"])
     over = crossing(items, values["frozen"], values["unfrozen"])
@@ -254,15 +255,13 @@ def _panel(items: list[int], means: dict[str, list[Mean]]) -> Lines:
     series = [band(label, items, means[key], is_dashed=key == "scratch") for key, label in METHODS.items()]
     return Lines(
         Text("accuracy on classes that were not in pretraining", "在预训练中没有的类别上的正确率"),
-        Text("training items", "训练样本数"), Text("validation accuracy", "验证正确率"), series, x_log=True,
+        Text("training items", "训练样本数"), VAL_ACCURACY, series, x_log=True,
     )  # fmt: skip
 
 
 def _table(items: list[int], means: dict[str, list[Mean]]) -> Table:
     rows = [(str(count), *(means[method][place].percent() for method in METHODS)) for place, count in enumerate(items)]
-    return Table(
-        Text("validation accuracy", "验证正确率"), (Text("training items", "训练样本数"), *METHODS.values()), rows
-    )
+    return Table(VAL_ACCURACY, (Text("training items", "训练样本数"), *METHODS.values()), rows)
 
 
 LESSON = Lesson(

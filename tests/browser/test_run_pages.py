@@ -50,7 +50,6 @@ def runs(tmp_path_factory, write_noise):
         ("series", "en", 390, True),
         ("seeds", "zh", 390, True),
         ("image longer seeds", "en", 1280, False),
-        ("image longer", "zh", 390, True),
     ],
 )
 def test_a_page_drawn_from_saved_files_opens_alone_and_is_accessible(
@@ -156,3 +155,27 @@ def test_the_model_card_is_one_that_hugging_face_reads(runs):
     assert scores["val", "F1 (macro)"] == pytest.approx(result["val"]["macro_f1"], abs=1e-6)
     assert str(runs) not in card.content, "no path of this machine"
     assert "\\<i\\>c" in card.content
+
+
+def test_a_card_that_was_edited_is_not_replaced(runs, tmp_path, capsys):
+    copy = shutil.copytree(runs / "image", tmp_path / "copy")
+    card = copy / "README.md"
+    written = card.read_text()
+    restune.report(copy, lang="zh")
+    assert "效果如何" in card.read_text(), "a card as it was written is replaced"
+    restune.report(copy)
+    assert card.read_text() == written
+    card.write_text(written.replace("## Limits", "Photos of my garden.\n\n## Limits"))
+    restune.report(copy)
+    assert "my garden" in card.read_text()
+    assert "README.md was edited by hand" in capsys.readouterr().err
+
+
+def test_a_damaged_file_is_an_error_that_names_the_run(runs, tmp_path, run):
+    for name, content in (("metrics.jsonl", "{"), ("recipe.yaml", "# x\na: [1"), ("result.json", '{"verb": "cook"}')):
+        copy = shutil.copytree(runs / "image", tmp_path / name)
+        (copy / name).write_text(content)
+        answer = run("report", copy)
+        assert answer.returncode == 2, answer.stderr
+        assert "a file of this run is damaged" in answer.stderr
+        assert str(copy) in answer.stderr

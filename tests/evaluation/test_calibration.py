@@ -139,3 +139,24 @@ def test_what_a_bundle_stores_is_read_back():
             Calibration.from_dict({**content, **change}, 5)
     with pytest.raises(ValueError, match="other classes"):
         Calibration.from_dict(content, 4)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 1.5, 3.0])
+@pytest.mark.parametrize("n", [100, 1000])
+def test_the_interval_of_the_calibration_error_holds_the_truth(n, temperature):
+    """Also where the model is calibrated, and the error of a sample is chance alone."""
+    random = np.random.default_rng(0)
+
+    def sample(count):
+        logit = np.abs(random.normal(2, 2, count))
+        return 1 / (1 + np.exp(-logit)), random.uniform(size=count) < 1 / (1 + np.exp(-logit / temperature))
+
+    bins = min(15, n // 20)
+    confidence, is_right = sample(600_000)
+    order = np.argsort(confidence).reshape(bins, -1)
+    truth = np.abs(confidence[order].mean(axis=1) - is_right[order].mean(axis=1)).mean()
+    held = 0
+    for _ in range(150):
+        low, high = Reliability.of(*sample(n)).interval
+        held += low <= truth <= high
+    assert held / 150 >= 0.9

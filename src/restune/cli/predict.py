@@ -6,7 +6,7 @@ import csv
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -100,11 +100,12 @@ def predict(
         counted = _Counted(stream.predictions)
         if options["as_json"]:
             _print_json(counted)
+        elif csv_file and stream.task != "single-label":
+            _print_task_csv(counted, stream.task, stream.classes)
         elif csv_file:
-            more = [
-                name for name, wanted in (("abstained", threshold), ("prediction_set", coverage)) if wanted is not None
-            ]
-            _print_csv(counted, min(topk or 1, len(stream.classes)), more)
+            wanted = {"abstained": threshold is not None, "prediction_set": coverage is not None}
+            wanted |= dict.fromkeys(("novel", "novelty"), stream.knows_novelty)
+            _print_csv(counted, min(topk or 1, len(stream.classes)), [name for name, is_on in wanted.items() if is_on])
         else:
             from restune.reporting import tables
 
@@ -146,11 +147,26 @@ def _print_json(predictions: Iterable[Prediction]) -> None:
     print_json_line(f'{{"predictions": [{", ".join(rows)}]}}')
 
 
+def _print_task_csv(predictions: Iterable[Prediction], task: str, classes: Sequence[str]) -> None:
+    """Print the labels and every label's probability, or the numbers, one row per input as soon as it is known."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    is_labels = task == "multi-label"
+    names = [f"probability_{name}" for name in classes] if is_labels else list(classes)
+    writer.writerow(["input", *(["labels"] if is_labels else []), *names, "error"])
+    for prediction in predictions:
+        known = prediction.probabilities if is_labels else prediction.values
+        numbers = [None if known is None else known[name] for name in classes]
+        labels = [None if prediction.labels is None else "|".join(prediction.labels)] if is_labels else []
+        writer.writerow([prediction.input, *labels, *numbers, prediction.error])
+        sys.stdout.flush()
+
+
 def _print_csv(predictions: Iterable[Prediction], topk: int, more: list[str]) -> None:
     """Print one row per input as soon as it is known, so that an interrupted command leaves the rows so far.
 
     Args:
-        more: further columns, last: ``abstained`` (true or false), ``prediction_set`` (class names separated by ``|``).
+        more: further columns, last: ``abstained`` (true or false), ``prediction_set`` (class names separated by ``|``),
+            ``novel`` (true or false), ``novelty``.
     """
     writer = csv.writer(sys.stdout, lineterminator="\n")
     others = [column for place in range(2, topk + 1) for column in (f"label_{place}", f"probability_{place}")]
@@ -164,6 +180,7 @@ def _print_csv(predictions: Iterable[Prediction], topk: int, more: list[str]) ->
 
 
 def _cell(prediction: Prediction, name: str) -> str | None:
-    if name == "abstained":
-        return None if prediction.abstained is None else str(prediction.abstained).lower()
+    if name in ("abstained", "novel", "novelty"):
+        value = getattr(prediction, name)
+        return None if value is None else str(value).lower()
     return None if prediction.prediction_set is None else "|".join(prediction.prediction_set)

@@ -101,19 +101,31 @@ def _json(finished: Any) -> dict[str, Any]:
 
 def _scores(result: dict[str, Any]) -> list[str]:
     """Format the accuracy of each held-out split with its interval."""
+    from restune.reporting.score_words import main_interval, main_score, more_scores
+
     lines = []
     for split, name in (("val", "validation"), ("test", "test")):
         score = result[split]
         if score is not None:
-            low, high = score["interval"]
-            what = "accuracy" if "clips" not in score else "video accuracy"
-            lines.append(
-                f"{name} {what} {score['accuracy']:.2%} (95% interval {low:.2%} to {high:.2%}, n = {score['n']})"
-            )
+            low, high = main_interval(score)
+            what = main_score(score) if "clips" not in score else f"video {main_score(score)}"
+            lines.append(f"{name} {what} (95% interval {low} to {high}, n = {score['n']})")
+            lines.extend(f"{name} {line}" for line in more_scores(score))
             if "clips" in score:
                 clips = score["clips"]
                 lines.append(f"{name} clip accuracy {clips['accuracy']:.2%} ({clips['n']} clips, each scored alone)")
     return lines
+
+
+def _novelty_line(novelty: dict[str, Any]) -> str:
+    """Format the share of held-out items that are called unlike the training data, beside the promised one."""
+    split, name = ("val", "validation") if novelty["test"] is None else ("test", "test")
+    measured = novelty[split]
+    low, high = measured["interval"]
+    return (
+        f"novelty: {measured['false_alarm_rate']:.2%} of the {name} items are called unlike the training data (95% "
+        f"interval {low:.2%} to {high:.2%}, n = {measured['n']}); promised {novelty['promised']:.0%}"
+    )
 
 
 def _show_run(finished: Any, *, quiet: bool) -> None:
@@ -122,6 +134,8 @@ def _show_run(finished: Any, *, quiet: bool) -> None:
 
     for line in _scores(finished.result):
         console.say(line)
+    if "novelty" in finished.result:
+        console.say(_novelty_line(finished.result["novelty"]))
     seconds, share = finished.result["seconds"], finished.result["loader_share"]
     spent = f"; data loading: {share:.1%} of training time" if share else ""
     console.note(f"{seconds:.0f} s in total{spent}")

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from restune.core.streams import generator
 from restune.evaluation.abstention import risk_curve
 from restune.evaluation.conformal import conformal_thresholds
+from restune.evaluation.intervals import Interval
 from restune.evaluation.items import item_scores
 from restune.evaluation.logits import chunks
 from restune.evaluation.metrics import wilson_interval
@@ -21,6 +23,8 @@ _LEAST_IN_BIN = 20
 _PRIOR_ITEMS = 1.0
 _LIMITS = (1e-3, 1e3)
 """Of 1 / temperature."""
+_TRIED, _SIMULATED = 61, 500
+"""True calibration errors that are tried for an interval, and samples simulated for each."""
 _TOLERANCE = 1e-4
 """Of the last step; Newton's method has then about the square of it left."""
 
@@ -156,18 +160,28 @@ class Reliability:
     def _gap(self) -> NDArray[np.float64]:
         return self.confidence - self.accuracy
 
-    def resampled_ece(self, weights: NDArray[np.float64], gaps: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the expected calibration error of resamples in the same bins.
+    @property
+    def interval(self) -> Interval:
+        """The 95% interval of the calibration error: the errors under which one like this sample's is not unusual.
 
-        Args:
-            weights: how often each item is drawn ``[B, N]``.
-            gaps: probability minus 1 for an item that is right, minus 0 for one that is wrong ``[N]``.
+        Chance adds to the error, the more the smaller it is, so neither resampling nor a normal approximation holds
+        the truth often enough. Instead, true errors of many sizes are tried: those are kept whose simulated samples
+        have this sample's error within their central 95%. Their gaps are spread over bins in three ways: as in the
+        sample, evenly, and by the bins' noise; the interval holds what any of them keeps.
         """
-        order = np.argsort(self.bins, kind="stable")
-        starts = np.concatenate([[0], np.cumsum(self.n)[:-1]])
-        sums = np.add.reduceat((weights * gaps)[:, order], starts, axis=1)
-        error: NDArray[np.float64] = np.abs(sums).sum(axis=1) / weights.sum(axis=1)
-        return error
+        weight, claimed = self.n / self.n.sum(), np.abs(self._gap)
+        smoothed = (self.accuracy * self.n + 1) / (self.n + 2)
+        spread = np.sqrt(smoothed * (1 - smoothed) / self.n)
+        observed, noise = self.ece, float(weight @ spread)
+        errors = np.linspace(0, 1, _TRIED) * (observed + 2.5 * noise)
+        drawn = generator(0, "calibration error").normal(size=(_SIMULATED, len(weight))) * spread
+        kept = []
+        for shape in (claimed / max(observed, 1e-12), np.ones(len(weight)), spread / max(noise, 1e-12)):
+            simulated = np.abs(errors[:, None, None] * shape + drawn) @ weight
+            low, high = np.quantile(simulated, (0.025, 0.975), axis=1)
+            kept.append(errors[(low <= observed) & (observed <= high)])
+        held = np.concatenate([[observed], *kept])
+        return float(held.min()), min(1.0, float(held.max()))
 
     def diagram(self) -> list[dict[str, Any]]:
         """Return the reliability diagram: a point per bin, with the Wilson interval of its accuracy."""

@@ -7,7 +7,7 @@ import zipfile
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,8 +27,14 @@ from restune.evaluation.metrics import (
     confusion_matrix,
     wilson_interval,
 )
+from restune.evaluation.novelty import NoveltyResult
 from restune.inference.forward import probabilities
 from restune.weights.calibration import Calibration
+
+if TYPE_CHECKING:
+    from restune.evaluation.compare import Comparison
+    from restune.evaluation.mistakes import ScoredItem
+    from restune.evaluation.slices import Slice
 
 _LARGEST_MATRIX = 2_000
 """Number of classes up to which JSON has the whole confusion matrix; with more, it has the nonzero entries."""
@@ -55,6 +61,9 @@ class Evaluation:
         clips: for videos, the score of single clips; all other scores count videos.
         embeddings: inputs of the last layer, float32 ``[N, F]``, of several views their mean; a memory map if large.
             None for a module of one's own, and beyond 1 GiB.
+        novelty: how unlike the training data the items are, where the model knows; not saved.
+        slices: accuracy by column, by property and in weak clusters, where they were asked for; not saved.
+        against: comparison with another model on the same items; not saved.
         calibration: of the model; None: its probabilities are those of its logits.
         coverage: wanted share of prediction sets that contain the true class.
         target_precision: wanted share of correct answers where the model abstains from others.
@@ -78,6 +87,9 @@ class Evaluation:
     seconds: float = 0.0
     clips: ClipCount | None = None
     embeddings: NDArray[np.float32] | None = field(default=None, repr=False)
+    novelty: NoveltyResult | None = field(default=None, repr=False)
+    slices: tuple[Slice, ...] | None = field(default=None, repr=False)
+    against: Comparison | None = field(default=None, repr=False)
     calibration: Calibration | None = None
     coverage: float = 0.9
     target_precision: float = 0.99
@@ -129,6 +141,26 @@ class Evaluation:
     def top5_interval(self) -> tuple[float, float] | None:
         """Top-5's 95% Wilson interval."""
         return None if self.top5_correct is None else wilson_interval(self.top5_correct, self.n)
+
+    def mistakes(self, n: int = 10) -> list[ScoredItem]:
+        """Return up to n wrong predictions, those with the least probable true class first.
+
+        >>> restune.evaluate(run_folder, photos, split="all").mistakes(3)
+        []
+        """
+        from restune.evaluation.mistakes import named, to_look_at
+
+        return named(self, to_look_at(self, n, 0))
+
+    def uncertain(self, n: int = 10) -> list[ScoredItem]:
+        """Return the n items whose two most probable classes are closest, whether right or wrong.
+
+        >>> restune.evaluate(run_folder, photos, split="all").uncertain(1)[0].runner_up in ("blue", "red")
+        True
+        """
+        from restune.evaluation.mistakes import named, to_look_at
+
+        return named(self, to_look_at(self, 0, n))
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
@@ -196,6 +228,9 @@ class Evaluation:
             "fingerprint": self.fingerprint,
             "seconds": round(self.seconds, 3),
             **({} if self.clips is None else {"clips": self.clips.to_dict()}),
+            **({} if self.novelty is None else {"novelty": self.novelty.to_dict()}),
+            **({} if self.slices is None else {"slices": [one.to_dict() for one in self.slices]}),
+            **({} if self.against is None else {"against": self.against.to_dict()}),
         }
 
     def _class_dicts(self) -> dict[str, dict[str, Any]]:
@@ -236,8 +271,8 @@ class Evaluation:
         return path
 
 
-def load_evaluation(path: str | Path) -> Evaluation:
-    """Read an evaluation that `Evaluation.save` wrote; its logits stay on disk. Raises UserError.
+def load_evaluation(path: str | Path) -> Any:
+    """Read an evaluation that `save` wrote, of the class that wrote it; its logits stay on disk. Raises UserError.
 
     >>> saved = restune.evaluate(run_folder, photos, split="all").save(folder / "scores.npz")
     >>> load_evaluation(saved).n
@@ -245,10 +280,12 @@ def load_evaluation(path: str | Path) -> Evaluation:
     """
     path = user_path(path)
     try:
+        about = json.loads(read_array(path, "about").tobytes())
+        if about.get("task", "single-label") != "single-label":
+            return _load_other_task(path, about)
         logits = read_array(path, "logits")
         embeddings = _embeddings(path)
         targets = np.array(read_array(path, "targets"))
-        about = json.loads(read_array(path, "about").tobytes())
         ids, classes = (tuple(read_array(path, name).tolist()) for name in ("ids", "classes"))
         stored = about.pop("calibration", None)
         calibration = None if stored is None else Calibration.from_dict(stored, len(classes))
@@ -274,6 +311,16 @@ def load_evaluation(path: str | Path) -> Evaluation:
         embeddings=embeddings,
         calibration=calibration,
     )
+
+
+def _load_other_task(path: Path, about: dict[str, Any]) -> Any:
+    from restune.evaluation.multilabel import MultiLabelEvaluation
+    from restune.evaluation.regression import RegressionEvaluation
+
+    kinds: dict[str, Any] = {"multi-label": MultiLabelEvaluation, "regression": RegressionEvaluation}
+    if about["task"] not in kinds:
+        raise ValueError(f"its task, {about['task']!r}, is not known; upgrade restune")
+    return kinds[about["task"]].load(path, about)
 
 
 def _embeddings(path: Path) -> NDArray[np.float32] | None:

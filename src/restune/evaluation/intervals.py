@@ -84,16 +84,6 @@ def percentile_interval(draws: NDArray[np.float64]) -> Interval:
     return float(low), float(high)
 
 
-def reversed_interval(draws: NDArray[np.float64], value: float) -> Interval:
-    """Return the basic bootstrap interval, which takes the bias of a resample off, within 0 and 1.
-
-    Resampling adds the noise of the sample once more, so a score that noise increases, such as a calibration error, is
-    greater in resamples by about as much as the sample's own is greater than the truth.
-    """
-    low, high = percentile_interval(draws)
-    return float(np.clip(2 * value - high, 0, 1)), float(np.clip(2 * value - low, 0, 1))
-
-
 def _stratified(random: np.random.Generator, rows: int, strata: NDArray[np.int64]) -> NDArray[np.int64]:
     """Draw items by position, within each item's class."""
     order = np.argsort(strata, kind="stable")

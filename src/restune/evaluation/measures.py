@@ -18,7 +18,6 @@ from restune.evaluation.intervals import (
     mean_of_proportions,
     percentile_interval,
     resampled,
-    reversed_interval,
     wilson_bounds,
 )
 from restune.evaluation.items import ItemScores, item_scores, true_ranks
@@ -139,7 +138,7 @@ class Measures:
             **{name: _percentiles(drawn[:, place]) for place, name in enumerate(_RESAMPLED)},
             "auroc": auroc.interval,
             "average_precision": average.interval,
-            "ece": reversed_interval(drawn[:, len(_RESAMPLED)], self.reliability.ece),
+            "ece": self.reliability.interval,
         }
         if hits in (0, n):  # resampling shows no error, or no hit, where there is none
             low, high = wilson_interval(hits, n)
@@ -263,15 +262,13 @@ class Measures:
     @cached_property
     def _resamples(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Scores of bootstrap resamples: of all items ``[B, K]``, and of as many items of each class ``[B, 1]``."""
-        gaps = self.items.confidence.astype(np.float64) - self.is_right
         means = np.stack([self.items.nll, self.items.brier], axis=1)
 
         def scores(weights: NDArray[np.float64]) -> NDArray[np.float64]:
             agreement = self._agreement_of(weights)
             total = weights.sum(axis=1, keepdims=True)
             columns = (agreement.weighted_f1, agreement.mcc, agreement.kappa, *(weights @ means / total).T)
-            ece = self.reliability.resampled_ece(weights, gaps)
-            return np.stack([*columns, self.certain_first.areas(weights), ece], axis=1)
+            return np.stack([*columns, self.certain_first.areas(weights)], axis=1)
 
         def macro(weights: NDArray[np.float64]) -> NDArray[np.float64]:
             return self._agreement_of(weights).macro_f1[:, None]

@@ -134,7 +134,7 @@ def f1_interval(hits: int, n: int, predicted: int) -> tuple[float, float]:
 
     >>> low, high = f1_interval(9, 10, 10)
     >>> round(low, 3), round(high, 3)
-    (0.685, 0.974)
+    (0.687, 0.974)
     """
     low, high = wilson_interval(hits, n + predicted - hits)
     return 2 * low / (1 + low), 2 * high / (1 + high)

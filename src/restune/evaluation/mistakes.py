@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,45 @@ class Shown:
     probability: float
     true_probability: float
     runner_up: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredItem:
+    """An item and its prediction, by name.
+
+    Args:
+        id: of the item.
+        label, label_probability: its true class, and the probability of that class.
+        predicted, probability: the most probable class and its probability.
+        runner_up: the second most probable class.
+    """
+
+    id: str
+    label: str
+    label_probability: float
+    predicted: str
+    probability: float
+    runner_up: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return asdict(self)
+
+
+def named(evaluation: Evaluation, shown: Sequence[Shown]) -> list[ScoredItem]:
+    """Return items to look at with their ids and the names of their classes."""
+    classes = evaluation.classes
+    return [
+        ScoredItem(
+            id=evaluation.ids[one.position],
+            label=classes[one.true],
+            label_probability=one.true_probability,
+            predicted=classes[one.predicted],
+            probability=one.probability,
+            runner_up=classes[one.runner_up],
+        )
+        for one in shown
+    ]
 
 
 def to_look_at(evaluation: Evaluation, mistakes: int = 36, uncertain: int = 12) -> list[Shown]:

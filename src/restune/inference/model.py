@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,12 +21,14 @@ from restune.data.loader import Batch
 from restune.data.preprocess import Preprocess
 from restune.inference.features import FeatureCache
 from restune.inference.forward import forward_views, mean_of_views, prediction_sets, probabilities
-from restune.inference.predictor import Predictor, predict_batches
+from restune.inference.predictor import Predictor, predict_with_embeddings
+from restune.inference.task_predictions import task_answers
 from restune.networks.custom import CustomNetwork, CustomSpec, Network, own_names
 from restune.networks.resnet import ResNet
 from restune.networks.spec import ResNetSpec
 from restune.weights.bundle import BundleInfo, write_bundle
 from restune.weights.calibration import Calibration, check_coverage, check_probability
+from restune.weights.novelty import Novelty
 
 if TYPE_CHECKING:
     from restune.data.inputs import Input
@@ -43,6 +45,11 @@ class Prediction:
         probability: of the most probable class, after calibration.
         top: the most probable classes with their probabilities, in falling order.
         error: why the input could not be read.
+        labels: of a multi-label network, those whose probability reaches their threshold, the most probable first.
+        probabilities: of a multi-label network, of every label.
+        values: of a regression network, the numbers by name.
+        novel: whether the input is unlike the training data; None where the model does not know.
+        novelty: its novelty score, the distance to the nearest training embeddings (0 to 2).
         explanation: path of the picture of its explanation, if one was written.
         abstained: whether the probability is below the threshold; None without a threshold.
         prediction_set: the classes among which the true one is, with the wanted coverage, the most probable first; None
@@ -58,33 +65,52 @@ class Prediction:
     probability: float | None = None
     top: tuple[tuple[str, float], ...] = ()
     error: str | None = None
+    labels: tuple[str, ...] | None = None
+    probabilities: Mapping[str, float] | None = None
+    values: Mapping[str, float] | None = None
     explanation: str | None = None
     abstained: bool | None = None
     prediction_set: tuple[str, ...] | None = None
+    novel: bool | None = None
+    novelty: float | None = None
 
     def __repr__(self) -> str:
+        if self.labels is not None:
+            known = self.probabilities or {}
+            shown = ", ".join(f"{label!r} {known[label]:.1%}" for label in self.labels)
+            return f"Prediction({self.input!r}, labels {shown or 'none'})"
+        if self.values is not None:
+            return f"Prediction({self.input!r}, {', '.join(f'{name} {v:.4g}' for name, v in self.values.items())})"
         if self.error is not None or self.probability is None:
             return f"Prediction({self.input!r}, error={self.error!r})"
         if self.abstained:
             return f"Prediction({self.input!r}, abstained: {self.top[0][0]!r} {self.probability:.1%})"
         others = ", ".join(f"{label!r} {probability:.1%}" for label, probability in self.top[1:3])
         return (
-            f"Prediction({self.input!r}, {self.label!r} {self.probability:.1%}{f'; then {others}' if others else ''})"
+            f"Prediction({self.input!r}, {self.label!r} {self.probability:.1%}{f'; then {others}' if others else ''}"
+            f"{'; unlike the training data' if self.novel else ''})"
         )
 
     def to_dict(self) -> dict[str, Any]:
         """``{"input", "label", "probability", "top"}``, or ``{"input", "error"}``.
 
+        Of multi-label networks ``{"input", "labels", "probabilities", "top"}``, of regression ``{"input", "values"}``.
         With a threshold also ``"abstained"``, and where a coverage was wanted ``"prediction_set"``.
         """
         if self.error is not None:
             return {"input": self.input, "error": self.error}
+        if self.values is not None:
+            return {"input": self.input, "values": dict(self.values)}
         top = [[label, probability] for label, probability in self.top]
+        if self.labels is not None:
+            probabilities = dict(self.probabilities or {})
+            return {"input": self.input, "labels": list(self.labels), "probabilities": probabilities, "top": top}
         return {
             "input": self.input,
             "label": self.label,
             "probability": self.probability,
             "top": top,
+            **({} if self.novel is None else {"novel": self.novel, "novelty": self.novelty}),
             **({} if self.abstained is None else {"abstained": self.abstained}),
             **({} if self.prediction_set is None else {"prediction_set": list(self.prediction_set)}),
             **({} if self.explanation is None else {"explanation": self.explanation}),
@@ -149,7 +175,8 @@ class Model:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __repr__(self) -> str:
-        name, classes = self.info.name or "network", f"{len(self.classes)} classes: {shorten(self.classes, 5)}"
+        what = {"multi-label": "labels", "regression": "numbers"}.get(self.info.task, "classes")
+        name, classes = self.info.name or "network", f"{len(self.classes)} {what}: {shorten(self.classes, 5)}"
         return f"Model({self.source!r}, {name} for {self.kind.noun}, {classes}; {self.preprocess})"
 
     @property
@@ -161,6 +188,11 @@ class Model:
     def preprocess(self) -> Preprocess:
         """Preprocessing that converts an input to the network's tensor."""
         return self.info.preprocess
+
+    @property
+    def novelty(self) -> Novelty | None:
+        """What it knows of its training data, to tell inputs that are unlike them; None where nothing is known."""
+        return self.info.novelty
 
     @property
     def calibration(self) -> Calibration | None:
@@ -331,7 +363,7 @@ def predict_items(
     Args:
         items: a sequence, or an iterator that produces them lazily.
         topk: how many classes `Prediction.top` lists.
-        batch_size, workers, views: as `predict_batches`.
+        batch_size, workers, views: as `predict_with_embeddings`.
         options: when to abstain, and which prediction sets to form.
 
     Raises UserError for options that the model does not support.
@@ -340,7 +372,7 @@ def predict_items(
     thresholds = options.set_thresholds(predictor)
     return _predictions(
         predictor,
-        predict_batches(predictor, items, batch_size=batch_size, workers=workers, views=views),
+        predict_with_embeddings(predictor, items, batch_size=batch_size, workers=workers, views=views),
         max(1, min(topk, len(predictor.classes))),
         options,
         thresholds,
@@ -349,22 +381,26 @@ def predict_items(
 
 def _predictions(
     predictor: Predictor,
-    batches: Iterable[tuple[Batch, Tensor]],
+    batches: Iterable[tuple[Batch, Tensor, Tensor | None]],
     topk: int,
     options: AnswerOptions,
     thresholds: float | tuple[float, ...] | None,
 ) -> Iterator[Prediction]:
     classes = predictor.classes
-    for batch, logits in batches:
+    outputs = predictor.info.outputs
+    for batch, logits, embeddings in batches:
+        if outputs.task != "single-label":
+            yield from _task_predictions(batch, task_answers(logits, classes, outputs, topk))
+            continue
         probabilities = predictor.probabilities(logits)
         values, indices = probabilities.topk(topk, dim=1)
-        rows = zip(values.tolist(), indices.tolist(), strict=True)
+        rows = zip(values.tolist(), indices.tolist(), novelty_of(predictor, embeddings, len(values)), strict=True)
         sets = None if thresholds is None else iter(_named_sets(probabilities, thresholds, classes))
         for position, item in enumerate(batch.items):
             if position in batch.failures:
                 yield Prediction(input=item.id, error=batch.failures[position])
                 continue
-            shown, places = next(rows)
+            shown, places, (novel, score) = next(rows)
             top = tuple((classes[place], value) for place, value in zip(places, shown, strict=True))
             abstained = None if options.threshold is None else top[0][1] < options.threshold
             yield Prediction(
@@ -374,7 +410,19 @@ def _predictions(
                 top=top,
                 abstained=abstained,
                 prediction_set=None if sets is None else next(sets),
+                novel=novel,
+                novelty=score,
             )
+
+
+def novelty_of(
+    predictor: Predictor, embeddings: Tensor | None, items: int
+) -> Sequence[tuple[bool | None, float | None]]:
+    """Return whether each item is unlike the training data, and its score, from embeddings of views ``[N, V, F]``."""
+    novelty: Novelty | None = getattr(predictor, "novelty", None)
+    if novelty is None or embeddings is None:
+        return [(None, None)] * items
+    return [(score > novelty.threshold, score) for score in novelty.scores(embeddings.mean(dim=1)).tolist()]
 
 
 def _named_sets(
@@ -390,6 +438,14 @@ def _embeddings_then_logits(network: ResNet, x: Tensor, mask: Tensor | None) -> 
     """Return embeddings and logits side by side ``[N, F + C]``."""
     embeddings = network.embed(x, mask)
     return torch.cat([embeddings, network.forward_from(embeddings, "all")], dim=1)
+
+
+def _task_predictions(batch: Batch, answers: list[dict[str, Any]]) -> Iterator[Prediction]:
+    """Yield the predictions of a batch, given the fields of those of its readable items."""
+    fields = iter(answers)
+    for position, item in enumerate(batch.items):
+        known = {"error": batch.failures[position]} if position in batch.failures else next(fields)
+        yield Prediction(input=item.id, **known)
 
 
 def _raise_error(prediction: Prediction) -> Prediction:

@@ -19,6 +19,7 @@ from restune.evaluation.mistakes import Shown, to_look_at
 
 GALLERY = Path("evaluation") / "gallery.json"
 _WIDTH, _HEIGHT = 240, 60
+_MOST_BYTES = 32 * 2**20
 _SAFE = ("data:image/webp;base64,", "data:image/jpeg;base64,", "data:image/png;base64,")
 
 
@@ -88,6 +89,8 @@ def read_gallery(folder: Path) -> tuple[str | None, dict[str, Saved]]:
     """Read the split and the saved items; None and nothing where a run has no gallery, or one that is damaged."""
     path = folder / GALLERY
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            return None, {}
         content = json.loads(path.read_text(encoding="utf-8"))
         return content["split"], {name: _saved(one) for name, one in content["items"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

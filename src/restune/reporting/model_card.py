@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from restune.core.files import write_text
 from restune.core.language import current_language
 from restune.reporting.confusion import most_confused
 from restune.reporting.phrases import phrases
 from restune.reporting.run_files import RunFiles
+from restune.reporting.score_words import main_interval, metric_value
 from restune.reporting.summary import Say, conclusion, confidence_of, cost_rows
 from restune.reporting.usage import python_lines
 
 _PIPELINES = {"image": "image-classification", "text": "text-classification", "video": "video-classification"}
 """Hugging Face's names of tasks; there is none for the classification of series."""
+_MARK = "<!-- restune "
+_MOST_CLASSES = 200
 _NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "F1 (macro)"}
 _TYPES = {"accuracy": "accuracy", "balanced_accuracy": "balanced_accuracy", "macro_f1": "f1"}
 
@@ -25,6 +31,23 @@ def model_card(run: RunFiles) -> str:
     """Return the card in the current language: YAML front matter, then the model, its scores, its use."""
     front = yaml.safe_dump(front_matter(run), sort_keys=False, allow_unicode=True)
     return f"---\n{front}---\n\n{_body(run)}"
+
+
+def write_card(path: Path, text: str) -> bool:
+    """Write the card; return False, without a change, where the file there is not as a card was written.
+
+    The last line has a checksum of the others, which tells a card that somebody edited.
+    """
+    if path.exists():
+        written, _, mark = path.read_text(encoding="utf-8", errors="replace").rpartition(_MARK)
+        if mark.strip() != f"{_checksum(written)} -->":
+            return False
+    write_text(path, f"{text}\n{_MARK}{_checksum(text + chr(10))} -->\n")
+    return True
+
+
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def front_matter(run: RunFiles) -> dict[str, Any]:
@@ -82,16 +105,21 @@ def _body(run: RunFiles) -> str:
     parts += [
         f"## {say('section_data')}",
         _table([say("split"), say("items")], [[say(f"split_name_{s}"), f"{n:,}"] for s, n in result["items"].items()]),
-        f"{say('card_classes')}: {', '.join(_text(name) for name in result['classes'][:200])}",
+        f"{say('card_classes')}: {_listed(result['classes'])}",
         f"## {say('section_cost')}",
         _table(["", say("value")], costs),
         f"## {say('section_usage')}",
-        f"```python\n{python_lines(result['kind'], 'model.safetensors')}\n```",
+        f"```python\n{python_lines(result['kind'], 'model.safetensors', run.task)}\n```",
         f"```\nrestune predict model.safetensors {say('use_input', noun=result['kind'].upper())}\n```",
         f"## {say('section_repeat')}",
         f"```\nrestune {result['verb']} {run.data_name} --recipe recipe.yaml\n```",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(_text(name) for name in names[:_MOST_CLASSES])
+    return f"{shown}, …" if len(names) > _MOST_CLASSES else shown
 
 
 def _scores(run: RunFiles, say: Say) -> list[str]:
@@ -103,6 +131,11 @@ def _scores(run: RunFiles, say: Say) -> list[str]:
         rows.append([name, say("measure_accuracy"), f"{100 * score.accuracy:.2f}%", interval, n])
         rows.append([name, say("measure_balanced_accuracy"), f"{100 * score.balanced_accuracy:.2f}%", "", n])
         rows.append([name, say("measure_macro_f1"), f"{score.macro_f1:.3f}", "", n])
+    for split, other in run.evaluations.items() if run.task != "single-label" else ():
+        summary = other.summary()
+        metric, ends = summary["metric"], " – ".join(main_interval(summary))
+        value = metric_value(metric, summary[metric])
+        rows.append([say(f"split_name_{split}"), say(f"metric_{metric}"), value, ends, f"{other.n:,}"])
     headers = [say("split"), say("measure"), say("value"), say("interval_heading"), "n"]
     return [f"## {say('section_scores')}", _table(headers, rows)] if rows else []
 

@@ -95,13 +95,10 @@ REPORT: dict[str, tuple[str, str]] = {
         "{model} 在 {data} 上从头训练（{classes} 个类别，{train} {noun}），{split}的 {n} {noun}中 {accuracy}% 预测正确"
         "（95% 置信区间 {low}% 到 {high}%）。",
     ),
-    "conclude_task": (
-        "{model}, trained on {data}. How good it is on held-out items stands below.",
-        "{model}，在 {data} 上训练。留出样本上的得分见下。",
-    ),
     "split_name_train": ("training", "训练集"),
     "split_name_val": ("validation", "验证集"),
     "split_name_test": ("test", "测试集"),
+    "initial_weights": ("Training started from the weights {weights}.", "训练从权重 {weights} 开始。"),
     "baseline": (
         "Always predicting “{name}”, the most frequent class, would score {share}%.",
         "总是预测最常见的类别“{name}”，得分是 {share}%。",
@@ -244,7 +241,8 @@ REPORT: dict[str, tuple[str, str]] = {
     ),
     "unknowns_val": (
         "The model can say that an input is unlike the training data; the threshold is set for {promised}% false "
-        "alarms, and {rate}% of {n} validation items that did not set it are false alarms (95% interval {low}% to {high}%).",
+        "alarms, and {rate}% of {n} validation items that did not set it are false alarms (95% interval "
+        "{low}% to {high}%).",
         "模型可以指出输入与训练数据不相似；阈值按 {promised}% 的误报率设定，"
         "在未参与设定的 {n} 个验证样本中误报 {rate}%（95% 置信区间 {low}% 到 {high}%）。",
     ),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import re
+import unicodedata
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from restune.core.language import Text
@@ -47,6 +49,7 @@ class Lines:
     Args:
         slider: what the positions of its slider are called; empty: no slider.
         is_bars: vertical bars in place of lines, one group per x.
+        names: of the places on the x axis, where they are not numbers: one per x of the first series.
     """
 
     title: Text
@@ -57,6 +60,7 @@ class Lines:
     y_log: bool = False
     slider: Text | None = None
     is_bars: bool = False
+    names: Sequence[Text] = ()
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,21 @@ def panel_svg(panel: Panel, language: str, *, at: int | None = None) -> str:
     figure = _figure()
     _draw(figure.subplots(), panel, language, at)
     return figure_svg(figure, described(panel, language, at))
+
+
+def scatter_svg(
+    x_values: Sequence[float], y_values: Sequence[float], *, title: str, x: str, y: str, description: str
+) -> str:
+    """Draw points, and the line on which both values are equal, as an SVG element."""
+    figure = _figure()
+    axes = figure.subplots()
+    _style(axes)
+    ends = [min(*x_values, *y_values), max(*x_values, *y_values)]
+    axes.plot(ends, ends, color="#020202", linewidth=1.2)
+    few = len(x_values) <= 300
+    axes.plot(x_values, y_values, "o", color=_SERIES[0], markersize=4 if few else 2.5, alpha=0.7 if few else 0.4)
+    axes.set(xlabel=x, ylabel=y, title=title)
+    return figure_svg(figure, description)
 
 
 def row_svg(panels: Sequence[Panel], language: str) -> str:
@@ -173,7 +192,7 @@ _counter = _Counter()
 def _figure(columns: int = 1) -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(5.4 * columns, 4.1), layout="constrained", facecolor="none")
+    return Figure(figsize=(4.8 * columns, 3.8), layout="constrained", facecolor="none")
 
 
 def _style(axes: Axes) -> None:
@@ -213,10 +232,12 @@ def _draw_lines(axes: Axes, panel: Lines, language: str, at: int | None) -> None
 
 
 _MOST_TICKS = 8
+_APART = 0.1
+"""Least distance of two ticks, as a share of the axis, at which their labels do not touch."""
 
 
 def _place_ticks(axes: Axes, panel: Lines) -> None:
-    """Put ticks at whole numbers only where all x are whole, and at the points themselves on a logarithmic axis."""
+    """Put ticks at the points themselves where these are few and apart, else at whole numbers where all x are whole."""
     from matplotlib.ticker import MaxNLocator
 
     points = sorted({x for series in panel.series for x in series.x})
@@ -224,6 +245,10 @@ def _place_ticks(axes: Axes, panel: Lines) -> None:
         axes.set_xticks(points, [f"{x:g}" for x in points])
         axes.minorticks_off()
     elif not panel.x_log and all(x == round(x) for x in points):
+        span = points[-1] - points[0]
+        if all(after - before >= _APART * span for before, after in pairwise(points)):
+            axes.set_xticks(points)
+            return
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
@@ -251,6 +276,9 @@ def _draw_bars(axes: Axes, panel: Lines, language: str) -> None:
             yerr=errors, ecolor="#010101", hatch=("", "//", "..", "xx")[number % 4], edgecolor="#030303",
         )  # fmt: skip
     axes.set(xlabel=panel.x.of(language), ylabel=panel.y.of(language))
+    _place_ticks(axes, panel)
+    if panel.names:
+        axes.set_xticks(list(panel.series[0].x), [name.of(language) for name in panel.names])
     _legend(axes)
 
 
@@ -263,14 +291,26 @@ def _draw_contour(axes: Axes, panel: Contour, language: str) -> None:
     axes.grid(visible=False)
 
 
-_WIDEST_IN_TWO_COLUMNS = 30
+_LEGEND, _MARK, _MOST_COLUMNS = 60, 7, 4
+"""Width of a legend, and of what stands before a label, in Latin characters."""
+_UNKNOWN_WIDTH = 0.4
+"""By how many ems a Chinese character is wider than the box that matplotlib measures where its fonts lack it."""
 
 
 def _legend(axes: Axes) -> None:
     """Put the legend below the panel, where it covers no line."""
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) > 1:
-        columns = 2 if max(map(len, labels)) > 14 else min(4, len(labels))
+        chinese = max(sum(unicodedata.east_asian_width(one) in "WF" for one in label) for label in labels)
+        widest = max(map(len, labels)) + chinese
+        columns = max(1, min(_MOST_COLUMNS, len(labels), _LEGEND // (widest + _MARK)))
         axes.figure.legend(
-            handles, labels, loc="outside lower center", ncols=columns, frameon=False, labelcolor="#010101", fontsize=9
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+            labelcolor="#010101",
+            fontsize=9,
+            columnspacing=2 + _UNKNOWN_WIDTH * chinese,
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from restune.core.console import note
 from restune.core.files import write_text
 from restune.core.language import current_language, translated
 from restune.evaluation.evaluation import Evaluation
@@ -13,12 +14,13 @@ from restune.reporting.confidence import confidence_panels
 from restune.reporting.confusion import matrix, most_confused
 from restune.reporting.curves import strength_panel, training_panels
 from restune.reporting.gallery import Card, cards, read_gallery
-from restune.reporting.model_card import model_card
+from restune.reporting.model_card import model_card, write_card
 from restune.reporting.pages import render
 from restune.reporting.phrases import phrases
 from restune.reporting.plots import panel_svg
 from restune.reporting.run_files import RunFiles, read_run
 from restune.reporting.summary import Say, conclusion, confidence_of, cost_rows
+from restune.reporting.task_plots import task_plots
 from restune.reporting.usage import usage_of
 
 REPORT, CARD = "report.html", "README.md"
@@ -39,8 +41,8 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     run = read_run(folder)
     path = folder / REPORT if out is None else out
     write_text(path, report_page(run))
-    if out is None:
-        write_text(folder / CARD, model_card(run))
+    if out is None and not write_card(folder / CARD, model_card(run)):
+        note("README.md was edited by hand and is left as it is; remove it to have it written again")
     return path
 
 
@@ -66,6 +68,7 @@ def report_page(run: RunFiles) -> str:
         scores=counting,
         task=run.task,
         evaluations=run.evaluations,
+        task_plots=task_plots(run.evaluations, language),
         sections=[section for section, is_shown in shown.items() if is_shown],
         conclusion=conclusion(run, say),
         curves=curves,

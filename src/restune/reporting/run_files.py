@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from restune.core.errors import UserError
+from restune.data.kinds import KINDS
 from restune.data.splits import read_left_out
 from restune.evaluation.evaluation import Evaluation, load_evaluation
 from restune.weights.bundle import BundleInfo, read_info
@@ -116,10 +117,22 @@ class RunFiles:
 def read_run(folder: Path) -> RunFiles:
     """Read a finished run's files. Raises UserError if there is no finished run, or a file of it is damaged."""
     result = _result(folder)
+    try:
+        return _read(folder, result)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise UserError(
+            f"a file of this run is damaged: {reason}", where=str(folder), fix="run the same command with another --out"
+        ) from error
+
+
+def _read(folder: Path, result: dict[str, Any]) -> RunFiles:
+    if result["verb"] not in ("train", "finetune") or result["kind"] not in KINDS:
+        raise ValueError("result.json names an unknown verb or kind of data")
     saved = {split: folder / "evaluation" / f"{split}.npz" for split in ("val", "test")}
     text = _text(folder / "recipe.yaml")
     comment, _, rest = text.partition("\n") if text.startswith("#") else ("", "", text)
-    return RunFiles(
+    run = RunFiles(
         folder=folder,
         result=result,
         records=_lines(folder / "metrics.jsonl"),
@@ -131,6 +144,8 @@ def read_run(folder: Path) -> RunFiles:
         info=_info(folder / "model.safetensors"),
         left_out=read_left_out(folder / "split.csv"),
     )
+    assert isinstance(run.settings, dict)  # read here, so that a damaged recipe is named
+    return run
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

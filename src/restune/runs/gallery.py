@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -48,21 +48,24 @@ def save_gallery(folder: Path, scores: Mapping[str, Any], data: Mapping[str, Dat
         wanted = wanted[:_MOST_VIDEOS]
     names, items = set(wanted), data[split].items
     chosen = [items[position] for position, name in enumerate(ids_of(items)) if name in names]
+    explanations = _explanations(model, chosen)
     saved: dict[str, Saved] = {}
-    for item, explanation in _explained(model, chosen):
+    for item in chosen:
         with suppress(OSError, ValueError):
-            saved.setdefault(item.id, saved_of(item.location.read(), model.preprocess, explanation))
+            saved[item.id] = saved_of(item.location.read(), model.preprocess, explanations.get(item.id))
     write_gallery(folder, split, saved)
 
 
-def _explained(model: Model, items: Sequence[Item]) -> Iterator[tuple[Item, Explanation | None]]:
-    """Yield each item with the map of its predicted class; None for a module of one's own, whose maps are unknown."""
+def _explanations(model: Model, items: Sequence[Item]) -> dict[str, Explanation]:
+    """Return the map of each item's predicted class, by id; none of a module of one's own, whose maps are unknown."""
+    found: dict[str, Explanation] = {}
     if isinstance(model.module, CustomNetwork):
-        yield from ((item, None) for item in items)
-        return
+        return found
     with quiet(), suppress(UserError):
         for item, _, explanation in explain_items(model, items, Attribution(), batch_size=16, views="single"):
-            yield item, explanation
+            if explanation is not None:
+                found[item.id] = explanation
+    return found
 
 
 def saved_of(content: Any, preprocess: Preprocess, explanation: Explanation | None = None) -> Saved:
@@ -75,9 +78,8 @@ def saved_of(content: Any, preprocess: Preprocess, explanation: Explanation | No
     sample = preprocess.apply(content).numpy()
     heat = None if explanation is None else explanation.map
     if preprocess.kind == "signal":
-        places = np.linspace(0, sample.shape[1] - 1, min(_POINTS, sample.shape[1])).round().astype(int)
-        weight = () if heat is None else _numbers(scaled(heat)[places])
-        return Saved(series=tuple(_between_0_and_1(values[places]) for values in sample[:_CHANNELS]), weight=weight)
+        weight = () if heat is None else _numbers(_strongest(scaled(heat)))
+        return Saved(series=tuple(_between_0_and_1(_extremes(values)) for values in sample[:_CHANNELS]), weight=weight)
     clip = sample[:, None] if sample.ndim == 3 else sample
     heats = None if heat is None else heat[None] if heat.ndim == 2 else heat
     chosen = np.unique(np.linspace(0, clip.shape[1] - 1, _FRAMES).round().astype(int)).tolist()
@@ -100,6 +102,20 @@ def _text(content: Any, preprocess: Any, explanation: Explanation | None) -> Sav
         return Saved(text=text[:_CHARACTERS])
     heat = np.nan_to_num(scaled(explanation.on_original()))[:_CHARACTERS]
     return Saved(text=text[:_CHARACTERS], heat=_numbers(heat))
+
+
+def _extremes(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return all values of a short series, else the smallest and the largest of each of equal parts, in their order."""
+    if len(values) <= _POINTS:
+        return values
+    parts = np.array_split(values, _POINTS // 2)
+    return np.array([part[place] for part in parts for place in sorted((part.argmin(), part.argmax()))], np.float32)
+
+
+def _strongest(heat: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the value of largest magnitude of each of equal parts."""
+    parts = np.array_split(np.nan_to_num(heat), min(_POINTS, len(heat)))
+    return np.array([part[np.abs(part).argmax()] for part in parts], np.float32)
 
 
 def _between_0_and_1(values: NDArray[np.float32]) -> tuple[float, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,27 +18,27 @@ from restune.inference.model import Model
 from restune.networks.fold import folded
 from restune.networks.resnet import ResNet
 
-OUTPUTS = ("probabilities", "embedding", "class_map", "logits")
-"""Names of the graph's outputs, in order; ``class_map`` only where it is exact."""
+OUTPUTS = ("embedding", "class_map", "logits")
+"""Names of the graph's outputs after the answer, in order; ``class_map`` only where it is exact."""
 
 
 class Deployable(nn.Module):
-    """From raw input to probabilities, embedding, class activation map and logits, in one graph.
+    """From raw input to the answer, embedding, class activation map and logits, in one graph.
 
     Shapes: images uint8 ``[N, H, W, 3]``, clips uint8 ``[N, T, H, W, 3]``, series float32 ``[N, C, L]`` padded with
-    NaN, tokens int64 ``[N, L]`` padded with 0; to probabilities ``[N, classes]``, embeddings ``[N, F]``, maps
+    NaN, tokens int64 ``[N, L]`` padded with 0; to probabilities (of regression: values) ``[N, classes]``, embeddings ``[N, F]``, maps
     ``[N, classes, ...]`` (one value per position of the last stage; where the pool is the average and the head one
     linear layer) and logits ``[N, classes]``, before the temperature.
 
     Args:
         network: in eval mode.
         raw: raw input to the network's input and mask.
-        temperature: divides the logits before the softmax.
+        answer: logits to probabilities or values.
     """
 
-    def __init__(self, network: ResNet, raw: nn.Module, temperature: float = 1.0) -> None:
+    def __init__(self, network: ResNet, raw: nn.Module, answer: Answer) -> None:
         super().__init__()
-        self.raw, self.temperature = raw, temperature
+        self.raw, self.answer = raw, answer
         self.body = _for_export(folded(network))
         self.head = copy.deepcopy(network.fc).float().eval().requires_grad_(False)
         self.stages = len(network.spec.stages)
@@ -50,16 +51,56 @@ class Deployable(nn.Module):
         last = self.body.activated(self.body.forward_until(x, self.stages, mask), at_last)
         embedding = self.body.pool_activated(last, at_last)
         logits = self.head(embedding)
-        probabilities = (logits / self.temperature).softmax(dim=1)
+        answers = self.answer(logits)
         if not self.has_map:
-            return probabilities, embedding, logits
+            return answers, embedding, logits
         class_map = torch.einsum("nc...,kc->nk...", last, self.head.weight)
-        return probabilities, embedding, class_map, logits
+        return answers, embedding, class_map, logits
 
     @property
     def output_names(self) -> tuple[str, ...]:
         """Names of the outputs, in order."""
-        return tuple(name for name in OUTPUTS if name != "class_map" or self.has_map)
+        return (self.answer.name, *(name for name in OUTPUTS if name != "class_map" or self.has_map))
+
+
+class Answer(nn.Module):
+    """Logits ``[N, C]`` to probabilities, of regression to values in the targets' units.
+
+    Args:
+        task: ``single-label``, ``multi-label`` or ``regression``.
+        temperature: divides the logits before the softmax.
+        mean, std: of the targets of regression, one per value.
+    """
+
+    def __init__(
+        self,
+        task: str = "single-label",
+        temperature: float = 1.0,
+        mean: Sequence[float] = (),
+        std: Sequence[float] = (),
+    ) -> None:
+        super().__init__()
+        self.task, self.temperature = task, temperature
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+
+    @property
+    def name(self) -> str:
+        """Name of this output."""
+        return "values" if self.task == "regression" else "probabilities"
+
+    def forward(self, logits: Tensor) -> Tensor:
+        if self.task == "regression":
+            return logits * self.get_buffer("std") + self.get_buffer("mean")
+        return logits.sigmoid() if self.task == "multi-label" else (logits / self.temperature).softmax(dim=1)
+
+
+def answer_of(model: Model) -> Answer:
+    """Return what turns a model's logits into its answers."""
+    scale = model.info.target_scale
+    if scale is not None:
+        return Answer(model.info.task, mean=scale.mean, std=scale.std)
+    return Answer(model.info.task, 1.0 if model.calibration is None else model.calibration.temperature)
 
 
 @dataclass(frozen=True)
@@ -89,8 +130,7 @@ def deployable(model: Model, *, cropped: bool = False) -> Deployable:
     preprocess = model.preprocess
     takes_crops = cropped and isinstance(preprocess, ImagePreprocess | VideoPreprocess)
     raw = CroppedImages(preprocess) if takes_crops else raw_input(preprocess)  # type: ignore[arg-type]
-    temperature = 1.0 if model.calibration is None else model.calibration.temperature
-    return Deployable(model.module.cpu(), raw, temperature).eval()
+    return Deployable(model.module.cpu(), raw, answer_of(model)).eval()
 
 
 def input_spec(preprocess: Preprocess, *, cropped: bool = False) -> InputSpec:

@@ -27,7 +27,7 @@ from restune.exporting.pixels import BytePixels
 from restune.exporting.quantize import Int8Data, Int8Scores, compose, paired_scores, quantize, reject_drop
 from restune.exporting.raw_examples import RawExample, batched
 from restune.exporting.torch_program import run_program, write_program
-from restune.exporting.verify import Agreement, compare, expected_probabilities, reject_disagreement
+from restune.exporting.verify import Agreement, compare, expected_answers, reject_disagreement
 from restune.exporting.web_runtime import web_runtime
 from restune.inference.model import Model
 
@@ -113,7 +113,7 @@ def export_model(
             graph=deployable(model),
             inputs=input_spec(model.preprocess),
             examples=comparable,
-            expected=expected_probabilities(model, comparable),
+            expected=expected_answers(model, comparable),
             metadata=metadata(model),
             folder=Path(name),
             web_runtime=web_runtime,
@@ -123,17 +123,17 @@ def export_model(
         for target in targets:
             exported[target] = _checked(job, target, _WRITERS[target](job))
             note(_summary(target, exported[target]))
-        write_golden(job.folder, comparable[:GOLDEN], _golden_probabilities(job), model.classes)
+        write_golden(job.folder, comparable[:GOLDEN], _golden_answers(job), model.classes, job.graph.answer)
         _put_in_place(job.folder, out, exported)
     return exported
 
 
-def _golden_probabilities(job: Job) -> NDArray[np.float32]:
+def _golden_answers(job: Job) -> NDArray[np.float32]:
     """Return the answers of the golden files: the model's, of int8 exports the quantised graph's."""
     if job.int8 is None:
         return job.expected[:GOLDEN]
     path = _onnx_file(job)
-    return np.concatenate([run_onnx(path, one.raw)["probabilities"] for one in job.examples[:GOLDEN]])
+    return np.concatenate([run_onnx(path, one.raw)[job.graph.answer.name] for one in job.examples[:GOLDEN]])
 
 
 def _checked(job: Job, target: str, exported: Exported) -> Exported:
@@ -164,7 +164,7 @@ def reject_unknown(targets: Sequence[str], *, int8: bool = False) -> None:
 
 def _onnx(job: Job) -> Exported:
     path = _onnx_file(job)
-    found = [run_onnx(path, batch)["probabilities"] for batch in batched(job.examples)]
+    found = [run_onnx(path, batch)[job.graph.answer.name] for batch in batched(job.examples)]
     return Exported(
         files=(path.name,), agreement=_agreement(job, found), how=f'onnxruntime.InferenceSession("{path.name}")'
     )
@@ -220,7 +220,7 @@ def _openvino(job: Job) -> Exported:
     how = 'openvino.Core().compile_model("model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})'
     return Exported(
         files=tuple(file.name for file in files),
-        agreement=_agreement(job, [one["probabilities"] for one in outputs]),
+        agreement=_agreement(job, [one[job.graph.answer.name] for one in outputs]),
         how=how,
     )
 
@@ -237,7 +237,7 @@ def _reject_k_max(job: Job) -> None:
 def _torch(job: Job) -> Exported:
     path = write_program(job.graph, job.inputs, job.folder / "model.pt2", job.metadata)
     outputs = run_program(path, batched(job.examples), job.graph.output_names)
-    found = [one["probabilities"] for one in outputs]
+    found = [one[job.graph.answer.name] for one in outputs]
     return Exported(files=(path.name,), agreement=_agreement(job, found), how='torch.export.load("model.pt2").module()')
 
 
@@ -273,14 +273,14 @@ def _of_network(job: Job, network: torch.nn.Module) -> Agreement:
     for example in job.examples:
         inputs, _ = preprocess.inputs(preprocess.stack([preprocess.apply(example.content)]))
         with torch.inference_mode():
-            rows.append((network(inputs) / job.graph.temperature).softmax(dim=1).numpy())
-    return compare(job.expected, np.concatenate(rows))
+            rows.append(job.graph.answer(network(inputs)).numpy())
+    return compare(job.expected, np.concatenate(rows), job.graph.answer)
 
 
 def _agreement(job: Job, found: Sequence[NDArray[np.float32]]) -> Agreement:
     """Compare the outputs of `batched` examples with what was expected of each."""
     order = [row for shape in dict.fromkeys(_shapes(job)) for row, own in enumerate(_shapes(job)) if own == shape]
-    return compare(job.expected[order], np.concatenate(found))
+    return compare(job.expected[order], np.concatenate(found), job.graph.answer)
 
 
 def _shapes(job: Job) -> list[tuple[int, ...]]:

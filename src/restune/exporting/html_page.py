@@ -61,6 +61,12 @@ def write_page(model: Model, core: Path, runtime: WebRuntime, path: Path) -> Pat
 def reject_other_inputs(model: Model) -> ImagePreprocess:
     """Return the preprocessing of an image model with 1 or 3 channels; raise UserError for any other."""
     preprocess = model.preprocess
+    if model.info.task != "single-label":
+        raise UserError(
+            f"the page shows one class per image, this is a {model.info.task} model",
+            where="--to html, --int8",
+            fix="use --to onnx, openvino or torch without --int8",
+        )
     if not isinstance(preprocess, ImagePreprocess) or preprocess.channels not in (1, 3):
         raise UserError(
             f"the page takes images with 1 or 3 channels, the model takes {model.kind.noun}",

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from restune.core.errors import UserError
+from restune.exporting.deployable import Answer, answer_of
 from restune.exporting.raw_examples import RawExample
 from restune.inference.model import Model
 
@@ -36,30 +37,43 @@ class Agreement:
     clear_disagreements: int
 
 
-def expected_probabilities(model: Model, examples: Sequence[RawExample]) -> NDArray[np.float32]:
-    """Compute restune's own probabilities ``[N, classes]``: decoding, preprocessing and network as in predict."""
-    rows = []
+def expected_answers(model: Model, examples: Sequence[RawExample]) -> NDArray[np.float32]:
+    """Compute restune's own answers ``[N, C]``: decoding, preprocessing and network as in predict."""
+    answer, rows = answer_of(model), []
     for example in examples:
         sample = model.preprocess.apply(example.content)
-        rows.append(model.probabilities(model.logits(model.preprocess.stack([sample])[:, None])))
+        rows.append(answer(model.logits(model.preprocess.stack([sample])[:, None])[:, 0]))
     return torch.cat(rows).numpy()
 
 
-def compare(expected: NDArray[np.float32], found: NDArray[np.float32]) -> Agreement:
-    """Compare probabilities ``[N, classes]``.
+def compare(expected: NDArray[np.float32], found: NDArray[np.float32], answer: Answer = Answer()) -> Agreement:  # noqa: B008
+    """Compare answers ``[N, C]``: probabilities, or values in units of the targets' deviation.
+
+    Labels agree where the most probable class is the same, of multi-label data where every probability is on the same
+    side of 0.5; values agree within `LARGEST_DIFFERENCE` of a deviation.
 
     >>> import numpy as np
     >>> compare(np.array([[0.9, 0.1]], np.float32), np.array([[0.8, 0.2]], np.float32)).agreement
     1.0
     """
-    same = expected.argmax(axis=1) == found.argmax(axis=1)
-    best = np.sort(expected, axis=1)[:, ::-1]
-    margin = best[:, 0] - best[:, 1] if expected.shape[1] > 1 else np.ones(len(expected))
+    differences = np.abs(expected - found)
+    if answer.task == "regression":
+        differences = differences / answer.get_buffer("std").numpy()
+        same = (differences <= LARGEST_DIFFERENCE).all(axis=1)
+        clear = ~same
+    elif answer.task == "multi-label":
+        same = ((expected >= 0.5) == (found >= 0.5)).all(axis=1)
+        clear = (((expected >= 0.5) != (found >= 0.5)) & (np.abs(expected - 0.5) > CLOSE)).any(axis=1)
+    else:
+        same = expected.argmax(axis=1) == found.argmax(axis=1)
+        best = np.sort(expected, axis=1)[:, ::-1]
+        margin = best[:, 0] - best[:, 1] if expected.shape[1] > 1 else np.ones(len(expected))
+        clear = ~same & (margin > CLOSE)
     return Agreement(
         n=len(expected),
-        max_difference=float(np.abs(expected - found).max()),
+        max_difference=float(differences.max()),
         agreement=float(same.mean()),
-        clear_disagreements=int((~same & (margin > CLOSE)).sum()),
+        clear_disagreements=int(clear.sum()),
     )
 
 
@@ -67,7 +81,7 @@ def reject_disagreement(agreement: Agreement, target: str, *, largest: float = L
     """Raise UserError for an export that does not compute what the model does."""
     if agreement.clear_disagreements or agreement.max_difference > largest:
         raise UserError(
-            f"the exported graph disagrees with the model: probabilities differ by up to "
+            f"the exported graph disagrees with the model: answers differ by up to "
             f"{agreement.max_difference:.4f}, labels agree on {agreement.agreement:.1%} of {agreement.n} inputs",
             where=f"--to {target}",
             fix="nothing was written; report this with the model's network and the versions that `restune --version` "

@@ -26,9 +26,9 @@ class Deployable(nn.Module):
     """From raw input to the answer, embedding, class activation map and logits, in one graph.
 
     Shapes: images uint8 ``[N, H, W, 3]``, clips uint8 ``[N, T, H, W, 3]``, series float32 ``[N, C, L]`` padded with
-    NaN, tokens int64 ``[N, L]`` padded with 0; to probabilities (of regression: values) ``[N, classes]``, embeddings ``[N, F]``, maps
-    ``[N, classes, ...]`` (one value per position of the last stage; where the pool is the average and the head one
-    linear layer) and logits ``[N, classes]``, before the temperature.
+    NaN, tokens int64 ``[N, L]`` padded with 0; to probabilities (of regression: values) ``[N, classes]``, embeddings
+    ``[N, F]``, maps ``[N, classes, ...]`` (one value per position of the last stage; where the pool is the average and
+    the head one linear layer) and logits ``[N, classes]``, before the temperature.
 
     Args:
         network: in eval mode.

@@ -68,11 +68,12 @@ class ResizedCrop(nn.Module):
         outputs = torch.arange(self.crop, dtype=torch.float32) + start
         if self.filter == "nearest":  # torch's rule, which starts from the pixels' edges
             chosen = (outputs * scale).floor()[:, None]
-            return (torch.arange(size, dtype=torch.float32)[None] == chosen).float()
+            nearest: Tensor = (torch.arange(size, dtype=torch.float32)[None] == chosen).float()
+            return nearest
         centres = (outputs + 0.5) * scale
         pixels = torch.arange(size, dtype=torch.float32) + 0.5
         distance = (pixels[None] - centres[:, None]).abs() / torch.sym_max(scale, 1.0)
-        weights = _triangle(distance) if self.filter == "bilinear" else _cubic(distance)
+        weights: Tensor = _triangle(distance) if self.filter == "bilinear" else _cubic(distance)
         normalised: Tensor = weights / weights.sum(dim=1, keepdim=True)
         return normalised
 

@@ -68,7 +68,7 @@ def test_check_csv_drops_what_it_suggests_to_drop_and_nothing_else(noise, tmp_pa
     )
     kept = decide("bright/005.png,keep,", "bright/006.png,relabel,dark")
     dataset = open_dataset(noise, restune.DataOptions(exclude=tmp_path / "check.csv", decisions=kept))
-    assert dataset.left_out == {"bright/001.png": "duplicate in check.csv"}
+    assert dataset.left_out == {"bright/001.png": "dropped by check.csv: duplicate"}
     assert labels(dataset)["bright/006.png"] == "dark"
     assert len(dataset) == 39
 

@@ -16,11 +16,20 @@ SERIOUS = 3
 """Exit status of --strict where something serious was found."""
 
 
-@opt.takes(opt.on_data, opt.on_all_verbs)
+@opt.takes(opt.on_data, opt.on_decisions, opt.on_device, opt.on_all_verbs)
 def check(
     data: opt.DataArgument,
     out: Annotated[Path | None, typer.Option(help="Folder for check.csv; by default runs/check-001 and so on.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 if anything serious is found.")] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Network whose features judge labels and find outliers: a run, a model file or published weights. By "
+            "default published weights in the cache, else features that need no training.",
+            metavar="MODEL",
+        ),
+    ] = None,
+    no_labels: Annotated[bool, typer.Option("--no-labels", help="Do not look for label errors and outliers.")] = False,
     **options: Any,
 ) -> None:
     """Find the faults of data before training on it: unreadable files, duplicates, leaks, odd images, classes.
@@ -30,9 +39,12 @@ def check(
     with verb(options["quiet"]):
         reading = opt.data_options(options)
         early.check_data(data, reading)
+        if model is not None:
+            early.check_model(model, None)
         from restune.verbs.check import check as run
 
-        report = run(data, out=out, data_options=reading)
+        device = options["device"].value
+        report = run(data, out=out, data_options=reading, model=model, labels=not no_labels, device=device)
         if options["as_json"]:
             print_json(report.to_dict())
         else:

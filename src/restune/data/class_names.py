@@ -59,11 +59,8 @@ def _say_cleaned(classes: Sequence[str], clean: Sequence[str]) -> None:
 
 
 def warn_about_twins(counts: Mapping[str, int]) -> None:
-    """Warn of classes whose names differ only in case, separators or look-alike characters; do not merge them."""
-    alike: dict[str, list[str]] = defaultdict(list)
-    for name in counts:
-        alike[_looks_like(name)].append(name)
-    twins = [names for names in alike.values() if len(names) > 1]
+    """Warn of classes whose names are nearly equal; do not merge them."""
+    twins = nearly_equal_names(counts)
     if twins:
         listed = "; ".join(
             " and ".join(repr(name) for name in names)
@@ -72,6 +69,14 @@ def warn_about_twins(counts: Mapping[str, int]) -> None:
         )
         more = f"; {len(twins) - 4} more" if len(twins) > 4 else ""
         warn(f"classes whose names are nearly equal stay different classes: {listed}{more}")
+
+
+def nearly_equal_names(names: Iterable[str]) -> list[list[str]]:
+    """Return the groups of names that differ only in case, separators or look-alike characters."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        alike[_looks_like(name)].append(name)
+    return [group for group in alike.values() if len(group) > 1]
 
 
 def _looks_like(name: str) -> str:

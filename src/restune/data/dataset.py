@@ -185,7 +185,7 @@ class Dataset:
         if isinstance(self.items, Rows):
             items: Sequence[Item] = self.items.renumbered(places)
         else:
-            items = tuple(replace(item, target=places[item.target]) for item in self.items)
+            items = tuple(item if item.target < 0 else replace(item, target=places[item.target]) for item in self.items)
         return replace(self, items=items, classes=classes)
 
     def fingerprint(self) -> str:
@@ -228,6 +228,8 @@ class DataOptions:
         data_root: folder of torchvision's named data sets, also for downloads.
         labelled: False reads tables of texts and of series without labels, even if there are none: each item's
             target is -1, and there are no classes.
+        missing_labels: True keeps rows of a table that have no label, as items with the target -1; else they are an
+            error.
         left_out: columns of a table of series that are not values.
         task: ``single-label``, ``multi-label`` or ``regression``, if the labels are ambiguous; None detects it.
         label_separator: of several labels in one column, such as ``cat;dog``; None: ``|``.
@@ -254,6 +256,7 @@ class DataOptions:
     encoding: str | None = None
     data_root: Path | None = None
     labelled: bool = True
+    missing_labels: bool = False
     left_out: tuple[str, ...] = ()
     task: str | None = None
     label_separator: str | None = None

@@ -12,14 +12,14 @@ import numpy as np
 from restune.core.console import note, warn
 from restune.core.errors import UserError, did_you_mean, shorten
 from restune.core.files import user_path
+from restune.data.audit.findings import read_findings
 from restune.data.by_id import RowsById
 from restune.data.class_names import clean_name
 from restune.data.dataset import Dataset
 from restune.data.items import Item, Rows, targets_of
 
 DECISIONS = ("keep", "relabel", "drop")
-_DECISION_COLUMNS = ("item", "decision", "label")
-_FINDING_COLUMNS = ("item", "finding", "severity", "score", "suggestion")
+_COLUMNS = ("item", "decision", "label")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def read_decisions(path: str | Path) -> Decisions:
     """
     file = user_path(path)
     made: dict[str, tuple[str, str]] = {}
-    for line, (item, decision, label) in _rows(file, _DECISION_COLUMNS, "decisions", "restune check writes check.html"):
+    for line, (item, decision, label) in _rows(file):
         found = decision.strip().lower(), clean_name(label)
         where = f"{file}, line {line}"
         if found[0] not in DECISIONS:
@@ -80,11 +80,9 @@ def read_exclusions(path: str | Path) -> Decisions:
     """
     file = user_path(path)
     dropped: dict[str, str] = {}
-    for _line, (item, finding, _, _, suggestion) in _rows(
-        file, _FINDING_COLUMNS, "findings", "restune check writes check.csv"
-    ):
-        if item and suggestion.partition(":")[0].strip().lower() == "drop":
-            dropped.setdefault(item, f"{finding} in {file.name}")
+    for one in read_findings(file):
+        if one.item and one.action == "drop":
+            dropped.setdefault(one.item, f"dropped by {file.name}: {one.finding}")
     return Decisions(dropped=dropped, source=file.name)
 
 
@@ -190,29 +188,29 @@ def _without_empty_classes(changed: Dataset, before: Dataset) -> Dataset:
     return changed.renumbered([place.get(name, -1) for name in changed.classes], left)
 
 
-def _rows(file: Path, columns: tuple[str, ...], what: str, made_by: str) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Yield line number and fields of each row. Raises UserError for other columns, and for a file that is none."""
+def _rows(file: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield line number and fields of each row of decisions.csv. Raises UserError for other columns."""
     try:
         with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
             rows = csv.reader(lines)
             header = tuple(name.strip() for name in next(rows, ()))
-            if header != columns:
+            if header != _COLUMNS:
                 raise UserError(
-                    f"this is not a table of {what}: its columns are {shorten(header) or 'missing'}",
+                    f"this is not a table of decisions: its columns are {shorten(header) or 'missing'}",
                     where=str(file),
-                    fix=f"the columns are {','.join(columns)}; {made_by}",
+                    fix=f"the columns are {','.join(_COLUMNS)}; check.html of restune check saves such a table",
                 )
             for row in rows:
-                if len(row) == len(columns):
+                if len(row) == len(_COLUMNS):
                     yield rows.line_num, tuple(row)
                 elif any(row):
                     raise UserError(
-                        f"this row has {len(row)} fields, not {len(columns)}",
+                        f"this row has {len(row)} fields, not {len(_COLUMNS)}",
                         where=f"{file}, line {rows.line_num}",
                         fix="put fields with commas in double quotes",
                     )
     except (OSError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise UserError(
-            f"the table of {what} cannot be read: {reason}", where=str(file), fix="check the path"
+            f"the table of decisions cannot be read: {reason}", where=str(file), fix="check the path"
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from restune.core.errors import UserError
 
 _DOUBTED = 0.05
-"""Probability of an item's own label below which it may be taken for wrong."""
+"""Probability of an item's own label below which it may be taken for wrong; a quarter of chance if that is higher."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +41,8 @@ def find_label_errors(logits: NDArray[np.float32], targets: NDArray[np.int64]) -
 
     Labels are ranked by self-confidence, the probability of an item's own label. Confident learning estimates how many
     are wrong: it counts, for each pair of classes, the items labelled as one that are confidently the other. As many of
-    the lowest self-confidence are taken for wrong (cleanlab's ``low_self_confidence``), if it is below 5%: where the
-    model is often wrong itself, the estimate is far too high.
+    the lowest self-confidence are taken for wrong (cleanlab's ``low_self_confidence``), if it is below 5% (or a
+    quarter of chance, 12.5% of two classes): where the model is often wrong itself, the estimate is far too high.
 
     Args:
         logits: out-of-fold logits ``[N, classes]``.
@@ -66,7 +67,9 @@ def find_label_errors(logits: NDArray[np.float32], targets: NDArray[np.int64]) -
     return LabelErrors(
         suspicion=1 - np.asarray(quality, np.float64),
         proposed=proposed,
-        is_error=np.asarray(is_error, bool) & (proposed != targets) & (np.asarray(quality) < _DOUBTED),
+        is_error=np.asarray(is_error, bool)
+        & (proposed != targets)
+        & (np.asarray(quality) < max(_DOUBTED, 0.25 / logits.shape[1])),
         accuracy=float((proposed == targets).mean()),
     )
 
@@ -76,10 +79,12 @@ def _probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     shifted = logits.astype(np.float64)
     shifted -= shifted.max(1, keepdims=True)
     np.exp(shifted, out=shifted)
-    return shifted / shifted.sum(1, keepdims=True)
+    shifted /= shifted.sum(1, keepdims=True)
+    return shifted
 
 
-def _cleanlab():  # type: ignore[no-untyped-def]
+def _cleanlab() -> tuple[Any, Any]:
+    """Return cleanlab's modules for filtering and ranking. Raises UserError if it is not installed."""
     try:
         from cleanlab import filter as filtering
         from cleanlab import rank as ranking

@@ -11,7 +11,7 @@ from torch import Tensor
 
 NEIGHBOURS = 10
 _CHUNK = 1024
-_MOST = 20_000
+_MOST = 10_000
 """Items that distances are measured to; of more, a random sample."""
 _FAR = 5.0
 """Robust standard deviations above the median of log distances from which an item is an outlier."""
@@ -38,7 +38,7 @@ def find_outliers(rows: Tensor, seed: int = 0, neighbours: int = NEIGHBOURS) -> 
 
     Args:
         rows: features ``[N, D]``.
-        seed: of the sample that distances are measured to where there are more than 20,000 items.
+        seed: of the sample that distances are measured to where there are more than 10,000 items.
         neighbours: number of neighbours; at most a third of the items.
 
     >>> rows = torch.randn(100, 4, generator=torch.Generator().manual_seed(0))

@@ -26,7 +26,9 @@ _THRESHOLD = 0.25
 _NORMALISER = 10.0
 """Added to a patch's variance (grey levels squared), so that noise in flat areas is not amplified."""
 _WHITENING = 0.1
-_COMPONENTS = 512
+_COMPONENTS, _MANY_COMPONENTS = 512, 256
+"""Principal components of up to 20,000 images, and of more."""
+_MANY = 20_000
 _FITTED_ON = 5_000
 """Images from which the principal components are computed."""
 _BATCH = 64
@@ -74,10 +76,12 @@ def patch_features(images: Tensor, seed: int = 0) -> Tensor:
         sample = torch.cat(list(_batches(images[chosen], filters)))
         center, scale = sample.mean(0), sample.std(0, unbiased=False)
         scale = (scale + 0.01 * scale.mean()).clamp_min(1e-12)
-        components = _components((sample - center) / scale, seed)
-        del sample
-        rows = torch.cat([((part - center) / scale) @ components for part in _batches(images, filters)])
-        return rows / rows.std().clamp_min(1e-12)
+        most = _COMPONENTS if len(images) <= _MANY else _MANY_COMPONENTS
+        components = _components((sample - center) / scale, most, seed)
+        rows = torch.empty(len(images), components.shape[1])
+        for start, part in enumerate(_batches(images, filters)):
+            rows[start * _BATCH : start * _BATCH + len(part)] = ((part - center) / scale) @ components
+        return rows.div_(rows.std().clamp_min(1e-12))
 
 
 def fitted_filters(images: Tensor, random: torch.Generator) -> Filters:
@@ -108,14 +112,16 @@ def _patches(images: Tensor, random: torch.Generator) -> Tensor:
     return cut.permute(0, 3, 1, 2).flatten(1).float()
 
 
-def _components(sample: Tensor, seed: int) -> Tensor:
-    """Return the first principal components ``[D, at most 512]`` of centred rows."""
-    count = min(_COMPONENTS, *sample.shape)
-    if count < _COMPONENTS:
-        return torch.linalg.svd(sample, full_matrices=False).Vh[:count].T
+def _components(sample: Tensor, most: int, seed: int) -> Tensor:
+    """Return the first principal components ``[D, at most most]`` of centred rows."""
+    count = min(most, *sample.shape)
+    if count < most:
+        whole: Tensor = torch.linalg.svd(sample, full_matrices=False).Vh
+        return whole[:count].T
     with torch.random.fork_rng(devices=[]):  # svd_lowrank has no generator of its own
         torch.manual_seed(seed)
-        return torch.svd_lowrank(sample, count + 20, niter=2)[2][:, :count]
+        components: Tensor = torch.svd_lowrank(sample, count + 20, niter=2)[2][:, :count]
+        return components
 
 
 def _batches(images: Tensor, filters: Filters) -> Iterator[Tensor]:

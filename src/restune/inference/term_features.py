@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_MOST_TERMS = 50_000
-_COMPONENTS = 300
+_MOST_TERMS = 30_000
+_COMPONENTS = 256
 _LONGEST = 20_000
 """Characters of a text that are read."""
 
 
 def term_features(texts: Sequence[str], seed: int = 0) -> Tensor:
-    """Return features of texts, float32 ``[N, at most 300]``, each row of length 1.
+    """Return features of texts, float32 ``[N, at most 256]``, each row of length 1.
 
     Words, pairs of words, and pieces of 2 to 5 characters (which also serve languages without blanks) are weighted by
     tf-idf; a truncated singular value decomposition reduces them (Deerwester et al. 1990).
@@ -44,4 +44,5 @@ def term_features(texts: Sequence[str], seed: int = 0) -> Tensor:
     if count < 1:
         return torch.zeros(len(cut), 1)
     rows = torch.from_numpy(TruncatedSVD(count, random_state=seed).fit_transform(terms)).float()
-    return torch.nn.functional.normalize(rows, dim=1) * rows.shape[1] ** 0.5
+    normalised: Tensor = torch.nn.functional.normalize(rows, dim=1) * rows.shape[1] ** 0.5
+    return normalised

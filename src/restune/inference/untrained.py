@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,29 +60,54 @@ def untrained_features(dataset: Dataset, seed: int = 0) -> UntrainedFeatures:
     >>> features.rows.shape[0], features.name
     (20, 'whitened patches, untrained')
     """
-    samples: list[Any] = []
-    readable: list[int] = []
     read = _reader(dataset)
+    gathered = _Images(len(dataset)) if dataset.kind == "image" else _Samples()
+    readable: list[int] = []
     with progress("features", len(dataset)) as advance:
         for position, sample in enumerate(ahead_in_groups(read, range(len(dataset)), cpu_count(), 16)):
             if sample is not None:
-                samples.append(sample)
+                gathered.add(sample)
                 readable.append(position)
             advance(1)
-    rows = _features(dataset.kind, samples, seed) if samples else torch.zeros(0, 1)
+    rows = gathered.features(dataset.kind, seed) if readable else torch.zeros(0, 1)
     return UntrainedFeatures(rows=rows, readable=np.array(readable, np.int64), name=NAMES[dataset.kind])
 
 
-def _features(kind: str, samples: Sequence[Any], seed: int) -> Tensor:
-    if kind == "text":
-        return term_features(samples, seed)
-    if kind == "signal":
-        return kernel_features(samples, seed)
-    if kind == "image":
-        return patch_features(torch.stack(list(samples)), seed)
-    counts = [len(frames) for frames in samples]
-    rows = patch_features(torch.cat(list(samples)), seed)
-    return torch.stack([part.mean(0) for part in rows.split(counts)])
+class _Samples:
+    """Samples of any size."""
+
+    def __init__(self) -> None:
+        self.samples: list[Any] = []
+
+    def add(self, sample: Any) -> None:
+        self.samples.append(sample)
+
+    def features(self, kind: str, seed: int) -> Tensor:
+        """Return the features of texts, series or videos."""
+        if kind == "text":
+            return term_features(self.samples, seed)
+        if kind == "signal":
+            return kernel_features(self.samples, seed)
+        counts = [len(frames) for frames in self.samples]
+        rows = patch_features(torch.cat(self.samples), seed)
+        return torch.stack([part.mean(0) for part in torch.split(rows, counts)])
+
+
+class _Images:
+    """Images of one size, in one block of memory: a tensor for each would take as much again."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.count = most, 0
+        self.images = torch.empty(0, dtype=torch.uint8)
+
+    def add(self, sample: Tensor) -> None:
+        if not self.count:
+            self.images = torch.empty((self.most, *sample.shape), dtype=torch.uint8)
+        self.images[self.count] = sample
+        self.count += 1
+
+    def features(self, kind: str, seed: int) -> Tensor:  # noqa: ARG002
+        return patch_features(self.images[: self.count], seed)
 
 
 def _reader(dataset: Dataset) -> Callable[[int], Any]:
@@ -109,4 +134,4 @@ def _sampler(dataset: Dataset) -> Callable[[Any], Any]:
 
     section = {"normalization": "none"} if dataset.kind == "signal" else {}
     preprocess = kind_of(dataset.kind).initial_preprocess(None, dataset, InputSettings(section=section))
-    return preprocess.text_of if dataset.kind == "text" else preprocess.whole  # type: ignore[attr-defined,no-any-return]
+    return preprocess.text_of if dataset.kind == "text" else preprocess.whole  # type: ignore[attr-defined]

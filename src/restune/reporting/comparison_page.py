@@ -157,4 +157,4 @@ def _run_table(groups: Sequence[Group], split: str, say: Say) -> dict[str, Any]:
         for group in groups for run in group.runs
     ]  # fmt: skip
     accuracy = say("col_accuracy", split=say(f"split_name_{split}"))
-    return {"headers": [say("col_run"), say("col_seeds"), accuracy, say("col_time")], "rows": rows}
+    return {"headers": [say("col_run"), say("col_seed"), accuracy, say("col_time")], "rows": rows}

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from restune.core.language import LANGUAGES, Text, resolve_language
+from restune.reporting.phrases_check import CHECK
 from restune.reporting.phrases_comparison import COMPARISON
 from restune.reporting.phrases_explanations import EXPLANATION_PHRASES
 from restune.reporting.phrases_report import REPORT
 from restune.reporting.phrases_structure import STRUCTURE
 from restune.reporting.phrases_tasks import TASKS
 
-PAGES = (STRUCTURE, REPORT, COMPARISON, EXPLANATION_PHRASES, TASKS)
+PAGES = (STRUCTURE, REPORT, COMPARISON, EXPLANATION_PHRASES, CHECK, TASKS)
 PHRASES: dict[str, tuple[str, str]] = {key: texts for page in PAGES for key, texts in page.items()}
 """Keys are unique over all pages."""
 

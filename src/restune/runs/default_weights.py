@@ -54,7 +54,7 @@ def default_weights(model: str | None, dataset: Dataset) -> Weights:
 
 
 def cached_weights(kind: Kind) -> str | None:
-    """Return published weights of the kind's usual network, or of another with the same input, that are in the cache."""
+    """Return published weights in the cache: of the kind's usual network, else of another with the same input."""
     if kind.pretrained is None:
         return None
     own = next((name for name in hub.available(kind.pretrained) if hub.cached(name)), None)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from restune.core.console import note, warn
 from restune.core.errors import UserError
-from restune.data.audit.findings import Finding
+from restune.data.audit.findings import Finding, Judge
+from restune.data.by_id import RowsById
 from restune.data.dataset import Dataset, Item
 from restune.data.items import groups_of, targets_of
 from restune.data.kinds import kind_of
@@ -27,9 +28,10 @@ from restune.training.out_of_fold import FOLDS, out_of_fold
 
 _LEAST_ITEMS = 4 * FOLDS
 """Items below which no head is fitted."""
-_MOST_ITEMS = 200_000
+_MOST_ITEMS = 100_000
 _MOST_BY_CACHED_WEIGHTS = 20_000
 """Items up to which pretrained weights in the cache compute the features if no model is named."""
+_COPIES = ("duplicate", "near-duplicate", "leak", "conflicting-duplicate")
 _LITTLE_WORTH = 0.5
 """Out-of-fold accuracy below which label errors are notes, not warnings."""
 _PROPERTY = 0.1
@@ -42,15 +44,13 @@ class LabelCheck:
 
     Args:
         findings: of items.
-        features: what the features are.
-        accuracy: out-of-fold accuracy of the head; None if no head was fitted.
-        suspicion: of each item's label, 0 to 1, by id; empty if no head was fitted.
+        judge: the head and its out-of-fold accuracy; None if none was fitted.
+        suspicion: of each judged label, 0 to 1, by the item's id.
     """
 
     findings: tuple[Finding, ...] = ()
-    features: str = ""
-    accuracy: float | None = None
-    suspicion: dict[str, float] | None = None
+    judge: Judge | None = None
+    suspicion: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def check_labels(
     dataset: Dataset,
     *,
     model: str | Path | Model | None = None,
-    groups: NDArray[np.int64] | None = None,
+    copies: Iterable[Finding] = (),
     device: str = "auto",
     seed: int = 0,
 ) -> LabelCheck:
@@ -79,7 +79,7 @@ def check_labels(
     Args:
         dataset: the items; without labels only outliers are found.
         model: a run, a bundle, or published weights of a network for this kind of data.
-        groups: ``[N]``, equal for items that are copies of one another; they stay in one fold.
+        copies: findings that relate an item to its copies; these stay in one fold.
         device: where the model computes.
         seed: of folds and of untrained features.
 
@@ -88,14 +88,14 @@ def check_labels(
     if len(dataset) > _MOST_ITEMS:
         note(f"label errors and outliers: not looked for in more than {_MOST_ITEMS:,} items")
         return LabelCheck()
-    features = _features(dataset, model, device, seed)
-    if len(features.readable) < _LEAST_ITEMS:
+    features = None if len(dataset) < _LEAST_ITEMS else _features(dataset, model, device, seed)
+    if features is None or len(features.readable) < _LEAST_ITEMS:
         note(f"label errors and outliers: not looked for in fewer than {_LEAST_ITEMS} items")
-        return LabelCheck(features=features.name)
+        return LabelCheck()
     outliers = list(_outlier_findings(dataset, features, find_outliers(features.rows, seed)))
-    errors = _label_errors(dataset, features, groups, seed)
+    errors = _label_errors(dataset, features, copies, seed)
     if errors is None:
-        return LabelCheck(findings=tuple(outliers), features=features.name)
+        return LabelCheck(findings=tuple(outliers))
     judged, positions = errors
     note(
         f"labels: a head on features ({features.name}) is right on {judged.accuracy:.1%} of the items that it has not "
@@ -107,8 +107,7 @@ def check_labels(
     ids = [dataset.items[position].id for position in positions.tolist()]
     return LabelCheck(
         findings=(*found, *outliers),
-        features=features.name,
-        accuracy=judged.accuracy,
+        judge=Judge(features.name, judged.accuracy),
         suspicion=dict(zip(ids, judged.suspicion.tolist(), strict=True)),
     )
 
@@ -129,13 +128,12 @@ def _features(dataset: Dataset, model: str | Path | Model | None, device: str, s
             fix="name a model for this kind of data with --model, or leave it out",
         )
     rows = loaded.features().of(dataset.items)
-    return _Features(
-        rows.rows[0 : len(rows.rows)].float(), rows.readable, f"{loaded.info.name or 'network'} embeddings"
-    )
+    name = f"embeddings of {loaded.info.name or 'the network'}"
+    return _Features(rows.rows[0 : len(rows.rows)].float(), rows.readable, name)
 
 
 def _label_errors(
-    dataset: Dataset, features: _Features, groups: NDArray[np.int64] | None, seed: int
+    dataset: Dataset, features: _Features, copies: Iterable[Finding], seed: int
 ) -> tuple[LabelErrors, NDArray[np.int64]] | None:
     """Judge the labels of the readable items that have one; also return their positions. None without enough labels."""
     if dataset.task != "single-label":
@@ -147,9 +145,9 @@ def _label_errors(
     if len(present) < 2 or len(targets) < _LEAST_ITEMS:
         return None
     positions = features.readable[is_labelled]
-    together = _together(dataset, groups)
+    together = _together(dataset, copies)
     rows = features.rows[torch.from_numpy(is_labelled)]
-    made = out_of_fold(rows, targets, len(present), None if together is None else together[positions], seed)
+    made = out_of_fold(rows, targets, len(present), together[positions], seed)
     try:
         judged = find_label_errors(made.logits, targets)
     except UserError as error:
@@ -166,20 +164,21 @@ def _label_errors(
     )
 
 
-def _together(dataset: Dataset, groups: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
-    """Return groups that join the data's own groups with those of copies; None if there are neither."""
-    own = groups_of(dataset.items)
-    if own is None or groups is None:
-        return groups if own is None else own.numbers
+def _together(dataset: Dataset, copies: Iterable[Finding]) -> NDArray[np.int64]:
+    """Return a number for each item, equal for those that the data groups or that are copies of one another."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    count, ones = len(dataset), np.ones(2 * len(dataset), bool)
-    _, own_codes = np.unique(own.numbers, return_inverse=True)
-    _, codes = np.unique(groups, return_inverse=True)
-    ends = np.concatenate([count + own_codes, 2 * count + codes])
-    links = coo_array((ones, (np.tile(np.arange(count), 2), ends)), shape=(3 * count, 3 * count))
-    return np.asarray(connected_components(links, directed=False)[1][:count], np.int64)
+    rows, count = RowsById(dataset.items), len(dataset)
+    pairs = [(rows.row(one.item), rows.row(other)) for one in copies if one.finding in _COPIES for other in one.related]
+    links = np.array([pair for pair in pairs if min(pair) >= 0], np.int64).reshape(-1, 2)
+    own, total = groups_of(dataset.items), count
+    if own is not None:  # each group is one more node, linked to its members
+        _, codes = np.unique(own.numbers, return_inverse=True)
+        links = np.concatenate([links, np.stack([np.arange(count), count + codes.reshape(-1)], 1)])
+        total += int(codes.max()) + 1
+    graph = coo_array((np.ones(len(links), bool), (links[:, 0], links[:, 1])), shape=(total, total))
+    return np.asarray(connected_components(graph, directed=False)[1][:count], np.int64)
 
 
 def _error_findings(dataset: Dataset, positions: NDArray[np.int64], judged: LabelErrors) -> Iterator[Finding]:

@@ -141,7 +141,7 @@ def option_words(options: DataOptions) -> list[str]:
     """Return the words of a command line that read data in this way."""
     words = [] if options.header else ["--no-header"]
     for name, value in vars(options).items():
-        if name not in ("header", "labelled", "left_out") and value is not None:
+        if name not in ("header", "labelled", "missing_labels", "left_out") and value is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
     return words
 

@@ -6,7 +6,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,15 @@ from restune.core.files import write_bytes
 FINDINGS = (
     *("unreadable", "not-taken", "duplicate", "near-duplicate", "leak", "conflicting-duplicate", "label-error"),
     *("outlier", "blurry", "dark", "light", "flat", "odd-size", "odd-format", "orientation", "small-class"),
-    *("imbalance", "spurious-property", "missing-label", "label-twins", "mixed-encoding"),
+    *(
+        "imbalance",
+        "spurious-property",
+        "missing-label",
+        "missing-values",
+        "saturated",
+        "label-twins",
+        "mixed-encoding",
+    ),
 )
 """Names of findings, in the order in which they are listed."""
 SEVERITIES = ("serious", "warning", "note")
@@ -64,6 +72,19 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Judge:
+    """The classifier that judged the labels.
+
+    Args:
+        features: what it reads, in words.
+        accuracy: share of the items that it had not seen on which it is right.
+    """
+
+    features: str
+    accuracy: float
+
+
+@dataclass(frozen=True)
 class CheckReport:
     """Everything that a check found.
 
@@ -73,6 +94,7 @@ class CheckReport:
         findings: in the order of `in_order`.
         out: the folder with check.csv.
         seconds: wall time of the check.
+        judge: of the labels; None if they were not judged.
 
     >>> report = restune.check(photos, out=folder / "checked")
     >>> report.items, report.serious, report.counts.get("unreadable", 0)
@@ -84,6 +106,7 @@ class CheckReport:
     findings: tuple[Finding, ...]
     out: Path
     seconds: float = 0.0
+    judge: Judge | None = None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -97,8 +120,13 @@ class CheckReport:
         return any(one.severity == "serious" for one in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return ``{"items", "findings": {name: count}, "serious", "out"}``."""
-        return {"items": self.items, "findings": self.counts, "serious": self.serious, "out": str(self.out)}
+        """Return ``{"items", "findings": {name: count}, "serious", "out"}``.
+
+        If labels were judged, also ``"labels": {"features", "accuracy"}``.
+        """
+        judged = {} if self.judge is None else {"labels": asdict(self.judge)}
+        found = {"items": self.items, "findings": self.counts, "serious": self.serious, "out": str(self.out)}
+        return found | judged
 
 
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:

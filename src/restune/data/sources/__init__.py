@@ -16,6 +16,7 @@ from restune.data.class_names import cleaned_classes, reject_several_labels, war
 from restune.data.dataset import DataOptions, Dataset, FileLocation
 from restune.data.decisions import decided
 from restune.data.encodings import check_encoding
+from restune.data.items import targets_of
 from restune.data.kinds import KINDS, kind_of
 from restune.data.sources import (
     arrays,
@@ -54,6 +55,8 @@ def open_dataset(data: Any, options: DataOptions | None = None) -> Dataset:
     The kind is `options.kind`, or detected. Raises UserError when nothing is there, the form is unknown, the kind is a
     different one, or the data has no items or only one class.
     """
+    if options is not None and (options.exclude or options.decisions) and not options.missing_labels:
+        return _labelled(open_dataset(data, replace(options, missing_labels=True)))
     if isinstance(data, Dataset):
         return data if options is None else decided(data, options.exclude, options.decisions)
     label_forms.reject_unknown_task(options or DataOptions())
@@ -90,6 +93,18 @@ def open_dataset(data: Any, options: DataOptions | None = None) -> Dataset:
     _reject_repeated_ids(dataset)
     dataset = reading.described(dataset)
     return dataset if options is None else decided(dataset, options.exclude, options.decisions)
+
+
+def _labelled(dataset: Dataset) -> Dataset:
+    """Return the data if each item has a label. Raises UserError otherwise."""
+    missing = np.flatnonzero(targets_of(dataset.items) < 0)
+    if len(missing):
+        raise UserError(
+            "this item has no label" if len(missing) == 1 else f"{len(missing)} items have no label",
+            where=f"{dataset.source}, {dataset.items[int(missing[0])].id}",
+            fix="relabel or drop such items in decisions.csv",
+        )
+    return dataset
 
 
 def _read(data: str | Path, options: DataOptions) -> Dataset:

@@ -168,8 +168,9 @@ def _conclusion(
     if not learned:
         verdict = Text(
             "One of the networks is not trained well enough to compare: around a network that guesses, the loss is "
-            "high and flat. Train longer, or choose a smaller depth.",
-            "其中一个网络训练得还不够好，无法比较：对于一个只会瞎猜的网络，周围的损失又高又平。请训练更久，或减小深度。",
+            "high and flat. Train longer, with a greater --effort.",
+            "其中一个网络训练得还不够好，无法比较：对于一个只会瞎猜的网络，周围的损失又高又平。"
+            "请用更大的 --effort 训练更久。",
         )
     elif deepest.low > 1:
         verdict = Text(
@@ -184,14 +185,19 @@ def _conclusion(
     else:
         verdict = Text("These figures do not support the claim.", "这些数字不支持本课的论断。")
     plain, residual = rise[f"plain-{depth}"].value, rise[f"residual-{depth}"].value
+    compared = Text(
+        f"That is {deepest} times as much; at depth {shallow} it is {ratio[shallow]} times as much. ",
+        f"这是前者的 {deepest} 倍；深度 {shallow} 时为 {ratio[shallow]} 倍。",
+    )
+    if not learned:  # such rises may be falls, whose ratio says nothing
+        compared = Text("", "")
     return Text(
         f"At depth {depth}, moving every filter by {NEAR:.0%} of its norm in random directions raises the training "
-        f"loss of the residual network by {residual:.3g} on average, that of the plain one by {plain:.3g}: {deepest} "
-        f"times as much (losses before: {centre['residual'].value:.3g} and {centre['plain'].value:.3g}). At depth "
-        f"{shallow} it is {ratio[shallow]} times as much. {verdict.en}",
+        f"loss of the residual network by {residual:.3g} on average, that of the plain one by {plain:.3g} (losses "
+        f"before: {centre['residual'].value:.3g} and {centre['plain'].value:.3g}). {compared.en}{verdict.en}",
         f"深度 {depth} 时，沿随机方向把每个卷积核移动其范数的 {NEAR:.0%}，残差网络的训练损失平均上升 {residual:.3g}，"
-        f"普通网络上升 {plain:.3g}，是前者的 {deepest} 倍（移动前分别为 {centre['residual'].value:.3g} 和 "
-        f"{centre['plain'].value:.3g}）。深度 {shallow} 时为 {ratio[shallow]} 倍。{verdict.zh}",
+        f"普通网络上升 {plain:.3g}（移动前分别为 {centre['residual'].value:.3g} 和 {centre['plain'].value:.3g}）。"
+        f"{compared.zh}{verdict.zh}",
     )
 
 

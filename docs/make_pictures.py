@@ -8,7 +8,6 @@ FOLDER is docs/pictures by default. Takes about two minutes on two cores.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import re
 import tempfile
@@ -22,8 +21,8 @@ import restune
 import restune.reporting
 from restune.core.files import write_bytes, write_text
 from restune.evaluation.attribution.overlay import as_rgb, encoded, overlaid
-from restune.reporting.plots import panel_svg, positions
-from restune.reporting.report import curves
+from restune.reporting.curves import training_panels
+from restune.reporting.plots import panel_svg, positions, row_svg
 from restune.verbs.models import draw
 
 MOST_BYTES = 150_000
@@ -46,9 +45,7 @@ def run_curves(folder: Path) -> None:
         restune.train("digits", model="resnet20", image_size=16, epochs=12, out=out)
         records = [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         write_bytes(folder / "explained.webp", two_digits(out))
-    stream = io.StringIO()
-    curves(records, "image").savefig(stream, format="svg", metadata={"Date": None})
-    write_text(folder / "report.svg", stream.getvalue())
+    write_text(folder / "report.svg", standalone(row_svg(training_panels(records, "image"), "en"), wider=1.0))
 
 
 def two_digits(run: Path) -> bytes:
@@ -81,19 +78,22 @@ def lesson_plot(folder: Path) -> None:
     print(panel.title.of("en"), depth)
 
 
-def standalone(svg: str) -> str:
-    """Return a page's plot as a document of its own, with the page's colours, light and dark."""
-    text = "".join((PAGES / name).read_text(encoding="utf-8") for name in ("style.css", "lesson.html"))
+def standalone(svg: str, wider: float = 1.4) -> str:
+    """Return a page's plot as a document of its own, with the page's colours, light and dark.
+
+    It is made wider for a legend that is wider than its plot: a page would show it, a picture cuts it.
+    """
+    text = (PAGES / "style.css").read_text(encoding="utf-8")
     rules = "\n".join(rule + ("\n}" if rule.startswith("@media") else "") for rule in COLOURS.findall(text))
     style = f"<style>{rules}\nsvg {{ background: var(--paper); font-family: sans-serif; }}</style>"
-    opened = VIEW_BOX.sub(_widened, svg.replace("<svg ", NAMESPACES, 1), count=1)
+    opened = VIEW_BOX.sub(lambda box: _widened(box, wider), svg.replace("<svg ", NAMESPACES, 1), count=1)
     return re.sub(r"(<svg [^>]*>)", lambda found: found[1] + style, opened, count=1)
 
 
-def _widened(view_box: re.Match[str]) -> str:
-    """Make room on both sides for a legend that is wider than its plot: a page would show it, a picture cuts it."""
+def _widened(view_box: re.Match[str], wider: float) -> str:
+    """Make room on both sides."""
     width, height = float(view_box[1]), float(view_box[2])
-    return f'viewBox="{-0.2 * width:.0f} 0 {1.4 * width:.0f} {height:.0f}"'
+    return f'viewBox="{(1 - wider) / 2 * width:.0f} 0 {wider * width:.0f} {height:.0f}"'
 
 
 def main() -> None:

@@ -94,3 +94,15 @@ def photos(tmp_path: Path) -> Path:
             shade = tuple(min(255, value + 10 * number) for value in colour)
             Image.new("RGB", (40, 30), shade).save(folder / f"{number}.jpg")
     return tmp_path / "photos"
+
+
+@pytest.fixture(scope="session")
+def four_colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four classes of twelve noisy images, learnable in seconds."""
+    folder, random = tmp_path_factory.mktemp("colours"), np.random.default_rng(0)
+    for label, colour in {"blue": (0, 0, 9), "green": (0, 9, 0), "red": (9, 0, 0), "yellow": (9, 9, 0)}.items():
+        (folder / label).mkdir()
+        for number in range(12):
+            pixels = np.clip(20 * np.array(colour) + random.integers(0, 60, (16, 16, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{number}.png")
+    return folder

@@ -12,6 +12,7 @@ from restune.core.version import __version__
 
 if TYPE_CHECKING:
     from restune.core.errors import UserError
+    from restune.data.audit.findings import CheckReport
     from restune.data.dataset import DataOptions, Dataset
     from restune.data.preprocess import ImagePreprocess
     from restune.evaluation.evaluation import Evaluation
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from restune.training.bench import Bench
     from restune.training.metrics_log import EpochRecord, StepRecord
     from restune.verbs.bench import bench
+    from restune.verbs.check import check
     from restune.verbs.create import create_model
     from restune.verbs.embed import Embeddings, embed
     from restune.verbs.evaluate import evaluate
@@ -35,11 +37,13 @@ if TYPE_CHECKING:
     from restune.verbs.models import models
     from restune.verbs.predict import predict
     from restune.verbs.quickstart import quickstart
+    from restune.verbs.report import report
     from restune.verbs.runs import list_runs
     from restune.verbs.train import train
 
 _HOME = {
     "UserError": "restune.core.errors",
+    "CheckReport": "restune.data.audit.findings",
     "DataOptions": "restune.data.dataset",
     "Dataset": "restune.data.dataset",
     "ImagePreprocess": "restune.data.preprocess",
@@ -55,6 +59,7 @@ _HOME = {
     "EpochRecord": "restune.training.metrics_log",
     "StepRecord": "restune.training.metrics_log",
     "bench": "restune.verbs.bench",
+    "check": "restune.verbs.check",
     "create_model": "restune.verbs.create",
     "Embeddings": "restune.verbs.embed",
     "embed": "restune.verbs.embed",
@@ -63,6 +68,7 @@ _HOME = {
     "models": "restune.verbs.models",
     "predict": "restune.verbs.predict",
     "quickstart": "restune.verbs.quickstart",
+    "report": "restune.verbs.report",
     "list_runs": "restune.verbs.runs",
     "Run": "restune.runs.run",
     "RunInfo": "restune.runs.listing",
@@ -74,6 +80,7 @@ _HOME = {
 
 __all__ = [
     "Bench",
+    "CheckReport",
     "DataOptions",
     "Dataset",
     "Embeddings",
@@ -92,6 +99,7 @@ __all__ = [
     "UserError",
     "__version__",
     "bench",
+    "check",
     "create_model",
     "embed",
     "evaluate",
@@ -104,6 +112,7 @@ __all__ = [
     "predict",
     "quickstart",
     "register_block",
+    "report",
     "train",
 ]
 

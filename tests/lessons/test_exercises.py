@@ -21,7 +21,7 @@ _specification = spec_from_file_location("solutions", Path(__file__).with_name("
 solutions = module_from_spec(_specification)
 _specification.loader.exec_module(solutions)
 
-ELSEWHERE = {"time", "ended", "not-written", "not-identity"}
+ELSEWHERE = {"flood", "time", "ended", "not-written", "not-identity"}
 """Faults that other tests of this file provoke."""
 
 
@@ -91,6 +91,7 @@ HOSTILE = {
     "time": "while True: pass",
     "ended": "import os; print('last words', flush=True); os._exit(7)",
     "raised": "raise SystemExit(0)",
+    "flood": "while True: print('x' * 1000)",
 }
 
 
@@ -102,9 +103,18 @@ def test_loops_and_crashes_end_in_a_message(tmp_path, fault):
     assert not grade_of_file.passed
     (finding,) = grade_of_file.checks
     assert finding.fault == fault
+    assert len(grade_of_file.printed) <= 20_000
     if fault == "ended":
         assert "7" in finding.explanation
         assert "last words" in finding.explanation
+
+
+def test_endless_memory_is_an_exception_of_the_learners(tmp_path):
+    file = tmp_path / "learner.py"
+    file.write_text("x = bytearray(1)\nwhile True:\n    x = bytearray(2 * len(x))\n")  # zeros take no real memory
+    (finding,) = grade_file(EXERCISES["residual-block"], file, "en", seconds=60).checks
+    assert finding.fault == "raised"
+    assert "Line 3: MemoryError" in finding.explanation
 
 
 def test_a_loop_in_forward_names_the_check_that_hung(tmp_path):

@@ -1,15 +1,15 @@
-"""Lessons: every one is told in both languages, runs through the command, and writes a page that stands alone."""
+"""Lessons: every one is told in both languages; options, misuse, and what the experiments count with.
+
+That each runs through the command and writes its page is in tests/browser/test_lessons.py.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import restune
 from restune.core.language import Text
@@ -23,41 +23,6 @@ from restune.networks.zoo import find
 
 KINDS = ("plain", "residual")
 TEXTS = ("question", "claim", "method", "popular", "next_steps")
-
-
-@pytest.fixture(scope="module")
-def four_colours(tmp_path_factory):
-    """Four classes of twelve noisy images, learnable in seconds."""
-    folder, random = tmp_path_factory.mktemp("colours"), np.random.default_rng(0)
-    for label, colour in {"blue": (0, 0, 9), "green": (0, 9, 0), "red": (9, 0, 0), "yellow": (9, 9, 0)}.items():
-        (folder / label).mkdir()
-        for number in range(12):
-            pixels = np.clip(20 * np.array(colour) + random.integers(0, 60, (16, 16, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / label / f"{number}.png")
-    return folder
-
-
-class Page(HTMLParser):
-    """The ids of a page, what it would load, and its text."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.ids, self.loads, self.text, self.references = [], [], "", set()
-        self.feed(text)
-        self.references |= set(re.findall(r"url\(#([^)]+)\)", text))
-
-    def handle_starttag(self, _tag, attributes):
-        for name, value in attributes:
-            if name == "id":
-                self.ids.append(value)
-            if name in ("src", "href", "xlink:href", "data", "poster") and value:
-                if value.startswith("#"):
-                    self.references.add(value[1:])
-                elif value != "data:,":
-                    self.loads.append(value)
-
-    def handle_data(self, data):
-        self.text += data
 
 
 @pytest.mark.parametrize("name", LESSONS)
@@ -81,32 +46,6 @@ def test_the_command_lists_the_lessons(run, language):
     listed = json.loads(run("lesson", "--lang", language, "--json").stdout)["lessons"]
     assert listed == [{"name": name, "claim": claim.of(language)} for name, claim in LESSONS.items()]
     assert len(listed) >= 4
-
-
-@pytest.mark.parametrize("name", LESSONS)
-def test_a_lesson_writes_its_page(run, four_colours, tmp_path, name):
-    language = "zh" if name == "shortcut" else "en"
-    out, lesson = tmp_path / "page", find_lesson(name)
-    arguments = ("--data", four_colours, "--seeds", 1, "--effort", 0.02, "--out", out, "--lang", language)
-    printed = run("lesson", name, *arguments)
-    assert printed.returncode == 0, printed.stderr
-    record = json.loads((out / "lesson.json").read_text(encoding="utf-8"))
-    conclusion = record["evidence"]["conclusion"][language]
-    for shown in (lesson.claim.of(language), conclusion, str(out / "lesson.html"), f"restune lesson {name} --data"):
-        assert shown in printed.stdout
-    assert "--effort 0.02" in record["command"]
-    text = (out / "lesson.html").read_text(encoding="utf-8")
-    page = Page(text)
-    assert page.loads == []
-    assert "@import" not in text
-    assert len(page.ids) == len(set(page.ids))
-    assert page.references <= set(page.ids)
-    for told in (conclusion, *(getattr(lesson, part).of(language) for part in TEXTS), *lesson.sources):
-        assert told in page.text
-    assert page.text.index(conclusion) < page.text.index(lesson.claim.of(language)) < page.text.index(record["command"])
-    assert text.count('<svg class="plot"') >= len(record["evidence"]["panels"]) >= 1
-    colours = set(re.findall(r"#[0-9a-f]{6}\b", "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))))
-    assert colours == set()  # plots take their colours from the page
 
 
 def test_time_chooses_the_effort_and_python_gets_the_result(four_colours, tmp_path):

@@ -18,7 +18,7 @@ from restune.networks.describe import describe, describe_entry
 from restune.networks.spec import ATTENTIONS, ResNetSpec, StageSpec
 from restune.networks.structure import ModelInfo
 from restune.networks.zoo import ZOO
-from restune.reporting.phrases import PHRASES, phrases
+from restune.reporting.phrases import PAGES, PHRASES, phrases
 from restune.reporting.structure import fonts
 from restune.reporting.structure.draw import draw_svg, sheet, subjects
 from restune.reporting.structure.figure import FOLDS, NARROW, WIDE, Subject, figure_panels, style_for
@@ -213,6 +213,7 @@ def test_phrases_are_complete_in_both_languages():
     for key, (english, chinese) in PHRASES.items():
         assert english, key
         assert sorted(fields.findall(english)) == sorted(fields.findall(chinese)), key
+    assert len(PHRASES) == sum(map(len, PAGES)), "a key stands on two pages"
     with pytest.raises(UserError, match="there is no text in the language"):
         phrases("de")
 

@@ -113,3 +113,30 @@ def test_an_exception_in_on_epoch_stops_a_run_that_can_be_resumed(data, tmp_path
     assert resumed.result["resumed_from_step"] == state.step
     assert all(torch.equal(value, tensors(whole)[name]) for name, value in tensors(resumed).items())
     assert (whole.out / "metrics.jsonl").read_bytes() == (resumed.out / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "epochs", "best"),
+    [
+        ((0.5, 0.55, 0.6, 0.64, 0.66, 0.9), 4, 4),  # 0.64 is not 0.2 above 0.5: stops, and is still the best
+        ((0.5, 0.6, 0.65, 0.75, 0.76, 0.77), 6, 6),  # 0.75 is: small gains add up, and the count begins anew
+        ((0.5, 0.4, 0.5, 0.3, 0.9, 0.9), 4, 3),  # the tie at epoch 3 has the lower loss
+    ],
+)
+def test_min_delta_is_for_patience_and_does_not_decide_which_weights_are_kept(
+    data, tmp_path, monkeypatch, accuracies, epochs, best
+):
+    class Planned:
+        def __init__(self, *_arguments):
+            self.left = iter(accuracies)
+
+        def __call__(self, _network, _features):
+            accuracy = next(self.left)
+            scores = dict.fromkeys(("val_accuracy", "val_balanced_accuracy", "val_macro_f1"), accuracy)
+            return {**scores, "val_loss": 1.0 - accuracy, "n": 12}
+
+    monkeypatch.setattr("restune.runs.fit.Validation", Planned)
+    patience = {"early_stopping.patience": 3, "early_stopping.min_delta": 0.2}
+    options = {**SMALL, "epochs": len(accuracies)}
+    run = restune.train(data, out=tmp_path / "run", set={**SETTINGS, **patience}, **options)
+    assert (run.result["epochs"], run.result["best_epoch"]) == (epochs, best)

@@ -112,7 +112,10 @@ def test_a_run_learns_and_leaves_everything(trained):
     assert info.kind == {"uneven": "signal", "words": "text"}.get(kind, kind)
     assert info.preprocess == run.model.preprocess
     page = (run.out / "report.html").read_text()
-    assert "data:image/png;base64" in page
+    assert '<svg class="plot"' in page
+    assert ("data:image/webp" in page) == (kind in ("image", "video"))
+    assert ('<svg class="series"' in page) == (kind in ("signal", "uneven"))
+    assert ("<blockquote>" in page) == (kind in ("words", "text"))
     assert ("clips" in run.result["test"]) == (kind == "video")
     if kind == "video":
         assert run.result["test"]["clips"]["n"] == 2 * 8

@@ -50,7 +50,7 @@ def test_a_runs_folder(shapes, tmp_path):
     names = {path.name for path in run.out.iterdir()}
     assert names == {
         *("run.json", "recipe.yaml", "split.csv", "split.json", "metrics.jsonl", "timings.jsonl", "checkpoints"),
-        *("model.safetensors", "result.json", "report.html", "evaluation"),
+        *("model.safetensors", "result.json", "report.html", "README.md", "evaluation"),
     }
     assert run.result == json.loads((run.out / "result.json").read_text())
     assert run.result["val"]["accuracy"] == 1.0
@@ -70,8 +70,9 @@ def test_a_runs_folder(shapes, tmp_path):
     }
     assert len(list((run.out / "checkpoints").iterdir())) <= 3
     page = (run.out / "report.html").read_text()
-    assert "data:image/png;base64" in page
-    assert "http" not in page.replace("https://schema", "").split("<pre>")[0]
+    assert '<svg class="plot"' in page
+    assert "data:image/png" not in page, "plots are vectors"
+    assert "http" not in page.split("<pre>")[0]
     assert run.model.classes == ("bright", "dark")
     assert restune.evaluate(run.out, shapes, on_corrupt="skip").accuracy == 1.0
 

@@ -282,15 +282,35 @@ def rewrite(bundle, change):
     safetensors.torch.save_file(safetensors.torch.load_file(bundle), bundle, metadata={"restune": json.dumps(header)})
 
 
+def calibration():
+    conformal = {"levels": [0.9], "marginal": [0.1], "class_conditional": None}
+    curve = {"thresholds": [0.5], "answered": [3], "correct": [2]}
+    content = {"temperature": 2.0, "n": 3, "nll": [1.0, 0.5], "ece": [0.2, 0.1]}
+    return {**content, "abstention": curve, "conformal": conformal}
+
+
+def test_a_calibration_is_read_and_written_again(bundle, tmp_path):
+    rewrite(bundle, lambda h: h.update(calibration=calibration()))
+    model = restune.load(bundle)
+    assert model.calibration.temperature == 2.0
+    again = restune.load(model.save(tmp_path / "again.safetensors"))
+    assert again.calibration == model.calibration
+    logits = torch.randn(2, 1, 10)
+    assert torch.allclose(again.probabilities(logits), (logits[:, 0] / 2).softmax(1))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda h: h.update(schema_version=2), "schema 2; .* reads 1"),
         (lambda h: h.update(preprocess={"kind": "sound"}), "'sound'"),
-        (lambda h: h.update(task="multi-label"), "a task, 'multi-label'"),
+        (lambda h: h.update(task="segmentation"), "a task, 'segmentation'"),
         (lambda h: h.update(kind="text"), "says that it reads 'text', its preprocessing 'image'"),
         (lambda h: h.update(kind="sound"), "a kind, 'sound'"),
         (lambda h: h.update(calibration={"temperature": 2}), "a calibration"),
+        (lambda h: h.update(calibration=calibration() | {"vector": [1, 2]}), "a calibration"),
+        (lambda h: h.update(calibration=calibration() | {"temperature": -1}), "temperature is not positive"),
+        (lambda h: h.update(calibration=calibration() | {"conformal": None}), "cannot be read"),
         (lambda h: h.update(colour="red"), "a setting, 'colour'"),
         (lambda h: h.update(classes=["a"] * 10), "a class twice"),
         (lambda h: h.update(classes="abcdefghij"), "classes is not a list"),

@@ -23,12 +23,14 @@ from restune.core.language import resolve_language, speaking
 
 VERBS = {
     "quickstart": ("quickstart", "Train, fine-tune, evaluate and predict on bundled data, in about a minute."),
+    "check": ("check", "Find faults of data before training: unreadable files, duplicates, leaks, odd images."),
     "train": ("train", "Train a residual network from scratch."),
     "finetune": ("train", "Fine-tune a pretrained network: new head, frozen or unfrozen layers."),
     "evaluate": ("evaluate", "Score a model on labelled data: accuracy, 95% interval, confusion matrix."),
     "predict": ("predict", "Label items, one line per input."),
     "embed": ("embed", "Write embeddings (penultimate features) for other programs."),
     "bench": ("bench", "Compare training and prediction speed with this machine's peak."),
+    "report": ("report", "Draw a run's report again, or compare several runs on one page."),
     "runs": ("runs", "List runs: data, model, scores, start and state."),
     "cache": ("cache", "List and prune the cached activations of frozen layers."),
     "models": ("models", "List the networks, or show one stage by stage."),

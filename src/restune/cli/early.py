@@ -55,6 +55,7 @@ def complete_resumed(settings: dict[str, Any]) -> None:
 
 def check_data(data: str, reading: DataOptions) -> None:
     """Raise UserError for data that does not exist, and for an unknown kind, encoding or root."""
+    from restune.data.decisions import read_decisions, read_exclusions
     from restune.data.encodings import check_encoding
     from restune.data.sources import reject_missing
 
@@ -64,6 +65,12 @@ def check_data(data: str, reading: DataOptions) -> None:
         check_encoding(reading.encoding)
     if reading.root is not None and not is_there(user_path(reading.root)):
         raise _missing("there is no such folder", "--root", user_path(reading.root))
+    for option, read in (("exclude", read_exclusions), ("decisions", read_decisions)):
+        path = getattr(reading, option)
+        if path is not None and not is_there(user_path(path)):
+            raise _missing("there is no such file", f"--{option}", user_path(path))
+        if path is not None:
+            read(path)
     reject_missing(data)
 
 

@@ -37,8 +37,16 @@ class Monitor(StrEnum):
     val_accuracy = "val_accuracy"
     val_balanced_accuracy = "val_balanced_accuracy"
     val_macro_f1 = "val_macro_f1"
+    val_map = "val_map"
+    val_mae = "val_mae"
+    val_r2 = "val_r2"
     val_loss = "val_loss"
     train_loss = "train_loss"
+
+
+class Track(StrEnum):
+    tensorboard = "tensorboard"
+    mlflow = "mlflow"
 
 
 ModelArgument = Annotated[
@@ -134,7 +142,20 @@ def on_data(
     text_column: Annotated[
         str | None, typer.Option(help="A table's column of texts; several with commas are joined, such as title,body.")
     ] = None,
-    label_column: Annotated[str | None, typer.Option(help="A table's column of labels.")] = None,
+    label_column: Annotated[
+        str | None,
+        typer.Option(help="A table's column of labels; several with commas: labels of 0 and 1, or numbers to predict."),
+    ] = None,
+    label_separator: Annotated[
+        str | None, typer.Option(help="What separates several labels in one column, such as ';'; by default '|'.")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="single-label|multi-label|regression",
+            help="What the labels of a table are, where it cannot be recognised.",
+        ),
+    ] = None,
     group_column: Annotated[
         str | None, typer.Option(help="A table's column of groups (patients, scenes) that must not span splits.")
     ] = None,
@@ -156,6 +177,22 @@ def on_data(
     ] = None,
 ) -> None:
     """Options for reading DATA."""
+
+
+def on_decisions(
+    exclude: Annotated[
+        Path | None,
+        typer.Option(help="A check.csv: items whose suggestion begins with drop are left out.", metavar="CHECK.CSV"),
+    ] = None,
+    decisions: Annotated[
+        Path | None,
+        typer.Option(
+            help="A decisions.csv (columns item,decision,label): items to keep, relabel or drop.",
+            metavar="DECISIONS.CSV",
+        ),
+    ] = None,
+) -> None:
+    """Options for leaving out and relabelling items."""
 
 
 def on_training(
@@ -193,6 +230,10 @@ def on_training(
         typer.Option(
             help="Number of runs, with --seed and the seeds after it; prints mean and standard deviation.", min=2
         ),
+    ] = None,
+    track: Annotated[
+        Track | None,
+        typer.Option(help="Log each epoch to TensorBoard (in the run's folder) or to MLflow (MLFLOW_TRACKING_URI)."),
     ] = None,
     resume: Annotated[
         bool,
@@ -240,10 +281,11 @@ def takes(*groups: Verb) -> Callable[[Verb], Verb]:
 
 
 def data_options(options: dict[str, Any]) -> DataOptions:
-    """Take the group `on_data` out of a verb's options."""
+    """Take the groups `on_data` and, where the verb has it, `on_decisions` out of a verb's options."""
     from restune.data.dataset import DataOptions
 
     taken = {name: options.pop(name) for name in inspect.signature(on_data).parameters}
+    taken |= {name: options.pop(name) for name in inspect.signature(on_decisions).parameters if name in options}
     kind = taken.pop("kind")
     return DataOptions(header=not taken.pop("no_header"), kind=kind, **taken)
 

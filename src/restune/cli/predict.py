@@ -6,7 +6,7 @@ import csv
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,6 +56,17 @@ def predict(
     stage: Annotated[
         int | None, typer.Option(help="With --explain: the stage to explain by Grad-CAM; by default the last.", min=0)
     ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Abstain where the probability is lower; `restune evaluate` proposes one.", metavar="P"),
+    ] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(help="List for each input the classes among which the true one is, so often.", metavar="SHARE"),
+    ] = None,
+    class_conditional: Annotated[
+        bool, typer.Option("--class-conditional", help="With --coverage: so often for the inputs of each class.")
+    ] = False,
     **options: Any,
 ) -> None:
     """Label images, videos, series or texts, one line per input. Unreadable inputs are reported in place, and the exit
@@ -77,6 +88,9 @@ def predict(
             opt.listed(inputs),
             topk=topk or 5,
             views=views,
+            threshold=threshold,
+            coverage=coverage,
+            class_conditional=class_conditional,
             data_options=reading,
             explain=explain,
             attribution=attribution,
@@ -86,8 +100,12 @@ def predict(
         counted = _Counted(stream.predictions)
         if options["as_json"]:
             _print_json(counted)
+        elif csv_file and stream.task != "single-label":
+            _print_task_csv(counted, stream.task, stream.classes)
         elif csv_file:
-            _print_csv(counted, min(topk or 1, len(stream.classes)))
+            wanted = {"abstained": threshold is not None, "prediction_set": coverage is not None}
+            wanted |= dict.fromkeys(("novel", "novelty"), stream.knows_novelty)
+            _print_csv(counted, min(topk or 1, len(stream.classes)), [name for name, is_on in wanted.items() if is_on])
         else:
             from restune.reporting import tables
 
@@ -129,14 +147,40 @@ def _print_json(predictions: Iterable[Prediction]) -> None:
     print_json_line(f'{{"predictions": [{", ".join(rows)}]}}')
 
 
-def _print_csv(predictions: Iterable[Prediction], topk: int) -> None:
-    """Print one row per input as soon as it is known, so that an interrupted command leaves the rows so far."""
+def _print_task_csv(predictions: Iterable[Prediction], task: str, classes: Sequence[str]) -> None:
+    """Print the labels and every label's probability, or the numbers, one row per input as soon as it is known."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    is_labels = task == "multi-label"
+    names = [f"probability_{name}" for name in classes] if is_labels else list(classes)
+    writer.writerow(["input", *(["labels"] if is_labels else []), *names, "error"])
+    for prediction in predictions:
+        known = prediction.probabilities if is_labels else prediction.values
+        numbers = [None if known is None else known[name] for name in classes]
+        labels = [None if prediction.labels is None else "|".join(prediction.labels)] if is_labels else []
+        writer.writerow([prediction.input, *labels, *numbers, prediction.error])
+        sys.stdout.flush()
+
+
+def _print_csv(predictions: Iterable[Prediction], topk: int, more: list[str]) -> None:
+    """Print one row per input as soon as it is known, so that an interrupted command leaves the rows so far.
+
+    Args:
+        more: further columns, last: ``abstained`` (true or false), ``prediction_set`` (class names separated by ``|``),
+            ``novel`` (true or false), ``novelty``.
+    """
     writer = csv.writer(sys.stdout, lineterminator="\n")
     others = [column for place in range(2, topk + 1) for column in (f"label_{place}", f"probability_{place}")]
     for number, prediction in enumerate(predictions):
         if number == 0:
-            writer.writerow(["input", "label", "probability", "error", *others])
+            writer.writerow(["input", "label", "probability", "error", *others, *more])
         row: list[object] = [prediction.input, prediction.label, prediction.probability, prediction.error]
-        more: list[object] = [value for pair in prediction.top[1:topk] for value in pair]
-        writer.writerow([*row, *(more or [None] * len(others))])
+        runners_up: list[object] = [value for pair in prediction.top[1:topk] for value in pair]
+        writer.writerow([*row, *(runners_up or [None] * len(others)), *(_cell(prediction, name) for name in more)])
         sys.stdout.flush()
+
+
+def _cell(prediction: Prediction, name: str) -> str | None:
+    if name in ("abstained", "novel", "novelty"):
+        value = getattr(prediction, name)
+        return None if value is None else str(value).lower()
+    return None if prediction.prediction_set is None else "|".join(prediction.prediction_set)

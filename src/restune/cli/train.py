@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from restune.cli.run import print_json, verb
 from restune.core import console
 
 
-@opt.takes(opt.on_training, opt.on_data, opt.on_device, opt.on_seed, opt.on_all_verbs)
+@opt.takes(opt.on_training, opt.on_data, opt.on_decisions, opt.on_device, opt.on_seed, opt.on_all_verbs)
 def train(data: opt.OptionalDataArgument = None, **options: Any) -> None:
     """Train a residual network from scratch. The run folder receives the model, its scores and a report.
 
@@ -30,7 +31,7 @@ def train(data: opt.OptionalDataArgument = None, **options: Any) -> None:
         _show(finished, options)
 
 
-@opt.takes(opt.on_training, opt.on_data, opt.on_device, opt.on_seed, opt.on_all_verbs)
+@opt.takes(opt.on_training, opt.on_data, opt.on_decisions, opt.on_device, opt.on_seed, opt.on_all_verbs)
 def finetune(
     data: opt.OptionalDataArgument = None,
     weights: opt.Weights = None,
@@ -100,19 +101,31 @@ def _json(finished: Any) -> dict[str, Any]:
 
 def _scores(result: dict[str, Any]) -> list[str]:
     """Format the accuracy of each held-out split with its interval."""
+    from restune.reporting.score_words import main_interval, main_score, more_scores
+
     lines = []
     for split, name in (("val", "validation"), ("test", "test")):
         score = result[split]
         if score is not None:
-            low, high = score["interval"]
-            what = "accuracy" if "clips" not in score else "video accuracy"
-            lines.append(
-                f"{name} {what} {score['accuracy']:.2%} (95% interval {low:.2%} to {high:.2%}, n = {score['n']})"
-            )
+            low, high = main_interval(score)
+            what = main_score(score) if "clips" not in score else f"video {main_score(score)}"
+            lines.append(f"{name} {what} (95% interval {low} to {high}, n = {score['n']})")
+            lines.extend(f"{name} {line}" for line in more_scores(score))
             if "clips" in score:
                 clips = score["clips"]
                 lines.append(f"{name} clip accuracy {clips['accuracy']:.2%} ({clips['n']} clips, each scored alone)")
     return lines
+
+
+def _novelty_line(novelty: dict[str, Any]) -> str:
+    """Format the share of held-out items that are called unlike the training data, beside the promised one."""
+    split, name = ("val", "validation") if novelty["test"] is None else ("test", "test")
+    measured = novelty[split]
+    low, high = measured["interval"]
+    return (
+        f"novelty: {measured['false_alarm_rate']:.2%} of the {name} items are called unlike the training data (95% "
+        f"interval {low:.2%} to {high:.2%}, n = {measured['n']}); promised {novelty['promised']:.0%}"
+    )
 
 
 def _show_run(finished: Any, *, quiet: bool) -> None:
@@ -121,6 +134,8 @@ def _show_run(finished: Any, *, quiet: bool) -> None:
 
     for line in _scores(finished.result):
         console.say(line)
+    if "novelty" in finished.result:
+        console.say(_novelty_line(finished.result["novelty"]))
     seconds, share = finished.result["seconds"], finished.result["loader_share"]
     spent = f"; data loading: {share:.1%} of training time" if share else ""
     console.note(f"{seconds:.0f} s in total{spent}")
@@ -146,4 +161,8 @@ def _held_out(folder: Path) -> list[str]:
         data = recipe.test
     elif isinstance(recipe.val, str) and not recipe.test:
         data = recipe.val
-    return [data, *(option_words(record.options) if record is not None else [])]
+    if record is None:
+        return [data]
+    same = data == record.data  # the tables of items are those of DATA, not of other data
+    options = record.options if same else replace(record.options, exclude=None, decisions=None)
+    return [data, *option_words(options)]

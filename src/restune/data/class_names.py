@@ -59,11 +59,8 @@ def _say_cleaned(classes: Sequence[str], clean: Sequence[str]) -> None:
 
 
 def warn_about_twins(counts: Mapping[str, int]) -> None:
-    """Warn of classes whose names differ only in case, separators or look-alike characters; do not merge them."""
-    alike: dict[str, list[str]] = defaultdict(list)
-    for name in counts:
-        alike[_looks_like(name)].append(name)
-    twins = [names for names in alike.values() if len(names) > 1]
+    """Warn of classes whose names are nearly equal; do not merge them."""
+    twins = nearly_equal_names(counts)
     if twins:
         listed = "; ".join(
             " and ".join(repr(name) for name in names)
@@ -74,22 +71,31 @@ def warn_about_twins(counts: Mapping[str, int]) -> None:
         warn(f"classes whose names are nearly equal stay different classes: {listed}{more}")
 
 
+def nearly_equal_names(names: Iterable[str]) -> list[list[str]]:
+    """Return the groups of names that differ only in case, separators or look-alike characters."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        alike[_looks_like(name)].append(name)
+    return [group for group in alike.values() if len(group) > 1]
+
+
 def _looks_like(name: str) -> str:
     return re.sub(r"[\s_\-]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
 
 
 def reject_several_labels(labels: Sequence[str], where: str) -> None:
     """Raise UserError where labels hold several classes each, such as ``red|yellow`` beside ``red`` and ``yellow``."""
-    for example, parts, mark in _composites(labels):
+    for example, parts, mark in composites(labels):
         raise UserError(
             f"the label {example[:80]!r} holds {len(parts)} classes, separated by {mark!r}: "
             f"{shorten(map(repr, parts), 4)}",
             where=where,
-            fix="give each item one class; several classes per item (multi-label) are not supported",
+            fix=f"in a table, several labels per item (multi-label) are read with --task multi-label --label-separator "
+            f"{mark!r}; --task single-label takes the whole text for one class",
         )
 
 
-def _composites(labels: Sequence[str]) -> Iterable[tuple[str, list[str], str]]:
+def composites(labels: Sequence[str]) -> Iterable[tuple[str, list[str], str]]:
     """Find labels of several classes: lists, and those whose parts are all labels or parts of other labels."""
     for label in labels:
         listed = _LISTED.fullmatch(label.strip())

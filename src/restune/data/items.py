@@ -208,8 +208,8 @@ class Rows(Sequence[Item]):
         return values if self.chosen is None else values[self.chosen]
 
     def renumbered(self, targets: Sequence[int]) -> Rows:
-        """Return the items with each target t replaced by `targets[t]`."""
-        return replace(self, targets=np.array(targets, np.int32)[self.targets])
+        """Return the items with each target t replaced by `targets[t]`; -1, no label, stays."""
+        return replace(self, targets=np.where(self.targets < 0, -1, np.array(targets, np.int32)[self.targets]))
 
     def _item(self, position: int) -> Item:
         row = position if self.chosen is None else int(self.chosen[position])

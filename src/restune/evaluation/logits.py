@@ -1,4 +1,4 @@
-"""Buffers of logits, in memory or in a temporary file by size; write an .npz, and read its arrays in place."""
+"""Buffers of logits and embeddings, in memory or in a temporary file by size; write an .npz, read it in place."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from restune.core.files import written_whole
 _IN_MEMORY = 64 * 2**20
 """Maximum bytes of logits in memory."""
 _CHUNK = 16 * 2**20
+_MOST_EMBEDDINGS = 2**30
+"""Maximum bytes of embeddings that an evaluation keeps."""
 
 
 class LogitsBuffer:
@@ -58,6 +60,32 @@ class LogitsBuffer:
         self._parts, self._bytes = [], 0
 
 
+class EmbeddingBuffer:
+    """Collects batches of float32 embeddings ``[N, F]`` in bounded memory, up to 1 GiB of them."""
+
+    def __init__(self) -> None:
+        self._buffer: LogitsBuffer | None = None
+        self._is_complete = True
+        self._bytes = 0
+
+    def add(self, embeddings: Tensor | None, items: int) -> None:
+        """Append the embeddings of some items; None: the model has none."""
+        if not items or not self._is_complete:
+            return
+        if embeddings is not None:
+            self._bytes += 4 * embeddings.numel()
+        if embeddings is None or self._bytes > _MOST_EMBEDDINGS:
+            self._buffer, self._is_complete = None, False
+            return
+        if self._buffer is None:
+            self._buffer = LogitsBuffer(embeddings.shape[1])
+        self._buffer.add(embeddings)
+
+    def rows(self) -> NDArray[np.float32] | None:
+        """Return all rows so far ``[N, F]``; None where some are unknown, or they are too many."""
+        return None if self._buffer is None else self._buffer.rows()
+
+
 class Column:
     """A one-dimensional array that grows in few large steps.
 
@@ -83,9 +111,9 @@ class Column:
         return self._values[: self._count].copy()
 
 
-def chunks(rows: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    """Yield parts of the rows, each small enough to be copied."""
-    size = max(1, _CHUNK // (4 * max(1, rows.shape[1])))
+def chunks(rows: NDArray[np.float32], most: int = _CHUNK) -> Iterator[NDArray[np.float32]]:
+    """Yield parts of the rows of at most so many bytes, but at least one row each."""
+    size = max(1, most // (4 * max(1, rows.shape[1])))
     for start in range(0, len(rows), size):
         yield np.asarray(rows[start : start + size])
 

@@ -93,6 +93,53 @@ def balanced_scores(
     return float(recall.mean()), float(f1.mean())
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """How well predicted classes agree with true ones, beyond accuracy; arrays of one value per resample, or scalars.
+
+    Args:
+        macro_f1: mean F1 over the classes that have items or are predicted.
+        weighted_f1: mean F1 over classes, weighted by their items.
+        mcc: Matthews correlation coefficient of several classes (Gorodkin 2004); 0 where it is undefined.
+        kappa: Cohen's kappa; NaN where chance alone agrees always.
+    """
+
+    macro_f1: NDArray[np.float64]
+    weighted_f1: NDArray[np.float64]
+    mcc: NDArray[np.float64]
+    kappa: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, hits: NDArray[np.float64], actual: NDArray[np.float64], predicted: NDArray[np.float64]) -> Agreement:
+        """Compute the scores from counts per class ``[..., C]``, as `balanced_scores` takes them."""
+        either, n = actual + predicted, actual.sum(axis=-1)
+        f1 = np.divide(2 * hits, either, out=np.zeros(either.shape), where=either > 0)
+        cross = (actual * predicted).sum(axis=-1)
+        surplus = hits.sum(axis=-1) * n - cross
+        spread = np.sqrt((n * n - (predicted**2).sum(axis=-1)) * (n * n - (actual**2).sum(axis=-1)))
+        chance = n * n - cross
+        return cls(
+            macro_f1=f1.sum(axis=-1) / np.maximum((either > 0).sum(axis=-1), 1),
+            weighted_f1=(f1 * actual).sum(axis=-1) / n,
+            mcc=np.divide(surplus, spread, out=np.zeros(surplus.shape), where=spread > 0),
+            kappa=np.divide(surplus, chance, out=np.full(surplus.shape, np.nan), where=chance > 0),
+        )
+
+
+def f1_interval(hits: int, n: int, predicted: int) -> tuple[float, float]:
+    """Return the 95% interval of a class's F1.
+
+    F1 is 2 J / (1 + J) of the share J of right ones among the items that are of the class or predicted as it, whose
+    interval is Wilson's.
+
+    >>> low, high = f1_interval(9, 10, 10)
+    >>> round(low, 3), round(high, 3)
+    (0.687, 0.974)
+    """
+    low, high = wilson_interval(hits, n + predicted - hits)
+    return 2 * low / (1 + low), 2 * high / (1 + high)
+
+
 def confusion_matrix(targets: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     """Count items ``[true, predicted]``."""
     counts = np.bincount(targets * classes + predicted, minlength=classes * classes)

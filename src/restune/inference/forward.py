@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -37,8 +38,45 @@ def forward_views(compute: Compute, preprocess: Preprocess, samples: Tensor) -> 
 
 
 def mean_of_views(logits: Tensor) -> Tensor:
-    """Average logits of views ``[N, V, C]`` to logits of items ``[N, C]``: the logarithm of the mean probability."""
-    return logits[:, 0] if logits.shape[1] == 1 else logits.softmax(dim=2).mean(dim=1).log()
+    """Average logits of views ``[N, V, C]`` to logits of items ``[N, C]``: the logarithm of the mean probability.
+
+    Computed as log-sum-exp, so that a probability too small for a float is not 0.
+    """
+    if logits.shape[1] == 1:
+        return logits[:, 0]
+    return logits.log_softmax(dim=2).logsumexp(dim=1) - math.log(logits.shape[1])
+
+
+def probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Compute probabilities ``[N, C]`` from logits of items ``[N, C]``, divided by the temperature (Guo et al. 2017).
+
+    Of several views these are the logarithm of the mean probability (`mean_of_views`): views are averaged first.
+    """
+    return (logits if temperature == 1.0 else logits / temperature).softmax(dim=1)
+
+
+def prediction_sets(probabilities: Tensor, thresholds: float | Sequence[float]) -> Tensor:
+    """Return which classes belong to each item's prediction set, bool ``[N, C]``.
+
+    Args:
+        probabilities: ``[N, C]``.
+        thresholds: least probability of a class in the set: one for all classes, or one per class.
+
+    The most probable class always belongs to it: no set is empty.
+    """
+    least = torch.tensor(thresholds, dtype=probabilities.dtype)
+    sets = probabilities >= least
+    return sets.scatter_(1, probabilities.argmax(dim=1, keepdim=True), True)
+
+
+def mean_of_task_views(logits: Tensor, task: str) -> Tensor:
+    """Average outputs of views ``[N, V, C]`` to outputs of items ``[N, C]``, by what they mean.
+
+    Single-label: see `mean_of_views`; multi-label: the log odds of the mean probability; regression: their mean.
+    """
+    if logits.shape[1] == 1 or task == "single-label":
+        return mean_of_views(logits)
+    return torch.logit(logits.double().sigmoid().mean(dim=1)).float() if task == "multi-label" else logits.mean(dim=1)
 
 
 class FittingParts:

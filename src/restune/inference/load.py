@@ -59,7 +59,7 @@ def load_model(
     info = found.info or _info(found, name, network.spec, told=bool(settings))
     info = replace(info, spec=network.spec)
     if settings:
-        info = replace(info, preprocess=info.preprocess.override(**settings))
+        info = _with_settings(info, settings)
     reads = 1 if network.spec.vocabulary else network.spec.in_channels
     if info.preprocess.channels != reads:
         raise UserError(
@@ -89,7 +89,7 @@ def _load_into_module(
         )
     network = CustomNetwork(module, info.spec)
     if settings:
-        info = replace(info, preprocess=info.preprocess.override(**settings))
+        info = _with_settings(info, settings)
     load_custom(network, read_tensors(path), str(path))
     target = pick_device(device)
     network.eval().to(target).to(memory_format=weights_layout(network.spec.dims))
@@ -104,7 +104,13 @@ def _adjusted(model: Model, weights: str | Path | None, device: str, settings: d
         raise UserError(f"this model is loaded on {model.device}", where="device", fix="load it on the other device")
     if not settings:
         return model
-    return replace(model, info=replace(model.info, preprocess=model.preprocess.override(**settings)))
+    return replace(model, info=_with_settings(model.info, settings))
+
+
+def _with_settings(info: BundleInfo, settings: dict[str, Any]) -> BundleInfo:
+    """Return the header with other preprocessing; what it knows of its training data then no longer holds."""
+    preprocess = info.preprocess.override(**settings)
+    return replace(info, preprocess=preprocess, novelty=info.novelty if preprocess == info.preprocess else None)
 
 
 def pick_device(device: str) -> torch.device:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,13 +17,18 @@ from restune.core.errors import UserError, shorten
 from restune.data.dataset import Item
 from restune.data.inputs import as_items
 from restune.data.kinds import Kind, kind_of
+from restune.data.loader import Batch
 from restune.data.preprocess import Preprocess
 from restune.inference.features import FeatureCache
-from restune.inference.forward import forward_views, mean_of_views
-from restune.inference.predictor import Predictor, predict_batches
+from restune.inference.forward import forward_views, mean_of_views, prediction_sets, probabilities
+from restune.inference.predictor import Predictor, predict_with_embeddings
+from restune.inference.task_predictions import task_answers
 from restune.networks.custom import CustomNetwork, CustomSpec, Network, own_names
+from restune.networks.resnet import ResNet
 from restune.networks.spec import ResNetSpec
 from restune.weights.bundle import BundleInfo, write_bundle
+from restune.weights.calibration import Calibration, check_coverage, check_probability
+from restune.weights.novelty import Novelty
 
 if TYPE_CHECKING:
     from restune.data.inputs import Input
@@ -35,11 +41,19 @@ class Prediction:
 
     Args:
         input: its path, or ``input 3`` for one passed as content.
-        label: the most probable class; None when the input could not be read.
-        probability: of that class.
+        label: the most probable class; None when the input could not be read, and when the model abstains.
+        probability: of the most probable class, after calibration.
         top: the most probable classes with their probabilities, in falling order.
         error: why the input could not be read.
+        labels: of a multi-label network, those whose probability reaches their threshold, the most probable first.
+        probabilities: of a multi-label network, of every label.
+        values: of a regression network, the numbers by name.
+        novel: whether the input is unlike the training data; None where the model does not know.
+        novelty: its novelty score, the distance to the nearest training embeddings (0 to 2).
         explanation: path of the picture of its explanation, if one was written.
+        abstained: whether the probability is below the threshold; None without a threshold.
+        prediction_set: the classes among which the true one is, with the wanted coverage, the most probable first; None
+            where no coverage was wanted.
 
     >>> (prediction,) = restune.predict(run_folder, photo)
     >>> prediction.label, prediction.top[0][0], prediction.error
@@ -51,23 +65,95 @@ class Prediction:
     probability: float | None = None
     top: tuple[tuple[str, float], ...] = ()
     error: str | None = None
+    labels: tuple[str, ...] | None = None
+    probabilities: Mapping[str, float] | None = None
+    values: Mapping[str, float] | None = None
     explanation: str | None = None
+    abstained: bool | None = None
+    prediction_set: tuple[str, ...] | None = None
+    novel: bool | None = None
+    novelty: float | None = None
 
     def __repr__(self) -> str:
+        if self.labels is not None:
+            known = self.probabilities or {}
+            shown = ", ".join(f"{label!r} {known[label]:.1%}" for label in self.labels)
+            return f"Prediction({self.input!r}, labels {shown or 'none'})"
+        if self.values is not None:
+            return f"Prediction({self.input!r}, {', '.join(f'{name} {v:.4g}' for name, v in self.values.items())})"
         if self.error is not None or self.probability is None:
             return f"Prediction({self.input!r}, error={self.error!r})"
+        if self.abstained:
+            return f"Prediction({self.input!r}, abstained: {self.top[0][0]!r} {self.probability:.1%})"
         others = ", ".join(f"{label!r} {probability:.1%}" for label, probability in self.top[1:3])
         return (
-            f"Prediction({self.input!r}, {self.label!r} {self.probability:.1%}{f'; then {others}' if others else ''})"
+            f"Prediction({self.input!r}, {self.label!r} {self.probability:.1%}{f'; then {others}' if others else ''}"
+            f"{'; unlike the training data' if self.novel else ''})"
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """``{"input", "label", "probability", "top"}``, or ``{"input", "error"}``."""
+        """``{"input", "label", "probability", "top"}``, or ``{"input", "error"}``.
+
+        Of multi-label networks ``{"input", "labels", "probabilities", "top"}``, of regression ``{"input", "values"}``.
+        With a threshold also ``"abstained"``, and where a coverage was wanted ``"prediction_set"``.
+        """
         if self.error is not None:
             return {"input": self.input, "error": self.error}
+        if self.values is not None:
+            return {"input": self.input, "values": dict(self.values)}
         top = [[label, probability] for label, probability in self.top]
-        answer = {"input": self.input, "label": self.label, "probability": self.probability, "top": top}
-        return answer if self.explanation is None else {**answer, "explanation": self.explanation}
+        if self.labels is not None:
+            probabilities = dict(self.probabilities or {})
+            return {"input": self.input, "labels": list(self.labels), "probabilities": probabilities, "top": top}
+        return {
+            "input": self.input,
+            "label": self.label,
+            "probability": self.probability,
+            "top": top,
+            **({} if self.novel is None else {"novel": self.novel, "novelty": self.novelty}),
+            **({} if self.abstained is None else {"abstained": self.abstained}),
+            **({} if self.prediction_set is None else {"prediction_set": list(self.prediction_set)}),
+            **({} if self.explanation is None else {"explanation": self.explanation}),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerOptions:
+    """When to abstain, and which classes to list.
+
+    Args:
+        threshold: least probability of an answer; below it the model abstains. None: it always answers.
+        coverage: wanted share of prediction sets that contain the true class; None: no sets.
+        class_conditional: the coverage is wanted for the items of each class, not of all classes together.
+    """
+
+    threshold: float | None = None
+    coverage: float | None = None
+    class_conditional: bool = False
+
+    def check(self) -> None:
+        """Raise UserError for values that are not probabilities."""
+        if self.threshold is not None:
+            check_probability(self.threshold, "--threshold")
+        if self.coverage is not None:
+            check_coverage(self.coverage)
+        if self.class_conditional and self.coverage is None:
+            raise UserError("no coverage is named", where="--class-conditional", fix="add --coverage 0.9, for example")
+
+    def set_thresholds(self, predictor: Predictor) -> float | tuple[float, ...] | None:
+        """Return the thresholds of prediction sets; None where no coverage is wanted.
+
+        Raises UserError for a model without calibration.
+        """
+        if self.coverage is None:
+            return None
+        if predictor.calibration is None:
+            raise UserError(
+                "this model is not calibrated: prediction sets need thresholds from validation items",
+                where=f"--coverage {self.coverage:g}",
+                fix="train it with validation items (--val)",
+            )
+        return predictor.calibration.conformal.at(self.coverage, class_conditional=self.class_conditional)
 
 
 @dataclass(frozen=True)
@@ -89,7 +175,8 @@ class Model:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __repr__(self) -> str:
-        name, classes = self.info.name or "network", f"{len(self.classes)} classes: {shorten(self.classes, 5)}"
+        what = {"multi-label": "labels", "regression": "numbers"}.get(self.info.task, "classes")
+        name, classes = self.info.name or "network", f"{len(self.classes)} {what}: {shorten(self.classes, 5)}"
         return f"Model({self.source!r}, {name} for {self.kind.noun}, {classes}; {self.preprocess})"
 
     @property
@@ -101,6 +188,16 @@ class Model:
     def preprocess(self) -> Preprocess:
         """Preprocessing that converts an input to the network's tensor."""
         return self.info.preprocess
+
+    @property
+    def novelty(self) -> Novelty | None:
+        """What it knows of its training data, to tell inputs that are unlike them; None where nothing is known."""
+        return self.info.novelty
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """How its logits become probabilities; None: by softmax alone."""
+        return self.info.calibration
 
     @property
     def kind(self) -> Kind:
@@ -126,6 +223,9 @@ class Model:
         batch_size: int = 64,
         views: str | None = None,
         errors: str = "raise",
+        threshold: float | None = None,
+        coverage: float | None = None,
+        class_conditional: bool = False,
     ) -> list[Prediction]:
         """Predict labels and probabilities, one prediction per input, in order.
 
@@ -138,6 +238,7 @@ class Model:
             views: evaluation views whose probabilities are averaged: of images ``flip`` or ``five-crop``.
             errors: ``raise`` raises UserError for an unreadable input; ``report`` returns it in its place with
                 `Prediction.error`, as `restune.predict` does.
+            threshold, coverage, class_conditional: see `AnswerOptions`.
 
         >>> import restune
         >>> model = restune.load(run_folder)
@@ -147,7 +248,8 @@ class Model:
         if errors not in ("raise", "report"):
             raise UserError(f"unknown value {errors!r}", where="errors", fix='use "raise" or "report"')
         items = as_items(inputs, self.kind)
-        predictions = predict_items(self, items, topk, batch_size=batch_size, views=views)
+        options = AnswerOptions(threshold=threshold, coverage=coverage, class_conditional=class_conditional)
+        predictions = predict_items(self, items, topk, batch_size=batch_size, views=views, options=options)
         return [_raise_error(prediction) if errors == "raise" else prediction for prediction in predictions]
 
     def explain(
@@ -209,13 +311,33 @@ class Model:
         Safe to call from several threads at once; starts none, and changes no global setting. Raises UserError where
         the network's outputs are not finite.
         """
+        return self.logits_and_embeddings(samples)[0]
+
+    def logits_and_embeddings(self, samples: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Compute `logits` and, in the same forward pass, the embeddings ``[N, V, F]``; None for a module of one's own.
+
+        Raises UserError where the network's outputs are not finite.
+        """
+        module = self.module
+        compute = partial(_embeddings_then_logits, module) if isinstance(module, ResNet) else module
         with torch.inference_mode():
-            logits = forward_views(self.module, self.preprocess, samples.to(self.device)).cpu()
-        if not bool(torch.isfinite(logits).all()):
+            outputs = forward_views(compute, self.preprocess, samples.to(self.device)).cpu()
+        if not bool(torch.isfinite(outputs).all()):
             raise UserError(
                 "the network's outputs are NaN or Inf", where=self.source, fix="check its weights and --std"
             )
-        return logits
+        if not isinstance(module, ResNet):
+            return outputs, None
+        width = module.spec.num_features
+        return outputs[..., width:], outputs[..., :width]
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Compute calibrated probabilities ``[N, C]`` from logits of views ``[N, V, C]``.
+
+        Probabilities are averaged over views, then their logarithm is divided by the temperature.
+        """
+        temperature = 1.0 if self.calibration is None else self.calibration.temperature
+        return probabilities(mean_of_views(logits), temperature)
 
     def save(self, path: str | Path) -> Path:
         """Write the model as one .safetensors file that `restune.load` reads with nothing else. Raises UserError."""
@@ -234,26 +356,96 @@ def predict_items(
     batch_size: int = 64,
     workers: int | None = None,
     views: str | None = None,
+    options: AnswerOptions = AnswerOptions(),  # a frozen value
 ) -> Iterator[Prediction]:
     """Yield the predictions of items; those of unreadable items have an `error`.
 
     Args:
         items: a sequence, or an iterator that produces them lazily.
         topk: how many classes `Prediction.top` lists.
-        batch_size, workers, views: as `predict_batches`.
+        batch_size, workers, views: as `predict_with_embeddings`.
+        options: when to abstain, and which prediction sets to form.
+
+    Raises UserError for options that the model does not support.
     """
+    options.check()
+    thresholds = options.set_thresholds(predictor)
+    return _predictions(
+        predictor,
+        predict_with_embeddings(predictor, items, batch_size=batch_size, workers=workers, views=views),
+        max(1, min(topk, len(predictor.classes))),
+        options,
+        thresholds,
+    )
+
+
+def _predictions(
+    predictor: Predictor,
+    batches: Iterable[tuple[Batch, Tensor, Tensor | None]],
+    topk: int,
+    options: AnswerOptions,
+    thresholds: float | tuple[float, ...] | None,
+) -> Iterator[Prediction]:
     classes = predictor.classes
-    topk = max(1, min(topk, len(classes)))
-    for batch, logits in predict_batches(predictor, items, batch_size=batch_size, workers=workers, views=views):
-        probabilities, indices = mean_of_views(logits).softmax(dim=1).topk(topk, dim=1)
-        rows = zip(probabilities.tolist(), indices.tolist(), strict=True)
+    outputs = predictor.info.outputs
+    for batch, logits, embeddings in batches:
+        if outputs.task != "single-label":
+            yield from _task_predictions(batch, task_answers(logits, classes, outputs, topk))
+            continue
+        probabilities = predictor.probabilities(logits)
+        values, indices = probabilities.topk(topk, dim=1)
+        rows = zip(values.tolist(), indices.tolist(), novelty_of(predictor, embeddings, len(values)), strict=True)
+        sets = None if thresholds is None else iter(_named_sets(probabilities, thresholds, classes))
         for position, item in enumerate(batch.items):
             if position in batch.failures:
                 yield Prediction(input=item.id, error=batch.failures[position])
                 continue
-            values, places = next(rows)
-            top = tuple((classes[place], value) for place, value in zip(places, values, strict=True))
-            yield Prediction(input=item.id, label=top[0][0], probability=top[0][1], top=top)
+            shown, places, (novel, score) = next(rows)
+            top = tuple((classes[place], value) for place, value in zip(places, shown, strict=True))
+            abstained = None if options.threshold is None else top[0][1] < options.threshold
+            yield Prediction(
+                input=item.id,
+                label=None if abstained else top[0][0],
+                probability=top[0][1],
+                top=top,
+                abstained=abstained,
+                prediction_set=None if sets is None else next(sets),
+                novel=novel,
+                novelty=score,
+            )
+
+
+def novelty_of(
+    predictor: Predictor, embeddings: Tensor | None, items: int
+) -> Sequence[tuple[bool | None, float | None]]:
+    """Return whether each item is unlike the training data, and its score, from embeddings of views ``[N, V, F]``."""
+    novelty: Novelty | None = getattr(predictor, "novelty", None)
+    if novelty is None or embeddings is None:
+        return [(None, None)] * items
+    return [(score > novelty.threshold, score) for score in novelty.scores(embeddings.mean(dim=1)).tolist()]
+
+
+def _named_sets(
+    probabilities: Tensor, thresholds: float | tuple[float, ...], classes: tuple[str, ...]
+) -> Iterator[tuple[str, ...]]:
+    """Yield the prediction set of each item: class names, the most probable first."""
+    belongs = prediction_sets(probabilities, thresholds)
+    for row, order in zip(belongs, probabilities.argsort(dim=1, descending=True), strict=True):
+        yield tuple(classes[place] for place in order[row[order]].tolist())
+
+
+def _embeddings_then_logits(network: ResNet, x: Tensor, mask: Tensor | None) -> Tensor:
+    """Return embeddings and logits side by side ``[N, F + C]``."""
+    embeddings = network.embed(x, mask)
+    return torch.cat([embeddings, network.forward_from(embeddings, "all")], dim=1)
+
+
+def _task_predictions(batch: Batch, answers: list[dict[str, Any]]) -> Iterator[Prediction]:
+    """Yield the predictions of a batch, given the fields of those of its readable items."""
+    fields = iter(answers)
+    for position, item in enumerate(batch.items):
+        known = {"error": batch.failures[position]} if position in batch.failures else next(fields)
+        yield Prediction(input=item.id, **known)
 
 
 def _raise_error(prediction: Prediction) -> Prediction:

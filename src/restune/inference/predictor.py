@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import nullcontext
 from itertools import chain, islice
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from restune.data.kinds import kind_of
 from restune.data.loader import Batch, read_batches
 from restune.data.preprocess import Preprocess
 from restune.inference.forward import FittingParts, threads_within_quota
+from restune.weights.bundle import BundleInfo
+from restune.weights.calibration import Calibration
 
 
 class Predictor(Protocol):
@@ -38,6 +40,16 @@ class Predictor(Protocol):
         ...
 
     @property
+    def info(self) -> BundleInfo:
+        """What is known of the model, such as its task and what its outputs mean."""
+        ...
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """How its logits become probabilities; None: by softmax alone."""
+        ...
+
+    @property
     def source(self) -> str:
         """Where it came from, for messages."""
         ...
@@ -53,6 +65,19 @@ class Predictor(Protocol):
         """
         ...
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Compute calibrated probabilities ``[N, C]`` from logits of views ``[N, V, C]``."""
+        ...
+
+
+@runtime_checkable
+class EmbeddingPredictor(Protocol):
+    """A model that also offers its embeddings, the inputs of its last layer."""
+
+    def logits_and_embeddings(self, samples: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Compute logits ``[N, V, C]`` and embeddings ``[N, V, F]`` (None where there are none) in one forward pass."""
+        ...
+
 
 def predict_batches(
     predictor: Predictor,
@@ -64,7 +89,28 @@ def predict_batches(
     description: str = "predict",
     retry: bool = False,
 ) -> Iterator[tuple[Batch, Tensor]]:
-    """Decode items ahead in threads and compute them; yield batches with logits ``[N, V, C]`` of their readable items.
+    """Yield batches with logits ``[N, V, C]`` of their readable items; see `predict_with_embeddings`."""
+    for batch, logits, _ in predict_with_embeddings(
+        predictor, items,
+        batch_size=batch_size, workers=workers, views=views, description=description, retry=retry,
+    ):  # fmt: skip
+        yield batch, logits
+
+
+def predict_with_embeddings(
+    predictor: Predictor,
+    items: Iterable[Item],
+    *,
+    batch_size: int = 64,
+    workers: int | None = None,
+    views: str | None = None,
+    description: str = "predict",
+    retry: bool = False,
+) -> Iterator[tuple[Batch, Tensor, Tensor | None]]:
+    """Decode items ahead in threads and compute them.
+
+    Yield batches with logits ``[N, V, C]`` and embeddings ``[N, V, F]`` of their readable items; embeddings are None
+    where the predictor has none, or no item of the batch is readable.
 
     Args:
         items: a sequence, or an iterator that produces them lazily.
@@ -85,13 +131,27 @@ def predict_batches(
     workers = 0 if len(first) == 1 else workers
     # One batch leaves nothing to keep for a next one, and giving its memory back takes longer than a small network.
     memory = freed_memory_kept() if len(first) > size else nullcontext()
-    compute = FittingParts(predictor.logits)
+    compute, classes = FittingParts(_outputs(predictor)), len(predictor.classes)
     todo = chain(first, rest)
     with memory, threads_within_quota(), progress(description, total) as advance:
         for batch in read_batches(todo, preprocess, batch_size=size, workers=workers, views=mode, retry=retry):
             if batch.samples is None:
-                yield batch, torch.zeros(0, 1, len(predictor.classes))
+                yield batch, torch.zeros(0, 1, classes), None
             else:
                 each_view = compute(batch.samples.flatten(0, 1).unsqueeze(1))
-                yield batch, each_view.reshape(*batch.samples.shape[:2], -1)
+                outputs = each_view.reshape(*batch.samples.shape[:2], -1)
+                has_embeddings = outputs.shape[2] > classes
+                yield batch, outputs[..., :classes], outputs[..., classes:] if has_embeddings else None
             advance(len(batch.items))
+
+
+def _outputs(predictor: Predictor) -> Callable[[Tensor], Tensor]:
+    """Return a function from samples ``[N, V, ...]`` to logits and, where there are any, embeddings, side by side."""
+    if not isinstance(predictor, EmbeddingPredictor):
+        return predictor.logits
+
+    def compute(samples: Tensor) -> Tensor:
+        logits, embeddings = predictor.logits_and_embeddings(samples)
+        return logits if embeddings is None else torch.cat([logits, embeddings], dim=2)
+
+    return compute

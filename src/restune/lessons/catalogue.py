@@ -25,8 +25,8 @@ LESSONS = {
         "残差网络去掉一个块损失很小，普通网络则几乎全部丢失。",
     ),
     "landscape": Text(
-        "The loss around a plain network is steep and rough; around a residual one it is a wide basin.",
-        "普通网络周围的损失陡峭粗糙，残差网络周围则是宽阔的盆地。",
+        "The loss rises more steeply around a deep plain network than around a residual one.",
+        "深的普通网络周围，损失上升得比残差网络周围更陡。",
     ),
     "freeze": Text(
         "Frozen batch norms whose statistics move change the features; kept ones do not.",
@@ -41,8 +41,8 @@ LESSONS = {
         "捷径不节省参数，节省来自瓶颈结构和全局平均池化。",
     ),
     "transfer": Text(
-        "With few items a frozen pretrained network beats one trained from scratch; with many the lines cross.",
-        "样本少时冻结的预训练网络胜过从头训练，样本多了两条线相交。",
+        "With few items a frozen pretrained network beats one trained from scratch; its lead shrinks with more.",
+        "样本少时冻结的预训练网络胜过从头训练，样本越多领先越小。",
     ),
 }
 """Each lesson's claim in a sentence, for the list."""

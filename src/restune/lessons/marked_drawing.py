@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from html import escape
 
 from restune.networks.structure import Description, ModelInfo
 from restune.reporting.phrases import phrases
@@ -51,7 +52,7 @@ def marked_drawing(title: str, described: Description, marks: Mapping[str, Mark]
         for name, style in (("wide", WIDE), ("narrow", NARROW)):
             drawing = marked_figure(title, described, marks, style, language)
             elements.append(
-                f'<svg class="structure marked {name} in-{language}" role="img" '
+                f'<svg class="structure marked {name} in-{language}" role="img" aria-label="{escape(title)}" '
                 f'viewBox="0 0 {drawing.width:g} {drawing.height:g}">{paper(drawing)}{shapes(drawing)}</svg>'
             )
     return f"<style>{style_rules()}{_CHOICE}</style>{''.join(elements)}"

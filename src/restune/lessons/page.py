@@ -16,8 +16,8 @@ WORDS = {
     "claim": Text("The claim", "论断"),
     "evidence": Text("The evidence", "证据"),
     "intervals": Text(
-        "Figures are means over {n} seeds with 95% intervals (Student's t).",
-        "数值为 {n} 个随机种子的均值，括号内与色带为 95% 置信区间（t 分布）。",
+        "Figures are means over {n} seeds with 95% intervals (Student's t, cut at the ends of the possible range).",
+        "数值为 {n} 个随机种子的均值，括号内与色带为 95% 置信区间（t 分布，截断在可能取值的范围内）。",
     ),
     "one_seed": Text("One seed: there are no intervals.", "只有一个随机种子，没有置信区间。"),
     "method": Text("The experiment", "实验方法"),

@@ -21,7 +21,7 @@ class Mean:
     n: int
 
     def __str__(self) -> str:
-        return f"{self.value:.3g}" + (f" ({self.low:.3g} – {self.high:.3g})" if self.n > 1 else "")
+        return readable(self.value) + (f" ({readable(self.low)} – {readable(self.high)})" if self.n > 1 else "")
 
     def percent(self) -> str:
         """Return the mean and interval of a share, in percent."""
@@ -32,8 +32,28 @@ class Mean:
         return f"{self.value:+.3g}" + (f" ({self.low:+.3g} – {self.high:+.3g})" if self.n > 1 else "")
 
 
-def mean(values: Sequence[float]) -> Mean:
+def readable(value: float) -> str:
+    """Return a number to three digits, with a power of ten only where it is very large or very small.
+
+    >>> readable(7268.5), readable(0.01868), readable(1.4e-60)
+    ('7,270', '0.0187', '1.4×10⁻⁶⁰')
+    """
+    short = f"{value:.3g}"
+    if value == 0 or not math.isfinite(value) or _SMALLEST <= abs(value) < _LARGEST:
+        return f"{float(short):,.10g}"
+    digits, _, power = f"{value:.2e}".partition("e")
+    return f"{float(digits):g}×10{str(int(power)).translate(_SUPERSCRIPTS)}"
+
+
+_SMALLEST, _LARGEST = 1e-4, 1e6
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def mean(values: Sequence[float], least: float = -math.inf, most: float = math.inf) -> Mean:
     """Return the mean of values from independent seeds; the interval of a single value is the value.
+
+    Args:
+        least, most: ends of the range of possible values, where the interval is cut.
 
     >>> mean([1.0, 2.0, 3.0]).value
     2.0
@@ -46,7 +66,25 @@ def mean(values: Sequence[float]) -> Mean:
 
     deviation = math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (count - 1))
     half = float(t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
-    return Mean(centre, centre - half, centre + half, count)
+    return Mean(centre, max(least, centre - half), min(most, centre + half), count)
+
+
+def mean_share(values: Sequence[float]) -> Mean:
+    """Return the mean of accuracies or other shares, whose interval ends at 0 and 1.
+
+    >>> mean_share([0.9, 1.0]).high
+    1.0
+    """
+    return mean(values, 0.0, 1.0)
+
+
+def mean_loss(values: Sequence[float]) -> Mean:
+    """Return the mean of losses, whose interval ends at 0.
+
+    >>> mean_loss([0.1, 1.0]).low
+    0.0
+    """
+    return mean(values, 0.0)
 
 
 def geometric_mean(values: Sequence[float]) -> Mean:

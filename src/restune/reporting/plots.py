@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import re
+import unicodedata
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from restune.core.language import Text
@@ -46,6 +49,7 @@ class Lines:
     Args:
         slider: what the positions of its slider are called; empty: no slider.
         is_bars: vertical bars in place of lines, one group per x.
+        names: of the places on the x axis, where they are not numbers: one per x of the first series.
     """
 
     title: Text
@@ -56,6 +60,7 @@ class Lines:
     y_log: bool = False
     slider: Text | None = None
     is_bars: bool = False
+    names: Sequence[Text] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,53 @@ _SERIES = tuple(f"#0a0a{number:02x}" for number in range(8))
 def panel_svg(panel: Panel, language: str, *, at: int | None = None) -> str:
     """Draw a panel as an SVG element; `at` chooses the slider's position."""
     figure = _figure()
+    _draw(figure.subplots(), panel, language, at)
+    return figure_svg(figure, described(panel, language, at))
+
+
+def scatter_svg(
+    x_values: Sequence[float], y_values: Sequence[float], *, title: str, x: str, y: str, description: str
+) -> str:
+    """Draw points, and the line on which both values are equal, as an SVG element."""
+    figure = _figure()
     axes = figure.subplots()
+    _style(axes)
+    ends = [min(*x_values, *y_values), max(*x_values, *y_values)]
+    axes.plot(ends, ends, color="#020202", linewidth=1.2)
+    few = len(x_values) <= 300
+    axes.plot(x_values, y_values, "o", color=_SERIES[0], markersize=4 if few else 2.5, alpha=0.7 if few else 0.4)
+    axes.set(xlabel=x, ylabel=y, title=title)
+    return figure_svg(figure, description)
+
+
+def row_svg(panels: Sequence[Panel], language: str) -> str:
+    """Draw panels side by side as one SVG element, for a picture outside a page."""
+    figure = _figure(columns=len(panels))
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        _draw(axes, panel, language, None)
+    return figure_svg(figure, "; ".join(described(panel, language) for panel in panels))
+
+
+def described(panel: Panel, language: str, at: int | None = None) -> str:
+    """Describe a panel in words, for those who cannot see it: its title, and where each of its lines begins and ends.
+
+    >>> loss = Series(Text("training", "训练"), [1, 2], [0.9, 0.25])
+    >>> described(Lines(Text("loss", "损失"), Text("epoch", "轮"), Text("loss", "损失"), [loss]), "en")
+    'loss: training from 0.9 to 0.25'
+    """
+    title = panel.title.of(language)
+    if isinstance(panel, Contour):
+        return title
+    shown = (series for series in panel.series if len(series.y) and at in (None, series.at or at))
+    lines = [_SPAN.of(language, label=one.label.of(language), first=one.y[0], last=one.y[-1]) for one in shown]
+    return f"{title}: {_BETWEEN.of(language).join(lines)}"
+
+
+_SPAN = Text("{label} from {first:.3g} to {last:.3g}", "{label}从 {first:.3g} 到 {last:.3g}")
+_BETWEEN = Text("; ", "；")
+
+
+def _draw(axes: Axes, panel: Panel, language: str, at: int | None) -> None:
     if isinstance(panel, Contour):
         _draw_contour(axes, panel, language)
     elif panel.is_bars:
@@ -89,7 +140,6 @@ def panel_svg(panel: Panel, language: str, *, at: int | None = None) -> str:
     else:
         _draw_lines(axes, panel, language, at)
     axes.set_title(panel.title.of(language))
-    return figure_svg(figure)
 
 
 def positions(panel: Panel) -> list[int]:
@@ -99,8 +149,8 @@ def positions(panel: Panel) -> list[int]:
     return sorted({series.at for series in panel.series if series.at is not None})
 
 
-def figure_svg(figure: Figure) -> str:
-    """Return a figure as an SVG element without fixed colours, with text as text."""
+def figure_svg(figure: Figure, label: str) -> str:
+    """Return a figure as an SVG element without fixed colours, with text as text; `label` describes it in words."""
     import matplotlib as mpl
 
     buffer = io.StringIO()
@@ -110,7 +160,10 @@ def figure_svg(figure: Figure) -> str:
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg class="plot" viewBox="\1" role="img">', text, count=1)
+    view_box = re.search(r'viewBox="([^"]+)"', text)
+    assert view_box is not None
+    opening = f'<svg class="plot" viewBox="{view_box[1]}" role="img" aria-label="{escape(label)}">'
+    text = opening + text[text.index(">") + 1 :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
     for number, placeholder in enumerate(_SERIES):
@@ -136,10 +189,10 @@ class _Counter:
 _counter = _Counter()
 
 
-def _figure() -> Figure:
+def _figure(columns: int = 1) -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(5.4, 4.1), layout="constrained", facecolor="none")
+    return Figure(figsize=(4.8 * columns, 3.8), layout="constrained", facecolor="none")
 
 
 def _style(axes: Axes) -> None:
@@ -179,10 +232,12 @@ def _draw_lines(axes: Axes, panel: Lines, language: str, at: int | None) -> None
 
 
 _MOST_TICKS = 8
+_APART = 0.1
+"""Least distance of two ticks, as a share of the axis, at which their labels do not touch."""
 
 
 def _place_ticks(axes: Axes, panel: Lines) -> None:
-    """Put ticks at whole numbers only where all x are whole, and at the points themselves on a logarithmic axis."""
+    """Put ticks at the points themselves where these are few and apart, else at whole numbers where all x are whole."""
     from matplotlib.ticker import MaxNLocator
 
     points = sorted({x for series in panel.series for x in series.x})
@@ -190,6 +245,10 @@ def _place_ticks(axes: Axes, panel: Lines) -> None:
         axes.set_xticks(points, [f"{x:g}" for x in points])
         axes.minorticks_off()
     elif not panel.x_log and all(x == round(x) for x in points):
+        span = points[-1] - points[0]
+        if all(after - before >= _APART * span for before, after in pairwise(points)):
+            axes.set_xticks(points)
+            return
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
@@ -217,6 +276,9 @@ def _draw_bars(axes: Axes, panel: Lines, language: str) -> None:
             yerr=errors, ecolor="#010101", hatch=("", "//", "..", "xx")[number % 4], edgecolor="#030303",
         )  # fmt: skip
     axes.set(xlabel=panel.x.of(language), ylabel=panel.y.of(language))
+    _place_ticks(axes, panel)
+    if panel.names:
+        axes.set_xticks(list(panel.series[0].x), [name.of(language) for name in panel.names])
     _legend(axes)
 
 
@@ -229,14 +291,26 @@ def _draw_contour(axes: Axes, panel: Contour, language: str) -> None:
     axes.grid(visible=False)
 
 
-_WIDEST_IN_TWO_COLUMNS = 30
+_LEGEND, _MARK, _MOST_COLUMNS = 60, 7, 4
+"""Width of a legend, and of what stands before a label, in Latin characters."""
+_UNKNOWN_WIDTH = 0.4
+"""By how many ems a Chinese character is wider than the box that matplotlib measures where its fonts lack it."""
 
 
 def _legend(axes: Axes) -> None:
     """Put the legend below the panel, where it covers no line."""
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) > 1:
-        columns = 2 if max(map(len, labels)) > 14 else min(4, len(labels))
+        chinese = max(sum(unicodedata.east_asian_width(one) in "WF" for one in label) for label in labels)
+        widest = max(map(len, labels)) + chinese
+        columns = max(1, min(_MOST_COLUMNS, len(labels), _LEGEND // (widest + _MARK)))
         axes.figure.legend(
-            handles, labels, loc="outside lower center", ncols=columns, frameon=False, labelcolor="#010101", fontsize=9
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+            labelcolor="#010101",
+            fontsize=9,
+            columnspacing=2 + _UNKNOWN_WIDTH * chinese,
         )

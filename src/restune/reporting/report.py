@@ -1,163 +1,174 @@
-"""Write report.html: one offline page with curves, the confusion matrix and every setting."""
+"""Write report.html, one offline page with its conclusion first, and the model card, from a run's saved files."""
 
 from __future__ import annotations
 
-import base64
-import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from restune.core.errors import UserError
+from restune.core.console import note
 from restune.core.files import write_text
 from restune.core.language import current_language, translated
-from restune.data.kinds import kind_of
-from restune.data.splits import read_left_out
-from restune.evaluation.evaluation import Evaluation, load_evaluation
+from restune.evaluation.evaluation import Evaluation
+from restune.reporting.confidence import confidence_panels
+from restune.reporting.confusion import matrix, most_confused
+from restune.reporting.curves import strength_panel, training_panels
+from restune.reporting.gallery import Card, cards, read_gallery
+from restune.reporting.model_card import model_card, write_card
 from restune.reporting.pages import render
 from restune.reporting.phrases import phrases
+from restune.reporting.plots import panel_svg
+from restune.reporting.run_files import RunFiles, read_run
+from restune.reporting.summary import Say, conclusion, confidence_of, cost_rows
+from restune.reporting.task_plots import task_plots
+from restune.reporting.usage import usage_of
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_WIDEST_CONFUSION = 40
-_CHINESE_FONTS = ("Noto Sans CJK SC", "Source Han Sans SC", "Microsoft YaHei", "PingFang SC", "WenQuanYi Zen Hei",
-                  "WenQuanYi Micro Hei", "SimHei", "Noto Sans CJK JP")  # fmt: skip
+REPORT, CARD = "report.html", "README.md"
+_MOST_CLASSES = 200
+"""Classes up to which a page lists each one's scores."""
+_SHARES = ("accuracy", "balanced_accuracy", "ece")
 
 
-def write_report(folder: Path) -> Path:
-    """Write ``report.html`` into the folder of a finished run, from the files there. Returns its path.
+def write_report(folder: Path, out: Path | None = None) -> Path:
+    """Write ``report.html`` and ``README.md`` into the folder of a finished run, from the files there.
 
-    Reads result.json, recipe.yaml, metrics.jsonl, split.csv and evaluation/. Raises UserError if one is damaged.
+    Args:
+        folder: of the run.
+        out: writes the page there, and no model card.
+
+    Returns the page's path. Raises UserError if the run is not finished or a file of it is damaged.
     """
-    result, records = _result(folder), _records(folder / "metrics.jsonl")
-    saved = {split: folder / "evaluation" / f"{split}.npz" for split in ("val", "test")}
-    scores = {split: load_evaluation(path) for split, path in saved.items() if path.exists()}
-    page = render(
-        "run.html",
-        language=current_language(),
-        translated=translated,
-        result=result,
-        recipe=_settings(folder / "recipe.yaml"),
-        scores=scores,
-        curves=_strengths(result["head"]) if "head" in result else _drawn(records, result["kind"]),
-        confusions={
-            split: _confusion(score) for split, score in scores.items() if len(score.classes) <= _WIDEST_CONFUSION
-        },
-        left_out=read_left_out(folder / "split.csv"),
-    )
-    path = folder / "report.html"
-    write_text(path, page)
+    run = read_run(folder)
+    path = folder / REPORT if out is None else out
+    write_text(path, report_page(run))
+    if out is None and not write_card(folder / CARD, model_card(run)):
+        note("README.md was edited by hand and is left as it is; remove it to have it written again")
     return path
 
 
-def _result(folder: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            "this folder does not contain a finished run", where=str(folder), fix="name the folder of a finished run"
-        ) from error
-    return content
-
-
-def _records(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-
-
-def _settings(path: Path) -> str:
-    """Return the recipe without its first line, a comment."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return text.partition("\n")[2] if text.startswith("#") else text
-
-
-def _drawn(records: list[dict[str, Any]], kind: str) -> str | None:
-    """Plot the curves as a data URL; None for a run without epochs."""
-    return _as_address(curves(records, kind)) if records else None
-
-
-def curves(records: list[dict[str, Any]], kind: str) -> Figure:
-    """Plot losses, validation accuracy (if measured) and learning rate by epoch, one panel each."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    language, font = _drawable_language()
+def report_page(run: RunFiles) -> str:
+    """Return the page of a run in the current language."""
+    language = current_language()
     say = phrases(language)
-    epochs = [record["epoch"] for record in records]
-    marker = "." if len(epochs) < 30 else ""
-    measured = "val_accuracy" in records[0]
-    figure = Figure(figsize=(12 if measured else 8, 3.4), layout="constrained")
-    panels = figure.subplots(1, 3 if measured else 2)
-    for name, label in (("train_loss", say("curve_training")), ("val_loss", say("curve_validation"))):
-        if name in records[0]:
-            panels[0].plot(epochs, [record[name] for record in records], label=label, marker=marker)
-    panels[0].set(title=say("loss"))
-    panels[0].legend()
-    if measured:
-        panels[1].plot(epochs, [100 * record["val_accuracy"] for record in records], marker=marker)
-        views = kind_of(kind).validates
-        shown = translated(views) if views and language == "zh" else views
-        panels[1].set(title=say("val_accuracy_of", views=shown) if views else say("val_accuracy"))
-    panels[-1].plot(epochs, [record["lr"] for record in records])
-    panels[-1].set(title=say("lr_at_end"))
-    for axes in panels:
-        axes.set(xlabel=say("epoch"))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
-    _set_font(figure, font)
-    return figure
+    gallery = _gallery(run, say)
+    confidence = _confidence(run, language)
+    curves = _curves(run, language)
+    result_check = run.result.get("check", ())
+    counting = {split: run.scores[split] for split in ("test", "val") if split in run.scores}
+    shown = {
+        "scores": True, "training": bool(curves), "gallery": bool(gallery), "confidence": any(confidence.values()),
+        "data": True, "cost": True, "usage": True, "repeat": True,
+    }  # fmt: skip
+    return render(
+        "run.html",
+        language=language,
+        translated=translated,
+        result=run.result,
+        recipe=run.recipe,
+        scores=counting,
+        task=run.task,
+        evaluations=run.evaluations,
+        task_plots=task_plots(run.evaluations, language),
+        sections=[section for section, is_shown in shown.items() if is_shown],
+        conclusion=conclusion(run, say),
+        curves=curves,
+        split_sections=[_split_section(split, score, say) for split, score in counting.items()],
+        gallery=gallery,
+        confidence=confidence,
+        split_counts=[[say(f"split_name_{split}"), f"{count:,}"] for split, count in run.result["items"].items()],
+        checked=[[translated(one["finding"]), translated(one["severity"]), f"{one['n']:,}"] for one in result_check],
+        left_out=run.left_out,
+        costs=cost_rows(run, say),
+        usage=usage_of(run),
+    )
 
 
-def _strengths(head: Mapping[str, Any]) -> str:
-    """Plot the held-out loss by L2 strength, as a data URL."""
-    from matplotlib.figure import Figure
-
-    language, font = _drawable_language()
-    say = phrases(language)
-    figure = Figure(figsize=(5.5, 3.4))
-    axes = figure.add_axes((0.14, 0.16, 0.83, 0.74))
-    strengths, losses = zip(*head["tried"], strict=True)
-    axes.plot(strengths, losses, marker=".")
-    axes.axvline(head["l2"], color="grey", linestyle=":")
-    how = translated(head["chosen_by"]) if language == "zh" else head["chosen_by"]
-    axes.set(xscale="log", title=say("loss_in", how=how), xlabel=say("strength"))
-    axes.grid(alpha=0.3)
-    _set_font(figure, font)
-    return _as_address(figure)
+def _curves(run: RunFiles, language: str) -> list[str]:
+    """Draw the curves of a run, or the choice of strength of a fitted head; none for a run without epochs."""
+    if "head" in run.result:
+        return [panel_svg(strength_panel(run.result["head"]), language)]
+    panels = training_panels(run.records, run.result["kind"]) if run.records else []
+    return [panel_svg(panel, language) for panel in panels]
 
 
-def _drawable_language() -> tuple[str, str | None]:
-    """Return the language of plots and its font: English where no font with Chinese characters is installed."""
-    if current_language() == "en":
-        return "en", None
-    from matplotlib.font_manager import fontManager
-
-    installed = {font.name for font in fontManager.ttflist}
-    font = next((name for name in _CHINESE_FONTS if name in installed), None)
-    return ("en", None) if font is None else ("zh", font)
-
-
-def _set_font(figure: Figure, font: str | None) -> None:
-    """Use a font for all text of a figure; None keeps the default."""
-    from matplotlib.text import Text
-
-    if font is not None:
-        for text in figure.findobj(Text):
-            assert isinstance(text, Text)
-            text.set_fontfamily([font, "DejaVu Sans"])
-
-
-def _confusion(score: Evaluation) -> list[tuple[str, list[tuple[int, int]]]]:
-    """Return one row per true class: its name, and for each predicted class the count and its percentage of the row."""
-    totals = score.confusion.sum(axis=1).clip(1)
-    return [
-        (name, [(int(count), round(100 * int(count) / int(total))) for count in row])
-        for name, row, total in zip(score.classes, score.confusion, totals, strict=True)
+def _split_section(split: str, score: Evaluation, say: Say) -> dict[str, Any]:
+    pairs = [
+        [pair.true, pair.predicted, say("n_of", n=f"{pair.n:,}", of=f"{pair.of:,}"), f"{100 * pair.share:.1f}%"]
+        for pair in most_confused(score)
     ]
+    is_listed = len(score.classes) <= _MOST_CLASSES
+    return {
+        "split": split,
+        "measures": _measures(score.to_dict(), say),
+        "matrix": matrix(score),
+        "pairs": pairs,
+        "per_class": [_class_row(name, row) for name, row in score.per_class.items()] if is_listed else [],
+    }
 
 
-def _as_address(figure: Any) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+def _class_row(name: str, row: Any) -> list[str]:
+    low, high = row.interval
+    interval = f"{100 * low:.1f}% – {100 * high:.1f}%" if row.n else "–"
+    return [name, f"{row.n:,}", _share(row.precision), _share(row.recall), interval, _share(row.f1)]
+
+
+def _measures(scores: Mapping[str, Any], say: Say) -> list[list[str]]:
+    """Return a row per measure that has an interval: its name, value and interval."""
+    rows = []
+    intervals: Mapping[str, Any] = scores.get("intervals") or {}
+    for name, interval in intervals.items():
+        top = name.removeprefix("top")
+        value = scores["topk"][top] if top.isdigit() else scores.get(name)
+        if value is None:
+            continue
+        as_share = name in _SHARES or top.isdigit()
+        label = say("measure_top", k=top) if top.isdigit() else say(f"measure_{name}")
+        low_high = "–" if interval is None else " – ".join(_value(end, as_share) for end in interval)
+        rows.append([label, _value(value, as_share), low_high])
+    return rows
+
+
+def _value(value: float, as_share: bool) -> str:
+    return f"{100 * value:.2f}%" if as_share else f"{value:.3f}"
+
+
+def _share(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f}%"
+
+
+def _gallery(run: RunFiles, say: Say) -> dict[str, Any] | None:
+    """Return the gallery of the split that counts; None without items that were predicted."""
+    split = run.held_out
+    if split is None:
+        return None
+    score = run.scores[split]
+    of_split, saved = read_gallery(run.folder)
+    shown = cards(score, saved if of_split == split else {})
+    mistakes, wrong = sum(card.why == "mistake" for card in shown), score.n - score.correct
+    about = "gallery_none" if not wrong else "gallery_all" if mistakes == wrong else "gallery_about"
+    return {
+        "about": say(
+            about, mistakes=mistakes, wrong=f"{wrong:,}", uncertain=len(shown) - mistakes,
+            split=say(f"split_name_{split}"),
+        ),
+        "cards": shown,
+        "classes": sorted({name for card in shown for name in (card.true, card.predicted)}),
+        "has_images": any(card.saved.image for card in shown),
+        "has_small": any(card.saved.is_small for card in shown),
+        "has_overlay": any(card.saved.overlay for card in shown),
+        "has_attribution": any(_attributed(card) for card in shown),
+    }  # fmt: skip
+
+
+def _attributed(card: Card) -> bool:
+    return bool(card.saved.overlay or card.saved.heat or card.saved.weight)
+
+
+def _confidence(run: RunFiles, language: str) -> dict[str, list[str]]:
+    if run.held_out is None:
+        return {"panels": [], "sentences": []}
+    scores = run.scores[run.held_out].to_dict()
+    return {
+        "panels": [panel_svg(panel, language) for panel in confidence_panels(scores)],
+        "sentences": [sentence.of(language) for sentence in confidence_of(run)],
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -12,11 +12,14 @@ from restune.core.language import Text as Language
 from restune.core.language import current_language, translated
 from restune.core.rowstore import StoreInfo
 from restune.evaluation.evaluation import Evaluation
+from restune.evaluation.tasks import AnyEvaluation
 from restune.inference.model import Prediction
 from restune.networks.structure import ModelInfo
+from restune.reporting import measures
 from restune.reporting.layout import plain_table as _table
 from restune.reporting.layout import prose, show
 from restune.reporting.structure.words import field_text
+from restune.reporting.task_tables import task_predictions_table, task_tables
 from restune.training.bench import Bench
 
 __all__ = [
@@ -35,29 +38,42 @@ _NUMERIC = Language("precision", "数值精度")
 """The word for numeric precision; a class's precision has another word in Chinese."""
 
 
-def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
-    """Return the accuracy line, per-class scores, the confusion matrix if it fits, and the skipped items."""
-    parts: list[RenderableType] = [Text(translated(headline(evaluation)))]
-    if len(evaluation.classes) <= 200:
-        parts.append(_class_table(evaluation))
+def evaluation_tables(evaluation: AnyEvaluation) -> list[RenderableType]:
+    """Return the conclusions, scores, per-class scores, confusions, the matrix if it fits, and the skipped items.
+
+    Of other tasks the main score's line, and the scores of each label or number.
+    """
+    if not isinstance(evaluation, Evaluation):
+        return [*task_tables(evaluation), *_skipped_lines(evaluation.skipped)]
+    parts: list[RenderableType] = [
+        Text(translated(headline(evaluation))),
+        measures.conclusions(evaluation),
+        measures.score_table(evaluation),
+        *measures.class_tables(evaluation),
+    ]
+    confused = measures.confused_table(evaluation)
+    if confused is not None:
+        parts.append(confused)
     if len(evaluation.classes) <= _WIDEST_CONFUSION:
         parts.append(_confusion_table(evaluation))
-    if evaluation.skipped:
-        count = len(evaluation.skipped)
-        parts.append(Text(translated(f"skipped {count} unreadable {'item' if count == 1 else 'items'}:")))
-        parts.extend(Text(f"  {item}: {translated(reason)}") for item, reason in evaluation.skipped)
-    return parts
+    return [*parts, *_skipped_lines(evaluation.skipped)]
+
+
+def _skipped_lines(skipped: Sequence[tuple[str, str]]) -> list[RenderableType]:
+    """Return the items that could not be read, with the reason."""
+    if not skipped:
+        return []
+    count = len(skipped)
+    first = Text(translated(f"skipped {count} unreadable {'item' if count == 1 else 'items'}:"))
+    return [first, *(Text(f"  {item}: {translated(reason)}") for item, reason in skipped)]
 
 
 def headline(evaluation: Evaluation) -> str:
-    """Format ``accuracy 81.00% (95% interval 80.20% to 81.70%, n = 10000)``, top-5, and clip accuracy for videos."""
+    """Format ``accuracy 81.00% (95% interval 80.20% to 81.70%, n = 10000)``, and clip accuracy for videos."""
     what = "accuracy" if evaluation.clips is None else "video accuracy"
-    text = f"{what} {_share(evaluation.accuracy, evaluation.interval, evaluation.n)}"
+    text = f"{what} {share(evaluation.accuracy, evaluation.interval, evaluation.n)}"
     if evaluation.clips is not None:
         text += f"\nclip accuracy  {evaluation.clips.accuracy:.2%} ({evaluation.clips.n} clips, each scored alone)"
-    text += f"\nbalanced accuracy {evaluation.balanced_accuracy:.2%}, macro F1 {evaluation.macro_f1:.3f}"
-    if evaluation.top5 is not None and evaluation.top5_interval is not None:
-        text += f"\ntop-5    {_share(evaluation.top5, evaluation.top5_interval, evaluation.n)}"
     return text
 
 
@@ -93,8 +109,15 @@ def bench_table(bench: Bench) -> Table:
 
 
 def predictions_table(predictions: Iterable[Prediction]) -> Table:
-    """Return one row per input: label, probability and the next two labels."""
-    table = _table("input", "label", ">probability", "runner-up")
+    """Return one row per input: label, probability, the next two labels or the prediction set; and what is novel.
+
+    Where the model abstains, the most probable label stands among the runners-up.
+    """
+    predictions = list(predictions)
+    if any(prediction.labels is not None or prediction.values is not None for prediction in predictions):
+        return task_predictions_table(predictions)
+    has_novel = any(prediction.novel for prediction in predictions)
+    table = _table("input", "label", ">probability", "runner-up", *(["remark"] * has_novel))
     for prediction in predictions:
         if prediction.error is not None or prediction.probability is None:
             table.add_row(
@@ -104,9 +127,15 @@ def predictions_table(predictions: Iterable[Prediction]) -> Table:
                 prose(translated(prediction.error or "")),
             )
             continue
-        others = ", ".join(f"{label} {probability:.1%}" for label, probability in prediction.top[1:3])
-        row = (Text(prediction.input), Text(prediction.label or "", "bold"), f"{prediction.probability:.1%}")
-        table.add_row(*row, Text(others))
+        first = 0 if prediction.abstained else 1
+        others = ", ".join(f"{label} {probability:.1%}" for label, probability in prediction.top[first : first + 2])
+        if prediction.prediction_set is not None:
+            others = f"{{{', '.join(prediction.prediction_set)}}}"
+        label = (
+            Text(translated("abstained"), "yellow") if prediction.abstained else Text(prediction.label or "", "bold")
+        )
+        remark = [Text(translated("unlike the training data") if prediction.novel else "", "yellow")] * has_novel
+        table.add_row(Text(prediction.input), label, f"{prediction.probability:.1%}", Text(others), *remark)
     return table
 
 
@@ -164,22 +193,6 @@ def model_tables(model: ModelInfo) -> list[RenderableType]:
     return [table, Text(translated(about))]
 
 
-def _class_table(evaluation: Evaluation) -> Table:
-    table = _table("class", ">n", ">precision", ">recall", "95% interval", ">F1")
-    for name, scores in evaluation.per_class.items():
-        low, high = scores.interval
-        interval = translated(f"{low:.1%} to {high:.1%}") if scores.n else "-"
-        table.add_row(
-            Text(name),
-            str(scores.n),
-            _percent(scores.precision),
-            _percent(scores.recall),
-            interval,
-            _percent(scores.f1),
-        )
-    return table
-
-
 def _confusion_table(evaluation: Evaluation) -> Table:
     table = _table("true \\ predicted", names=evaluation.classes)
     for position, name in enumerate(evaluation.classes):
@@ -189,9 +202,6 @@ def _confusion_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def _share(share: float, interval: tuple[float, float], n: int) -> str:
-    return f"{share:.2%} (95% interval {interval[0]:.2%} to {interval[1]:.2%}, n = {n})"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
+def share(value: float, interval: tuple[float, float], n: int) -> str:
+    """Format a share with its interval and the number of items."""
+    return f"{value:.2%} (95% interval {interval[0]:.2%} to {interval[1]:.2%}, n = {n})"

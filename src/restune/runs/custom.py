@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from restune.core.errors import UserError
 from restune.networks.registry import registered_block
+from restune.runs.tracking import check_tool
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,6 +33,7 @@ class Custom:
         loss: from logits ``[N, C]`` and targets to a scalar, or to one value per item ``[N]``.
         augment: from samples ``[N, ...]`` and a generator to samples.
         on_epoch, on_step: called after each epoch and optimiser step.
+        track: the tool that logs the run, ``tensorboard`` or ``mlflow``: no setting, since it changes no result.
     """
 
     model: nn.Module | None = None
@@ -39,6 +41,7 @@ class Custom:
     augment: Callable[..., Tensor] | None = None
     on_epoch: Callable[[EpochRecord], None] | None = None
     on_step: Callable[[StepRecord], None] | None = None
+    track: str | None = None
 
     def names(self, spec: Mapping[str, Any]) -> list[str]:
         """Return what a repetition of the run needs besides its recipe."""
@@ -99,6 +102,7 @@ def take_custom(options: Mapping[str, Any]) -> tuple[dict[str, Any], Custom]:
         if function is not None and not callable(function):
             raise UserError(f"{name} must be a function of one argument, not {function!r}", where=f"{name}=")
         objects[name] = function
+    objects["track"] = check_tool(settings.pop("track", None))
     return settings, Custom(**objects)
 
 

@@ -53,6 +53,14 @@ def default_weights(model: str | None, dataset: Dataset) -> Weights:
         raise _choice(what, error, kind, dataset, model) from error
 
 
+def cached_weights(kind: Kind) -> str | None:
+    """Return published weights in the cache: of the kind's usual network, else of another with the same input."""
+    if kind.pretrained is None:
+        return None
+    own = next((name for name in hub.available(kind.pretrained) if hub.cached(name)), None)
+    return own or _cached_instead("", kind)
+
+
 def _cached_instead(reference: str, kind: Kind) -> str | None:
     """Return cached weights of another network with the same input as the default's."""
     crop = zoo.find(kind.pretrained or "").crop

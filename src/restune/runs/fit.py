@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 
@@ -20,6 +21,7 @@ from restune.networks.custom import Network
 from restune.networks.resnet import ResNet
 from restune.runs.custom import Custom
 from restune.runs.lengthen import describe_lengthening
+from restune.runs.novelty import novelty_cost
 from restune.runs.prepare import Prepared, compute_together, place_network
 from restune.runs.versions import versions
 from restune.training.feature_batches import FeatureBatches, make_feature_batches
@@ -32,8 +34,9 @@ from restune.training.linear_probe import (
     probe_facts,
 )
 from restune.training.loop import Fitted, OnEpoch, Trainer
-from restune.training.metrics_log import EpochRecord
+from restune.training.metrics_log import EpochRecord, describe_task_scores
 from restune.training.recipe import Recipe
+from restune.training.task_scores import TASK_SCORES, learnt_values
 from restune.training.validation import VAL_SCORES, Validation
 
 
@@ -111,18 +114,24 @@ def _start_from_fitted_head(prepared: Prepared, recipe: Recipe, network: ResNet,
     cache = feature_cache(network, prepared.preprocess, recipe, prepared.workspace.device)
     items = Joined(tuple(data.items for data in (splits.train, splits.val) if data is not None))
     compute_together(cache, items, world)
-    train_loss, scores = 0.0, dict.fromkeys(VAL_SCORES, 0.0)
+    names = TASK_SCORES.get(splits.train.task, VAL_SCORES)
+    train_loss, scores = 0.0, dict.fromkeys(names, 0.0)
     if world.is_main:
         probe = fit_head(cache, recipe, splits, prepared.augment)
         note(describe_probe(probe))
         _set_head(network, probe)
         train_loss = probe.train_loss
         if probe.val_scores:
-            scores = dict(probe.val_scores)
-            note(f"fitted head: validation accuracy {scores['val_accuracy']:.2%}")
+            scores = {name: probe.val_scores.get(name, math.nan) for name in names}
+            if "val_accuracy" in scores:
+                note(f"fitted head: validation accuracy {scores['val_accuracy']:.2%}")
+            else:
+                shown = EpochRecord(epoch=0, step=0, train_loss=train_loss, **probe.val_scores)
+                note(f"fitted head:  val loss {scores['val_loss']:.4f}{describe_task_scores(shown)}")
     world.from_main([network.fc.weight.detach(), network.fc.bias.detach()])
-    train_loss, *values = world.sum([train_loss, *(scores[name] for name in VAL_SCORES)])
-    trainer.begin_at(dict(zip(VAL_SCORES, values, strict=True)) if splits.val is not None else {}, train_loss)
+    train_loss, *values = world.sum([train_loss, *(scores[name] for name in names)])
+    measured = {name: value for name, value in zip(names, values, strict=True) if not math.isnan(value)}
+    trainer.begin_at(measured if splits.val is not None else {}, train_loss)
 
 
 @torch.no_grad()
@@ -147,7 +156,7 @@ def _trainer(prepared: Prepared, recipe: Recipe, network: Network, on_epoch: OnE
     validate = None
     if splits.val is not None:
         validate = Validation(
-            splits.val, preprocess, prepared.preloaded, recipe, workspace.device, workspace.world
+            splits.val, preprocess, prepared.preloaded, recipe, workspace.device, workspace.world, splits.target_scale()
         )  # fmt: skip
     return Trainer(
         network=network,
@@ -157,7 +166,7 @@ def _trainer(prepared: Prepared, recipe: Recipe, network: Network, on_epoch: OnE
         folder=workspace.folder,
         class_counts=list(splits.train.class_counts().values()),
         deadline=None if recipe.time is None else workspace.started + recipe.time,
-        afterwards=_time_afterwards(splits, prepared.preloaded.seconds_an_item),
+        afterwards=_time_afterwards(splits, prepared.preloaded.seconds_an_item, novelty=recipe.novelty),
         facts={
             "data": prepared.record.fingerprint("train"),
             "validation data": None if splits.val is None else prepared.record.fingerprint("val"),
@@ -171,6 +180,7 @@ def _trainer(prepared: Prepared, recipe: Recipe, network: Network, on_epoch: OnE
         loss=custom.loss,
         augment=custom.augment,
         world=workspace.world,
+        task=splits.train.task,
     )
 
 
@@ -204,22 +214,25 @@ def _batches(prepared: Prepared, recipe: Recipe) -> TrainingBatches:
         mixes=bool(recipe.mixup or recipe.cutmix),
         pins=device.type == "cuda",
         resident=on_gpu,
+        target_values=learnt_values(train, prepared.splits.target_scale()),
     )
 
 
-_CLOSING_SECONDS = 4.0
-"""For writing the model, loading the plotting library and drawing the report."""
+_CLOSING_SECONDS = 5.0
+"""For writing the model, reading the report's gallery, loading the plotting library and drawing the report."""
 
 
-def _time_afterwards(splits: Splits, reading: float) -> Callable[[float], float]:
+def _time_afterwards(splits: Splits, reading: float, *, novelty: bool) -> Callable[[float], float]:
     """Estimate the seconds for the last validation, the final scores (read from disk again) and the report.
 
     Args:
         reading: seconds per item.
+        novelty: whether some training items are scored, too.
     """
     val, test = len(splits.val or ()), len(splits.test or ())
+    again = val + test + (novelty_cost(len(splits.train)) if novelty and val else 0)
 
     def seconds(seconds_an_item: float) -> float:
-        return val * seconds_an_item + (val + test) * (seconds_an_item + reading) + _CLOSING_SECONDS
+        return val * seconds_an_item + again * (seconds_an_item + reading) + _CLOSING_SECONDS
 
     return seconds

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +16,9 @@ from restune.core.files import is_there, user_path, write_text
 from restune.data.dataset import DataOptions
 
 RUN_RECORD = "run.json"
-_PATHS = ("root", "data_root")
+_PATHS = ("root", "data_root", "exclude", "decisions")
+_TABLES = ("exclude", "decisions")
+"""Options that name a table of items, whose content is part of how the data is read."""
 _HEADER = re.compile(r"# restune (train|finetune) (.+) --recipe THIS_FILE")
 
 
@@ -34,6 +38,7 @@ class RunRecord:
         options: how the data is read.
         started: time of the first start, ISO 8601 in UTC.
         seeds: of several runs, in the folder that holds theirs; empty for a single run.
+        tables: SHA-256 of the files named by ``--exclude`` and ``--decisions``, by option.
     """
 
     verb: str
@@ -43,6 +48,7 @@ class RunRecord:
     options: DataOptions = DataOptions()  # noqa: RUF009  # a frozen value
     started: str = field(default_factory=_now)
     seeds: tuple[int, ...] = ()
+    tables: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, verb: str, data: Any, options: DataOptions | None, seeds: tuple[int, ...] = ()) -> RunRecord:
@@ -59,6 +65,7 @@ class RunRecord:
             in_memory=not named,
             options=replace(options, **full),
             seeds=seeds,
+            tables={name: _sha256(file) for name in _TABLES if (file := full.get(name)) is not None},
         )
 
     def reopen(self, folder: Path) -> str:
@@ -81,6 +88,20 @@ class RunRecord:
             return self.options
         named = {key: value for key, value in vars(options).items() if value != getattr(DataOptions(), key)}
         return replace(self.options, **named)
+
+    def with_options(self, options: DataOptions) -> RunRecord:
+        """Return the record with other options and the present content of the tables that they name."""
+        return replace(self, options=options, tables=type(self).of(self.verb, self.data, options).tables)
+
+    def reject_changed_tables(self, before: RunRecord) -> None:
+        """Raise UserError if ``--exclude`` or ``--decisions`` has another content than in the record of the run."""
+        for name in _TABLES:
+            if self.tables.get(name) != before.tables.get(name):
+                raise UserError(
+                    f"--{name} changed since this run began",
+                    where=str(getattr(self.options, name) or getattr(before.options, name)),
+                    fix="use the same file with the same content, or start another run with --out",
+                )
 
     def write(self, folder: Path) -> None:
         """Write run.json into a run's folder."""
@@ -120,7 +141,7 @@ def option_words(options: DataOptions) -> list[str]:
     """Return the words of a command line that read data in this way."""
     words = [] if options.header else ["--no-header"]
     for name, value in vars(options).items():
-        if name not in ("header", "labelled", "left_out") and value is not None:
+        if name not in ("header", "labelled", "missing_labels", "left_out") and value is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
     return words
 
@@ -141,6 +162,15 @@ def _from_recipe(path: Path) -> RunRecord | None:
     with path.open(encoding="utf-8", errors="surrogateescape") as file:
         found = _HEADER.match(file.readline())
     return RunRecord(verb=found[1], data=found[2], started="") if found else None
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(
+            f"this file cannot be read: {error.strerror or error}", where=str(path), fix="check the path"
+        ) from error
 
 
 def _full(path: Path) -> Path:

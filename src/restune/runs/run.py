@@ -24,6 +24,8 @@ from restune.data.threads import computing_threads
 from restune.inference.load import load_model, pick_device
 from restune.inference.model import Model
 from restune.reporting.report import write_report
+from restune.reporting.run_files import flat
+from restune.reporting.score_words import main_score
 from restune.runs.custom import recipe_comment
 from restune.runs.data import grouped, open_held_out, smoke_sample
 from restune.runs.fit import fit
@@ -34,8 +36,11 @@ from restune.runs.prepare import Workspace, prepare, resolve_recipe
 from restune.runs.record import RunRecord, no_data, read_run_record
 from restune.runs.request import Request
 from restune.runs.results import save_results
+from restune.runs.task_settings import settle_task
+from restune.runs.tracking import followed, start_tracking
 from restune.training.distributed import World, is_lost_peer, join_world, leave_world
-from restune.training.recipe import read_recipe
+from restune.training.metrics_log import EpochRecord
+from restune.training.recipe import Recipe, read_recipe
 from restune.training.resolve_auto import resolve_auto, resolve_policy
 
 
@@ -59,9 +64,7 @@ class Run:
 
     def __repr__(self) -> str:
         scores = (
-            f", {split} accuracy {s['accuracy']:.2%} (n = {s['n']})"
-            for split in ("val", "test")
-            if (s := self.result.get(split))
+            f", {split} {main_score(s)} (n = {s['n']})" for split in ("val", "test") if (s := self.result.get(split))
         )
         return f"Run({str(self.out)!r}, {self.result.get('model') or 'network'}{''.join(scores)})"
 
@@ -149,11 +152,16 @@ def _command(
         )
     if data is not None:
         record = RunRecord.of(verb, data, options)
-        return data, options, record if before is None else replace(record, started=before.started)
+        if before is None:
+            return data, options, record
+        record.reject_changed_tables(before)
+        return data, options, replace(record, started=before.started)
     if before is None:
         raise no_data(place.path, verb)
     options = before.read_with(options)
-    return before.reopen(place.path), options, replace(before, options=options)
+    record = before.with_options(options)
+    record.reject_changed_tables(before)
+    return before.reopen(place.path), options, record
 
 
 def _finished(folder: Path, request: Request, world: World, *, accept_changes: bool) -> Run | None:
@@ -161,6 +169,8 @@ def _finished(folder: Path, request: Request, world: World, *, accept_changes: b
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     stored = read_recipe(folder / "recipe.yaml")
     requested, named = request.recipe_for(kind_of(result["kind"])), request.has("batch_size")
+    task = result.get("task", "single-label")
+    requested = settle_task(requested, task, request.has, own_loss=request.custom.loss is not None)
     wanted = resumed_recipe(folder, requested, accept_changes=accept_changes, batch_size_named=named)
     if (wanted.epochs, wanted.time) != (stored.epochs, stored.time):
         return None
@@ -179,6 +189,7 @@ def _perform(task: _Task, folder: Path, world: World, continues: bool, accept_ch
     if train.reading:
         note(train.reading)
     recipe = request.recipe_for(kind_of(train.kind), train.form)
+    recipe = settle_task(recipe, train.task, request.has, own_loss=request.custom.loss is not None)
     everything, train = train, grouped(smoke_sample(train, recipe) if recipe.smoke else train, data_options)
     run_data = open_held_out(train, recipe, data_options)
     if continues:
@@ -208,8 +219,30 @@ def _perform(task: _Task, folder: Path, world: World, continues: bool, accept_ch
         if world.is_main:
             comment = recipe_comment(request.custom, list(recipe.custom))
             write_recipe(folder, recipe, record, run_data.kind, comment)
-        fitted = fit(prepared, recipe, request.custom.on_epoch, request.custom)
-        if not world.is_main:
-            return Run(folder, {}, request.custom.model)
-        result = save_results(request.verb, prepared, recipe, fitted).to_dict()
+        with _tracked(folder, request, recipe, world) as tracking:
+            fitted = fit(prepared, recipe, tracking.on_epoch, request.custom)
+            if not world.is_main:
+                return Run(folder, {}, request.custom.model)
+            tracking.result = result = save_results(request.verb, prepared, recipe, fitted).to_dict()
         return Run(folder, result, request.custom.model)
+
+
+@dataclass
+class _Tracking:
+    """What is called after each epoch, and the result to log at the end."""
+
+    on_epoch: Callable[[EpochRecord], None] | None
+    result: dict[str, Any] | None = None
+
+
+@contextmanager
+def _tracked(folder: Path, request: Request, recipe: Recipe, world: World) -> Iterator[_Tracking]:
+    """Log the run within this block, in the first process, with the tool of the request or of the run to resume."""
+    settings = flat(recipe.model_dump(mode="json"))
+    tracker = start_tracking(folder, request.custom.track, settings) if world.is_main else None
+    tracking = _Tracking(followed(tracker, request.custom.on_epoch))
+    try:
+        yield tracking
+    finally:
+        if tracker is not None:
+            tracker.close(tracking.result)

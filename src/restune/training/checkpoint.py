@@ -41,7 +41,8 @@ class TrainState:
         best_score: of the monitored metric; None before the first validation.
         best_loss: validation loss of the best epoch.
         best_epoch, best_step: epoch index and optimiser steps of the best score.
-        stale_epochs: epochs since the best score.
+        stale_epochs: epochs since the score last improved by more than early stopping's `min_delta`.
+        patience_score: that score; later ones are compared with it. None before the first validation.
         seconds: training time so far.
         aside: seconds of it outside the epochs.
         images: training images seen so far.
@@ -66,6 +67,7 @@ class TrainState:
     best_epoch: int | None = None
     best_step: int | None = None
     stale_epochs: int = 0
+    patience_score: float | None = None
     seconds: float = 0.0
     aside: float = 0.0
     images: int = 0
@@ -89,13 +91,16 @@ class TrainState:
         Args:
             score: of the monitored metric.
             is_best: whether this epoch is the best so far.
-            improves: whether its score is better than all before; by default as `is_best`, which is also true of an
-                epoch that wins a tie.
+            improves: whether its score counts as an improvement for early stopping; by default as `is_best`, which is
+                also true of an epoch that wins a tie.
         """
         if is_best:
             self.best_score, self.best_epoch, self.best_step = score, self.epoch - 1, self.step
             self.best_loss = self.val_loss
-        self.stale_epochs = 0 if (is_best if improves is None else improves) else self.stale_epochs + 1
+        if is_best if improves is None else improves:
+            self.stale_epochs, self.patience_score = 0, score
+        else:
+            self.stale_epochs += 1
 
 
 def reject_changes(state: TrainState, facts: Mapping[str, Any], folder: Path) -> None:

@@ -151,6 +151,7 @@ class EarlyStoppingRecipe(_Section):
     patience: int | None = Field(None, ge=1)
     """Epochs without improvement; null: never."""
     min_delta: float = Field(0.0, ge=0)
+    """Smaller gains do not reset the patience. The best weights are kept, however small the gain."""
 
 
 class CheckpointRecipe(_Section):
@@ -210,8 +211,19 @@ class Recipe(_Section):
     val: float | str | None = None
     test: float | str | None = None
     min_class_items: int = Field(5, ge=1)
-    monitor: Literal["val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss", "train_loss"] = "val_accuracy"
-    loss: Literal["cross-entropy", "binary-cross-entropy"] = "cross-entropy"
+    monitor: Literal[
+        "val_accuracy",
+        "val_balanced_accuracy",
+        "val_macro_f1",
+        "val_map",
+        "val_mae",
+        "val_r2",
+        "val_loss",
+        "train_loss",
+    ] = "val_accuracy"
+    """The metric that decides which epoch is best; by default val_map of multi-label data, val_loss of regression."""
+    loss: Literal["cross-entropy", "binary-cross-entropy", "huber", "squared-error"] = "cross-entropy"
+    """The training loss; by default binary-cross-entropy of multi-label data, huber of regression."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     class_weights: Literal["none", "balanced"] = "none"
     sampling: Literal["uniform", "balanced"] = "uniform"
@@ -232,6 +244,8 @@ class Recipe(_Section):
     """How to train the head on frozen layers: by logistic regression with a chosen L2 strength, or by SGD steps."""
     cache: bool = True
     """Cache the activations of frozen layers on disk and reuse them, in this run and later ones."""
+    novelty: bool = True
+    """Keep embeddings of at most 2,000 training items with the model, so that it can tell inputs unlike them."""
     views: int | None = Field(None, ge=1, le=1000)
     """Augmented copies per training item for frozen layers. Where the head is fitted, the first copy is not augmented;
     where layers are trained by SGD, all are augmented and epochs take them in turn. null: chosen automatically."""

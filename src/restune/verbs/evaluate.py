@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from restune.core.console import note
 from restune.core.errors import UserError
+from restune.core.files import user_path
 from restune.data.dataset import SPLITS, DataOptions, Dataset
+from restune.data.inputs import expand
+from restune.data.items import Item
 from restune.data.kinds import kind_of
 from restune.data.sources import open_dataset
+from restune.data.sources.columns import column_by_id
+from restune.data.sources.recognise import columns_of
+from restune.evaluation.abstention import check_precision
+from restune.evaluation.compare import compare
 from restune.evaluation.evaluation import Evaluation
-from restune.evaluation.score import match_classes, score
+from restune.evaluation.properties import PropertyColumns
+from restune.evaluation.score import match_classes, score, score_any
+from restune.evaluation.slices import find_slices
+from restune.evaluation.tasks import AnyEvaluation
+from restune.evaluation.unknown import with_novelty, with_unknown
 from restune.inference.load import load_model
 from restune.inference.model import Model
 from restune.runs.own_data import own_items, record_of, warn_of_training_items
+from restune.weights.calibration import check_coverage
 
 
 def evaluate(
@@ -31,11 +45,16 @@ def evaluate(
     batch_size: int = 64,
     workers: int | None = None,
     views: str | None = None,
+    unknown: Any = None,
+    by: str | Sequence[str] = (),
+    against: str | Path | Model | None = None,
+    coverage: float = 0.9,
+    target_precision: float = 0.99,
     device: str = "auto",
     data_options: DataOptions | None = None,
     **preprocess: Any,
-) -> Evaluation:
-    """Measure accuracy with its interval, top-5, per-class scores and the confusion matrix.
+) -> AnyEvaluation:
+    """Measure a model on labelled data: scores with 95% intervals, calibration, abstention, prediction sets.
 
     Args:
         model, weights, device, preprocess: as `restune.load`.
@@ -49,6 +68,15 @@ def evaluate(
         batch_size, workers: images per forward pass, and decoding threads.
         views: evaluation views whose probabilities are averaged: of images ``flip`` or ``five-crop`` (test-time
             augmentation), of videos ``spread`` (the default) or ``single`` (the centre clip).
+        unknown: items of none of the model's classes, with or without labels: how well the model's novelty score tells
+            them from the others, beside maximum softmax.
+        by: columns of the table; the accuracy of each of their values is in `Evaluation.slices`.
+        against: another model, which is compared with this one on the same items, see `Comparison`.
+        coverage: wanted share of prediction sets that contain the true class.
+        target_precision: wanted share of correct answers where the model abstains from others.
+
+    Of a multi-label model the scores are those of `MultiLabelEvaluation`, of regression those of
+    `RegressionEvaluation`; a table's label columns are those that the model predicts, unless named.
 
     Warns where items that trained the model are among those scored. Raises UserError for data and classes that do not
     fit the model.
@@ -58,15 +86,21 @@ def evaluate(
     """
     if on_corrupt not in ("error", "skip"):
         raise UserError(f"unknown value {on_corrupt!r}", where="--on-corrupt", fix="use error or skip")
+    check_coverage(coverage)
+    check_precision(target_precision)
     started = time.perf_counter()
-    dataset = open_dataset(data, data_options)
     loaded = load_model(model, weights=weights, device=device, **preprocess)
+    if loaded.info.task != "single-label":
+        _reject_options_of_classes(loaded, {"--unknown": unknown, "--by": by or None, "--against": against})
+    dataset = open_dataset(data, labelled_as(loaded, data, data_options))
     if dataset.kind != loaded.preprocess.kind:
         raise UserError(
             f"the model takes {loaded.kind.noun}, the data is {kind_of(dataset.kind).noun}",
             where=dataset.source,
             fix=f"name the kind with --kind {loaded.preprocess.kind} if restune took the data for another kind",
         )
+    columns = {name: column_by_id(data, dataset, name, data_options) for name in ([by] if isinstance(by, str) else by)}
+    other = None if against is None else load_model(against, device=device)
     record = record_of(loaded.source)
     own = None if record is None else own_items(record, dataset, split)
     if own is not None:
@@ -76,8 +110,71 @@ def evaluate(
         dataset = _choose_split(dataset, split, loaded, allow_missing=allow_missing)
     if record is not None:
         warn_of_training_items(record, dataset)
-    scored = score(loaded, dataset, on_corrupt=on_corrupt, batch_size=batch_size, workers=workers, views=views)
-    return replace(scored, seconds=time.perf_counter() - started)
+    if dataset.task != "single-label":
+        scored_task = score_any(
+            loaded, dataset, on_corrupt=on_corrupt, batch_size=batch_size, workers=workers, views=views
+        )
+        return replace(scored_task, seconds=time.perf_counter() - started)
+    scorer = partial(score, on_corrupt=on_corrupt, batch_size=batch_size, workers=workers, views=views)
+    properties = PropertyColumns(dataset.kind)
+    scored = with_novelty(scorer(loaded, dataset, properties=properties), loaded)
+    values = {name: [of[item] for item in scored.ids] for name, of in columns.items()}
+    scored = replace(scored, slices=find_slices(scored, values, properties.columns()))
+    if unknown is not None:
+        items, source = _unknown_items(unknown, loaded, data_options)
+        scored = with_unknown(scored, loaded, items, source, batch_size=batch_size, workers=workers, views=views)
+    if other is not None:
+        scored = replace(scored, against=compare(scored, _score_other(other, dataset, scorer)))
+    seconds = time.perf_counter() - started
+    return replace(scored, seconds=seconds, coverage=coverage, target_precision=target_precision)
+
+
+def _score_other(other: Model, dataset: Dataset, scorer: Callable[[Model, Dataset], Evaluation]) -> Evaluation:
+    """Score the model to compare with on the same items, whatever the order of its classes."""
+    if dataset.kind != other.preprocess.kind:
+        raise UserError(f"this model takes {other.kind.noun}", where=f"--against {other.source}", fix="compare another")
+    other, dataset = match_classes(other, dataset, allow_missing=True)
+    record = record_of(other.source)
+    if record is not None:
+        warn_of_training_items(record, dataset)
+    return scorer(other, dataset)
+
+
+def _unknown_items(data: Any, model: Model, options: DataOptions | None) -> tuple[Iterable[Item], str]:
+    """Return items of labelled data, or of anything that predict takes, and their source."""
+    options = replace(options or DataOptions(), kind=model.preprocess.kind)
+    try:
+        dataset = open_dataset(data, options)
+        return dataset.items, dataset.source
+    except UserError:  # without labels
+        return expand(data, options, model.classes), str(data)
+
+
+def _reject_options_of_classes(model: Model, options: dict[str, object]) -> None:
+    """Raise UserError for options that only a model that predicts one class has."""
+    for option, value in options.items():
+        if value is not None:
+            raise UserError(
+                f"this is for models that predict one class; this is a {model.info.task} model",
+                where=option,
+                fix="leave it out",
+            )
+
+
+def labelled_as(model: Model, data: Any, options: DataOptions | None) -> DataOptions | None:
+    """Return how to read the data's labels: as the model's task needs them, where that is not named.
+
+    A table that has all columns of the numbers or labels that the model predicts is read with these.
+    """
+    task, options = model.info.task, options or DataOptions()
+    if task == "single-label" or options.task is not None:
+        return options
+    options = replace(options, task=task)
+    if options.label_column is None and options.label_separator is None:
+        names = columns_of(user_path(data)) if isinstance(data, str | Path) else map(str, getattr(data, "columns", ()))
+        if set(model.classes) <= set(names):
+            options = replace(options, label_column=",".join(model.classes))
+    return options
 
 
 def _choose_split(dataset: Dataset, split: str | None, model: Model, *, allow_missing: bool) -> Dataset:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from restune.core.console import note
+from restune.core.errors import UserError
 from restune.data.dataset import DataOptions, Item
 from restune.data.inputs import expand
 from restune.inference.attribution.explain import explain_items, fitted_to
 from restune.inference.attribution.method import Attribution, resolve_class
 from restune.inference.load import load_model
-from restune.inference.model import Model, Prediction, predict_items
+from restune.inference.model import AnswerOptions, Model, Prediction, predict_items
 from restune.networks.spec import ResNetSpec
 from restune.reporting.explanations import ExplanationFolder, explanation_folder
 
@@ -30,6 +31,9 @@ def predict(
     batch_size: int = 64,
     workers: int | None = None,
     views: str | None = None,
+    threshold: float | None = None,
+    coverage: float | None = None,
+    class_conditional: bool = False,
     device: str = "auto",
     data_options: DataOptions | None = None,
     explain: str | Path | None = None,
@@ -49,6 +53,9 @@ def predict(
         topk: number of classes to list.
         batch_size, workers: images per forward pass, and decoding threads.
         views: evaluation views whose probabilities are averaged: of images ``flip`` or ``five-crop``.
+        threshold: abstain where the probability is lower: the label is then None.
+        coverage: list the classes among which the true one is with this probability.
+        class_conditional: that probability holds for the items of each class.
         data_options: how to read tables and files of series.
         explain: a folder to write a picture of each input's explanation to, and index.html; see `Model.explain`.
         attribution: what to explain and how; by default the predicted class by class activation maps.
@@ -59,7 +66,8 @@ def predict(
     ['blue', 'blue']
     """
     stream = stream_predictions(
-        model, inputs, weights=weights, topk=topk, batch_size=batch_size, workers=workers, views=views, device=device,
+        model, inputs, weights=weights, topk=topk, batch_size=batch_size, workers=workers, views=views,
+        threshold=threshold, coverage=coverage, class_conditional=class_conditional, device=device,
         data_options=data_options, explain=explain, attribution=attribution, **preprocess,
     )  # fmt: skip
     return list(stream.predictions)
@@ -72,10 +80,14 @@ class PredictionStream:
     Args:
         classes: the model's classes, in the order of its logits.
         predictions: one per input, in order; computed when they are needed.
+        knows_novelty: whether the model tells inputs that are unlike its training data.
+        task: of the model.
     """
 
     classes: tuple[str, ...]
     predictions: Iterator[Prediction]
+    knows_novelty: bool = False
+    task: str = "single-label"
 
 
 def stream_predictions(
@@ -87,6 +99,9 @@ def stream_predictions(
     batch_size: int = 64,
     workers: int | None = None,
     views: str | None = None,
+    threshold: float | None = None,
+    coverage: float | None = None,
+    class_conditional: bool = False,
     device: str = "auto",
     data_options: DataOptions | None = None,
     explain: str | Path | None = None,
@@ -101,15 +116,41 @@ def stream_predictions(
 
     Raises UserError immediately for a model that cannot be loaded.
     """
+    options = AnswerOptions(threshold=threshold, coverage=coverage, class_conditional=class_conditional)
+    options.check()
     loaded = load_model(model, weights=weights, device=device, **preprocess)
-    items = expand(inputs, replace(data_options or DataOptions(), kind=loaded.preprocess.kind), loaded.classes)
-    if explain is None:
+    if loaded.info.task != "single-label":
+        _reject_options_of_classes(loaded, {"--threshold": threshold, "--coverage": coverage, "--explain": explain})
+        reading = replace(data_options or DataOptions(), kind=loaded.preprocess.kind, task=loaded.info.task)
+        items = expand(inputs, reading, loaded.classes)
         predictions = predict_items(loaded, items, topk, batch_size=batch_size, workers=workers, views=views)
-        return PredictionStream(loaded.classes, predictions)
+        return PredictionStream(loaded.classes, predictions, task=loaded.info.task)
+    if threshold is not None and loaded.calibration is None:
+        note("this model is not calibrated: the threshold is compared with the network's own probabilities")
+    items = expand(inputs, replace(data_options or DataOptions(), kind=loaded.preprocess.kind), loaded.classes)
+    knows_novelty = loaded.novelty is not None
+    if explain is None:
+        predictions = predict_items(
+            loaded, items, topk, batch_size=batch_size, workers=workers, views=views, options=options
+        )
+        return PredictionStream(loaded.classes, predictions, knows_novelty)
     folder, wanted = explanation_folder(explain), fitted_to(attribution or Attribution(), loaded)
     resolve_class(loaded.classes, wanted.label)
-    explained = explain_items(loaded, items, wanted, topk, batch_size=batch_size, workers=workers, views=views)
-    return PredictionStream(loaded.classes, _written(loaded, explained, folder, command))
+    explained = explain_items(
+        loaded, items, wanted, topk, batch_size=batch_size, workers=workers, views=views, options=options
+    )
+    return PredictionStream(loaded.classes, _written(loaded, explained, folder, command), knows_novelty)
+
+
+def _reject_options_of_classes(model: Model, options: dict[str, object]) -> None:
+    """Raise UserError for options that only a model that predicts one class has."""
+    for option, value in options.items():
+        if value is not None:
+            raise UserError(
+                f"this is for models that predict one class; this is a {model.info.task} model",
+                where=option,
+                fix="leave it out",
+            )
 
 
 def _written(

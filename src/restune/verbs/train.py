@@ -77,8 +77,8 @@ def train(
         accept_changes: resume even if the data changed since.
         set: recipe settings by dotted key, such as ``{"optimizer.lr": 0.1}``.
         **options: the command line's, with underscores: `epochs`, `time`, `batch_size`, `lr`, `image_size`, `val`,
-            `test`, `precision`, `workers`, `threads`, `monitor`, `seed`, `device`, `smoke`. Options of the network, as
-            for `create_model`: `depths`, `width`, `residual`, `block`, `norm`, `act`, ... And functions:
+            `test`, `precision`, `workers`, `threads`, `monitor`, `seed`, `device`, `smoke`, `track`. Options of the
+            network, as for `create_model`: `depths`, `width`, `residual`, `block`, `norm`, `act`, ... And functions:
             ``loss(logits, targets)`` returns a scalar or one value per item; ``augment(samples, generator)`` changes a
             batch of samples (images uint8 ``[N, C, H, W]``) before normalisation; ``on_epoch(EpochRecord)`` and
             ``on_step(StepRecord)`` are called in the main process. What they raise reaches the caller unchanged.

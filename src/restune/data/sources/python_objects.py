@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,12 +17,12 @@ from restune.data.class_names import class_order
 from restune.data.dataset import MAX_BYTES, DataOptions, Dataset, FileLocation, Item
 from restune.data.sources import arrays
 from restune.data.sources.clips import is_video_name
+from restune.data.sources.dataframes import OpenTable, is_frame, open_frame
 from restune.data.sources.folder import SPLIT_FOLDERS, is_image_name
 from restune.data.sources.paths import FileFinder
 from restune.data.sources.readers import LABEL_NAMES, usual_column
 from restune.data.sources.series import is_sound_name
 
-OpenTable = Callable[[Path, DataOptions], Dataset]
 _INPUT_NAMES = ("image", "img", "images", "pixel_values", "picture", "photo", "text", "sentence", "audio", "input", "x")
 _MOST_CHANNELS = 64
 """Maximum rows of a two-dimensional array to be a series; with more it is an image."""
@@ -49,7 +48,7 @@ def open_object(data: Any, options: DataOptions, open_table: OpenTable) -> Datas
         return _splits({str(key): open_object(part, options, open_table) for key, part in data.items()}, name)
     if isinstance(data, tuple) and len(data) == 2 and all(map(_is_array, data)):
         return _from_two_arrays(np.asarray(data[0]), np.asarray(data[1]), options)
-    if _is_frame(data):
+    if is_frame(data):
         return _from_frame(data, options, open_table, name)
     if hasattr(data, "features") and hasattr(data, "column_names") and hasattr(data, "__getitem__"):
         return _from_hugging_face(data, options, open_table, name)
@@ -198,7 +197,8 @@ def _label(value: Any, where: str) -> str:
         raise UserError(
             f"this label is a {type(value).__name__} of {len(value)} values, not one class",
             where=where,
-            fix="give one class per item; several classes per item (multi-label) are not supported",
+            fix="give one class per item; several labels per item (multi-label) are read from a DataFrame, one column "
+            "of 0 and 1 per label",
         )
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -208,7 +208,12 @@ def _label(value: Any, where: str) -> str:
             if value is None or value != value or value == ""
             else f"the label {value!r} is not a class"
         )
-        raise UserError(what, where=where, fix="give each item a class, as a text or a whole number")
+        raise UserError(
+            what,
+            where=where,
+            fix="give each item a class, as a text or a whole number; numbers to predict (regression) are read from a "
+            "DataFrame",
+        )
     return str(value)
 
 
@@ -258,70 +263,12 @@ def _names_file(value: str | Path, finder: FileFinder) -> bool:
     return len(value) < 500 and "\n" not in value and finder.find(value) is not None
 
 
-def _is_frame(data: Any) -> bool:
-    """Return whether this is a table in memory: an Arrow table, or one with columns that Arrow can import."""
-    if hasattr(data, "column_names") and hasattr(data, "features"):
-        return False
-    return hasattr(data, "columns") and any(
-        hasattr(data, way) for way in ("__arrow_c_stream__", "to_arrow", "__dataframe__", "to_pandas")
-    )
-
-
 def _from_frame(data: Any, options: DataOptions, open_table: OpenTable, name: str) -> Dataset:
-    """Open a DataFrame through a temporary Parquet file."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
+    """Open a DataFrame: as a table, unless a column holds images or arrays as objects."""
     objects = _object_column(data)
     if objects is not None:
         return _from_object_column(data, objects, options, name)
-    table = _as_arrow(data, name)
-    if len(table) == 0:
-        raise UserError("there are no items in this data", where=name, fix="give one row per item")
-    with tempfile.TemporaryDirectory(prefix="restune-") as folder:
-        path = Path(folder) / f"{name}.parquet"
-        try:
-            parquet.write_table(table, path)
-        except pa.ArrowException as error:
-            raise UserError(f"this {name} cannot be read: {str(error)[:200]}", where=name) from error
-        try:
-            made = open_table(path, replace(options, root=options.root or Path.cwd(), header=True))
-        except UserError as error:
-            where = None if error.where is None else error.where.replace(str(path), name)
-            raise UserError(error.what, where=where, fix=error.fix) from error
-    return replace(made, source=name)
-
-
-def _as_arrow(data: Any, name: str) -> Any:
-    """Convert a DataFrame to an Arrow table; columns of mixed types become text. Raises UserError."""
-    import pyarrow as pa
-
-    if isinstance(data, pa.Table):
-        return data
-    try:
-        return pa.table(data) if hasattr(data, "__arrow_c_stream__") else _by_columns(data)
-    except (pa.ArrowException, TypeError, ValueError):
-        pass
-    try:
-        return _by_columns(data)
-    except Exception as error:
-        raise UserError(f"this {name} cannot be read: {str(error)[:200]}", fix="save it as .csv or .parquet") from error
-
-
-def _by_columns(data: Any) -> Any:
-    import pyarrow as pa
-
-    if hasattr(data, "to_arrow"):
-        return data.to_arrow()
-    columns: dict[str, Any] = {}
-    for column in data.columns:
-        values = list(data[column])
-        try:
-            columns[str(column)] = pa.array(values, from_pandas=True)
-        except (pa.ArrowException, TypeError, ValueError):
-            texts = [None if value is None or value != value else str(value) for value in values]
-            columns[str(column)] = pa.array(texts, pa.string())
-    return pa.table(columns)
+    return open_frame(data, options, open_table, name)
 
 
 def _object_column(data: Any) -> str | None:

@@ -26,7 +26,7 @@ from restune.networks.layout import laid_out
 from restune.networks.resnet import ResNet
 
 if TYPE_CHECKING:
-    from restune.inference.model import Model, Prediction
+    from restune.inference.model import AnswerOptions, Model, Prediction
 
 
 def fitted_to(attribution: Attribution, model: Model) -> Attribution:
@@ -112,7 +112,7 @@ class Explainer:
         found = maps.class_activation(network, activations, here, classes).float().cpu().numpy()
         lengths = None if here is None else here.sum(dim=1).tolist()
         chosen = logits.gather(1, classes[:, None])[:, 0]
-        shares = logits.float().softmax(dim=1).gather(1, classes[:, None])[:, 0]
+        shares = self.model.probabilities(logits.float()[:, None]).gather(1, classes[:, None])[:, 0]
         for row, of_item in enumerate(zip(classes.tolist(), shares.tolist(), chosen.tolist(), strict=True)):
             one = found[row] if lengths is None else found[row][: max(1, lengths[row])]
             self.noted.append(_Noted(np.array(one), *of_item))
@@ -128,6 +128,7 @@ def explain_items(
     batch_size: int = 64,
     workers: int | None = None,
     views: str | None = None,
+    options: AnswerOptions | None = None,
 ) -> Iterator[tuple[Item, Prediction, Explanation | None]]:
     """Yield each item with its prediction and its explanation; None for an unreadable item.
 
@@ -136,11 +137,11 @@ def explain_items(
 
     Args:
         items: a sequence, or an iterator that produces them lazily.
-        topk, batch_size, workers, views: as `predict_items`.
+        topk, batch_size, workers, views, options: as `predict_items`.
 
     Raises UserError for a class, a stage or a method that the model does not have.
     """
-    from restune.inference.model import predict_items
+    from restune.inference.model import AnswerOptions, predict_items
 
     attribution, target = fitted_to(attribution, model), resolve_class(model.classes, attribution.label)
     at_once = attribution.method == "cam" and kind_of(model.preprocess.kind).view_mode(views) == "single"
@@ -152,14 +153,17 @@ def explain_items(
             waiting.append(item)
             yield item
 
-    for prediction in predict_items(predictor, remembered(), topk, batch_size=batch_size, workers=workers, views=views):
+    for prediction in predict_items(
+        predictor, remembered(), topk, batch_size=batch_size, workers=workers, views=views,
+        options=options or AnswerOptions(),
+    ):  # fmt: skip
         item = waiting.popleft()
         if prediction.error is not None:
             yield item, prediction, None
         elif at_once:
             yield item, prediction, _explanation(model, item, attribution, predictor.noted.popleft())
         else:
-            wanted = model.classes.index(prediction.label or "") if target is None else target
+            wanted = model.classes.index(prediction.top[0][0]) if target is None else target
             yield item, prediction, explain_again(model, item, attribution, wanted)
 
 
@@ -172,9 +176,9 @@ def explain_again(model: Model, item: Item, attribution: Attribution, target: in
         explainer = Explainer(model, target)
         explainer.logits(samples.unsqueeze(0))
         return _explanation(model, item, attribution, explainer.noted.popleft())
-    logits = model.logits(samples.unsqueeze(0))[0, 0]
+    logits = model.logits(samples.unsqueeze(0))
     found = _computed(model, samples, attribution, target)
-    noted = _Noted(found, target, float(logits.softmax(dim=0)[target]), float(logits[target]))
+    noted = _Noted(found, target, float(model.probabilities(logits)[0, target]), float(logits[0, 0, target]))
     return _explanation(model, item, attribution, noted)
 
 

@@ -25,6 +25,10 @@ FAULTS: dict[str, Text] = {
         "for fewer epochs.",
         "检查在 {seconds} 秒内没有结束，已被中止：请看看有没有死循环，或者减少训练轮数。",
     ),
+    "flood": Text(
+        "Your code printed more than {size} and was stopped: look for a `print` in a loop that never ends.",
+        "你的代码输出了超过 {size} 的内容，已被中止：请看看是不是有个死循环里在 `print`。",
+    ),
     "ended": Text(
         "Python itself ended during this check (exit status {status}): a crash in native code, `os._exit`, or too "
         "little memory. Last words: {last}",

@@ -1,4 +1,4 @@
-"""Grade a learner's file in a process of its own, with a time limit: endless loops and crashes end in a message."""
+"""Grade a learner's file in a process of its own, with limits: endless loops, floods and crashes end in a message."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from restune.lessons.exercises.grading import IMPORTS, FaultError, Finding
 
 _START_SECONDS = 120
 """Limit for importing torch, before the learner's time begins."""
+_MOST_PRINTED = 2**24
+"""Bytes: more output than anybody reads comes from a loop that never ends, and would fill the disk."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,8 @@ def grade_file(exercise: Exercise, path: str | Path, language: str, seconds: flo
                 start_new_session=True,
                 env={**os.environ, "PYTHONIOENCODING": "utf-8"},
             )
-            ended = _wait(process, result, limit)
-        printed = output.read_bytes()[-20_000:].decode("utf-8", "replace")
+            stopped = _wait(process, result, output, limit)
+        printed = _end_of(output)
         record: dict[str, Any] = {"checks": [], "done": False}
         if result.exists():
             record = json.loads(result.read_text(encoding="utf-8"))
@@ -78,17 +80,29 @@ def grade_file(exercise: Exercise, path: str | Path, language: str, seconds: flo
     if not record["done"]:
         lines = printed.strip().splitlines()
         fault = FaultError("ended", status=process.returncode, last=lines[-1] if lines else "-")
-        if not ended:
+        if stopped == "time":
             fault = FaultError("time", seconds=f"{limit:g}")
+        elif stopped == "flood":
+            fault = FaultError("flood", size=f"{_MOST_PRINTED // 2**20} MiB")
         current = record.get("current") or ["imports", IMPORTS.of(language)]
         findings.append(Finding(current[0], current[1], False, fault.name, fault.explain(language)))
     return Grade(exercise.name, tuple(findings), total, printed)
 
 
-def _wait(process: subprocess.Popen[bytes], started: Path, seconds: float) -> bool:
-    """Wait for the process and end it with all that it started; return whether it ended by itself in time.
+def _end_of(output: Path) -> str:
+    """Return the end of what was printed."""
+    with output.open("rb") as stream:
+        stream.seek(max(0, output.stat().st_size - 20_000))
+        return stream.read().decode("utf-8", "replace")
+
+
+def _wait(process: subprocess.Popen[bytes], started: Path, output: Path, seconds: float) -> str | None:
+    """Wait for the process and end it with all that it started.
 
     The time counts from when the file `started` is there: importing torch is not the learner's time.
+
+    Returns:
+        None where it ended by itself; ``time`` or ``flood`` where it ran, or printed, for too long.
     """
     deadline, counts = time.monotonic() + _START_SECONDS, False
     try:
@@ -96,10 +110,12 @@ def _wait(process: subprocess.Popen[bytes], started: Path, seconds: float) -> bo
             if not counts and started.exists():
                 deadline, counts = time.monotonic() + seconds, True
             if time.monotonic() > deadline:
-                return False
+                return "time"
+            if output.stat().st_size > _MOST_PRINTED:
+                return "flood"
             with suppress(subprocess.TimeoutExpired):
                 process.wait(0.05)
-        return True
+        return None
     finally:
         with suppress(ProcessLookupError, PermissionError):
             if hasattr(os, "killpg"):

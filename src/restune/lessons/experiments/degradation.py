@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from restune.core.language import Text
-from restune.lessons.laboratory import STEADY, Laboratory, Plan, Trained
+from restune.lessons.comparison import by_plan, excess, loss_curves, losses, scores
+from restune.lessons.kinds import KINDS, named, plan
+from restune.lessons.laboratory import STEADY, Laboratory
 from restune.lessons.lesson import Evidence, Lesson, Settings, Table
-from restune.lessons.statistics import Mean, band, mean
+from restune.lessons.statistics import Mean, band
+from restune.lessons.words import DEPTH, NETWORK, TRAIN_LOSS, VAL_ACCURACY
 from restune.reporting.plots import Lines
 
 DEPTHS = (8, 20, 32, 56)
-KINDS = (("residual", Text("residual", "残差网络")), ("plain", Text("plain", "普通网络")))
-
-
-def plan(kind: str, depth: int) -> Plan:
-    """Return the CIFAR network of a depth at half its width, or its plain twin."""
-    spec = (("width", 8), *(() if kind == "residual" else (("residual", False),)))
-    return Plan(f"{kind}-{depth}", f"resnet{depth}", spec)
 
 
 def experiment(settings: Settings, depths: tuple[int, ...] = DEPTHS) -> Evidence:
@@ -24,61 +20,54 @@ def experiment(settings: Settings, depths: tuple[int, ...] = DEPTHS) -> Evidence
         settings.data, epochs=settings.epochs(10), changes=STEADY, device=settings.device, limit=4000
     )
     plans = [plan(kind, depth) for depth in depths for kind, _ in KINDS]
-    trained = laboratory.train_all(plans, settings.seeds, "degradation")
-    found = {item.label: [run for run in trained if run.plan.label == item.label] for item in plans}
-    losses = {label: mean([run.train_loss for run in runs]) for label, runs in found.items()}
-    scores = {label: mean([run.accuracy for run in runs]) for label, runs in found.items()}
-    deepest = depths[-1]
-    plain, residual = losses[f"plain-{deepest}"], losses[f"residual-{deepest}"]
-    shallow = losses[f"plain-{depths[0]}"]
-    holds = plain.value > residual.value and plain.value > shallow.value
+    found = by_plan(laboratory.train_all(plans, settings.seeds, "degradation"))
+    loss, accuracy = losses(found), scores(found)
+    shallowest, deepest = depths[0], depths[-1]
+    over_residual = excess(found, f"plain-{deepest}", f"residual-{deepest}")
+    over_shallow = excess(found, f"plain-{deepest}", f"plain-{shallowest}")
+    holds = over_residual.low > 0 and over_shallow.low > 0
+    title = Text("training loss by epoch", "训练损失随轮数的变化")
     return Evidence(
-        conclusion=Text(
-            f"At depth {deepest} the plain network ends with a training loss of {plain}, the residual one with "
-            f"{residual}. The plain network of depth {depths[0]} ends with {shallow}: "
-            + ("adding layers made the plain network worse on its own training data." if holds else
-               "here depth did not harm the plain network; train longer or take a harder data set."),
-            f"深度 {deepest} 时，普通网络最后的训练损失为 {plain}，残差网络为 {residual}。"
-            f"深度 {depths[0]} 的普通网络为 {shallow}："
-            + ("增加层数反而让普通网络在自己的训练数据上变差了。" if holds else
-               "这里加深没有损害普通网络；请训练更久，或换更难的数据。"),
-        ),
+        conclusion=_conclusion(loss, over_residual, over_shallow, (shallowest, deepest), holds=holds),
         holds=holds,
-        facts={"train_loss": {label: value.value for label, value in losses.items()},
-               "val_accuracy": {label: value.value for label, value in scores.items()}},
-        panels=(_curves(found, depths), _by_depth(losses, depths)),
-        tables=(_table(losses, scores, depths),),
+        facts={"train_loss": {label: value.value for label, value in loss.items()},
+               "val_accuracy": {label: value.value for label, value in accuracy.items()},
+               "plain_above_residual": over_residual.value, "deep_above_shallow": over_shallow.value},
+        panels=(loss_curves(found, depths, dict(KINDS), dashed="plain", title=title), _by_depth(loss, depths)),
+        tables=(_table(loss, accuracy),),
     )  # fmt: skip
 
 
-def _curves(found: dict[str, list[Trained]], depths: tuple[int, ...]) -> Lines:
-    series = []
-    for depth in depths:
-        for kind, label in KINDS:
-            runs = found[f"{kind}-{depth}"]
-            epochs = [record.epoch for record in runs[0].records]
-            means = [mean([run.records[place].train_loss for run in runs]) for place in range(len(epochs))]
-            series.append(band(label, epochs, means, is_dashed=kind == "plain", at=depth))
-    return Lines(
-        Text("training loss by epoch", "训练损失随轮数的变化"), Text("epoch", "轮"), Text("training loss", "训练损失"),
-        series, slider=Text("depth", "深度"),
+def _conclusion(
+    loss: dict[str, Mean], over_residual: Mean, over_shallow: Mean, depths: tuple[int, int], *, holds: bool
+) -> Text:  # fmt: skip
+    shallow, deep = depths
+    plain, residual = loss[f"plain-{deep}"], loss[f"residual-{deep}"]
+    return Text(
+        f"At depth {deep} the plain network ends with a training loss of {plain}, the residual one with {residual}: a "
+        f"difference of {over_residual.signed()} seed by seed. The plain network of depth {shallow} ends with "
+        f"{loss[f'plain-{shallow}']}; depth changes its loss by {over_shallow.signed()}: "
+        + ("adding layers made the plain network worse on its own training data." if holds else
+           "depth did not harm the plain network here by more than the seeds vary; train longer or take harder data."),
+        f"深度 {deep} 时，普通网络最后的训练损失为 {plain}，残差网络为 {residual}，按随机种子配对相差 "
+        f"{over_residual.signed()}。深度 {shallow} 的普通网络为 {loss[f'plain-{shallow}']}，"
+        f"加深使它的损失变化 {over_shallow.signed()}："
+        + ("增加层数反而让普通网络在自己的训练数据上变差了。" if holds else
+           "这里加深对普通网络的损害没有超出随机种子的波动；请训练更久，或换更难的数据。"),
     )  # fmt: skip
 
 
-def _by_depth(losses: dict[str, Mean], depths: tuple[int, ...]) -> Lines:
-    series = []
-    for kind, label in KINDS:
-        means = [losses[f"{kind}-{depth}"] for depth in depths]
-        series.append(band(label, depths, means, is_dashed=kind == "plain"))
-    title = Text("training loss after the last epoch", "最后一轮的训练损失")
-    return Lines(title, Text("depth", "深度"), Text("training loss", "训练损失"), series)
+def _by_depth(loss: dict[str, Mean], depths: tuple[int, ...]) -> Lines:
+    series = [
+        band(label, depths, [loss[f"{kind}-{depth}"] for depth in depths], is_dashed=kind == "plain")
+        for kind, label in KINDS
+    ]
+    return Lines(Text("training loss after the last epoch", "最后一轮的训练损失"), DEPTH, TRAIN_LOSS, series)
 
 
-def _table(losses: dict[str, Mean], scores: dict[str, Mean], depths: tuple[int, ...]) -> Table:
-    header = (Text("network", "网络"), Text("training loss", "训练损失"), Text("validation accuracy", "验证正确率"))
-    labels = [f"{kind}-{depth}" for depth in depths for kind, _ in KINDS]
-    rows = [(label, str(losses[label]), scores[label].percent()) for label in labels]
-    return Table(Text("all networks", "全部网络"), header, rows)
+def _table(loss: dict[str, Mean], accuracy: dict[str, Mean]) -> Table:
+    rows = [(named(label), str(loss[label]), accuracy[label].percent()) for label in loss]
+    return Table(Text("all networks", "全部网络"), (NETWORK, TRAIN_LOSS, VAL_ACCURACY), rows)
 
 
 LESSON = Lesson(
@@ -110,6 +99,6 @@ LESSON = Lesson(
         "用 --data cifar10 或自己的文件夹再做一次；接着看 gradient-flow、landscape 和 shortcut。",
     ),
     experiment=experiment,
-    seconds=240,
+    seconds=220,
     sources=("He et al. 2016, Deep Residual Learning, figures 1 and 6, arXiv:1512.03385",),
 )

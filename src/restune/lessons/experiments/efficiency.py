@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from restune.core.language import Text
+from restune.lessons.comparison import by_plan, scores
 from restune.lessons.laboratory import Laboratory, Plan
 from restune.lessons.lesson import Evidence, Lesson, Settings, Table
 from restune.lessons.published import VGG16, Cost, cost_of, with_global_pool
-from restune.lessons.statistics import Mean, band, mean
+from restune.lessons.statistics import Mean, band
+from restune.lessons.words import NETWORK, PARAMETERS, VAL_ACCURACY
 from restune.networks.resnet import ResNet
 from restune.networks.spec import ResNetSpec
 from restune.networks.zoo import find
@@ -89,7 +91,7 @@ def experiment(settings: Settings) -> Evidence:
     laboratory = Laboratory(settings.data, epochs=settings.epochs(8), device=settings.device, limit=1000)
     plans = [plan for family in FAMILIES.values() for plan in family.plans]
     trained = laboratory.train_all(plans, settings.seeds, "efficiency")
-    scores = {plan.label: mean([run.accuracy for run in trained if run.plan.label == plan.label]) for plan in plans}
+    accuracy = scores(by_plan(trained))
     costs = {plan.label: _cost(plan) for plan in plans}
     uses = {plan.label: layer_uses(ResNet(spec_of(plan)), _SIZE) for plan in plans}
     most_uses = max(count for found in uses.values() for count in found.values())
@@ -99,17 +101,17 @@ def experiment(settings: Settings) -> Evidence:
     saved_by_bottleneck = without.parameters / published["ResNet-50"].parameters
     holds = most_uses == 1 and same and saved_by_bottleneck > 2
     return Evidence(
-        conclusion=_conclusion(scores, costs, published, most_uses, same=same, holds=holds),
+        conclusion=_conclusion(accuracy, costs, published, most_uses, same=same, holds=holds),
         holds=holds,
         facts={
-            "val_accuracy": {label: value.value for label, value in scores.items()},
+            "val_accuracy": {label: value.value for label, value in accuracy.items()},
             "parameters": {label: cost.parameters for label, cost in costs.items()},
             "multiply_adds": {label: cost.multiply_adds for label, cost in costs.items()},
             "most_uses_of_a_layer": most_uses,
             "imagenet": {label: vars(cost) for label, cost in published.items()},
         },
-        panels=tuple(_panel(scores, costs, what) for what in ("parameters", "multiply_adds")),
-        tables=(_imagenet_table(published), _table(plans, scores, costs, uses)),
+        panels=tuple(_panel(accuracy, costs, what) for what in ("parameters", "multiply_adds")),
+        tables=(_imagenet_table(published), _table(plans, accuracy, costs, uses)),
     )
 
 
@@ -133,7 +135,7 @@ def _published() -> dict[str, Cost]:
 
 
 def _conclusion(
-    scores: dict[str, Mean],
+    accuracy: dict[str, Mean],
     costs: dict[str, Cost],
     published: dict[str, Cost],
     most_uses: int,
@@ -144,7 +146,7 @@ def _conclusion(
     vgg, pooled, resnet = VGG16, with_global_pool(VGG16), published["ResNet-50"]
     wide = published["ResNet-50, basic blocks of the same output width"]
     here = [
-        (scores[label].percent(), f"{costs[label].parameters:,}")
+        (accuracy[label].percent(), f"{costs[label].parameters:,}")
         for label in ("depth 20", "bottleneck 20", f"width {WIDTHS[-1]}", "plain 20")
     ]
     (basic, of_basic), (narrow, of_narrow), (broad, of_broad), (plain, _) = here
@@ -170,21 +172,21 @@ def _conclusion(
     )
 
 
-def _panel(scores: dict[str, Mean], costs: dict[str, Cost], what: str) -> Lines:
+def _panel(accuracy: dict[str, Mean], costs: dict[str, Cost], what: str) -> Lines:
     series = []
     for key, family in FAMILIES.items():
         labels = [plan.label for plan in family.plans]
         x = [getattr(costs[label], what) for label in labels]
-        series.append(band(family.label, x, [scores[label] for label in labels], is_dashed=key == "plain"))
+        series.append(band(family.label, x, [accuracy[label] for label in labels], is_dashed=key == "plain"))
     words = {
-        "parameters": Text("parameters", "参数"),
+        "parameters": PARAMETERS,
         "multiply_adds": Text("multiply-adds per image", "每张图像的乘加次数"),
     }
     title = {
         "parameters": Text("accuracy against parameters", "正确率与参数量"),
         "multiply_adds": Text("accuracy against multiply-adds", "正确率与乘加次数"),
     }
-    return Lines(title[what], words[what], Text("validation accuracy", "验证正确率"), series, x_log=True)
+    return Lines(title[what], words[what], VAL_ACCURACY, series, x_log=True)
 
 
 _NAMES_ZH = {
@@ -213,20 +215,28 @@ def _imagenet_table(published: dict[str, Cost]) -> Table:
 
 
 def _table(
-    plans: Sequence[Plan], scores: dict[str, Mean], costs: dict[str, Cost], uses: dict[str, Counter[str]]
+    plans: Sequence[Plan], accuracy: dict[str, Mean], costs: dict[str, Cost], uses: dict[str, Counter[str]]
 ) -> Table:  # fmt: skip
     rows = [
         (
-            plan.label, f"{costs[plan.label].parameters:,}", f"{costs[plan.label].multiply_adds:,}",
-            str(max(uses[plan.label].values())), scores[plan.label].percent(),
+            _named(plan.label), f"{costs[plan.label].parameters:,}", f"{costs[plan.label].multiply_adds:,}",
+            str(max(uses[plan.label].values())), accuracy[plan.label].percent(),
         )
         for plan in plans
     ]  # fmt: skip
     header = (
-        Text("network", "网络"), Text("parameters", "参数"), Text("multiply-adds", "乘加"),
-        Text("uses of each layer", "每层使用次数"), Text("validation accuracy", "验证正确率"),
+        NETWORK, PARAMETERS, Text("multiply-adds", "乘加"),
+        Text("uses of each layer", "每层使用次数"), VAL_ACCURACY,
     )  # fmt: skip
     return Table(Text("the trained networks, 16 pixels", "训练的网络，16 像素"), header, rows)
+
+
+_WORDS = {"depth": "深度", "width": "宽度", "bottleneck": "瓶颈", "plain": "普通"}
+
+
+def _named(label: str) -> Text:
+    kind, _, size = label.partition(" ")
+    return Text(label, f"{_WORDS[kind]} {size}")
 
 
 LESSON = Lesson(
@@ -269,7 +279,7 @@ LESSON = Lesson(
         "接着看 shortcut 和 degradation 两课。",
     ),
     experiment=experiment,
-    seconds=150,
+    seconds=130,
     limit=1000,
     sources=(
         "He et al. 2016, Deep Residual Learning, table 1 and section 4.1, arXiv:1512.03385",

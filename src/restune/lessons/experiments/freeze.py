@@ -16,7 +16,8 @@ from restune.core.streams import generator, torch_seed
 from restune.lessons.laboratory import Laboratory, Plan
 from restune.lessons.lesson import Evidence, Lesson, Settings, Table
 from restune.lessons.measure import accuracy_of, device_of, embeddings_of
-from restune.lessons.statistics import Mean, band, mean
+from restune.lessons.statistics import Mean, band, mean, mean_share
+from restune.lessons.words import VAL_ACCURACY
 from restune.networks.layout import laid_out
 from restune.networks.resnet import ResNet
 from restune.networks.seeding import seeded
@@ -162,7 +163,7 @@ def experiment(
                     )
                 )  # fmt: skip
                 advance(1)
-    return _evidence(found, mean(start))
+    return _evidence(found, mean_share(start))
 
 
 def tasks(laboratory: Laboratory, half: int, new_items: int) -> tuple[Task, Task]:
@@ -183,9 +184,9 @@ def tasks(laboratory: Laboratory, half: int, new_items: int) -> tuple[Task, Task
 
 def _evidence(found: dict[str, list[Outcome]], start: Mean) -> Evidence:
     distance = {name: mean([one.distance[-1] for one in runs]) for name, runs in found.items()}
-    scores = {name: mean([one.accuracy for one in runs]) for name, runs in found.items()}
-    old = {name: mean([one.old_accuracy for one in runs]) for name, runs in found.items()}
-    cosine = {name: mean([one.cosine for one in runs]) for name, runs in found.items()}
+    scores = {name: mean_share([one.accuracy for one in runs]) for name, runs in found.items()}
+    old = {name: mean_share([one.old_accuracy for one in runs]) for name, runs in found.items()}
+    cosine = {name: mean([one.cosine for one in runs], -1.0, 1.0) for name, runs in found.items()}
     still = max(one.distance[-1] for one in found["kept"]) == 0.0
     holds = still and distance["moving"].low > 0.01
     return Evidence(
@@ -258,11 +259,9 @@ def _scores(scores: dict[str, Mean], old: dict[str, Mean]) -> Lines:
         (Text("old classes, old head", "旧类别，旧分类头"), old),
     )  # fmt: skip
     series = [band(label, places, [found[way.name] for way in WAYS]) for label, found in tasks_of]
-    names = "; ".join(f"{place}: {way.label.en}" for place, way in zip(places, WAYS, strict=True))
-    names_zh = "；".join(f"{place}：{way.label.zh}" for place, way in zip(places, WAYS, strict=True))
     return Lines(
-        Text("scores after fine-tuning", "微调之后的成绩"), Text(names, names_zh),
-        Text("validation accuracy", "验证正确率"), series, is_bars=True,
+        Text("scores after fine-tuning", "微调之后的成绩"), Text("way to freeze", "冻结方式"), VAL_ACCURACY, series,
+        is_bars=True, names=[way.label for way in WAYS],
     )  # fmt: skip
 
 
@@ -323,7 +322,7 @@ LESSON = Lesson(
         "。练习 6 （restune lesson exercise）要求你自己正确地冻结一次。",
     ),
     experiment=experiment,
-    seconds=120,
+    seconds=60,
     sources=(
         "Ioffe and Szegedy 2015, Batch Normalization, section 3.1, arXiv:1502.03167",
         "Li et al. 2017, Revisiting Batch Normalization For Practical Domain Adaptation, arXiv:1603.04779",

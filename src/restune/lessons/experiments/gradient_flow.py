@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from restune.core.console import progress
 from restune.core.errors import UserError
 from restune.core.language import Text
-from restune.lessons.laboratory import Laboratory, Plan, Trained
+from restune.lessons.laboratory import STEADY, Laboratory, Plan, Trained
 from restune.lessons.lesson import Evidence, Lesson, Settings, Table
 from restune.lessons.measure import device_of
-from restune.lessons.statistics import Mean, band, geometric_mean, mean
+from restune.lessons.statistics import Mean, band, geometric_mean, mean_loss, readable
+from restune.lessons.words import DEPTH, NETWORK, TRAIN_LOSS
 from restune.networks.blocks import Block
 from restune.networks.resnet import ResNet
 from restune.reporting.plots import Lines, Series
@@ -86,7 +87,10 @@ def _edit(variant: Variant, network: ResNet) -> None:
 
 
 def gradient_norms(network: ResNet, x: Tensor, targets: Tensor) -> list[float]:
-    """Return the norm of the loss's gradient with respect to each convolution's output, from the input on.
+    """Return the norm of the loss's gradient with respect to each layer's output, from the input on.
+
+    A layer is a convolution with its norm, where it has one. A convolution's own output would not do: batch norm
+    divides by its scale, so that the gradient there shrinks as the weights grow, with no effect on what the layer does.
 
     Double precision, because small gradients of deep networks are zero in single precision; batch norms use the
     batch's statistics, as in training. The network itself does not change.
@@ -102,11 +106,11 @@ def gradient_norms(network: ResNet, x: Tensor, targets: Tensor) -> list[float]:
         # The tensor's hook gets the gradient of the output itself, before the activation overwrites it in place.
         output.register_hook(partial(note_norm, place))  # type: ignore[no-untyped-call]
 
-    convolutions = [module for module in copy.modules() if isinstance(module, nn.Conv2d)]
-    for place, module in enumerate(convolutions):
-        module.register_forward_hook(partial(watch, place))
+    outputs = [module for name, module in copy.named_modules() if name.rpartition(".")[2] in ("bn1", "bn2")]
+    for place, module in enumerate(outputs):
+        module.register_forward_hook(partial(watch, place))  # an identity in networks without norms
     F.cross_entropy(copy(x.double().to(device)), targets.to(device)).backward()  # type: ignore[no-untyped-call]
-    return [norms[place] for place in range(len(convolutions))]
+    return [norms[place] for place in range(len(outputs))]
 
 
 Norms = dict[tuple[Variant, int], list[list[float]]]
@@ -120,12 +124,13 @@ def experiment(
     width: int = 8,
     epochs: int = 4,
     limit: int = 1000,
-    items: int = 32,
+    items: int = 16,
 ) -> Evidence:
     """Measure all variants at initialisation at every depth, and some of them after training."""
     laboratory = Laboratory(
         settings.data,
         epochs=settings.epochs(epochs),
+        changes=STEADY,
         device=settings.device,
         limit=limit,
     )
@@ -184,18 +189,18 @@ def _evidence(
     return Evidence(
         conclusion=Text(
             f"In the plain network of {deep} layers with batch norm the gradient at the first layer is "
-            f"{_times(plain)} times that at the last when training begins (residual: {_times(residual)}), and "
-            f"{_times(plain_after)} times after training at depth {trained_deep}: "
+            f"{plain} times that at the last when training begins (residual: {residual}), and "
+            f"{plain_after} times after training at depth {trained_deep}: "
             + ("it does not vanish" if alive else "here it does vanish")
             + (", it even grows towards the input at first. " if alive and plain.low > 1 else ". ")
-            + f"In the plain network without norms and with small weights the factor is {_times(vanishing)}"
+            + f"In the plain network without norms and with small weights the factor is {vanishing}"
             + (": that is what vanishing gradients look like, and initialisation or norms remove nearly all of it "
                "without any shortcut." if holds else ": these figures do not support the claim."),
-            f"{deep} 层、带批归一化的普通网络在训练开始时，第一层的梯度是最后一层的 {_times(plain)} 倍"
-            f"（残差网络为 {_times(residual)} 倍）；深度 {trained_deep} 训练之后为 {_times(plain_after)} 倍："
+            f"{deep} 层、带批归一化的普通网络在训练开始时，第一层的梯度是最后一层的 {plain} 倍"
+            f"（残差网络为 {residual} 倍）；深度 {trained_deep} 训练之后为 {plain_after} 倍："
             + ("梯度并没有消失" if alive else "这里梯度确实消失了")
             + ("，起初甚至越靠近输入越大。" if alive and plain.low > 1 else "。")
-            + f"没有归一化、权重又很小的普通网络，这个倍数是 {_times(vanishing)}"
+            + f"没有归一化、权重又很小的普通网络，这个倍数是 {vanishing}"
             + ("：这才是梯度消失的样子，而合适的初始化或归一化就能基本治好它，不需要捷径。" if holds else
                "：这些数字不支持本课的论断。"),
         ),
@@ -204,17 +209,13 @@ def _evidence(
             "first_to_last_at_start": _facts(initial),
             "first_to_last_after_training": _facts(after),
             "train_loss": {
-                f"{variant.name}, {depth}": mean([run.train_loss for run in trained]).value if trained else None
+                f"{variant.name}, {depth}": mean_loss([run.train_loss for run in trained]).value if trained else None
                 for (variant, depth), trained in runs.items()
             },
         },
         panels=(*_by_layer(initial, depths), *_after(after, trained_depths), _by_depth(initial, depths)),
         tables=(_table(initial, depths), _trained_table(after, runs)),
     )  # fmt: skip
-
-
-def _times(value: Mean) -> str:
-    return str(value)
 
 
 def _facts(norms: Norms) -> dict[str, float]:
@@ -236,7 +237,7 @@ def _by_layer(norms: Norms, depths: tuple[int, ...]) -> list[Lines]:
                 _line(variant, norms[variant, depth], at=depth)
                 for depth in depths for variant in VARIANTS if variant.has_norm == has_norm
             ],
-            y_log=True, slider=Text("depth", "深度"),
+            y_log=True, slider=DEPTH,
         )
         for has_norm, title in titles.items()
     ]  # fmt: skip
@@ -248,7 +249,7 @@ def _after(norms: Norms, depths: tuple[int, ...]) -> list[Lines]:
         for depth in depths for variant in TRAINED if variant.has_norm and (variant, depth) in norms
     ]  # fmt: skip
     title = Text("after training, with batch norm", "训练之后，有批归一化")
-    return [Lines(title, LAYER, GRADIENT, series, y_log=True, slider=Text("depth", "深度"))]
+    return [Lines(title, LAYER, GRADIENT, series, y_log=True, slider=DEPTH)]
 
 
 def _line(variant: Variant, norms: list[list[float]], at: int) -> Series:
@@ -262,34 +263,39 @@ def _by_depth(norms: Norms, depths: tuple[int, ...]) -> Lines:
         for variant in (PLAIN, RESIDUAL, NORMLESS, VANISHING)
     ]
     return Lines(
-        Text("first layer's gradient relative to the last's", "第一层梯度相对于最后一层"), Text("depth", "深度"),
+        Text("first layer's gradient relative to the last's", "第一层梯度相对于最后一层"), DEPTH,
         Text("ratio", "比值"), series, y_log=True,
     )  # fmt: skip
 
 
-def _full(variant: Variant) -> Text:
+def _full(variant: Variant, depth: int | None = None) -> Text:
     norm = Text("batch norm", "批归一化") if variant.has_norm else Text("no norm", "无归一化")
-    return Text(f"{variant.label.en}, {norm.en}", f"{variant.label.zh}，{norm.zh}")
+    layers = Text("", "") if depth is None else Text(f", {depth} layers", f"，{depth} 层")
+    return Text(f"{variant.label.en}, {norm.en}{layers.en}", f"{variant.label.zh}，{norm.zh}{layers.zh}")
 
 
 def _table(norms: Norms, depths: tuple[int, ...]) -> Table:
-    header = (Text("network", "网络"), *(Text(f"depth {depth}", f"深度 {depth}") for depth in depths))
-    rows = [(variant.name, *(str(ratio(norms[variant, depth])) for depth in depths)) for variant in VARIANTS]
-    title = Text("gradient at the first layer / at the last, at initialisation", "初始化时第一层与最后一层梯度之比")
+    header = (NETWORK, *(Text(f"depth {depth}", f"深度 {depth}") for depth in depths))
+    rows: list[tuple[str | Text, ...]] = [
+        (_full(variant), *(readable(ratio(norms[variant, depth]).value) for depth in depths)) for variant in VARIANTS
+    ]
+    title = Text(
+        "gradient at the first layer / at the last, at initialisation (geometric means)",
+        "初始化时第一层与最后一层梯度之比（几何平均）",
+    )
     return Table(title, header, rows)
 
 
 def _trained_table(norms: Norms, runs: dict[tuple[Variant, int], list[Trained]]) -> Table:
     header = (
-        Text("network, depth", "网络，深度"), Text("training loss", "训练损失"),
-        Text("first / last layer", "首层/末层"),
+        NETWORK, TRAIN_LOSS, Text("first / last layer", "首层/末层"),
     )  # fmt: skip
-    rows = []
+    rows: list[tuple[str | Text, ...]] = []
     for (variant, depth), trained in runs.items():
-        figures = ("diverged", "")
+        figures: tuple[str | Text, ...] = (Text("diverged", "发散"), "")
         if trained:
-            figures = (str(mean([run.train_loss for run in trained])), str(ratio(norms[variant, depth])))
-        rows.append((f"{variant.name}, {depth}", *figures))
+            figures = (str(mean_loss([run.train_loss for run in trained])), str(ratio(norms[variant, depth])))
+        rows.append((_full(variant, depth), *figures))
     return Table(Text("after training", "训练之后"), header, rows)
 
 
@@ -305,10 +311,11 @@ LESSON = Lesson(
     method=Text(
         "For CIFAR networks of 8 to 110 layers and their plain twins, with and without batch norm, with He's "
         "initialisation and with a Gaussian of standard deviation 0.01, the gradient of the loss with respect to each "
-        "convolution's output is computed on one batch, in double precision, before training. Some of the networks "
+        "layer's output (the norm's, where there is one) is computed on one batch, in double precision, before "
+        "training. Some of the networks "
         "are then trained for a few epochs and measured again.",
         "对 8 到 110 层的 CIFAR 网络及其普通版本，分别在有无批归一化、He 初始化和标准差 0.01 的高斯初始化下，"
-        "训练之前用一个批次、以双精度计算损失对每个卷积输出的梯度；然后把其中一些网络训练几轮，再测一次。",
+        "训练之前用一个批次、以双精度计算损失对每一层输出（有归一化时取归一化之后）的梯度；然后把其中一些网络训练几轮，再测一次。",
     ),
     popular=Text(
         'Most explanations, in English and in Chinese, say: "deep plain networks fail because gradients vanish, and '
@@ -333,7 +340,7 @@ LESSON = Lesson(
         "和 landscape（它们的损失曲面是什么样子）。",
     ),
     experiment=experiment,
-    seconds=150,
+    seconds=80,
     limit=1000,
     sources=(
         "He et al. 2016, Deep Residual Learning, section 4.1, arXiv:1512.03385",

@@ -13,17 +13,21 @@ from torch import Tensor, nn
 from restune.core.console import progress
 from restune.core.language import Text
 from restune.core.streams import torch_seed
-from restune.lessons.laboratory import Laboratory, Plan
+from restune.lessons.comparison import Runs, by_plan, losses
+from restune.lessons.kinds import KINDS, named, plan
+from restune.lessons.laboratory import Laboratory
 from restune.lessons.lesson import Evidence, Lesson, Settings, Table
 from restune.lessons.measure import loss_of
-from restune.lessons.statistics import Mean, band, geometric_mean, mean
+from restune.lessons.statistics import Mean, band, geometric_mean, mean, mean_loss
+from restune.lessons.words import DEPTH, NETWORK, TRAIN_LOSS
 from restune.networks.resnet import ResNet
 from restune.reporting.plots import Contour, Lines
 
-KINDS = (("residual", Text("residual", "残差网络")), ("plain", Text("plain", "普通网络")))
-NEAR = 0.25
-"""Distance from the trained weights at which the rise of the loss is averaged; 1 moves each filter by its norm."""
-DIRECTIONS = 8
+DEPTHS = (8, 20)
+NEAR = 0.1
+"""Distance from the trained weights at which the rise of the loss is averaged; 1 moves each filter by its norm. Further
+out, at a quarter of it, the loss of both kinds of network is high and their difference gone."""
+DIRECTIONS = 12
 """Random directions, each taken both ways, over which it is averaged: single ones differ widely."""
 
 
@@ -98,85 +102,102 @@ def _loss_at(
 
 
 def experiment(
-    settings: Settings, depth: int = 32, width: int = 8, epochs: int = 12, limit: int = 4000, points: int = 13,
-    items: int = 256, reach: float = 0.5,
+    settings: Settings, depths: tuple[int, ...] = DEPTHS, width: int = 8, epochs: int = 16, limit: int = 4000,
+    points: int = 13, items: int = 256, reach: float = 0.5,
 ) -> Evidence:  # fmt: skip
-    """Train both kinds with every seed and compute the loss around each of them."""
-    laboratory = Laboratory(
-        settings.data,
-        epochs=settings.epochs(epochs),
-        device=settings.device,
-        limit=limit,
-    )
-    plans = [
-        Plan(kind, f"resnet{depth}", (("residual", kind == "residual"), ("width", width))) for kind, _ in KINDS
-    ]  # fmt: skip
-    trained = laboratory.train_all(plans, settings.seeds, "landscape: training")
+    """Train both kinds at every depth with every seed; compute the loss near each, and around the deepest."""
+    laboratory = Laboratory(settings.data, epochs=settings.epochs(epochs), device=settings.device, limit=limit)
+    plans = [plan(kind, depth, width) for depth in depths for kind, _ in KINDS]
+    found = by_plan(laboratory.train_all(plans, settings.seeds, "landscape: training"))
     x, targets = laboratory.training_batch(items)
-    found: dict[str, list[Surface]] = {kind: [] for kind, _ in KINDS}
-    rises: dict[str, list[float]] = {kind: [] for kind, _ in KINDS}
-    with progress("landscape: computing losses", len(trained), unit="networks") as advance:
-        for run in trained:
-            found[run.plan.label].append(
-                surface(run.network, x, targets, seed=run.seed, points=points, reach=reach)
-            )  # fmt: skip
-            rises[run.plan.label].append(sharpness(run.network, x, targets, seed=run.seed))
-            advance(1)
-    return _evidence(found, rises, depth, len(laboratory.prepared.splits.train.classes))
+    rises: dict[str, list[float]] = {label: [] for label in found}
+    surfaces: dict[str, list[Surface]] = {kind: [] for kind, _ in KINDS}
+    with progress("landscape: computing losses", len(plans) * len(settings.seeds), unit="networks") as advance:
+        for label, runs in found.items():
+            kind, _, depth = label.partition("-")
+            for run in runs:
+                rises[label].append(sharpness(run.network, x, targets, seed=run.seed))
+                if int(depth) == depths[-1]:
+                    surfaces[kind].append(
+                        surface(run.network, x, targets, seed=run.seed, points=points, reach=reach)
+                    )  # fmt: skip
+                advance(1)
+    return _evidence(found, surfaces, rises, depths, len(laboratory.prepared.splits.train.classes))
 
 
 def _evidence(
-    found: dict[str, list[Surface]], rises: dict[str, list[float]], depth: int, classes: int
+    found: Runs, surfaces: dict[str, list[Surface]], rises: dict[str, list[float]], depths: tuple[int, ...],
+    classes: int,
 ) -> Evidence:  # fmt: skip
-    centre = {kind: mean([one.centre for one in surfaces]) for kind, surfaces in found.items()}
-    rise = {kind: mean(values) for kind, values in rises.items()}
-    ratio = geometric_mean([one / two for one, two in zip(rises["plain"], rises["residual"], strict=True)])
+    centre = {kind: mean_loss([one.centre for one in group]) for kind, group in surfaces.items()}
+    rise = {label: mean(values) for label, values in rises.items()}
+    ratio = {depth: _ratio(rises[f"plain-{depth}"], rises[f"residual-{depth}"]) for depth in depths}
     learned = max(value.value for value in centre.values()) < 0.5 * math.log(classes)
-    sharper = ratio.low > 1
-    holds = learned and sharper
+    deepest = ratio[depths[-1]]
+    holds = learned and deepest.low > 1
     return Evidence(
-        conclusion=_conclusion(centre, rise, ratio, depth, learned=learned, sharper=sharper),
+        conclusion=_conclusion(centre, rise, ratio, learned=learned),
         holds=holds,
         facts={
             "train_loss": {kind: value.value for kind, value in centre.items()},
-            "rise_nearby": {kind: value.value for kind, value in rise.items()},
+            "rise_nearby": {label: value.value for label, value in rise.items()},
             "rise_nearby_by_seed": rises,
-            "plain_to_residual": ratio.value,
+            "plain_to_residual": {str(depth): value.value for depth, value in ratio.items()},
         },
-        panels=(*_contours(found), _profiles(found)),
-        tables=(_table(centre, rise),),
+        panels=(*_contours(surfaces), _profiles(surfaces), _by_depth(rise, depths)),
+        tables=(_table(losses(found), rise),),
     )
 
 
+def _ratio(plain: list[float], residual: list[float]) -> Mean:
+    """Return the rise around the plain network as a multiple of that around the residual one, seed by seed."""
+    return geometric_mean([
+        max(one, _LEAST_RISE) / max(two, _LEAST_RISE) for one, two in zip(plain, residual, strict=True)
+    ])  # fmt: skip
+
+
+_LEAST_RISE = 1e-6
+"""Smaller rises, and falls, are rounding."""
+
+
 def _conclusion(
-    centre: dict[str, Mean], rise: dict[str, Mean], ratio: Mean, depth: int, *, learned: bool, sharper: bool
+    centre: dict[str, Mean], rise: dict[str, Mean], ratio: dict[int, Mean], *, learned: bool
 ) -> Text:  # fmt: skip
+    shallow, depth = min(ratio), max(ratio)
+    deepest = ratio[depth]
     if not learned:
         verdict = Text(
             "One of the networks is not trained well enough to compare: around a network that guesses, the loss is "
-            "high and flat. Train longer, or choose a smaller depth.",
-            "其中一个网络训练得还不够好，无法比较：对于一个只会瞎猜的网络，周围的损失又高又平。请训练更久，或减小深度。",
+            "high and flat. Train longer, with a greater --effort.",
+            "其中一个网络训练得还不够好，无法比较：对于一个只会瞎猜的网络，周围的损失又高又平。"
+            "请用更大的 --effort 训练更久。",
         )
-    elif sharper:
+    elif deepest.low > 1:
         verdict = Text(
-            "The plain network sits in a narrow pit, the residual one in a wide basin.",
-            "普通网络落在一个狭窄的坑里，残差网络则在一片宽阔的盆地中。",
+            "The plain network sits in a narrower pit, the residual one in a wider basin.",
+            "普通网络落在较窄的坑里，残差网络则在较宽的盆地中。",
         )
-    elif ratio.value > 1:
+    elif deepest.value > 1:
         verdict = Text(
             "The plain network's is higher on average, but so few seeds do not prove it: --seeds 10 would tell.",
             "普通网络的数值平均更高，但随机种子这么少还不足以证明：请用 --seeds 10 再看。",
         )
     else:
         verdict = Text("These figures do not support the claim.", "这些数字不支持本课的论断。")
+    plain, residual = rise[f"plain-{depth}"].value, rise[f"residual-{depth}"].value
+    compared = Text(
+        f"That is {deepest} times as much; at depth {shallow} it is {ratio[shallow]} times as much. ",
+        f"这是前者的 {deepest} 倍；深度 {shallow} 时为 {ratio[shallow]} 倍。",
+    )
+    if not learned:  # such rises may be falls, whose ratio says nothing
+        compared = Text("", "")
     return Text(
         f"At depth {depth}, moving every filter by {NEAR:.0%} of its norm in random directions raises the training "
-        f"loss of the residual network by {rise['residual'].value:.3g} on average, that of the plain one by "
-        f"{rise['plain'].value:.3g}: {ratio} times as much (losses before: {centre['residual'].value:.3g} and "
-        f"{centre['plain'].value:.3g}). {verdict.en}",
-        f"深度 {depth} 时，沿随机方向把每个卷积核移动其范数的 {NEAR:.0%}，残差网络的训练损失平均上升 "
-        f"{rise['residual'].value:.3g}，普通网络上升 {rise['plain'].value:.3g}，是前者的 {ratio} 倍"
-        f"（移动前分别为 {centre['residual'].value:.3g} 和 {centre['plain'].value:.3g}）。{verdict.zh}",
+        f"loss of the residual network by {residual:.3g} on average, that of the plain one by {plain:.3g} (losses "
+        f"before: {centre['residual'].value:.3g} and {centre['plain'].value:.3g}). {compared.en}{verdict.en}",
+        f"深度 {depth} 时，沿随机方向把每个卷积核移动其范数的 {NEAR:.0%}，残差网络的训练损失平均上升 {residual:.3g}，"
+        f"普通网络上升 {plain:.3g}（移动前分别为 {centre['residual'].value:.3g} 和 {centre['plain'].value:.3g}）。"
+        f"{compared.zh}{verdict.zh}",
     )
 
 
@@ -213,16 +234,27 @@ def _profiles(found: dict[str, list[Surface]]) -> Lines:
     return Lines(
         Text("training loss along the first direction, all seeds", "沿第一个方向的训练损失（所有随机种子）"),
         Text("distance, in norms of the filters", "距离（以卷积核范数为单位）"),
-        Text("training loss", "训练损失"), series, y_log=True,
+        TRAIN_LOSS, series, y_log=True,
     )  # fmt: skip
 
 
-def _table(centre: dict[str, Mean], rise: dict[str, Mean]) -> Table:
+def _by_depth(rise: dict[str, Mean], depths: tuple[int, ...]) -> Lines:
+    series = [
+        band(label, depths, [rise[f"{kind}-{depth}"] for depth in depths], is_dashed=kind == "plain")
+        for kind, label in KINDS
+    ]
+    return Lines(
+        Text(f"mean rise at {NEAR:.0%} of the filters' norms", f"移动卷积核范数的 {NEAR:.0%} 时的平均上升"),
+        DEPTH, Text("rise of the training loss", "训练损失的上升"), series,
+    )  # fmt: skip
+
+
+def _table(loss: dict[str, Mean], rise: dict[str, Mean]) -> Table:
     header = (
-        Text("network", "网络"), Text("training loss", "训练损失"),
+        NETWORK, Text("training loss, last epoch", "最后一轮的训练损失"),
         Text(f"mean rise at {NEAR:.0%} of the filters' norms", f"移动卷积核范数的 {NEAR:.0%} 时的平均上升"),
     )  # fmt: skip
-    rows = [(kind, str(centre[kind]), str(rise[kind])) for kind, _ in KINDS]
+    rows = [(named(label), str(loss[label]), str(rise[label])) for label in rise]
     return Table(Text("sharpness over seeds", "各随机种子的尖锐程度"), header, rows)
 
 
@@ -230,29 +262,36 @@ LESSON = Lesson(
     name="landscape",
     question=Text("What does the loss around a trained network look like?", "训练好的网络周围，损失是什么样子？"),
     claim=Text(
-        "Around a deep plain network the loss rises steeply and unevenly in random directions; around a residual "
-        "network of the same depth it forms a wide, smooth basin. That is why the latter is easier to optimise.",
-        "在深的普通网络周围，损失沿随机方向陡峭而不规则地上升；在同样深的残差网络周围，它是一片宽阔平滑的盆地。"
-        "后者因此更容易优化。",
+        "Around a deep plain network the loss rises more steeply in random directions than around a residual network "
+        "of the same depth, both well trained. It comes with depth: of 20 layers the plain network is the sharper one, "
+        "of 8 layers it is not.",
+        "在深的普通网络周围，损失沿随机方向上升得比同样深的残差网络更陡，两者都训练得很好。"
+        "这种差别随深度而来：20 层时普通网络更尖锐，8 层时则不然。",
     ),
     method=Text(
-        "A residual network and its plain twin are trained alike with three seeds. Two random directions in weight "
-        "space are drawn, each filter of them scaled to the norm of the network's own filter, so that networks of "
-        "different weight scales can be compared; norms and biases stay. The training loss is computed on a grid, with "
-        "the batch norms' stored statistics, and drawn with the same levels for both.",
-        "用三个随机种子以相同方法训练一个残差网络和它的普通版本。在权重空间里随机取两个方向，"
+        "Residual networks of two depths and their plain twins are trained alike with three seeds. Two random "
+        "directions in weight space are drawn, each filter of them scaled to the norm of the network's own filter, so "
+        "that networks of different weight scales can be compared; norms and biases stay. The training loss is "
+        "computed on a grid, with the batch norms' stored statistics, and drawn with the same levels for both. How "
+        f"sharp a network is, is the mean rise of its loss over {DIRECTIONS} other directions, each taken both ways, "
+        f"at {NEAR:.0%} of the filters' norms.",
+        "用三个随机种子以相同方法训练两种深度的残差网络和它们的普通版本。在权重空间里随机取两个方向，"
         "把其中每个卷积核缩放到网络自身对应卷积核的范数，使权重大小不同的网络可以相互比较；归一化层和偏置不动。"
-        "用批归一化保存的统计量在网格上计算训练损失，两张图用同一组等高线。",
+        "用批归一化保存的统计量在网格上计算训练损失，两张图用同一组等高线。"
+        f"网络有多尖锐，用另外 {DIRECTIONS} 个方向（正反各一次）上移动范数的 {NEAR:.0%} 时损失的平均上升来衡量。",
     ),
     popular=Text(
         'These plots are often shown as "the" loss surface. They are two-dimensional slices of a space of tens of '
         "thousands of dimensions: a bump in a slice proves roughness, a smooth slice proves little. Without filter "
         "normalisation they compare nothing at all, since batch norm makes a network indifferent to the scale of its "
-        "filters: the same network with larger weights would look flatter. And a network that has learned nothing "
-        "has a flat surface, too: compare losses first.",
+        "filters: the same network with larger weights would look flatter. A network that has learned nothing has "
+        "a flat surface, too: compare losses first. And distance matters: near the trained weights the two kinds "
+        "differ, but where every filter has moved by a quarter of its norm the loss of both is high, and no "
+        "difference is left.",
         "这类图常被当作损失曲面的“真面目”。其实它们只是几万维空间的二维切片：切片上有起伏能证明曲面粗糙，"
         "切片平滑却证明不了多少。不做卷积核归一化的话，比较毫无意义，因为批归一化使网络与卷积核的大小无关："
-        "同一个网络，权重放大以后看上去就更平坦。还有，什么都没学到的网络，曲面也是平的：请先比较损失。",
+        "同一个网络，权重放大以后看上去就更平坦。还有，什么都没学到的网络，曲面也是平的：请先比较损失。"
+        "距离也有关系：在训练好的权重附近两种网络有差别，但每个卷积核移动了四分之一范数以后，两者的损失都很高，差别也就没有了。",
     ),
     next_steps=Text(
         "Choose other seeds (other directions) and see what stays; compare with the lessons degradation and lesion.",

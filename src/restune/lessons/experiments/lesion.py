@@ -9,16 +9,16 @@ from torch import Tensor
 from restune.core.console import progress
 from restune.core.language import Text
 from restune.core.streams import generator
-from restune.lessons.laboratory import Laboratory, Plan
+from restune.lessons.kinds import KINDS, plan
+from restune.lessons.laboratory import Laboratory
 from restune.lessons.lesson import Evidence, Lesson, Settings, Table
 from restune.lessons.measure import accuracy_of
 from restune.lessons.own_blocks import own_blocks
-from restune.lessons.statistics import Mean, band, mean
+from restune.lessons.statistics import Mean, band, mean, mean_share
 from restune.lessons.surgery import named_blocks, neighbours, removed, swapped
+from restune.lessons.words import NETWORK, VAL_ACCURACY
 from restune.networks.resnet import ResNet
 from restune.reporting.plots import Lines
-
-KINDS = (("residual", Text("residual", "残差网络")), ("plain", Text("plain", "普通网络")))
 
 
 @dataclass
@@ -74,10 +74,7 @@ def experiment(settings: Settings, depth: int = 32, width: int = 8, epochs: int 
         device=settings.device,
         limit=limit,
     )
-    plans = [
-        Plan(f"{kind}-{depth}", f"resnet{depth}", (("residual", kind == "residual"), ("width", width)))
-        for kind, _ in KINDS
-    ]
+    plans = [plan(kind, depth, width) for kind, _ in KINDS]
     trained = laboratory.train_all(plans, settings.seeds, "lesion: training")
     x, targets = laboratory.validation_batch()
     found: dict[str, list[Lesions]] = {kind: [] for kind, _ in KINDS}
@@ -90,7 +87,7 @@ def experiment(settings: Settings, depth: int = 32, width: int = 8, epochs: int 
 
 
 def _evidence(found: dict[str, list[Lesions]], chance: float, depth: int) -> Evidence:
-    whole = {kind: mean([one.whole for one in runs]) for kind, runs in found.items()}
+    whole = {kind: mean_share([one.whole for one in runs]) for kind, runs in found.items()}
     left = {kind: mean([one.left(one.removed, chance) for one in runs]) for kind, runs in found.items()}
     left_swapped = {kind: mean([one.left(one.swapped, chance) for one in runs]) for kind, runs in found.items()}
     lost = {kind: mean([_lost(one) for one in runs]) for kind, runs in found.items()}
@@ -167,23 +164,23 @@ def _by_count(found: dict[str, list[Lesions]], whole: dict[str, Mean]) -> Lines:
     series = []
     for kind, label in KINDS:
         counts = list(found[kind][0].several)
-        means = [whole[kind], *(mean([run.several[count] for run in found[kind]]) for count in counts)]
+        means = [whole[kind], *(mean_share([run.several[count] for run in found[kind]]) for count in counts)]
         series.append(band(label, [0, *counts], means, is_dashed=kind == "plain"))
     return Lines(
         Text("accuracy with several random blocks removed", "随机去掉若干个块之后的正确率"),
-        Text("blocks removed", "去掉的块数"), Text("validation accuracy", "验证正确率"), series,
+        Text("blocks removed", "去掉的块数"), VAL_ACCURACY, series,
     )  # fmt: skip
 
 
 def _table(whole: dict[str, Mean], lost: dict[str, Mean], left: dict[str, Mean], swapped: dict[str, Mean]) -> Table:
     header = (
-        Text("network", "网络"), Text("validation accuracy", "验证正确率"),
+        NETWORK, VAL_ACCURACY,
         Text("lost per removed block", "每去掉一个块的损失"), Text("left of what was learned", "所学还剩多少"),
         Text("left after swapping two neighbours", "交换相邻两块后还剩多少"),
     )  # fmt: skip
     rows = [
-        (kind, whole[kind].percent(), lost[kind].percent(), left[kind].percent(), swapped[kind].percent())
-        for kind, _ in KINDS
+        (label, whole[kind].percent(), lost[kind].percent(), left[kind].percent(), swapped[kind].percent())
+        for kind, label in KINDS
     ]
     return Table(Text("means over blocks and seeds", "对块和随机种子取的平均"), header, rows)
 
@@ -210,10 +207,11 @@ LESSON = Lesson(
         '"Every layer extracts a more abstract feature from the one before" describes a chain, and a chain breaks when '
         "a link is missing. Veit et al. read a residual network as a collection of many paths, most of them short: "
         "removing a block removes only the paths through it. That does not make blocks useless: their contributions "
-        "add up, as the second plot shows, and blocks that change the shape matter more than the others.",
+        "add up, as the second plot shows, and blocks near the input, or that change the shape, matter more than their "
+        "neighbours.",
         "“每一层都从上一层提取更抽象的特征”说的是一条链，而链条缺一环就断。Veit 等人把残差网络看成许多路径的集合，"
         "其中大多数都很短：去掉一个块，只是去掉了经过它的那些路径。但这并不意味着块没有用：它们的贡献是累积的，"
-        "第二张图显示了这一点；改变形状的块也比其他块更重要。",
+        "第二张图显示了这一点；靠近输入的块和改变形状的块，也比旁边的块更重要。",
     ),
     next_steps=Text(
         "restune lesson lesion --model RUN --data DATA shows which blocks of your own network matter on your data. "
@@ -222,7 +220,7 @@ LESSON = Lesson(
         "再用 --set spec.drop_path=0.2 训练一次：随机深度正是为丢失的块而训练。",
     ),
     experiment=experiment,
-    seconds=180,
+    seconds=80,
     takes_model=True,
     sources=(
         "Veit, Wilber and Belongie 2016, Residual Networks Behave Like Ensembles of Relatively Shallow Networks, "

@@ -18,7 +18,8 @@ from restune.data.dataset import Dataset, Item
 from restune.data.sources import open_dataset
 from restune.lessons.laboratory import Laboratory, Plan
 from restune.lessons.lesson import Evidence, Lesson, Settings, Table
-from restune.lessons.statistics import Mean, band, mean
+from restune.lessons.statistics import Mean, band, mean, mean_share
+from restune.lessons.words import VAL_ACCURACY
 from restune.networks.resnet import ResNet
 from restune.reporting.plots import Lines
 
@@ -181,15 +182,17 @@ def _evidence(
 ) -> Evidence:
     classes = len(second.classes)
     items = [classes * size for size in sizes]
-    means = {method: [mean(scores[method, size]) for size in sizes] for method in METHODS}
+    means = {method: [mean_share(scores[method, size]) for size in sizes] for method in METHODS}
     values = {method: [value.value for value in line] for method, line in means.items()}
     meets = crossing(items, values["frozen"], values["scratch"])
     over = crossing(items, values["frozen"], values["unfrozen"])
-    pairs = zip(scores["frozen", sizes[0]], scores["scratch", sizes[0]], strict=True)
-    lead = mean([one - other for one, other in pairs])
+    lead, last_lead = (
+        mean([one - other for one, other in zip(scores["frozen", size], scores["scratch", size], strict=True)])
+        for size in (sizes[0], sizes[-1])
+    )
     return Evidence(
         conclusion=_conclusion(items, means, meets, over, lead, (first.classes, second.classes)),
-        holds=lead.low > 0,
+        holds=lead.low > 0 and (len(sizes) == 1 or last_lead.value < lead.value),
         facts={
             "items": items,
             "val_accuracy": values,
@@ -254,15 +257,13 @@ def _panel(items: list[int], means: dict[str, list[Mean]]) -> Lines:
     series = [band(label, items, means[key], is_dashed=key == "scratch") for key, label in METHODS.items()]
     return Lines(
         Text("accuracy on classes that were not in pretraining", "在预训练中没有的类别上的正确率"),
-        Text("training items", "训练样本数"), Text("validation accuracy", "验证正确率"), series, x_log=True,
+        Text("training items", "训练样本数"), VAL_ACCURACY, series, x_log=True,
     )  # fmt: skip
 
 
 def _table(items: list[int], means: dict[str, list[Mean]]) -> Table:
     rows = [(str(count), *(means[method][place].percent() for method in METHODS)) for place, count in enumerate(items)]
-    return Table(
-        Text("validation accuracy", "验证正确率"), (Text("training items", "训练样本数"), *METHODS.values()), rows
-    )
+    return Table(VAL_ACCURACY, (Text("training items", "训练样本数"), *METHODS.values()), rows)
 
 
 LESSON = Lesson(
@@ -272,9 +273,9 @@ LESSON = Lesson(
         "何时冻结、何时全部训练、何时从头开始？",
     ),
     claim=Text(
-        "With few items a frozen network that learned other classes beats one trained from scratch; with many items "
-        "the lines cross. Training all of its layers is an option at every size.",
-        "样本少时，学过其他类别并冻结的网络胜过从头训练的网络；样本多了，两条线就会相交。"
+        "With few items a frozen network that learned other classes beats one trained from scratch; the more items, "
+        "the smaller its lead, until the lines meet. Training all of its layers is an option at every size.",
+        "样本少时，学过其他类别并冻结的网络胜过从头训练的网络；样本越多，领先越小，直到两条线相遇。"
         "训练它的全部层则在各种样本数下都可以一试。",
     ),
     method=Text(
@@ -307,7 +308,7 @@ LESSON = Lesson(
         "DATA，然后比较。冻结的批归一化不该做什么，见 freeze 一课。",
     ),
     experiment=experiment,
-    seconds=180,
+    seconds=240,
     limit=4000,
     sources=(
         "Yosinski et al. 2014, How transferable are features in deep neural networks?, arXiv:1411.1792",

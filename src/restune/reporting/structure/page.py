@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 from restune.networks.structure import Block, ModelInfo, Part, runs_of_equal_blocks
@@ -120,10 +121,10 @@ def foldable(subject: Subject, style: Style, say: Say, least: dict[str, float] |
         inner = "".join(_fold(drawn[fold][number], fold) for fold in ways)
         groups.append(f'<g class="panel" data-part="{name}" transform="translate(0 {y:.1f})">{inner}</g>')
         y += drawn["grouped"][number].height
-    whole = Drawing(width=style.width, height=y)
+    whole, title = Drawing(width=style.width, height=y), escape(subject.title)
     return (
-        f'<svg class="structure figure" data-width="{style.width:g}" viewBox="0 0 {style.width:g} {y:.1f}" role="img" '
-        f'style="max-width: {style.width:g}px">{paper(whole)}{"".join(groups)}</svg>'
+        f'<svg class="structure figure" data-width="{style.width:g}" viewBox="0 0 {style.width:g} {y:.1f}" '
+        f'role="group" aria-label="{title}" style="max-width: {style.width:g}px">{paper(whole)}{"".join(groups)}</svg>'
     )
 
 
@@ -133,8 +134,9 @@ def _fold(panel: Drawing, fold: str) -> str:
 
 
 def _picture(drawing: Drawing) -> str:
+    words = escape(", ".join(label.text for label in drawing.labels))
     return (
-        f'<svg class="structure" viewBox="0 0 {drawing.width:g} {drawing.height:g}" role="img" '
+        f'<svg class="structure" viewBox="0 0 {drawing.width:g} {drawing.height:g}" role="img" aria-label="{words}" '
         f'style="width: 100%; max-width: {drawing.width:g}px">{shapes(drawing)}</svg>'
     )
 

@@ -1,0 +1,26 @@
+"""What one pass over the items knows, and the finders that read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from restune.data.audit.findings import Finding
+from restune.data.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The data and what one pass over its items found.
+
+    Args:
+        dataset: the checked data.
+        unreadable: the reason by id of each item that cannot be read.
+    """
+
+    dataset: Dataset
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+
+Finder = Callable[[Audit], Iterable[Finding]]
+"""Returns the findings of one kind or of a few related kinds."""

@@ -138,7 +138,10 @@ def test_every_lesson_is_in_the_answers(folder):
 def test_marked_commands_run(tmp_path, monkeypatch, write_noise, run):
     monkeypatch.chdir(tmp_path)
     write_noise(tmp_path / "photos", red=(120, 16), blue=(0, 16))
-    order = ["start.md", "fine-tune.md", "train.md", "recipes.md", "evaluate.md", "twelve-answers.md", "faq.md"]
+    order = [
+        "start.md", "fine-tune.md", "train.md", "recipes.md", "evaluate.md", "explain.md", "twelve-answers.md",
+        "faq.md",
+    ]  # fmt: skip
     marked = [(name, words) for name, words, runs in ALL if runs]
     assert {name for name, _ in marked} == set(order)
     for name, words in sorted(marked, key=lambda command: order.index(command[0])):

@@ -11,6 +11,8 @@ from restune.reporting.phrases import both
 from restune.reporting.plots import Lines, Series
 
 Records = Sequence[Mapping[str, Any]]
+_SCORES = {"val_accuracy": 100, "val_map": 100, "val_mae": 1}
+"""The main validation score of each task, and the factor that it is drawn with."""
 
 
 def training_panels(records: Records, kind: str) -> list[Lines]:
@@ -26,9 +28,11 @@ def training_panels(records: Records, kind: str) -> list[Lines]:
         if any(name in record for record in records)
     ]
     panels = [Lines(both("loss"), both("epoch"), both("loss"), losses)]
-    if any("val_accuracy" in record for record in records):
-        series = _by_epoch(both("val_accuracy"), "val_accuracy", records, 100)
-        panels.append(Lines(_accuracy_title(kind), both("epoch"), Text("%", "%"), [series]))
+    for name, factor in _SCORES.items():
+        if any(name in record for record in records):
+            series = _by_epoch(both(name), name, records, factor)
+            title = _accuracy_title(kind) if name == "val_accuracy" else both(name)
+            panels.append(Lines(title, both("epoch"), Text("%", "%") if factor == 100 else both(name), [series]))
     if any("lr" in record for record in records):
         rates = _by_epoch(both("lr_last_step"), "lr", records)
         panels.append(Lines(both("lr_last_step"), both("epoch"), both("learning_rate"), [rates]))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from restune.core.errors import UserError
@@ -54,6 +55,15 @@ def fitted_to(attribution: Attribution, model: Model) -> Attribution:
     return replace(attribution, stage=stage, method=attribution.method if stage == last else "gradcam")
 
 
+class _Noted(NamedTuple):
+    """A map as the network gives it, the index of the explained class, its probability and its logit."""
+
+    map: NDArray[np.float32]
+    target: int
+    probability: float
+    logit: float
+
+
 class Explainer:
     """A `Predictor` that notes class activation maps while it computes logits, in the same forward pass.
 
@@ -65,8 +75,8 @@ class Explainer:
     def __init__(self, model: Model, target: int | None = None) -> None:
         assert isinstance(model.module, ResNet)
         self.model, self.network, self.target = model, model.module, target
-        self.noted: deque[tuple[np.ndarray[Any, np.dtype[np.float32]], float, float]] = deque()
-        """The map, probability and logit of each item computed and not yet taken, in order."""
+        self.noted: deque[_Noted] = deque()
+        """What is known of each item computed and not yet taken, in order."""
 
     def __getattr__(self, name: str) -> Any:
         """Return everything else that a `Predictor` has from the model."""
@@ -103,9 +113,9 @@ class Explainer:
         lengths = None if here is None else here.sum(dim=1).tolist()
         chosen = logits.gather(1, classes[:, None])[:, 0]
         shares = self.model.probabilities(logits.float()[:, None]).gather(1, classes[:, None])[:, 0]
-        for row, (logit, share) in enumerate(zip(chosen.tolist(), shares.tolist(), strict=True)):
+        for row, of_item in enumerate(zip(classes.tolist(), shares.tolist(), chosen.tolist(), strict=True)):
             one = found[row] if lengths is None else found[row][: max(1, lengths[row])]
-            self.noted.append((np.array(one), share, logit))
+            self.noted.append(_Noted(np.array(one), *of_item))
         return torch.cat([embeddings, logits], dim=1)
 
 
@@ -151,9 +161,7 @@ def explain_items(
         if prediction.error is not None:
             yield item, prediction, None
         elif at_once:
-            found, share, logit = predictor.noted.popleft()
-            label = attribution.label or prediction.top[0][0]
-            yield item, prediction, _explanation(model, item, attribution, label, found, share, logit)
+            yield item, prediction, _explanation(model, item, attribution, predictor.noted.popleft())
         else:
             wanted = model.classes.index(prediction.top[0][0]) if target is None else target
             yield item, prediction, explain_again(model, item, attribution, wanted)
@@ -167,15 +175,14 @@ def explain_again(model: Model, item: Item, attribution: Attribution, target: in
     if attribution.method == "cam":
         explainer = Explainer(model, target)
         explainer.logits(samples.unsqueeze(0))
-        found, share, logit = explainer.noted.popleft()
-    else:
-        logits = model.logits(samples.unsqueeze(0))
-        logit, share = float(logits[0, 0, target]), float(model.probabilities(logits)[0, target])
-        found = _computed(model, samples, attribution, target)
-    return _explanation(model, item, attribution, model.classes[target], found, share, logit)
+        return _explanation(model, item, attribution, explainer.noted.popleft())
+    logits = model.logits(samples.unsqueeze(0))
+    found = _computed(model, samples, attribution, target)
+    noted = _Noted(found, target, float(model.probabilities(logits)[0, target]), float(logits[0, 0, target]))
+    return _explanation(model, item, attribution, noted)
 
 
-def _computed(model: Model, samples: Tensor, attribution: Attribution, target: int) -> np.ndarray[Any, Any]:
+def _computed(model: Model, samples: Tensor, attribution: Attribution, target: int) -> NDArray[np.float32]:
     """Return the map of one view ``[1, *sample]`` by a method other than class activation maps."""
     network, kind = model.module, kind_of(model.preprocess.kind)
     x, mask = model.preprocess.inputs(samples.to(model.device))
@@ -189,29 +196,22 @@ def _computed(model: Model, samples: Tensor, attribution: Attribution, target: i
         found = perturbation.occlusion(network, x, kind, target)
     else:
         found = perturbation.integrated_gradients(network, x, kind, target)
-    return found.float().cpu().numpy()
+    values: NDArray[np.float32] = found.float().cpu().numpy()
+    return values
 
 
-def _explanation(
-    model: Model,
-    item: Item,
-    attribution: Attribution,
-    label: str,
-    found: np.ndarray[Any, Any],
-    probability: float,
-    logit: float,
-) -> Explanation:
-    content = located(item.location.read(), model.preprocess)
+def _explanation(model: Model, item: Item, attribution: Attribution, noted: _Noted) -> Explanation:
+    place = located(item.location.read(), model.preprocess)
     return Explanation(
         input=item.id,
-        label=label,
-        probability=probability,
-        logit=logit,
+        label=model.classes[noted.target],
+        probability=noted.probability,
+        logit=noted.logit,
         method=attribution.method,
         stage=attribution.stage,
-        map=enlarged(found, content.input_shape),
-        positions=found,
-        place=content.place,
-        characters=content.characters,
-        text=content.text,
+        map=enlarged(noted.map, place.input_shape),
+        positions=noted.map,
+        place=place.place,
+        characters=place.characters,
+        text=place.text,
     )

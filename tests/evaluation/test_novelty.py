@@ -123,7 +123,7 @@ def test_predict_says_what_is_unlike_the_training_data(learned, run):
     assert unknown[0].to_dict()["novel"] is True
     assert "unlike the training data" in repr(unknown[0])
     assert run("predict", trained.out, flat).stdout.count("unlike the training data") == 20
-    assert run("predict", trained.out, flat, "--csv").stdout.splitlines()[1].split(",")[4] == "True"
+    assert run("predict", trained.out, flat, "--csv").stdout.splitlines()[1].split(",")[4] == "true"
 
 
 def test_evaluate_measures_the_promise_and_compares_with_maximum_softmax(learned, run):

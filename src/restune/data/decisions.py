@@ -138,6 +138,14 @@ def _warn_of_unknown(table: Decisions, rows: RowsById) -> None:
 
 def _relabelled(dataset: Dataset, labels: Mapping[str, str], rows: RowsById, source: str) -> Dataset:
     """Return the data with other targets, and a note on each of these items."""
+    if not labels:
+        return dataset
+    if dataset.task != "single-label":
+        raise UserError(
+            f"items of {dataset.task} data are kept or dropped, not relabelled",
+            where=source,
+            fix="correct their labels in the data, and leave out the rows that relabel",
+        )
     index = {clean_name(name): place for place, name in enumerate(dataset.classes)}
     for item, label in labels.items():
         if label not in index:
@@ -146,8 +154,6 @@ def _relabelled(dataset: Dataset, labels: Mapping[str, str], rows: RowsById, sou
                 where=f"{source}, {item}",
                 fix=did_you_mean(label, dataset.classes) or f"use one of {shorten(dataset.classes)}",
             )
-    if not labels:
-        return dataset
     targets = targets_of(dataset.items).copy()
     notes = {}
     for item, label in labels.items():

@@ -28,6 +28,7 @@ AS_THEY_ARE = {
     "StageSpec", "ResNetSpec", "{}.forward",
     # names of lessons
     "freeze", "transfer",
+    "val loss {}{}", "val loss {}{}  best",  # parts of lines that have entries
 }  # fmt: skip
 """Templates that need no entry."""
 SAMPLES = {

@@ -12,7 +12,10 @@ import torch
 from torch import nn
 
 import restune
-from restune.data.preprocess import ImagePreprocess, Preprocess, SignalPreprocess, TextPreprocess, VideoPreprocess
+from restune.data.preprocess import ImagePreprocess, Preprocess
+from restune.data.preprocess.signal import SignalPreprocess
+from restune.data.preprocess.text import TextPreprocess
+from restune.data.preprocess.video import VideoPreprocess
 from restune.exporting.deployable import Deployable, deployable, input_spec
 from restune.exporting.onnx_graph import run_onnx, write_onnx
 from restune.exporting.openvino_graph import run_openvino

@@ -104,7 +104,6 @@ def test_a_blank_label_is_missing(photos):
 @pytest.mark.parametrize(
     ("labels", "seen"),
     [
-        (["red|yellow", "red", "yellow"], "'red|yellow' holds 2 classes, separated by '|'"),
         (["a;b", "a;c", "b;c"], "separated by ';'"),
         (['"sun, sea"', "sun", "sea"], "separated by ','"),
         (["\"['x', 'y']\"", "z", "z"], "'x', 'y'"),

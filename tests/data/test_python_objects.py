@@ -59,7 +59,7 @@ def test_a_frame_of_texts(tmp_path, monkeypatch):
 
 def test_mistakes_in_a_frame_name_the_frame():
     with pytest.raises(restune.UserError, match="multi-label") as error:
-        open_dataset(Frame({"text": ["a b c", "b c d", "c d e"], "label": ["x|y", "x", "y"]}))
+        open_dataset(Frame({"text": ["a b c", "b c d", "c d e"], "label": ["x;y", "x", "y"]}))
     assert "Frame" in str(error.value)
     assert "/tmp" not in str(error.value)
     with pytest.raises(restune.UserError, match="--label-column"):

@@ -304,7 +304,7 @@ def test_a_calibration_is_read_and_written_again(bundle, tmp_path):
     [
         (lambda h: h.update(schema_version=2), "schema 2; .* reads 1"),
         (lambda h: h.update(preprocess={"kind": "sound"}), "'sound'"),
-        (lambda h: h.update(task="multi-label"), "a task, 'multi-label'"),
+        (lambda h: h.update(task="segmentation"), "a task, 'segmentation'"),
         (lambda h: h.update(kind="text"), "says that it reads 'text', its preprocessing 'image'"),
         (lambda h: h.update(kind="sound"), "a kind, 'sound'"),
         (lambda h: h.update(calibration={"temperature": 2}), "a calibration"),

@@ -101,6 +101,7 @@ def evaluate(
         check_coverage(coverage)
         early.check_inference(model, {**inference, "views": views})
         early.check_data(data, reading)
+        from restune.evaluation.evaluation import Evaluation
         from restune.verbs.evaluate import evaluate as run
 
         result = run(
@@ -119,12 +120,14 @@ def evaluate(
             data_options=reading,
             **inference,
         )
+        of_classes = result if isinstance(result, Evaluation) else None
         if options["as_json"]:
-            print_json(_with_items(result, mistakes))
+            print_json(result.to_dict() if of_classes is None else _with_items(of_classes, mistakes))
             return
         from restune.reporting import evaluation_details, tables
 
-        tables.show(*tables.evaluation_tables(result), *evaluation_details.detail_tables(result, by or (), mistakes))
+        details = [] if of_classes is None else evaluation_details.detail_tables(of_classes, by or (), mistakes)
+        tables.show(*tables.evaluation_tables(result), *details)
         rate = (result.n + len(result.skipped)) / max(result.seconds, 1e-9)
         console.note(f"{result.n} items in {result.seconds:.1f} s ({rate:.0f} per second, including loading)")
 

@@ -37,6 +37,9 @@ class Monitor(StrEnum):
     val_accuracy = "val_accuracy"
     val_balanced_accuracy = "val_balanced_accuracy"
     val_macro_f1 = "val_macro_f1"
+    val_map = "val_map"
+    val_mae = "val_mae"
+    val_r2 = "val_r2"
     val_loss = "val_loss"
     train_loss = "train_loss"
 
@@ -139,7 +142,20 @@ def on_data(
     text_column: Annotated[
         str | None, typer.Option(help="A table's column of texts; several with commas are joined, such as title,body.")
     ] = None,
-    label_column: Annotated[str | None, typer.Option(help="A table's column of labels.")] = None,
+    label_column: Annotated[
+        str | None,
+        typer.Option(help="A table's column of labels; several with commas: labels of 0 and 1, or numbers to predict."),
+    ] = None,
+    label_separator: Annotated[
+        str | None, typer.Option(help="What separates several labels in one column, such as ';'; by default '|'.")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="single-label|multi-label|regression",
+            help="What the labels of a table are, where it cannot be recognised.",
+        ),
+    ] = None,
     group_column: Annotated[
         str | None, typer.Option(help="A table's column of groups (patients, scenes) that must not span splits.")
     ] = None,

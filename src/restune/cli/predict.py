@@ -6,7 +6,7 @@ import csv
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -100,6 +100,8 @@ def predict(
         counted = _Counted(stream.predictions)
         if options["as_json"]:
             _print_json(counted)
+        elif csv_file and stream.task != "single-label":
+            _print_task_csv(counted, stream.task, stream.classes)
         elif csv_file:
             wanted = {"abstained": threshold is not None, "prediction_set": coverage is not None}
             wanted |= dict.fromkeys(("novel", "novelty"), stream.knows_novelty)
@@ -143,6 +145,20 @@ def _print_json(predictions: Iterable[Prediction]) -> None:
     """Print one object on one line. Rows are collected as text, which needs less memory than predictions."""
     rows = [json.dumps(prediction.to_dict(), ensure_ascii=False, allow_nan=False) for prediction in predictions]
     print_json_line(f'{{"predictions": [{", ".join(rows)}]}}')
+
+
+def _print_task_csv(predictions: Iterable[Prediction], task: str, classes: Sequence[str]) -> None:
+    """Print the labels and every label's probability, or the numbers, one row per input as soon as it is known."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    is_labels = task == "multi-label"
+    names = [f"probability_{name}" for name in classes] if is_labels else list(classes)
+    writer.writerow(["input", *(["labels"] if is_labels else []), *names, "error"])
+    for prediction in predictions:
+        known = prediction.probabilities if is_labels else prediction.values
+        numbers = [None if known is None else known[name] for name in classes]
+        labels = [None if prediction.labels is None else "|".join(prediction.labels)] if is_labels else []
+        writer.writerow([prediction.input, *labels, *numbers, prediction.error])
+        sys.stdout.flush()
 
 
 def _print_csv(predictions: Iterable[Prediction], topk: int, more: list[str]) -> None:

@@ -101,15 +101,16 @@ def _json(finished: Any) -> dict[str, Any]:
 
 def _scores(result: dict[str, Any]) -> list[str]:
     """Format the accuracy of each held-out split with its interval."""
+    from restune.reporting.score_words import main_interval, main_score, more_scores
+
     lines = []
     for split, name in (("val", "validation"), ("test", "test")):
         score = result[split]
         if score is not None:
-            low, high = score["interval"]
-            what = "accuracy" if "clips" not in score else "video accuracy"
-            lines.append(
-                f"{name} {what} {score['accuracy']:.2%} (95% interval {low:.2%} to {high:.2%}, n = {score['n']})"
-            )
+            low, high = main_interval(score)
+            what = main_score(score) if "clips" not in score else f"video {main_score(score)}"
+            lines.append(f"{name} {what} (95% interval {low} to {high}, n = {score['n']})")
+            lines.extend(f"{name} {line}" for line in more_scores(score))
             if "clips" in score:
                 clips = score["clips"]
                 lines.append(f"{name} clip accuracy {clips['accuracy']:.2%} ({clips['n']} clips, each scored alone)")

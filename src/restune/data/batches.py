@@ -30,7 +30,7 @@ class TrainingBatch:
 
     Args:
         samples: augmented, stacked by the preprocessing; images are uint8 ``[N, C, crop, crop]``.
-        targets: class indices ``[N]``.
+        targets: class indices ``[N]``, or target values ``[N, C]``.
         items: the item of each sample.
         key: random key of the augmentation.
         seconds: CPU time spent making the batch.
@@ -43,6 +43,12 @@ class TrainingBatch:
     key: RandomKey
     seconds: float
     lead: int = 0
+
+
+def batch_targets(items: Sequence[Item], values: NDArray[np.float32] | None) -> Tensor:
+    """Return the items' targets: class indices ``[N]``, or their rows of `values` ``[N, C]``."""
+    targets = torch.tensor([item.target for item in items])
+    return targets if values is None else torch.from_numpy(values[targets.numpy()])
 
 
 def _whole(positions: range) -> range:
@@ -68,6 +74,7 @@ class TrainingBatches:
         part: selects the positions of a batch that this process makes; all by default.
         mixes: whether each item is mixed with the one before it, which is then added in front of this process's part.
         pins: whether samples are put in pinned memory, for asynchronous copies to a GPU.
+        target_values: of multi-label data or regression ``[rows, C]``, as the loss takes them; None for class indices.
         resident: all training images on the compute device, where they are augmented; None: they are not there.
     """
 
@@ -86,6 +93,7 @@ class TrainingBatches:
     mixes: bool = False
     pins: bool = False
     resident: Resident | None = None
+    target_values: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size > len(self.items):
@@ -131,7 +139,7 @@ class TrainingBatches:
         else:
             samples = self.preprocess.training_views(self._sources(items, key), self.augment, key)
             samples = samples.pin_memory() if self.pins else samples
-        targets = torch.tensor([item.target for item in items])
+        targets = batch_targets(items, self.target_values)
         return TrainingBatch(samples, targets, items, key, time.thread_time() - started, lead)
 
     def positions(self, number: int) -> tuple[tuple[int, ...], int]:

@@ -85,16 +85,17 @@ def _looks_like(name: str) -> str:
 
 def reject_several_labels(labels: Sequence[str], where: str) -> None:
     """Raise UserError where labels hold several classes each, such as ``red|yellow`` beside ``red`` and ``yellow``."""
-    for example, parts, mark in _composites(labels):
+    for example, parts, mark in composites(labels):
         raise UserError(
             f"the label {example[:80]!r} holds {len(parts)} classes, separated by {mark!r}: "
             f"{shorten(map(repr, parts), 4)}",
             where=where,
-            fix="give each item one class; several classes per item (multi-label) are not supported",
+            fix=f"in a table, several labels per item (multi-label) are read with --task multi-label --label-separator "
+            f"{mark!r}; --task single-label takes the whole text for one class",
         )
 
 
-def _composites(labels: Sequence[str]) -> Iterable[tuple[str, list[str], str]]:
+def composites(labels: Sequence[str]) -> Iterable[tuple[str, list[str], str]]:
     """Find labels of several classes: lists, and those whose parts are all labels or parts of other labels."""
     for label in labels:
         listed = _LISTED.fullmatch(label.strip())

@@ -29,6 +29,7 @@ from restune.data.items import (
 )
 from restune.data.kinds import KINDS
 from restune.data.not_taken import NotTaken
+from restune.data.targets import target_codes, with_columns
 
 __all__ = [
     "MAX_BYTES",
@@ -51,12 +52,15 @@ class Dataset:
 
     Args:
         items: in order.
-        classes: names; an item's target is an index into them.
+        classes: names; an item's target is an index into them. For other tasks the names of the labels, or of the
+            numbers that regression predicts.
         source: for messages.
         kind: the name of its `Kind`.
         form: a form of the kind with a recipe of its own, such as ``sound``.
         not_taken: files of the source that are not items, counted by folder and suffix.
         reading: how the data was interpreted, in one line; empty if unknown.
+        task: ``single-label``, ``multi-label`` or ``regression``.
+        target_values: of multi-label data (0 or 1) and regression, float32 ``[rows, C]``; an item's target is its row.
         left_out: items that ``--exclude`` or ``--decisions`` leaves out, by id, with the reason.
         notes: remarks on items, by id, such as the label that a decision changed.
 
@@ -73,6 +77,8 @@ class Dataset:
     form: str | None = None
     not_taken: tuple[NotTaken, ...] = ()
     reading: str = ""
+    task: str = "single-label"
+    target_values: NDArray[np.float32] | None = field(default=None, repr=False)
     left_out: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     notes: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
@@ -81,7 +87,8 @@ class Dataset:
 
     def __repr__(self) -> str:
         noun = KINDS[self.kind].noun if self.kind in KINDS else "items"
-        classes = f"{len(self.classes)} classes: {shorten(self.classes, 5)}" if self.classes else "no labels"
+        what = {"multi-label": "labels", "regression": "numbers to predict"}.get(self.task, "classes")
+        classes = f"{len(self.classes)} {what}: {shorten(self.classes, 5)}" if self.classes else "no labels"
         splits = "".join(f", {name} {count:,}" for name, count in self.splits().items())
         return f"Dataset({self.source!r}, {len(self.items):,} {noun}{splits}, {classes})"
 
@@ -115,10 +122,31 @@ class Dataset:
         return replace(self, items=taken(self.items, positions))
 
     def class_counts(self) -> dict[str, int]:
-        """Return the number of items per class, in class order."""
+        """Return the number of items per class or label, in order; of regression, all items for each number."""
         targets = targets_of(self.items)
+        if self.target_values is not None:
+            is_there = self.values() > 0.5 if self.task == "multi-label" else np.ones((len(self), len(self.classes)))
+            return dict(zip(self.classes, is_there.sum(axis=0).astype(int).tolist(), strict=True))
         counts = np.bincount(targets[targets >= 0], minlength=len(self.classes)).tolist()  # -1: without a label
         return dict(zip(self.classes, counts, strict=False))
+
+    def values(self) -> NDArray[np.float32]:
+        """Return the items' target values ``[N, C]``, in order; only of multi-label data and regression."""
+        assert self.target_values is not None, "single-label data have class indices"
+        return self.target_values[targets_of(self.items)]
+
+    def target_codes(self) -> NDArray[np.int32]:
+        """Return one number per item that changes with its target."""
+        return target_codes(targets_of(self.items), self.target_values)
+
+    def target_text(self, target: int) -> str:
+        """Return an item's target for messages: ``'cat'``, ``'cat|dog'`` or ``3.5``."""
+        if self.target_values is None:
+            return repr(self.classes[target])
+        row = self.target_values[target].tolist()
+        if self.task == "multi-label":
+            return repr("|".join(name for name, value in zip(self.classes, row, strict=True) if value > 0.5))
+        return ", ".join(f"{value:g}" for value in row)
 
     def with_classes(self, classes: Iterable[str], *, allow_missing: bool = False) -> Dataset:
         """Return the items with targets as indices into `classes`, a model's class order.
@@ -127,12 +155,14 @@ class Dataset:
         lack some. Labels are matched by name (ignoring outer white space and Unicode form), so they never shift.
         """
         wanted = tuple(classes)
+        if self.task == "regression" and len(wanted) == len(self.classes) == 1:
+            return replace(self, classes=wanted)  # one number, whatever its column is called
         index = {clean_name(name): position for position, name in enumerate(wanted)}
         index.update({name: position for position, name in enumerate(wanted)})
         extra = [name for name, count in self.class_counts().items() if count and name not in index]
         present = {index[name] for name, count in self.class_counts().items() if count and name in index}
         missing = [name for position, name in enumerate(wanted) if position not in present]
-        if extra or (missing and not allow_missing):
+        if extra or (missing and (self.task == "regression" or not allow_missing)):
             parts = []
             if extra:
                 parts.append(f"the data has {_classes(extra)} that the model does not know")
@@ -149,6 +179,9 @@ class Dataset:
 
     def renumbered(self, places: Sequence[int], classes: tuple[str, ...]) -> Dataset:
         """Return the items with class index i replaced by `places[i]`, an index into `classes`."""
+        if self.target_values is not None:
+            values = with_columns(self.target_values, places, len(classes))
+            return replace(self, target_values=values, classes=classes)
         if isinstance(self.items, Rows):
             items: Sequence[Item] = self.items.renumbered(places)
         else:
@@ -158,13 +191,16 @@ class Dataset:
     def fingerprint(self) -> str:
         """Return 16 hex digits over classes, ids, targets and content signatures, in order."""
         signatures = (location.signature() for location in locations_of(self.items))
-        rows = zip(self.ids(), targets_of(self.items).tolist(), signatures, strict=True)
-        return fingerprint_of(self.kind, self.classes, rows)
+        rows = zip(self.ids(), self.target_codes().tolist(), signatures, strict=True)
+        return fingerprint_of(self.kind, self.classes, rows, self.task)
 
 
-def fingerprint_of(kind: str, classes: tuple[str, ...], rows: Iterable[tuple[str, int, str]]) -> str:
-    """Compute a data set's `fingerprint` from each item's id, target and signature."""
-    digest = hashlib.sha256(repr((kind, classes)).encode())
+def fingerprint_of(
+    kind: str, classes: tuple[str, ...], rows: Iterable[tuple[str, int, str]], task: str = "single-label"
+) -> str:
+    """Compute a data set's `fingerprint` from each item's id, target (`Dataset.target_codes`) and signature."""
+    about = (kind, classes) if task == "single-label" else (kind, classes, task)
+    digest = hashlib.sha256(repr(about).encode())
     for name, target, signature in rows:
         digest.update(f"{name}\0{target}\0{signature}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
@@ -183,7 +219,7 @@ class DataOptions:
         kind: ``image``, ``signal``, ``text`` or ``video``, if the data is ambiguous; None detects it.
         path_column, text_column, label_column, group_column, split_column: names (or, without a header, numbers
             from 0) of a table's columns. Usual names are recognised. Several columns of texts, separated by commas, are
-            joined with a space, without the empty ones.
+            joined with a space, without the empty ones; several label columns are labels (0 or 1) or numbers.
         case_column, time_column: of a long table, one row per time step: the columns of the series id (several
             separated by commas) and of the time.
         header: False for a table without a header line.
@@ -195,6 +231,8 @@ class DataOptions:
         missing_labels: True keeps rows of a table that have no label, as items with the target -1; else they are an
             error.
         left_out: columns of a table of series that are not values.
+        task: ``single-label``, ``multi-label`` or ``regression``, if the labels are ambiguous; None detects it.
+        label_separator: of several labels in one column, such as ``cat;dog``; None: ``|``.
         exclude: a check.csv; items that it suggests to drop are left out.
         decisions: a decisions.csv; items are kept, relabelled or dropped as it says.
 
@@ -220,5 +258,7 @@ class DataOptions:
     labelled: bool = True
     missing_labels: bool = False
     left_out: tuple[str, ...] = ()
+    task: str | None = None
+    label_separator: str | None = None
     exclude: Path | None = None
     decisions: Path | None = None

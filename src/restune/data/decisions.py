@@ -19,6 +19,8 @@ from restune.data.dataset import Dataset
 from restune.data.items import Item, Rows, targets_of
 
 DECISIONS = ("keep", "relabel", "drop")
+_OF_OTHER_DATA = ("val:", "test:")
+"""Prefixes of items of data named by ``--val`` or ``--test`` of a check; decisions do not apply to them."""
 _COLUMNS = ("item", "decision", "label")
 
 
@@ -129,7 +131,7 @@ def _named(tables: Sequence[Decisions]) -> str:
 def _warn_of_unknown(table: Decisions, rows: RowsById) -> None:
     """Warn of decisions on items that the data does not have."""
     named = table.items()
-    unknown = [item for item in named if rows.row(item) < 0]
+    unknown = [item for item in named if rows.row(item) < 0 and not item.startswith(_OF_OTHER_DATA)]
     if unknown:
         warn(
             f"{len(unknown):,} of the {len(named):,} items in {table.source} are not in the data: {shorten(unknown, 3)}"
@@ -138,6 +140,14 @@ def _warn_of_unknown(table: Decisions, rows: RowsById) -> None:
 
 def _relabelled(dataset: Dataset, labels: Mapping[str, str], rows: RowsById, source: str) -> Dataset:
     """Return the data with other targets, and a note on each of these items."""
+    if not labels:
+        return dataset
+    if dataset.task != "single-label":
+        raise UserError(
+            f"items of {dataset.task} data are kept or dropped, not relabelled",
+            where=source,
+            fix="correct their labels in the data, and leave out the rows that relabel",
+        )
     index = {clean_name(name): place for place, name in enumerate(dataset.classes)}
     for item, label in labels.items():
         if label not in index:
@@ -146,8 +156,6 @@ def _relabelled(dataset: Dataset, labels: Mapping[str, str], rows: RowsById, sou
                 where=f"{source}, {item}",
                 fix=did_you_mean(label, dataset.classes) or f"use one of {shorten(dataset.classes)}",
             )
-    if not labels:
-        return dataset
     targets = targets_of(dataset.items).copy()
     notes = {}
     for item, label in labels.items():

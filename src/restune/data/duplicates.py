@@ -71,7 +71,8 @@ def name_copies(splits: Splits, contents: Mapping[str, str]) -> Splits:
     if not groups:
         return splits
     notes = _shared(groups, splits.counts())
-    notes |= _conflicting([[item for _, item in group] for group in groups], splits.train.classes)
+    texts = [[(item, _target_text(held[split], item)) for split, item in group] for group in groups]
+    notes |= _conflicting(texts)
     return replace(splits, notes=_joined(splits.notes, notes)) if notes else splits
 
 
@@ -120,17 +121,22 @@ def _shared(groups: Iterable[Sequence[tuple[str, Item]]], counts: Mapping[str, i
     return notes
 
 
-def _conflicting(groups: Iterable[Sequence[Item]], classes: Sequence[str]) -> dict[str, str]:
-    """Warn of items of equal content in several classes. Returns a note for each."""
+def _target_text(data: Dataset | None, item: Item) -> str:
+    assert data is not None, "the item is in this split"
+    return data.target_text(item.target)
+
+
+def _conflicting(groups: Iterable[Sequence[tuple[Item, str]]]) -> dict[str, str]:
+    """Warn of items of equal content in several classes, given each one's target as text. Returns a note for each."""
     notes: dict[str, str] = {}
     listed = []
     for group in groups:
-        if len({item.target for item in group}) < 2:
+        if len({target for _, target in group}) < 2:
             continue
-        listed.append(" = ".join(f"{item.id} ({classes[item.target]!r})" for item in group[:4]))
-        for item in group:
-            other = next(one for one in group if one.target != item.target)
-            notes[item.id] = f"same content as {other.id}, which is labelled {classes[other.target]!r}"
+        listed.append(" = ".join(f"{item.id} ({target})" for item, target in group[:4]))
+        for item, target in group:
+            other, label = next(one for one in group if one[1] != target)
+            notes[item.id] = f"same content as {other.id}, which is labelled {label}"
     if notes:
         warn(
             f"{len(notes)} items have the content of an item of another class: {shorten(listed, 3)}; at most one of "

@@ -253,18 +253,27 @@ def _rows_of(file: Path, kind: Kind, options: DataOptions, classes: Sequence[str
             yield _missing(f"{file} row {number}", "this row has no path") if path is None else _file_item(path, kind)
         return
     left_out = _class_columns(file, options, classes) if "text" not in kind.accepts else ()
-    for item in open_dataset(file, replace(options, labelled=False, left_out=left_out)).items:
+    if options.task is not None:
+        options = replace(options, label_column=None)  # its columns are left out
+    unlabelled = replace(options, labelled=False, left_out=left_out, task=None, label_separator=None)
+    for item in open_dataset(file, unlabelled).items:
         yield replace(item, id=f"{file} {item.id}", target=-1)
 
 
 def _class_columns(file: Path, options: DataOptions, classes: Sequence[str]) -> tuple[str, ...]:
-    """The columns of a table that has one per class of the model; none of another file."""
+    """The columns of a table that has one per class (label, number) of the model; none of another file."""
     from restune.data.sources import TABLE_SUFFIXES, readers
+    from restune.data.sources.label_forms import label_columns
 
     if not file.name.lower().endswith(TABLE_SUFFIXES) or file.stat().st_size == 0:
         return ()
     with readers.table_errors(file):
         reader = readers.open_columns(file, options, encoding=likely_encoding(file, options.encoding), long_rows=True)
+        if options.task in ("multi-label", "regression"):
+            names = {name.strip() for name in reader.names}
+            return tuple(label_columns(reader.names, options.label_column)) or tuple(
+                classes if names.issuperset(classes) else ()
+            )
         found = tuple(name.strip() for name in readers.columns_of_classes(reader, file, options))
     return found if set(found) == set(classes) else ()
 

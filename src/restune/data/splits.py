@@ -20,6 +20,8 @@ from restune.core.streams import generator
 from restune.data.by_id import RowsById
 from restune.data.dataset import SPLITS, Dataset, Item
 from restune.data.items import GroupNumbers, groups_of, splits_of, taken, targets_of
+from restune.data.stratify import draw_by_labels
+from restune.data.targets import TargetScale, strata
 
 MIN_CLASS_ITEMS = 5
 _RESTORE = "restore it and run the same command again, or start another run with --out"
@@ -40,6 +42,10 @@ class Splits:
     test: Dataset | None
     left_out: Mapping[str, str]
     notes: Mapping[str, str] = field(default_factory=dict)
+
+    def target_scale(self) -> TargetScale | None:
+        """Return the scale of the training targets of regression; None for other tasks."""
+        return TargetScale.of(self.train.values()) if self.train.task == "regression" else None
 
     def counts(self) -> dict[str, int]:
         """Return the number of items per split."""
@@ -81,7 +87,7 @@ def split_dataset(
             else f"none of its items can be read, such as {first[0]}: {first[1]}",
         )
     _reject_small_classes(readable.take(positions), min_class_items)
-    pool = _Pool.of(readable.items, positions)
+    pool = _Pool.of(readable, positions)
     sides: dict[str, Dataset | None] = {}
     for side, wanted in (("test", test), ("val", val)):
         if isinstance(wanted, Dataset):
@@ -178,7 +184,9 @@ def _parsed(file: TextIO, dataset: Dataset, val: Dataset | None, test: Dataset |
             if row["reason"]:
                 notes[name] = row["reason"]
     made = {
-        side: replace(dataset, items=taken(data.items, np.array(positions[side], np.int64)))
+        side: replace(
+            dataset, items=taken(data.items, np.array(positions[side], np.int64)), target_values=data.target_values
+        )
         for side, data in sources.items()
         if positions[side]
     }
@@ -197,6 +205,14 @@ def read_left_out(path: Path) -> dict[str, str]:
 
 
 def _reject_small_classes(pool: Dataset, least: int) -> None:
+    if pool.task == "regression":
+        if len(pool) < least:
+            raise UserError(f"{len(pool)} items are too few for regression; it needs at least {least}",
+                            where=pool.source, fix="add items")  # fmt: skip
+        return
+    if pool.task == "multi-label":
+        _reject_rare_labels(pool, least)
+        return
     small = {name: count for name, count in pool.class_counts().items() if count < least}
     if small:
         listed = shorten(f"{name!r} ({count})" for name, count in small.items())
@@ -208,6 +224,20 @@ def _reject_small_classes(pool: Dataset, least: int) -> None:
         )
 
 
+def _reject_rare_labels(pool: Dataset, least: int) -> None:
+    """Raise UserError for labels that too few items have, or that too few lack."""
+    rare = {name: count for name, count in pool.class_counts().items() if min(count, len(pool) - count) < least}
+    if rare:
+        listed = shorten(f"{name!r} ({count} of {len(pool)})" for name, count in rare.items())
+        raise UserError(
+            f"too few items with or without the {'label' if len(rare) == 1 else 'labels'} {listed}; "
+            f"each label needs at least {least} of both",
+            where=pool.source,
+            fix="leave these labels out (--label-column names the others), or lower the limit with "
+            "--set min_class_items=1",
+        )
+
+
 @dataclass(frozen=True)
 class _Pool:
     """The items that a split is drawn from.
@@ -215,19 +245,27 @@ class _Pool:
     Args:
         items: more of them.
         positions: of the pool's items among these, in order.
-        targets: of `items`.
+        targets: of `items`; of regression the stratum of each, of multi-label data its target row.
         groups: of `items`; None if they have none.
+        labels: which target row has which label ``[rows, C]``; None unless the data is multi-label.
     """
 
     items: Sequence[Item]
     positions: NDArray[np.int64]
     targets: NDArray[np.int32]
     groups: GroupNumbers | None
+    labels: NDArray[np.bool_] | None = None
 
     @classmethod
-    def of(cls, items: Sequence[Item], positions: NDArray[np.int64]) -> _Pool:
+    def of(cls, dataset: Dataset, positions: NDArray[np.int64]) -> _Pool:
         """Read the items' targets and groups."""
-        return cls(items, positions, targets_of(items), groups_of(items))
+        items, targets, labels = dataset.items, targets_of(dataset.items), None
+        if dataset.task == "regression":
+            targets = strata(dataset.values())
+        elif dataset.task == "multi-label":
+            assert dataset.target_values is not None
+            labels = dataset.target_values > 0.5
+        return cls(items, positions, targets, groups_of(items), labels)
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -281,6 +319,9 @@ def _draw(pool: _Pool, share: float, seed: int, side: str, source: str) -> NDArr
     if share == 0:
         return is_drawn
     groups = pool.own_groups()
+    if pool.labels is not None:
+        units = np.arange(len(pool)) if groups is None else groups.codes
+        return draw_by_labels(pool.labels[pool.own_targets()], units, share, generator(seed, f"split-{side}"))
     if groups is not None:
         return _draw_groups(pool, groups, share, seed, side, source)
     targets = pool.own_targets()

@@ -271,8 +271,8 @@ class Evaluation:
         return path
 
 
-def load_evaluation(path: str | Path) -> Evaluation:
-    """Read an evaluation that `Evaluation.save` wrote; its logits stay on disk. Raises UserError.
+def load_evaluation(path: str | Path) -> Any:
+    """Read an evaluation that `save` wrote, of the class that wrote it; its logits stay on disk. Raises UserError.
 
     >>> saved = restune.evaluate(run_folder, photos, split="all").save(folder / "scores.npz")
     >>> load_evaluation(saved).n
@@ -280,10 +280,12 @@ def load_evaluation(path: str | Path) -> Evaluation:
     """
     path = user_path(path)
     try:
+        about = json.loads(read_array(path, "about").tobytes())
+        if about.get("task", "single-label") != "single-label":
+            return _load_other_task(path, about)
         logits = read_array(path, "logits")
         embeddings = _embeddings(path)
         targets = np.array(read_array(path, "targets"))
-        about = json.loads(read_array(path, "about").tobytes())
         ids, classes = (tuple(read_array(path, name).tolist()) for name in ("ids", "classes"))
         stored = about.pop("calibration", None)
         calibration = None if stored is None else Calibration.from_dict(stored, len(classes))
@@ -309,6 +311,16 @@ def load_evaluation(path: str | Path) -> Evaluation:
         embeddings=embeddings,
         calibration=calibration,
     )
+
+
+def _load_other_task(path: Path, about: dict[str, Any]) -> Any:
+    from restune.evaluation.multilabel import MultiLabelEvaluation
+    from restune.evaluation.regression import RegressionEvaluation
+
+    kinds: dict[str, Any] = {"multi-label": MultiLabelEvaluation, "regression": RegressionEvaluation}
+    if about["task"] not in kinds:
+        raise ValueError(f"its task, {about['task']!r}, is not known; upgrade restune")
+    return kinds[about["task"]].load(path, about)
 
 
 def _embeddings(path: Path) -> NDArray[np.float32] | None:

@@ -9,10 +9,12 @@ from restune.core.console import warn
 from restune.core.errors import UserError, shorten
 from restune.data.dataset import Dataset
 from restune.data.kinds import kind_of
-from restune.evaluation.evaluation import Evaluation, EvaluationBuilder
+from restune.evaluation.evaluation import Evaluation
 from restune.evaluation.metrics import ClipCount
 from restune.evaluation.properties import PropertyColumns
-from restune.inference.forward import mean_of_views
+from restune.evaluation.task_evaluation import outputs_of
+from restune.evaluation.tasks import AnyEvaluation, builder_for
+from restune.inference.forward import mean_of_task_views
 from restune.inference.predictor import Predictor, predict_with_embeddings
 
 P = TypeVar("P", bound=Predictor)
@@ -29,7 +31,27 @@ def score(
     retry: bool = False,
     properties: PropertyColumns | None = None,
 ) -> Evaluation:
-    """Compute the logits of all items and the scores from them.
+    """Score a single-label model; see `score_any`."""
+    evaluation = score_any(
+        predictor, dataset, on_corrupt=on_corrupt, batch_size=batch_size, workers=workers, views=views, retry=retry,
+        properties=properties,
+    )  # fmt: skip
+    assert isinstance(evaluation, Evaluation), "callers check the task"
+    return evaluation
+
+
+def score_any(
+    predictor: Predictor,
+    dataset: Dataset,
+    *,
+    on_corrupt: str = "error",
+    batch_size: int = 64,
+    workers: int | None = None,
+    views: str | None = None,
+    retry: bool = False,
+    properties: PropertyColumns | None = None,
+) -> AnyEvaluation:
+    """Compute the logits of all items and the scores from them, of any task.
 
     Args:
         predictor: a model with the data set's classes, in their order.
@@ -44,7 +66,8 @@ def score(
     if not len(dataset):
         raise UserError("there are no items to score", where=dataset.source)
     kind = kind_of(predictor.preprocess.kind)
-    builder = EvaluationBuilder(predictor.classes, predictor.calibration)
+    outputs = outputs_of(predictor)
+    builder = builder_for(predictor.classes, outputs, dataset, predictor.calibration)
     skipped: list[tuple[str, str]] = []
     clips: ClipCount | None = None
     for batch, logits, embeddings in predict_with_embeddings(
@@ -64,10 +87,10 @@ def score(
         if properties is not None:
             properties.add(batch)
         targets = [item.target for item in readable]
-        if kind.view_noun is not None and readable:
+        if kind.view_noun is not None and readable and outputs.task == "single-label":
             clips = (clips or ClipCount()).plus(logits, targets)
         mean = None if embeddings is None else embeddings.mean(dim=1)
-        builder.add([item.id for item in readable], targets, mean_of_views(logits), mean)
+        builder.add([item.id for item in readable], targets, mean_of_task_views(logits, outputs.task), mean)
     if len(skipped) == len(dataset):
         raise UserError("no item of this data could be read", where=dataset.source, fix=f"the first: {skipped[0][1]}")
     return builder.evaluation(
@@ -76,7 +99,7 @@ def score(
         data=dataset.source,
         fingerprint=dataset.fingerprint(),
         seconds=time.perf_counter() - started,
-        clips=clips,
+        **({} if clips is None else {"clips": clips}),
     )
 
 
@@ -86,6 +109,15 @@ def match_classes(
     """Give model and data the same list of classes, in the model's order. Raises UserError if they differ."""
     if class_order not in ("names", "data"):
         raise UserError(f"unknown order {class_order!r}", where="--class-order", fix="use names or data")
+    task = outputs_of(model).task
+    if task != dataset.task:
+        raise UserError(
+            f"this is a {task} model, the data is read as {dataset.task}",
+            where=dataset.source,
+            fix=f"name the label columns that the model predicts with --label-column, and --task {task}"
+            if task != "single-label"
+            else "name the column that holds the class with --label-column, and --task single-label",
+        )
     if model.classes_known and class_order == "names":
         return model, dataset.with_classes(model.classes, allow_missing=allow_missing)
     if len(dataset.classes) != len(model.classes):

@@ -69,6 +69,16 @@ def prediction_sets(probabilities: Tensor, thresholds: float | Sequence[float]) 
     return sets.scatter_(1, probabilities.argmax(dim=1, keepdim=True), True)
 
 
+def mean_of_task_views(logits: Tensor, task: str) -> Tensor:
+    """Average outputs of views ``[N, V, C]`` to outputs of items ``[N, C]``, by what they mean.
+
+    Single-label: see `mean_of_views`; multi-label: the log odds of the mean probability; regression: their mean.
+    """
+    if logits.shape[1] == 1 or task == "single-label":
+        return mean_of_views(logits)
+    return torch.logit(logits.double().sigmoid().mean(dim=1)).float() if task == "multi-label" else logits.mean(dim=1)
+
+
 class FittingParts:
     """Compute batches; split in halves, with one warning, from the first one that does not fit in memory.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,8 +20,9 @@ from restune.data.kinds import Kind, kind_of
 from restune.data.loader import Batch
 from restune.data.preprocess import Preprocess
 from restune.inference.features import FeatureCache
-from restune.inference.forward import forward_views, mean_of_views, prediction_sets, probabilities
+from restune.inference.forward import forward_views, mean_of_task_views, mean_of_views, prediction_sets, probabilities
 from restune.inference.predictor import Predictor, predict_with_embeddings
+from restune.inference.task_predictions import task_answers
 from restune.networks.custom import CustomNetwork, CustomSpec, Network, own_names
 from restune.networks.resnet import ResNet
 from restune.networks.spec import ResNetSpec
@@ -44,6 +45,9 @@ class Prediction:
         probability: of the most probable class, after calibration.
         top: the most probable classes with their probabilities, in falling order.
         error: why the input could not be read.
+        labels: of a multi-label network, those whose probability reaches their threshold, the most probable first.
+        probabilities: of a multi-label network, of every label.
+        values: of a regression network, the numbers by name.
         novel: whether the input is unlike the training data; None where the model does not know.
         novelty: its novelty score, the distance to the nearest training embeddings (0 to 2).
         explanation: path of the picture of its explanation, if one was written.
@@ -61,6 +65,9 @@ class Prediction:
     probability: float | None = None
     top: tuple[tuple[str, float], ...] = ()
     error: str | None = None
+    labels: tuple[str, ...] | None = None
+    probabilities: Mapping[str, float] | None = None
+    values: Mapping[str, float] | None = None
     explanation: str | None = None
     abstained: bool | None = None
     prediction_set: tuple[str, ...] | None = None
@@ -68,6 +75,12 @@ class Prediction:
     novelty: float | None = None
 
     def __repr__(self) -> str:
+        if self.labels is not None:
+            known = self.probabilities or {}
+            shown = ", ".join(f"{label!r} {known[label]:.1%}" for label in self.labels)
+            return f"Prediction({self.input!r}, labels {shown or 'none'})"
+        if self.values is not None:
+            return f"Prediction({self.input!r}, {', '.join(f'{name} {v:.4g}' for name, v in self.values.items())})"
         if self.error is not None or self.probability is None:
             return f"Prediction({self.input!r}, error={self.error!r})"
         if self.abstained:
@@ -81,11 +94,17 @@ class Prediction:
     def to_dict(self) -> dict[str, Any]:
         """``{"input", "label", "probability", "top"}``, or ``{"input", "error"}``.
 
+        Of multi-label networks ``{"input", "labels", "probabilities", "top"}``, of regression ``{"input", "values"}``.
         With a threshold also ``"abstained"``, and where a coverage was wanted ``"prediction_set"``.
         """
         if self.error is not None:
             return {"input": self.input, "error": self.error}
+        if self.values is not None:
+            return {"input": self.input, "values": dict(self.values)}
         top = [[label, probability] for label, probability in self.top]
+        if self.labels is not None:
+            probabilities = dict(self.probabilities or {})
+            return {"input": self.input, "labels": list(self.labels), "probabilities": probabilities, "top": top}
         return {
             "input": self.input,
             "label": self.label,
@@ -156,7 +175,8 @@ class Model:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __repr__(self) -> str:
-        name, classes = self.info.name or "network", f"{len(self.classes)} classes: {shorten(self.classes, 5)}"
+        what = {"multi-label": "labels", "regression": "numbers"}.get(self.info.task, "classes")
+        name, classes = self.info.name or "network", f"{len(self.classes)} {what}: {shorten(self.classes, 5)}"
         return f"Model({self.source!r}, {name} for {self.kind.noun}, {classes}; {self.preprocess})"
 
     @property
@@ -314,8 +334,13 @@ class Model:
     def probabilities(self, logits: Tensor) -> Tensor:
         """Compute calibrated probabilities ``[N, C]`` from logits of views ``[N, V, C]``.
 
-        Probabilities are averaged over views, then their logarithm is divided by the temperature.
+        Probabilities are averaged over views, then their logarithm is divided by the temperature. Of a multi-label
+        network they are those of each label, not calibrated. Raises UserError for regression.
         """
+        if self.info.task == "regression":
+            raise UserError("a regression model predicts numbers, not probabilities", where=self.source)
+        if self.info.task == "multi-label":
+            return mean_of_task_views(logits, self.info.task).sigmoid()
         temperature = 1.0 if self.calibration is None else self.calibration.temperature
         return probabilities(mean_of_views(logits), temperature)
 
@@ -367,7 +392,11 @@ def _predictions(
     thresholds: float | tuple[float, ...] | None,
 ) -> Iterator[Prediction]:
     classes = predictor.classes
+    outputs = predictor.info.outputs
     for batch, logits, embeddings in batches:
+        if outputs.task != "single-label":
+            yield from _task_predictions(batch, task_answers(logits, classes, outputs, topk))
+            continue
         probabilities = predictor.probabilities(logits)
         values, indices = probabilities.topk(topk, dim=1)
         rows = zip(values.tolist(), indices.tolist(), novelty_of(predictor, embeddings, len(values)), strict=True)
@@ -414,6 +443,14 @@ def _embeddings_then_logits(network: ResNet, x: Tensor, mask: Tensor | None) -> 
     """Return embeddings and logits side by side ``[N, F + C]``."""
     embeddings = network.embed(x, mask)
     return torch.cat([embeddings, network.forward_from(embeddings, "all")], dim=1)
+
+
+def _task_predictions(batch: Batch, answers: list[dict[str, Any]]) -> Iterator[Prediction]:
+    """Yield the predictions of a batch, given the fields of those of its readable items."""
+    fields = iter(answers)
+    for position, item in enumerate(batch.items):
+        known = {"error": batch.failures[position]} if position in batch.failures else next(fields)
+        yield Prediction(input=item.id, **known)
 
 
 def _raise_error(prediction: Prediction) -> Prediction:

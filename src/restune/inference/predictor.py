@@ -17,6 +17,7 @@ from restune.data.kinds import kind_of
 from restune.data.loader import Batch, read_batches
 from restune.data.preprocess import Preprocess
 from restune.inference.forward import FittingParts, threads_within_quota
+from restune.weights.bundle import BundleInfo
 from restune.weights.calibration import Calibration
 
 
@@ -36,6 +37,11 @@ class Predictor(Protocol):
     @property
     def preprocess(self) -> Preprocess:
         """Preprocessing that converts an item's content to samples."""
+        ...
+
+    @property
+    def info(self) -> BundleInfo:
+        """What is known of the model, such as its task and what its outputs mean."""
         ...
 
     @property

@@ -16,6 +16,7 @@ from restune.data.dataset import Dataset
 from restune.data.kinds import kind_of
 from restune.data.loader import read_views
 from restune.data.sources import open_dataset
+from restune.evaluation.evaluation import Evaluation
 from restune.evaluation.score import match_classes, score
 from restune.inference.load import load_model
 from restune.inference.model import Model
@@ -46,6 +47,12 @@ def own_blocks(path: Path | str, data: Any, device: str | None, most_items: int 
     network = model.module
     if not isinstance(network, ResNet):
         raise UserError("this is a module of your own, without known blocks", where=model.source)
+    if model.info.task != "single-label":
+        raise UserError(
+            f"this is a {model.info.task} model, without an accuracy",
+            where=model.source,
+            fix="name one that predicts a class",
+        )
     blocks = named_blocks(network)
     if len(blocks) < 2:
         raise UserError("this network has only one block", where=model.source, fix="choose a deeper network")
@@ -107,6 +114,7 @@ def _correct(model: Model, dataset: Dataset) -> Tensor:
     """Return 1 for each item that the model classifies correctly, else 0."""
     with quiet():
         evaluation = score(model, dataset, on_corrupt="skip")
+    assert isinstance(evaluation, Evaluation), "single-label models are checked before"
     return torch.from_numpy(evaluation.predicted == evaluation.targets).float()
 
 

@@ -15,6 +15,7 @@ from restune.core.language import current_language
 from restune.reporting.confusion import most_confused
 from restune.reporting.phrases import phrases
 from restune.reporting.run_files import RunFiles
+from restune.reporting.score_words import main_interval, metric_value
 from restune.reporting.summary import Say, conclusion, confidence_of, cost_rows
 from restune.reporting.usage import python_lines
 
@@ -108,7 +109,7 @@ def _body(run: RunFiles) -> str:
         f"## {say('section_cost')}",
         _table(["", say("value")], costs),
         f"## {say('section_usage')}",
-        f"```python\n{python_lines(result['kind'], 'model.safetensors')}\n```",
+        f"```python\n{python_lines(result['kind'], 'model.safetensors', run.task)}\n```",
         f"```\nrestune predict model.safetensors {say('use_input', noun=result['kind'].upper())}\n```",
         f"## {say('section_repeat')}",
         f"```\nrestune {result['verb']} {run.data_name} --recipe recipe.yaml\n```",
@@ -130,6 +131,11 @@ def _scores(run: RunFiles, say: Say) -> list[str]:
         rows.append([name, say("measure_accuracy"), f"{100 * score.accuracy:.2f}%", interval, n])
         rows.append([name, say("measure_balanced_accuracy"), f"{100 * score.balanced_accuracy:.2f}%", "", n])
         rows.append([name, say("measure_macro_f1"), f"{score.macro_f1:.3f}", "", n])
+    for split, other in run.evaluations.items() if run.task != "single-label" else ():
+        summary = other.summary()
+        metric, ends = summary["metric"], " – ".join(main_interval(summary))
+        value = metric_value(metric, summary[metric])
+        rows.append([say(f"split_name_{split}"), say(f"metric_{metric}"), value, ends, f"{other.n:,}"])
     headers = [say("split"), say("measure"), say("value"), say("interval_heading"), "n"]
     return [f"## {say('section_scores')}", _table(headers, rows)] if rows else []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from restune.reporting.phrases import phrases
+from restune.reporting.score_words import metric_value
 
 
 def render(template: str, *, language: str = "en", **values: Any) -> str:
@@ -15,4 +16,10 @@ def render(template: str, *, language: str = "en", **values: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("restune", "reporting/templates"), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    environment.globals.update(shown=metric_value, interval=_interval)
     return environment.get_template(template).render(language=language, say=phrases(language), **values)
+
+
+def _interval(metric: str, ends: tuple[float | None, float | None]) -> str:
+    """Format an interval for a table's cell."""
+    return "–" if None in ends else f"{metric_value(metric, ends[0], 1)} – {metric_value(metric, ends[1], 1)}"

@@ -90,6 +90,21 @@ def panel_svg(panel: Panel, language: str, *, at: int | None = None) -> str:
     return figure_svg(figure, described(panel, language, at))
 
 
+def scatter_svg(
+    x_values: Sequence[float], y_values: Sequence[float], *, title: str, x: str, y: str, description: str
+) -> str:
+    """Draw points, and the line on which both values are equal, as an SVG element."""
+    figure = _figure()
+    axes = figure.subplots()
+    _style(axes)
+    ends = [min(*x_values, *y_values), max(*x_values, *y_values)]
+    axes.plot(ends, ends, color="#020202", linewidth=1.2)
+    few = len(x_values) <= 300
+    axes.plot(x_values, y_values, "o", color=_SERIES[0], markersize=4 if few else 2.5, alpha=0.7 if few else 0.4)
+    axes.set(xlabel=x, ylabel=y, title=title)
+    return figure_svg(figure, description)
+
+
 def row_svg(panels: Sequence[Panel], language: str) -> str:
     """Draw panels side by side as one SVG element, for a picture outside a page."""
     figure = _figure(columns=len(panels))

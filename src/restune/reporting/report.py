@@ -20,6 +20,7 @@ from restune.reporting.phrases import phrases
 from restune.reporting.plots import panel_svg
 from restune.reporting.run_files import RunFiles, read_run
 from restune.reporting.summary import Say, conclusion, confidence_of, cost_rows
+from restune.reporting.task_plots import task_plots
 from restune.reporting.usage import usage_of
 
 REPORT, CARD = "report.html", "README.md"
@@ -67,7 +68,7 @@ def report_page(run: RunFiles) -> str:
         scores=counting,
         task=run.task,
         evaluations=run.evaluations,
-        task_plots={},
+        task_plots=task_plots(run.evaluations, language),
         sections=[section for section, is_shown in shown.items() if is_shown],
         conclusion=conclusion(run, say),
         curves=curves,

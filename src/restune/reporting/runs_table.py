@@ -11,6 +11,7 @@ from rich.text import Text
 
 from restune.core.language import translated
 from restune.reporting.layout import plain_table
+from restune.reporting.score_words import main_interval, metric_name, metric_of, metric_value
 
 
 def runs_table(runs: Iterable[Mapping[str, Any]]) -> Table:
@@ -35,11 +36,13 @@ def seeds_lines(result: Mapping[str, Any]) -> list[str]:
     lines = []
     for split, name in (("val", "validation"), ("test", "test")):
         if result[split] is not None:
-            accuracy = result[split]["accuracy"]
-            values = ", ".join(f"{value:.2%}" for value in accuracy["values"])
+            metric = next(iter(result[split]))
+            spread = result[split][metric]
+            values = ", ".join(metric_value(metric, value) for value in spread["values"])
+            mean, std = (metric_value(metric, spread[key]) for key in ("mean", "std"))
             lines.append(
-                f"{name} accuracy {accuracy['mean']:.2%}, standard deviation {accuracy['std']:.2%} "
-                f"({len(accuracy['values'])} seeds: {values})"
+                f"{name} {metric_name(metric)} {mean}, standard deviation {std} "
+                f"({len(spread['values'])} seeds: {values})"
             )
     return lines
 
@@ -48,8 +51,10 @@ def _score(score: Mapping[str, Any] | None) -> str:
     """Format ``81.0% (78.1-83.6, n 100)``."""
     if score is None:
         return "-"
-    low, high = score["interval"]
-    return f"{score['accuracy']:.1%} ({100 * low:.1f}-{100 * high:.1f}, n {score['n']:,})"
+    metric = metric_of(score)
+    value, (low, high) = metric_value(metric, score[metric], 1), main_interval(score, 1)
+    name = "" if metric == "accuracy" else f"{metric_name(metric)} "
+    return f"{name}{value} ({low.rstrip('%')}-{high.rstrip('%')}, n {score['n']:,})"
 
 
 def _state(run: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -12,12 +12,14 @@ from restune.core.language import Text as Language
 from restune.core.language import current_language, translated
 from restune.core.rowstore import StoreInfo
 from restune.evaluation.evaluation import Evaluation
+from restune.evaluation.tasks import AnyEvaluation
 from restune.inference.model import Prediction
 from restune.networks.structure import ModelInfo
 from restune.reporting import measures
 from restune.reporting.layout import plain_table as _table
 from restune.reporting.layout import prose, show
 from restune.reporting.structure.words import field_text
+from restune.reporting.task_tables import task_predictions_table, task_tables
 from restune.training.bench import Bench
 
 __all__ = [
@@ -36,8 +38,13 @@ _NUMERIC = Language("precision", "数值精度")
 """The word for numeric precision; a class's precision has another word in Chinese."""
 
 
-def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
-    """Return the conclusions, scores, per-class scores, confusions, the matrix if it fits, and the skipped items."""
+def evaluation_tables(evaluation: AnyEvaluation) -> list[RenderableType]:
+    """Return the conclusions, scores, per-class scores, confusions, the matrix if it fits, and the skipped items.
+
+    Of other tasks the main score's line, and the scores of each label or number.
+    """
+    if not isinstance(evaluation, Evaluation):
+        return [*task_tables(evaluation), *_skipped_lines(evaluation.skipped)]
     parts: list[RenderableType] = [
         Text(translated(headline(evaluation))),
         measures.conclusions(evaluation),
@@ -49,11 +56,16 @@ def evaluation_tables(evaluation: Evaluation) -> list[RenderableType]:
         parts.append(confused)
     if len(evaluation.classes) <= _WIDEST_CONFUSION:
         parts.append(_confusion_table(evaluation))
-    if evaluation.skipped:
-        count = len(evaluation.skipped)
-        parts.append(Text(translated(f"skipped {count} unreadable {'item' if count == 1 else 'items'}:")))
-        parts.extend(Text(f"  {item}: {translated(reason)}") for item, reason in evaluation.skipped)
-    return parts
+    return [*parts, *_skipped_lines(evaluation.skipped)]
+
+
+def _skipped_lines(skipped: Sequence[tuple[str, str]]) -> list[RenderableType]:
+    """Return the items that could not be read, with the reason."""
+    if not skipped:
+        return []
+    count = len(skipped)
+    first = Text(translated(f"skipped {count} unreadable {'item' if count == 1 else 'items'}:"))
+    return [first, *(Text(f"  {item}: {translated(reason)}") for item, reason in skipped)]
 
 
 def headline(evaluation: Evaluation) -> str:
@@ -102,6 +114,8 @@ def predictions_table(predictions: Iterable[Prediction]) -> Table:
     Where the model abstains, the most probable label stands among the runners-up.
     """
     predictions = list(predictions)
+    if any(prediction.labels is not None or prediction.values is not None for prediction in predictions):
+        return task_predictions_table(predictions)
     has_novel = any(prediction.novel for prediction in predictions)
     table = _table("input", "label", ">probability", "runner-up", *(["remark"] * has_novel))
     for prediction in predictions:

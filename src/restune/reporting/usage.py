@@ -25,16 +25,24 @@ def usage_of(run: RunFiles) -> dict[str, str]:
     evaluate = shlex.join(["restune", "evaluate", folder, held_out, *run.reading_for_evaluation])
     return {
         "command": f"restune predict {shlex.quote(folder)} YOUR_{noun}\n{evaluate}",
-        "python": python_lines(run.result["kind"], f"{folder}/model.safetensors"),
+        "python": python_lines(run.result["kind"], f"{folder}/model.safetensors", run.task),
         "repeat": run.repeating,
         "redraw": shlex.join(["restune", "report", folder]),
     }
 
 
-def python_lines(kind: str, model: str) -> str:
+_ANSWERS = {
+    "single-label": "prediction.label, prediction.probability",
+    "multi-label": "prediction.labels, prediction.probabilities",
+    "regression": "prediction.values",
+}
+"""What a prediction holds, by the model's task."""
+
+
+def python_lines(kind: str, model: str, task: str = "single-label") -> str:
     """Return Python that loads a model file and predicts one input."""
     series = 'import numpy as np\n\nseries = np.load("series.npy")  # [channels, length]\n' if kind == "signal" else ""
     return (
         f"import restune\n{series}\nmodel = restune.load({model!r})\n"
-        f"prediction = model.predict({_CALLS[kind]})[0]\nprint(prediction.label, prediction.probability)"
+        f"prediction = model.predict({_CALLS[kind]})[0]\nprint({_ANSWERS[task]})"
     )

@@ -57,6 +57,8 @@ def grouped(dataset: Dataset, options: DataOptions | None) -> Dataset:
 def smoke_sample(dataset: Dataset, recipe: Recipe) -> Dataset:
     """Return the items that a smoke run reads: enough of each class and split for two batches and their validation."""
     targets, splits = targets_of(dataset.items), splits_of(dataset.items)
+    if dataset.target_values is not None:  # each row is a target of its own
+        targets = np.zeros(len(dataset), np.int32)
     wanted = max(_SMOKE_ITEMS, _SMOKE_BATCHES * recipe.batch_size)
     share = min(1.0, wanted / max(1, len(dataset)))
     chosen = []
@@ -83,6 +85,8 @@ def open_held_out(train: Dataset, recipe: Recipe, options: DataOptions | None) -
         if recipe.smoke:
             other = smoke_sample(other, recipe)
         try:
+            if other.task != train.task:
+                raise UserError(f"the {split} data is {other.task}, the training data is {train.task}")
             opened[split] = _with_prefix(other.with_classes(train.classes), split)
         except UserError as error:
             raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 
@@ -33,8 +34,9 @@ from restune.training.linear_probe import (
     probe_facts,
 )
 from restune.training.loop import Fitted, OnEpoch, Trainer
-from restune.training.metrics_log import EpochRecord
+from restune.training.metrics_log import EpochRecord, describe_task_scores
 from restune.training.recipe import Recipe
+from restune.training.task_scores import TASK_SCORES, learnt_values
 from restune.training.validation import VAL_SCORES, Validation
 
 
@@ -112,18 +114,24 @@ def _start_from_fitted_head(prepared: Prepared, recipe: Recipe, network: ResNet,
     cache = feature_cache(network, prepared.preprocess, recipe, prepared.workspace.device)
     items = Joined(tuple(data.items for data in (splits.train, splits.val) if data is not None))
     compute_together(cache, items, world)
-    train_loss, scores = 0.0, dict.fromkeys(VAL_SCORES, 0.0)
+    names = TASK_SCORES.get(splits.train.task, VAL_SCORES)
+    train_loss, scores = 0.0, dict.fromkeys(names, 0.0)
     if world.is_main:
         probe = fit_head(cache, recipe, splits, prepared.augment)
         note(describe_probe(probe))
         _set_head(network, probe)
         train_loss = probe.train_loss
         if probe.val_scores:
-            scores = dict(probe.val_scores)
-            note(f"fitted head: validation accuracy {scores['val_accuracy']:.2%}")
+            scores = {name: probe.val_scores.get(name, math.nan) for name in names}
+            if "val_accuracy" in scores:
+                note(f"fitted head: validation accuracy {scores['val_accuracy']:.2%}")
+            else:
+                shown = EpochRecord(epoch=0, step=0, train_loss=train_loss, **probe.val_scores)
+                note(f"fitted head:  val loss {scores['val_loss']:.4f}{describe_task_scores(shown)}")
     world.from_main([network.fc.weight.detach(), network.fc.bias.detach()])
-    train_loss, *values = world.sum([train_loss, *(scores[name] for name in VAL_SCORES)])
-    trainer.begin_at(dict(zip(VAL_SCORES, values, strict=True)) if splits.val is not None else {}, train_loss)
+    train_loss, *values = world.sum([train_loss, *(scores[name] for name in names)])
+    measured = {name: value for name, value in zip(names, values, strict=True) if not math.isnan(value)}
+    trainer.begin_at(measured if splits.val is not None else {}, train_loss)
 
 
 @torch.no_grad()
@@ -148,7 +156,7 @@ def _trainer(prepared: Prepared, recipe: Recipe, network: Network, on_epoch: OnE
     validate = None
     if splits.val is not None:
         validate = Validation(
-            splits.val, preprocess, prepared.preloaded, recipe, workspace.device, workspace.world
+            splits.val, preprocess, prepared.preloaded, recipe, workspace.device, workspace.world, splits.target_scale()
         )  # fmt: skip
     return Trainer(
         network=network,
@@ -172,6 +180,7 @@ def _trainer(prepared: Prepared, recipe: Recipe, network: Network, on_epoch: OnE
         loss=custom.loss,
         augment=custom.augment,
         world=workspace.world,
+        task=splits.train.task,
     )
 
 
@@ -205,6 +214,7 @@ def _batches(prepared: Prepared, recipe: Recipe) -> TrainingBatches:
         mixes=bool(recipe.mixup or recipe.cutmix),
         pins=device.type == "cuda",
         resident=on_gpu,
+        target_values=learnt_values(train, prepared.splits.target_scale()),
     )
 
 

@@ -86,11 +86,14 @@ def initial_state(
     return Initial(name=name or None, weights=weights, preprocess=preprocess, settings=settings, module=module)
 
 
-def build_network(initial: Initial, recipe: Recipe, classes: tuple[str, ...], preprocess: Preprocess) -> Network:
+def build_network(
+    initial: Initial, recipe: Recipe, classes: tuple[str, ...], preprocess: Preprocess, task: str = "single-label"
+) -> Network:
     """Build the network with its initial weights and a head for `classes`.
 
-    The head is the only new layer where the network was trained before, and keeps the rows of classes that the weights
-    have, too. Raises UserError for spec settings that follow from the data, and for weights of another structure.
+    The head is the only new layer where the network was trained before, and keeps the rows of classes (or labels) that
+    the weights have, too, if these are for the same task; that of regression is always new. Raises UserError for spec
+    settings that follow from the data, and for weights of another structure.
     """
     weights = initial.weights
     if initial.module is not None:
@@ -112,7 +115,9 @@ def build_network(initial: Initial, recipe: Recipe, classes: tuple[str, ...], pr
         report = load_into(network, weights)
         network.reset_head(len(classes))
     note(f"{initial.name or 'network'} from {weights.source}: {report}")
-    note(_head_note(weights, classes, _copy_shared_rows(network, weights, classes)))
+    before = "single-label" if weights.info is None else weights.info.task
+    shares = task == before != "regression"
+    note(_head_note(weights, classes, _copy_shared_rows(network, weights, classes) if shares else [], task))
     return network
 
 
@@ -170,11 +175,15 @@ def _copy_shared_rows(network: ResNet, weights: Weights, classes: tuple[str, ...
     return shared
 
 
-def _head_note(weights: Weights, classes: tuple[str, ...], shared: list[str]) -> str:
-    if set(shared) == set(classes) == set(weights.classes or ()):
+def _head_note(weights: Weights, classes: tuple[str, ...], shared: list[str], task: str = "single-label") -> str:
+    if task == "regression":
+        return f"new head for regression: {shorten(classes)}"
+    if shared and set(shared) == set(classes) == set(weights.classes or ()):
         return f"kept the head: the data has the weights' {len(classes)} classes"
     before = f"was {weights.head_classes}" if weights.head_classes else "the weights had none"
     kept = f"; kept the rows of {len(shared)} shared classes: {shorten(shared)}" if shared else ""
+    if task == "multi-label":
+        return f"new head for {len(classes)} labels ({before}): {shorten(classes)}{kept}"
     return f"new {len(classes)}-class head ({before}): {shorten(classes)}{kept}"
 
 

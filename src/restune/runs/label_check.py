@@ -136,6 +136,9 @@ def _label_errors(
     dataset: Dataset, features: _Features, copies: Iterable[Finding], seed: int
 ) -> tuple[LabelErrors, NDArray[np.int64]] | None:
     """Judge the labels of the readable items that have one; also return their positions. None without enough labels."""
+    if dataset.task != "single-label":
+        note(f"label errors are looked for in single-label data only; this is {dataset.task}")
+        return None
     targets = targets_of(dataset.items).astype(np.int64)[features.readable]
     is_labelled = targets >= 0
     present, targets = np.unique(targets[is_labelled], return_inverse=True)
@@ -150,11 +153,12 @@ def _label_errors(
     except UserError as error:
         warn(f"{error.what} ({error.fix}): label errors are not looked for")
         return None
+    is_known = np.bincount(targets)[targets] >= FOLDS  # a head hardly knows smaller classes
     return (
         LabelErrors(
             suspicion=judged.suspicion,
             proposed=present[judged.proposed],
-            is_error=judged.is_error,
+            is_error=judged.is_error & is_known,
             accuracy=judged.accuracy,
         ),
         positions,

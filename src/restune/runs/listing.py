@@ -18,7 +18,10 @@ from restune.runs.record import RunRecord, read_run_record
 _RECIPE = "recipe.yaml"
 _INSIDE = frozenset({"checkpoints", "evaluation"})
 _SETTING = re.compile(r"^(model|epochs|time|seed): (.+)$", re.MULTILINE)
-_SCORE = ("accuracy", "interval", "n", "balanced_accuracy", "macro_f1")
+_SCORE = (
+    *("accuracy", "interval", "n", "balanced_accuracy", "macro_f1"),
+    *("task", "metric", "map", "micro_f1", "mae", "rmse", "r2"),
+)
 _MOST_BYTES = 2**20
 
 
@@ -33,7 +36,8 @@ class RunInfo:
         seed: of the run; None if unknown.
         state: ``finished``, ``unfinished`` (running or stopped) or ``damaged`` (a file cannot be read).
         epoch, epochs: epochs trained, and their planned number; None if unknown.
-        val, test: ``accuracy``, its 95% ``interval``, ``n``, ``balanced_accuracy``, ``macro_f1``; None without.
+        val, test: ``accuracy``, its 95% ``interval``, ``n``, ``balanced_accuracy``, ``macro_f1``; None without. Of
+            other tasks the scores that result.json has, and the ``metric`` that the interval is of.
         started: time of its first start, ISO 8601 in UTC.
 
     >>> info = restune.list_runs(run_folder)[0]

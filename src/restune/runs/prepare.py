@@ -105,7 +105,7 @@ def prepare(data: RunData, initial: Initial, recipe: Recipe, workspace: Workspac
             share_findings(preloaded, preprocess.apply, mine, world)
     share_samples(preloaded, mine, world)
     note_memory(data, preloaded)
-    network = build_network(initial, recipe, splits.train.classes, preprocess)
+    network = build_network(initial, recipe, splits.train.classes, preprocess, data.train.task)
     if recipe.augment.window is None and "window" in data.kind.augment_fields:
         augment = replace(augment, window=default_window(splits.train.items, preprocess))
     return Prepared(
@@ -195,9 +195,9 @@ def _prepare_head(
     data: RunData, initial: Initial, recipe: Recipe, workspace: Workspace, augment: Augment
 ) -> Prepared:  # fmt: skip
     """Prepare to fit the head: compute every item's embedding once, which also finds unreadable items."""
-    reject_settings_without_optimum(recipe)
+    reject_settings_without_optimum(recipe, data.train.task)
     preprocess = initial.preprocess
-    network = build_network(initial, recipe, data.train.classes, preprocess)
+    network = build_network(initial, recipe, data.train.classes, preprocess, data.train.task)
     assert isinstance(network, ResNet)  # checked by the request
     cache = feature_cache(network, preprocess, recipe, workspace.device)
     compute_together(cache, data.items(), workspace.world)

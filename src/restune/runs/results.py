@@ -16,7 +16,9 @@ from restune.core.machine import describe_machine
 from restune.data.dataset import Dataset
 from restune.evaluation.calibration import fit_calibration
 from restune.evaluation.evaluation import Evaluation
-from restune.evaluation.score import score
+from restune.evaluation.multilabel import MultiLabelEvaluation
+from restune.evaluation.score import score_any
+from restune.evaluation.tasks import AnyEvaluation
 from restune.inference.load import load_model
 from restune.inference.model import Model
 from restune.networks.custom import CustomSpec, own_names
@@ -34,6 +36,9 @@ from restune.training.loop import Fitted
 from restune.training.recipe import Recipe
 from restune.weights.bundle import BundleInfo, write_bundle
 from restune.weights.calibration import Calibration
+
+Scorer = Callable[[Dataset, str | None], AnyEvaluation]
+"""Scores items of a split, or, without one, those of any items that can be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +66,7 @@ class RunResult:
     verb: str
     model: str
     kind: str
-    scores: Mapping[str, Evaluation] = field(repr=False)
+    scores: Mapping[str, AnyEvaluation] = field(repr=False)
     seconds: float
     training_seconds: float
     epochs: int
@@ -111,18 +116,23 @@ def save_results(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) 
     info = _bundle_info(verb, prepared, recipe, fitted)
     state = own_names(fitted.state_dict, info.spec)
     write_bundle(path, state, info)
-    score_split = _scorer(path, prepared, recipe)
+    score_split = _scorer(path, prepared, recipe, info)
     held_out = {split: items for split, items in (("val", splits.val), ("test", splits.test)) if items is not None}
     scores = {split: score_split(items, split) for split, items in held_out.items()}
-    novelty = learn_novelty(prepared, recipe, scores.get("val"), lambda items: score_split(items, None))
-    info = replace(info, calibration=_calibration(scores), novelty=novelty)
-    scores = {split: evaluation.calibrated(info.calibration) for split, evaluation in scores.items()}
+    novelty = None
+    if info.task == "single-label":
+        novelty = learn_novelty(prepared, recipe, of_classes(scores).get("val"), _of_classes(score_split))
+        info = replace(info, calibration=_calibration(of_classes(scores)), novelty=novelty)
+        scores = {split: one.calibrated(info.calibration) for split, one in of_classes(scores).items()}
+    else:
+        info, scores = with_thresholds(info, scores)
     summaries = tuple({"side": split, **_summary(evaluation)} for split, evaluation in scores.items())
     write_bundle(path, state, replace(info, scores=summaries))
     (folder / "evaluation").mkdir(exist_ok=True)
     for split, evaluation in scores.items():
         evaluation.save(folder / "evaluation" / f"{split}.npz")
-    save_gallery(folder, scores, held_out, _loaded(path, prepared, recipe))
+    if info.task == "single-label":
+        save_gallery(folder, of_classes(scores), held_out, _loaded(path, prepared, recipe))
     result = RunResult(
         verb=verb,
         model=recipe.model or _module_name(prepared) or "home-made",
@@ -145,13 +155,54 @@ def save_results(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) 
         more={
             **fitted.more,
             **_lengthened(recipe),
-            **novelty_entry(novelty, scores.get("test")),
+            **novelty_entry(novelty, of_classes(scores).get("test")),
+            **_task_facts(info),
             **check_summary(folder),
         },
     )
     write_text(folder / "result.json", json.dumps(result.to_dict(), ensure_ascii=False, indent=1) + "\n")
     write_report(folder)
     return result
+
+
+def of_classes(scores: Mapping[str, AnyEvaluation]) -> dict[str, Evaluation]:
+    """Return the evaluations of single-label classification."""
+    return {split: one for split, one in scores.items() if isinstance(one, Evaluation)}
+
+
+def _of_classes(score_split: Scorer) -> Callable[[Dataset], Evaluation]:
+    """Return a function that scores items of single-label data, without those that cannot be read."""
+
+    def scored(items: Dataset) -> Evaluation:
+        evaluation = score_split(items, None)
+        assert isinstance(evaluation, Evaluation)
+        return evaluation
+
+    return scored
+
+
+def with_thresholds(
+    info: BundleInfo, scores: Mapping[str, AnyEvaluation]
+) -> tuple[BundleInfo, dict[str, AnyEvaluation]]:
+    """Choose the thresholds of a multi-label model on its validation items; other models are unchanged."""
+    val = scores.get("val")
+    if not isinstance(val, MultiLabelEvaluation):
+        return info, dict(scores)
+    chosen = val.with_best_thresholds()
+    others = {
+        split: replace(one, thresholds=chosen.thresholds)
+        for split, one in scores.items()
+        if isinstance(one, MultiLabelEvaluation)
+    }
+    return replace(info, thresholds=chosen.thresholds), {**others, "val": chosen}
+
+
+def _task_facts(info: BundleInfo) -> dict[str, Any]:
+    """Return the entries of a run that is not single-label."""
+    if info.task == "single-label":
+        return {}
+    thresholds = None if info.thresholds is None else dict(zip(info.classes, info.thresholds, strict=True))
+    return {"task": info.task, **({} if thresholds is None else {"thresholds": thresholds})}
 
 
 def _lengthened(recipe: Recipe) -> dict[str, Any]:
@@ -170,6 +221,8 @@ def _bundle_info(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) 
         name=recipe.model,
         classes=prepared.splits.train.classes,
         preprocess=prepared.preprocess,
+        task=prepared.splits.train.task,
+        target_scale=prepared.splits.target_scale(),
         training=training,
         licence=None if weights is None else weights.licence,
     )
@@ -180,7 +233,7 @@ def _module_name(prepared: Prepared) -> str | None:
     return spec.custom if isinstance(spec, CustomSpec) else None
 
 
-def _scorer(path: Path, prepared: Prepared, recipe: Recipe) -> Callable[[Dataset, str | None], Evaluation]:
+def _scorer(path: Path, prepared: Prepared, recipe: Recipe, info: BundleInfo) -> Scorer:
     """Return a function that scores items: a fitted head on cached embeddings, else the written model.
 
     Its second argument is the items' split, which messages name; without one, items that cannot be read are left out.
@@ -191,7 +244,7 @@ def _scorer(path: Path, prepared: Prepared, recipe: Recipe) -> Callable[[Dataset
     if cache is not None and isinstance(network, ResNet) and prepared.initial.kind.view_modes[0] == "single":
         fc = network.fc
         head = Head(weight=fc.weight.detach(), bias=fc.bias.detach(), l2=0.0, loss=0.0, iterations=0)
-        return lambda items, split: score_embeddings(head, cache, items, str(path))  # noqa: ARG005
+        return lambda items, split: score_embeddings(head, cache, items, str(path), info.outputs)  # noqa: ARG005
     model = _loaded(path, prepared, recipe)
     return lambda items, split: _final_score(model, items, recipe, split)
 
@@ -201,16 +254,16 @@ def _loaded(path: Path, prepared: Prepared, recipe: Recipe) -> Model:
         return load_model(path, device=recipe.device, module=prepared.initial.module)
 
 
-def _final_score(model: Model, items: Dataset, recipe: Recipe, split: str | None) -> Evaluation:
+def _final_score(model: Model, items: Dataset, recipe: Recipe, split: str | None) -> AnyEvaluation:
     """Score a split. Count, list and warn of items that can no longer be read.
 
     Raises UserError if none can be read.
     """
     batch_size = recipe.micro_batch or recipe.batch_size
     if split is None:
-        return score(model, items, on_corrupt="skip", batch_size=batch_size)
+        return score_any(model, items, on_corrupt="skip", batch_size=batch_size)
     try:
-        scored = score(model, items, on_corrupt="skip", batch_size=batch_size, retry=True)
+        scored = score_any(model, items, on_corrupt="skip", batch_size=batch_size, retry=True)
     except UserError as error:
         fix = "restore the items and run the same command with --resume: only the scores are missing"
         raise UserError(f"no {split} score: {error.what}", where=error.where, fix=fix) from error
@@ -241,8 +294,10 @@ def _changed(prepared: Prepared) -> tuple[Change, ...]:
     return changed
 
 
-def _summary(evaluation: Evaluation) -> dict[str, Any]:
+def _summary(evaluation: AnyEvaluation) -> dict[str, Any]:
     """Return a split's part of the result."""
+    if not isinstance(evaluation, Evaluation):
+        return evaluation.summary()
     skipped = [{"item": item, "reason": reason} for item, reason in evaluation.skipped]
     return {
         "accuracy": evaluation.accuracy,

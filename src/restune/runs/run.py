@@ -25,6 +25,7 @@ from restune.inference.load import load_model, pick_device
 from restune.inference.model import Model
 from restune.reporting.report import write_report
 from restune.reporting.run_files import flat
+from restune.reporting.score_words import main_score
 from restune.runs.custom import recipe_comment
 from restune.runs.data import grouped, open_held_out, smoke_sample
 from restune.runs.fit import fit
@@ -35,6 +36,7 @@ from restune.runs.prepare import Workspace, prepare, resolve_recipe
 from restune.runs.record import RunRecord, no_data, read_run_record
 from restune.runs.request import Request
 from restune.runs.results import save_results
+from restune.runs.task_settings import settle_task
 from restune.runs.tracking import followed, start_tracking
 from restune.training.distributed import World, is_lost_peer, join_world, leave_world
 from restune.training.metrics_log import EpochRecord
@@ -62,9 +64,7 @@ class Run:
 
     def __repr__(self) -> str:
         scores = (
-            f", {split} accuracy {s['accuracy']:.2%} (n = {s['n']})"
-            for split in ("val", "test")
-            if (s := self.result.get(split))
+            f", {split} {main_score(s)} (n = {s['n']})" for split in ("val", "test") if (s := self.result.get(split))
         )
         return f"Run({str(self.out)!r}, {self.result.get('model') or 'network'}{''.join(scores)})"
 
@@ -169,6 +169,8 @@ def _finished(folder: Path, request: Request, world: World, *, accept_changes: b
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     stored = read_recipe(folder / "recipe.yaml")
     requested, named = request.recipe_for(kind_of(result["kind"])), request.has("batch_size")
+    task = result.get("task", "single-label")
+    requested = settle_task(requested, task, request.has, own_loss=request.custom.loss is not None)
     wanted = resumed_recipe(folder, requested, accept_changes=accept_changes, batch_size_named=named)
     if (wanted.epochs, wanted.time) != (stored.epochs, stored.time):
         return None
@@ -187,6 +189,7 @@ def _perform(task: _Task, folder: Path, world: World, continues: bool, accept_ch
     if train.reading:
         note(train.reading)
     recipe = request.recipe_for(kind_of(train.kind), train.form)
+    recipe = settle_task(recipe, train.task, request.has, own_loss=request.custom.loss is not None)
     everything, train = train, grouped(smoke_sample(train, recipe) if recipe.smoke else train, data_options)
     run_data = open_held_out(train, recipe, data_options)
     if continues:

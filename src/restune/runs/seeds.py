@@ -24,7 +24,13 @@ from restune.runs.request import Request
 from restune.runs.run import Run, run
 
 SEEDS_RESULT = "seeds.json"
-_METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
+_METRICS = {
+    "accuracy": ("accuracy", "balanced_accuracy", "macro_f1"),
+    "map": ("map", "macro_f1", "micro_f1"),
+    "mae": ("mae", "rmse", "r2"),
+    "r2": ("r2", "mae", "rmse"),
+}
+"""The scores that are compared, by the main one."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +166,9 @@ def _spread(scores: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
     measured = [score for score in scores if score is not None]
     if not measured or len(measured) < len(scores):
         return None
-    values = {metric: [float(score[metric]) for score in measured] for metric in _METRICS}
+    metrics = _METRICS[measured[0].get("metric", "accuracy")]
+    known = [metric for metric in metrics if all(score[metric] is not None for score in measured)]
+    values = {metric: [float(score[metric]) for score in measured] for metric in known}
     return {
         metric: {"mean": statistics.fmean(each), "std": statistics.stdev(each), "values": each}
         for metric, each in values.items()

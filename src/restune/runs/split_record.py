@@ -18,7 +18,7 @@ from restune.core.errors import UserError, shorten
 from restune.core.files import written_whole
 from restune.data.by_id import Contents, HexDigits
 from restune.data.dataset import Dataset, Item, Location, fingerprint_of
-from restune.data.items import Ids, locations_of, targets_of
+from restune.data.items import Ids, locations_of
 from restune.data.splits import Splits
 from restune.data.string_array import StringArray
 
@@ -35,7 +35,7 @@ class SplitItems:
 
     Args:
         ids: as in ``split.csv``.
-        targets: indices into the run's classes.
+        targets: indices into the run's classes; of other tasks checksums of the target values.
         signatures: of their locations, such as a file's size.
         contents: 16 hex digits over the content of each; empty if unknown.
     """
@@ -50,7 +50,7 @@ class SplitItems:
         """Record the items' current state."""
         return cls(
             ids=Ids(data.items),
-            targets=targets_of(data.items),
+            targets=data.target_codes(),
             signatures=StringArray(map(_signature, locations_of(data.items))),
             contents=contents.of(data.items)
             if isinstance(contents, Contents)
@@ -100,12 +100,14 @@ class SplitRecord:
         classes: in the order of the logits.
         splits: ``train``, and ``val`` and ``test`` if there are any.
         total: number of items in the data, in a split or not.
+        task: of the data.
     """
 
     kind: str
     classes: tuple[str, ...]
     splits: Mapping[str, SplitItems]
     total: int = 0
+    task: str = "single-label"
 
     @classmethod
     def of(cls, splits: Splits, contents: Mapping[str, str], total: int = 0) -> SplitRecord:
@@ -120,6 +122,7 @@ class SplitRecord:
             classes=splits.train.classes,
             splits={name: SplitItems.of(data, contents) for name, data in held.items() if data is not None},
             total=total,
+            task=splits.train.task,
         )
 
     def fingerprint(self, split: str) -> str:
@@ -127,7 +130,7 @@ class SplitRecord:
         if split not in self._fingerprints:
             items = self.splits[split]
             rows = zip(items.ids, items.targets.tolist(), items.signatures, strict=True)
-            self._fingerprints[split] = fingerprint_of(self.kind, self.classes, rows)
+            self._fingerprints[split] = fingerprint_of(self.kind, self.classes, rows, self.task)
         return self._fingerprints[split]
 
     @cached_property
@@ -137,6 +140,8 @@ class SplitRecord:
     def json(self) -> Iterator[str]:
         """Yield the content of split.json, in parts."""
         head = {"schema_version": 1, "kind": self.kind, "classes": self.classes, "total": self.total}
+        if self.task != "single-label":
+            head["task"] = self.task
         yield json.dumps(head)[:-1] + ', "splits": {'
         for place, (name, items) in enumerate(self.splits.items()):
             yield f'{", " if place else ""}"{name}": {{"fingerprint": "{self.fingerprint(name)}"'
@@ -164,7 +169,13 @@ class SplitRecord:
                 signatures=column["signatures"],
                 contents=HexDigits.parsed(column["contents"]),
             )
-        return cls(kind=content["kind"], classes=tuple(content["classes"]), splits=splits, total=content["total"])
+        return cls(
+            kind=content["kind"],
+            classes=tuple(content["classes"]),
+            splits=splits,
+            total=content["total"],
+            task=content.get("task", "single-label"),
+        )
 
     def changes(self, now: SplitRecord) -> Iterator[Change]:
         """Yield the differences from another record of the same splits, in order."""
@@ -174,13 +185,20 @@ class SplitRecord:
                 yield Change(split, "split.csv", f"its {split} items are not those of {SPLIT_RECORD}")
                 continue
             for row, item in enumerate(before.ids):
-                names = self.classes[before.targets[row]], now.classes[after.targets[row]]
-                if names[0] != names[1]:
-                    yield Change(split, item, f"its class was {names[0]!r}, is {names[1]!r}")
+                change = self._target_change(int(before.targets[row]), int(after.targets[row]), now)
+                if change:
+                    yield Change(split, item, change)
                 elif before.signatures[row] != after.signatures[row]:
                     yield Change(split, item, _resized(before.signatures[row], after.signatures[row]))
                 elif before.contents[row] != after.contents[row] and before.contents[row] and after.contents[row]:
                     yield Change(split, item, "its content is another")
+
+    def _target_change(self, before: int, after: int, now: SplitRecord) -> str:
+        """Describe the change of an item's target; empty if there is none."""
+        if self.task != "single-label" or now.task != "single-label":
+            return "" if before == after and self.task == now.task else "its target values are others"
+        names = self.classes[before], now.classes[after]
+        return "" if names[0] == names[1] else f"its class was {names[0]!r}, is {names[1]!r}"
 
 
 def write_split_record(folder: Path, record: SplitRecord) -> None:
@@ -205,7 +223,9 @@ def read_split_record(folder: Path) -> SplitRecord | None:
 
 def reject_changed_data(before: SplitRecord, now: SplitRecord, folder: Path) -> None:
     """Raise UserError if classes or items changed since the run began."""
-    if before.classes != now.classes:
+    if before.task != now.task:
+        what = f"this run began with {before.task} data, now they are read as {now.task}"
+    elif before.classes != now.classes:
         what = f"the classes of the data changed since this run began: {_changed_classes(before.classes, now.classes)}"
     elif changed := list(before.changes(now)):
         what = f"the data changed since this run began: {shorten(changed, 3)}"

@@ -101,8 +101,11 @@ def _read_or_draw(
     _reject_empty_classes(splits)
     counts = ", ".join(f"{name} {count}" for name, count in splits.counts().items())
     skipped = f"; skipped {len(splits.left_out)}" if splits.left_out else ""
-    note(f"{len(data.train.classes)} classes; {counts}{skipped}")
-    _note_imbalance(splits, recipe)
+    task, width = data.train.task, len(data.train.classes)
+    nouns = {"multi-label": "labels", "regression": "numbers to predict" if width > 1 else "number to predict"}
+    note(f"{width} {nouns.get(task, 'classes')}; {counts}{skipped}")
+    if task == "single-label":
+        _note_imbalance(splits, recipe)
     return name_copies(splits, contents)
 
 
@@ -226,6 +229,11 @@ def _note_imbalance(splits: Splits, recipe: Recipe) -> None:
 
 
 def _reject_empty_classes(splits: Splits) -> None:
+    if splits.train.task == "regression":
+        return
+    if splits.train.task == "multi-label":
+        _reject_labels_without_items(splits)
+        return
     without = [] if splits.val is None else [name for name, count in splits.val.class_counts().items() if not count]
     if without:
         raise UserError(
@@ -241,6 +249,20 @@ def _reject_empty_classes(splits: Splits) -> None:
             where=splits.train.source,
             fix="name the splits in a column (--split-column), or use another --seed",
         )
+
+
+def _reject_labels_without_items(splits: Splits) -> None:
+    """Raise UserError for labels that no training item has; warn of those that no validation item has."""
+    without = [name for name, count in splits.train.class_counts().items() if not count]
+    if without:
+        raise UserError(
+            f"no training item has the label {shorten(map(repr, without))}",
+            where=splits.train.source,
+            fix="name the splits in a column (--split-column), use another --seed, or leave the label out",
+        )
+    without = [] if splits.val is None else [name for name, count in splits.val.class_counts().items() if not count]
+    if without:
+        warn(f"no validation item has the label {shorten(map(repr, without))}: it is not in the mean average precision")
 
 
 def _share(value: float | str | None) -> float | None:

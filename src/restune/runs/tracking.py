@@ -25,6 +25,9 @@ _NAMES = {
     "val_accuracy": "val/accuracy",
     "val_balanced_accuracy": "val/balanced_accuracy",
     "val_macro_f1": "val/macro_f1",
+    "val_map": "val/map",
+    "val_mae": "val/mae",
+    "val_r2": "val/r2",
     "lr": "train/lr",
     "epoch": "epoch",
 }
@@ -58,7 +61,9 @@ def check_tool(name: Any) -> str | None:
     missing = [module for module in _NEEDS[name] if importlib.util.find_spec(module) is None]
     if missing:
         raise UserError(
-            f"{', '.join(missing)} is not installed", where=f"--track {name}", fix="pip install 'restune[track]'"
+            f"{', '.join(missing)} is not installed",
+            where=f"--track {name}",
+            fix="pip install 'restune[track]'",
         )
     return str(name)
 
@@ -203,7 +208,7 @@ def _metrics(record: EpochRecord) -> dict[str, float]:
 
 def _scores(result: Mapping[str, Any]) -> dict[str, float]:
     """Return the final scores: of the held-out splits that the run has."""
-    names = ("accuracy", "balanced_accuracy", "macro_f1")
+    names = ("accuracy", "balanced_accuracy", "macro_f1", "map", "micro_f1", "mae", "rmse", "r2")
     return {
         f"final/{split}_{name}": float(result[split][name])
         for split in ("val", "test")

@@ -19,7 +19,7 @@ from restune.core.machine import local_processes, memory_bytes
 from restune.core.rowstore import StoreFullError
 from restune.data.ahead import ahead
 from restune.data.augment import Augment, RandomKey
-from restune.data.batches import TrainingBatch, TrainingBatches
+from restune.data.batches import TrainingBatch, TrainingBatches, batch_targets
 from restune.data.dataset import Dataset
 from restune.data.preload import MEMORY_SHARE
 from restune.data.preprocess import Preprocess
@@ -66,7 +66,7 @@ class FeatureBatches:
         chosen = order[list(positions)]
         items = tuple(self.batches.items[int(index)] for index in chosen)
         key = RandomKey(seed=self.batches.seed, epoch=epoch, positions=positions, step=step)
-        targets = torch.tensor([item.target for item in items])
+        targets = batch_targets(items, self.batches.target_values)
         return TrainingBatch(rows.take(chosen), targets, items, key, time.thread_time() - started)
 
 

@@ -18,13 +18,16 @@ from restune.data.dataset import Dataset, Item
 from restune.data.loader import RETRY_PAUSES
 from restune.data.preprocess import Preprocess
 from restune.data.splits import Splits
-from restune.evaluation.evaluation import Evaluation, EvaluationBuilder
+from restune.data.targets import Outputs, TargetScale
 from restune.evaluation.metrics import balanced_scores
+from restune.evaluation.tasks import AnyEvaluation, builder_for
 from restune.inference.features import FeatureCache, FeatureRows, Features, View
 from restune.networks.resnet import ResNet
+from restune.training.label_heads import LabelProblem, choose_label_head, label_loss, label_outputs
 from restune.training.logistic import Choice, Head, Problem, choose_by_folds, choose_on_validation, mean_loss
 from restune.training.objective import balanced_weights
 from restune.training.recipe import Recipe
+from restune.training.task_scores import task_scores
 from restune.training.validation import lost_item
 
 _ENOUGH = 20
@@ -46,6 +49,7 @@ class LinearProbe:
             validation items.
         views: views per training item.
         computed, reused: embeddings computed now, and embeddings read from the cache.
+        method: how the head was fitted.
     """
 
     choice: Choice
@@ -54,6 +58,7 @@ class LinearProbe:
     views: int
     computed: int
     reused: int
+    method: str = "logistic regression"
 
 
 @dataclass(frozen=True)
@@ -91,13 +96,13 @@ def probe_facts(probe: LinearProbe) -> dict[str, Any]:
     }
 
 
-def reject_settings_without_optimum(recipe: Recipe) -> None:
-    """Raise UserError for settings that logistic regression does not support."""
+def reject_settings_without_optimum(recipe: Recipe, task: str = "single-label") -> None:
+    """Raise UserError for settings that logistic regression, or ridge regression, does not support."""
     refused = {
         "mixup": recipe.mixup > 0,
         "cutmix": recipe.cutmix > 0,
         "augment.erase": recipe.augment.erase > 0,
-        "loss": recipe.loss != "cross-entropy",
+        "loss": task == "single-label" and recipe.loss != "cross-entropy",
         "spec.dropout": bool(recipe.spec.get("dropout")),
     }
     for key, is_set in refused.items():
@@ -112,6 +117,8 @@ def reject_settings_without_optimum(recipe: Recipe) -> None:
 def fit_head(cache: FeatureCache, recipe: Recipe, splits: Splits, augment: Augment) -> LinearProbe:
     """Fit the head to the training items' embeddings; choose L2 strength and views on the validation items."""
     train = splits.train
+    if train.task != "single-label":
+        return _fit_label_head(cache, recipe, splits, augment)
     first = _all_of(cache, train.items)
     views = resolve_views(recipe, augment, cache, train)
     shown = [View(augment=augment, seed=recipe.seed, number=number) for number in range(1, views)]
@@ -134,15 +141,63 @@ def fit_head(cache: FeatureCache, recipe: Recipe, splits: Splits, augment: Augme
     )
 
 
-def score_embeddings(head: Head, cache: FeatureCache, dataset: Dataset, source: str) -> Evaluation:
+def _fit_label_head(cache: FeatureCache, recipe: Recipe, splits: Splits, augment: Augment) -> LinearProbe:
+    """Fit a logistic regression per label, or ridge regression, to the training items' embeddings."""
+    train, scale = splits.train, splits.target_scale()
+    views = resolve_views(recipe, augment, cache, train)
+    shown = [View(augment=augment, seed=recipe.seed, number=number) for number in range(1, views)]
+    tables = [_all_of(cache, train.items, view) for view in (None, *shown)]
+    smoothing = recipe.label_smoothing if train.task == "multi-label" else 0.0
+    problem = LabelProblem(
+        task=train.task,
+        rows=tables[0].rows.joined([table.rows for table in tables[1:]]).loaded().plain(),
+        targets=torch.cat([_value_rows(train, scale, table) for table in tables]) * (1 - smoothing) + smoothing / 2,
+        loss=recipe.loss,
+    )
+    val = None
+    if splits.val is not None:
+        found = _all_of(cache, splits.val.items)
+        val = found.rows.loaded().plain(), _value_rows(splits.val, scale, found)
+    groups = np.concatenate([table.readable for table in tables])
+    enough = val is not None and len(val[1]) >= _ENOUGH
+    choice = choose_label_head(problem, val if enough else None, groups, recipe.seed)
+    scores = {}
+    if val is not None:
+        scores = task_scores(train.task, recipe.loss, label_outputs(choice.head, val[0]), val[1], scale)
+    total = len(groups) + (0 if val is None else len(val[1]))
+    return LinearProbe(
+        choice=choice,
+        train_loss=label_loss(choice.head, problem.rows, problem.targets, recipe.loss),
+        val_scores=scores,
+        views=views,
+        computed=cache.computed,
+        reused=max(0, total - cache.computed),
+        method="logistic regression per label" if train.task == "multi-label" else "ridge regression",
+    )
+
+
+def _value_rows(data: Dataset, scale: TargetScale | None, table: Features) -> Tensor:
+    """Return the target values of the items of a table ``[N, C]``, as the loss takes them."""
+    values = data.values() if scale is None else scale.standardized(data.values())
+    return torch.from_numpy(values[table.readable])
+
+
+def score_embeddings(
+    head: Head,
+    cache: FeatureCache,
+    dataset: Dataset,
+    source: str,
+    outputs: Outputs = Outputs(),  # noqa: B008
+) -> AnyEvaluation:
     """Score a fitted head on a data set's cached embeddings.
 
     Args:
         source: source of the model, as recorded in the evaluation.
+        outputs: what the head's outputs mean.
     """
     started = time.perf_counter()
     embeddings = cache.of(dataset.items)
-    builder = EvaluationBuilder(dataset.classes)
+    builder = builder_for(dataset.classes, outputs, dataset)
     rows = embeddings.rows.loaded()
     for start in range(0, len(embeddings.readable), _ROWS):
         items = [dataset.items[index] for index in embeddings.readable[start : start + _ROWS]]
@@ -229,7 +284,7 @@ def describe_probe(probe: LinearProbe) -> str:
     """Describe the fitted head in one line."""
     head = probe.choice.head
     return (
-        f"{probe.computed} embeddings computed, {probe.reused} from the cache; head fitted (logistic regression): "
+        f"{probe.computed} embeddings computed, {probe.reused} from the cache; head fitted ({probe.method}): "
         f"L2 {head.l2:.3g} chosen by {probe.choice.how} among {len(probe.choice.tried)}, "
         f"{head.iterations} iterations, training loss {probe.train_loss:.4f}"
     )

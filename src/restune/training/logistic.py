@@ -143,7 +143,7 @@ def solve(problem: Problem, l2: float, *, axes: Axes | None = None, start: Head 
     return Solver(problem, axes).solve(l2, start)
 
 
-def _one_thread_for_scipy() -> AbstractContextManager[None]:
+def one_thread_for_scipy() -> AbstractContextManager[None]:
     """Limit scipy to one thread: vectors this short do not profit from more, and its spinning threads slow torch's."""
     return _scipy_threads.wanted()
 
@@ -209,7 +209,7 @@ class Solver:
         from scipy.optimize import minimize
 
         scale = (self.axes.variances / self.problem.classes + l2).rsqrt()
-        with _one_thread_for_scipy():
+        with one_thread_for_scipy():
             optimum = minimize(
                 lambda point: self._evaluate(point, scale, l2),
                 self._coordinates(start, scale),

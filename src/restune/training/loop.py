@@ -89,6 +89,7 @@ class Trainer:
         on_step: called in the main process after each optimiser step. An exception that it raises ends the run.
         loss, augment: the caller's own, see `Objective` and `OwnAugment`.
         world: the processes that train together.
+        task: of the data.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class Trainer:
         loss: OwnLoss | None = None,
         augment: OwnAugment | None = None,
         world: World = World(),  # noqa: B008  # a frozen value
+        task: str = "single-label",
     ) -> None:
         self.network, self.batches, self.recipe, self.folder, self.world = network, batches, recipe, folder, world
         self.validate, self.make_feature_batches = validate, make_feature_batches
@@ -118,7 +120,7 @@ class Trainer:
         self.phases = thawing.Phases(plan, planned_epochs(recipe, len(batches)))
         self.progress = Progress(recipe, self.phases, len(batches), deadline=deadline, afterwards=afterwards)
         self.optimizer = thawing.enter_phase(network, self.phases[0], recipe)
-        objective = Objective(recipe, class_counts, device_of(network), loss)
+        objective = Objective(recipe, class_counts, device_of(network), loss, task)
         self.gradients = Gradients(network, objective, batches.preprocess, recipe, world, augment)
         self.ema = None if recipe.ema.decay is None else WeightAverage(network, recipe.ema.decay)
         self.writer = CheckpointWriter(folder / "checkpoints", recipe.checkpoint, is_writer=world.is_main)

@@ -39,6 +39,8 @@ class EpochRecord:
         step: optimiser steps taken.
         train_loss: mean training loss of the epoch.
         val_loss, val_accuracy, val_balanced_accuracy, val_macro_f1: None without validation items.
+        val_map: mean average precision of multi-label data; its `val_macro_f1` is at the threshold 0.5.
+        val_mae, val_r2: of regression, averaged over the numbers, in their units.
         lr: the learning rate of the last step.
 
     >>> records = []
@@ -56,6 +58,9 @@ class EpochRecord:
     val_accuracy: float | None = None
     val_balanced_accuracy: float | None = None
     val_macro_f1: float | None = None
+    val_map: float | None = None
+    val_mae: float | None = None
+    val_r2: float | None = None
     lr: float = 0.0
 
     @classmethod
@@ -65,11 +70,8 @@ class EpochRecord:
             epoch=state.epoch,
             step=state.step,
             train_loss=train_loss,
-            val_loss=scores.get("val_loss"),
-            val_accuracy=scores.get("val_accuracy"),
-            val_balanced_accuracy=scores.get("val_balanced_accuracy"),
-            val_macro_f1=scores.get("val_macro_f1"),
             lr=state.rate,
+            **{name: value for name, value in scores.items() if name.startswith("val_")},
         )
 
     def score(self, monitor: str) -> float | None:
@@ -162,6 +164,14 @@ class EpochTiming:
         )
 
 
+def describe_task_scores(record: EpochRecord) -> str:
+    """Format the validation scores of multi-label data or regression for the epoch's line."""
+    if record.val_map is not None:
+        return f"  val mAP {record.val_map:.2%}  macro F1 {record.val_macro_f1 or 0.0:.3f}"
+    parts = [("val MAE", record.val_mae), ("R2", record.val_r2)]
+    return "".join(f"  {name} {value:.4g}" for name, value in parts if value is not None)
+
+
 class MetricsLog:
     """Writes the two files of a run, and shows its epochs on the screen.
 
@@ -202,6 +212,8 @@ class MetricsLog:
         accuracy = f"val accuracy of {self.kind.validates}" if self.kind.validates else "val accuracy"
         if record.val_loss is not None and record.val_accuracy is not None:
             text += f"  val loss {record.val_loss:.4f}  {accuracy} {record.val_accuracy:.2%}"
+        elif record.val_loss is not None:
+            text += f"  val loss {record.val_loss:.4f}{describe_task_scores(record)}"
         if self.is_imbalanced and record.val_balanced_accuracy is not None and record.val_macro_f1 is not None:
             text += f"  balanced {record.val_balanced_accuracy:.2%}  macro F1 {record.val_macro_f1:.3f}"
         text += f"  {timing.images_per_second:.0f} {self.kind.sample_noun}/s  {timing.seconds:.1f} s"

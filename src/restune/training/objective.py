@@ -16,20 +16,27 @@ OwnLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Objective:
-    """The training loss of a recipe: cross-entropy or binary cross-entropy.
+    """The training loss of a recipe: cross-entropy or binary cross-entropy; of regression, Huber or squared error.
 
     Args:
         recipe: the loss, its label smoothing and class weights, mixup, cutmix and erasing.
         class_counts: training items per class; balanced weights are ``n / (classes * count)``, as scikit-learn's.
         device: of the targets.
+        task: of the data. Targets of single-label data are class indices ``[N]``, of multi-label data 0 or 1, of
+            regression numbers of mean 0 and deviation 1, both ``[N, classes]``.
         own_loss: from float32 logits ``[N, classes]`` and targets (as those of `loss`) to a scalar, the mean over the
             items, or to one value per item ``[N]``; in place of the recipe's loss.
     """
 
     def __init__(
-        self, recipe: Recipe, class_counts: Sequence[int], device: torch.device, own_loss: OwnLoss | None = None
+        self,
+        recipe: Recipe,
+        class_counts: Sequence[int],
+        device: torch.device,
+        own_loss: OwnLoss | None = None,
+        task: str = "single-label",
     ) -> None:
-        self.recipe, self.own_loss = recipe, own_loss
+        self.recipe, self.own_loss, self.task = recipe, own_loss, task
         self.classes = len(class_counts)
         self.weights: Tensor | None = None
         if recipe.class_weights == "balanced":
@@ -40,7 +47,7 @@ class Objective:
 
         Args:
             images: normalised, ``[N, C, H, W]``.
-            targets: class indices ``[N]``.
+            targets: class indices ``[N]``, or target values ``[N, classes]``.
             key: of the random numbers.
 
         Returns:
@@ -49,7 +56,7 @@ class Objective:
         if self.recipe.augment.erase:
             images = erase(images, self.recipe.augment.erase, key)
         if self.recipe.mixup or self.recipe.cutmix:
-            shares = F.one_hot(targets, self.classes).float()
+            shares = targets if targets.is_floating_point() else F.one_hot(targets, self.classes).float()
             return mix(images, shares, mixup=self.recipe.mixup, cutmix=self.recipe.cutmix, key=key)
         return images, targets
 
@@ -65,11 +72,30 @@ class Objective:
         if self.own_loss is not None:
             return _mean_of(self.own_loss(logits, targets), len(logits))
         smoothing = self.recipe.label_smoothing
+        if self.task != "single-label":
+            return task_loss(logits, targets, self.recipe.loss, smoothing)
         if self.recipe.loss == "cross-entropy":
             return F.cross_entropy(logits, targets, weight=self.weights, label_smoothing=smoothing)
         shares = targets if targets.is_floating_point() else F.one_hot(targets, self.classes).float()
         shares = shares * (1 - smoothing) + smoothing / self.classes
         return F.binary_cross_entropy_with_logits(logits, shares, weight=self.weights)
+
+
+def task_loss(outputs: Tensor, targets: Tensor, loss: str, smoothing: float = 0.0) -> Tensor:
+    """Return the mean loss of multi-label data or regression, over items and outputs.
+
+    Args:
+        outputs, targets: ``[N, C]``; targets are 0 or 1 (or shares, where items are mixed), or numbers of mean 0 and
+            deviation 1.
+        loss: ``binary-cross-entropy``, ``huber`` (Huber 1964, linear from an error of one deviation on) or
+            ``squared-error``.
+        smoothing: draws labels toward 0.5.
+    """
+    if loss == "huber":
+        return F.huber_loss(outputs, targets)
+    if loss == "squared-error":
+        return F.mse_loss(outputs, targets)
+    return F.binary_cross_entropy_with_logits(outputs, targets * (1 - smoothing) + smoothing / 2)
 
 
 def _mean_of(loss: object, items: int) -> Tensor:

@@ -211,8 +211,19 @@ class Recipe(_Section):
     val: float | str | None = None
     test: float | str | None = None
     min_class_items: int = Field(5, ge=1)
-    monitor: Literal["val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss", "train_loss"] = "val_accuracy"
-    loss: Literal["cross-entropy", "binary-cross-entropy"] = "cross-entropy"
+    monitor: Literal[
+        "val_accuracy",
+        "val_balanced_accuracy",
+        "val_macro_f1",
+        "val_map",
+        "val_mae",
+        "val_r2",
+        "val_loss",
+        "train_loss",
+    ] = "val_accuracy"
+    """The metric that decides which epoch is best; by default val_map of multi-label data, val_loss of regression."""
+    loss: Literal["cross-entropy", "binary-cross-entropy", "huber", "squared-error"] = "cross-entropy"
+    """The training loss; by default binary-cross-entropy of multi-label data, huber of regression."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     class_weights: Literal["none", "balanced"] = "none"
     sampling: Literal["uniform", "balanced"] = "uniform"

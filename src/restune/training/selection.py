@@ -8,6 +8,9 @@ _HIGHER_IS_BETTER = {
     "val_accuracy": True,
     "val_balanced_accuracy": True,
     "val_macro_f1": True,
+    "val_map": True,
+    "val_r2": True,
+    "val_mae": False,
     "val_loss": False,
     "train_loss": False,
 }
@@ -21,8 +24,8 @@ def improves(
     Args:
         score: of the monitored metric, in this epoch.
         best: None before the first score.
-        monitor: ``val_accuracy``, ``val_balanced_accuracy``, ``val_macro_f1`` (higher is better), ``val_loss`` or
-            ``train_loss`` (lower is better).
+        monitor: ``val_accuracy``, ``val_balanced_accuracy``, ``val_macro_f1``, ``val_map``, ``val_r2`` (higher is
+            better), ``val_mae``, ``val_loss`` or ``train_loss`` (lower is better).
         min_delta: a score counts as better only by more than this: for early stopping, whose `best` is the last score
             that counted. Which weights are kept is decided without it.
         val_loss: of this epoch; an epoch with a NaN or infinite validation loss is never the best.

@@ -16,6 +16,7 @@ from restune.data.items import targets_of
 from restune.data.loader import read_batches
 from restune.data.preload import Preloaded
 from restune.data.preprocess import Preprocess
+from restune.data.targets import TargetScale
 from restune.evaluation.metrics import balanced_scores
 from restune.inference.forward import forward
 from restune.networks.custom import Network
@@ -24,6 +25,7 @@ from restune.networks.resnet import ResNet
 from restune.training.distributed import World
 from restune.training.feature_batches import FeatureBatches
 from restune.training.recipe import Recipe
+from restune.training.task_scores import Collected, learnt_values, task_scores
 
 _MAX_BYTES = 2 * 2**30
 
@@ -42,6 +44,7 @@ class Validation:
         recipe: source of precision and batch sizes.
         device: device of the network.
         world: the processes among which the items are divided.
+        scale: of the training targets of regression.
     """
 
     def __init__(
@@ -52,7 +55,10 @@ class Validation:
         recipe: Recipe,
         device: torch.device,
         world: World,
+        scale: TargetScale | None = None,
     ) -> None:
+        self.dataset, self.scale = dataset, scale
+        self.values = learnt_values(dataset, scale)
         self.preprocess, self.preloaded, self.world = preprocess, preloaded, world
         self.recipe, self.device = recipe, device
         self.total = len(dataset)
@@ -64,12 +70,16 @@ class Validation:
     def __call__(self, network: Network, cached: FeatureBatches | None = None) -> dict[str, float]:
         """Return `VAL_SCORES` (the loss is cross-entropy) and ``n``, the number of items; no score of zero items.
 
+        Of other tasks the scores are `TASK_SCORES`.
+
         Raises UserError for an item that cannot be read after several attempts.
 
         Args:
             network: set to eval mode and left so.
             cached: activations of frozen layers for these items, if cached.
         """
+        if self.dataset.task != "single-label":
+            return self._task_scores(network, cached)
         network.eval()
         loss, classes = 0.0, network.spec.num_classes
         counts = torch.zeros(3, classes, dtype=torch.int64)  # predicted right, items, predicted as the class
@@ -101,6 +111,29 @@ class Validation:
             "n": total,
         }
 
+    def _task_scores(self, network: Network, cached: FeatureBatches | None) -> dict[str, float]:
+        """Return the scores of multi-label data or regression: they need the outputs of all items at once."""
+        network.eval()
+        collected = Collected(self.total, network.spec.num_classes)
+        channels_last, start = self.recipe.memory_format == "channels-last", self.mine.start
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.recipe.precision == "bf16"),
+        ):
+            known = cached if cached is not None and cached.val is not None else None
+            for samples, targets in self._features(known) if known else self._batches():
+                collected.put(start, self._logits(network, samples.to(self.device), known, channels_last), targets)
+                start += len(targets)
+        if not self.total:
+            return {"n": 0}
+        outputs, targets = collected.halves(self.world.sum(collected.rows.flatten().tolist()))
+        scores = task_scores(self.dataset.task, self.recipe.loss, outputs, targets, self.scale)
+        return {**scores, "n": self.total}
+
+    def _targets(self, items: Sequence[Item]) -> Tensor:
+        rows = targets_of(items)
+        return torch.from_numpy(rows.astype(np.int64) if self.values is None else self.values[rows])
+
     def _logits(self, network: Network, samples: Tensor, known: FeatureBatches | None, channels_last: bool) -> Tensor:
         if known is not None:
             assert isinstance(network, ResNet)  # features are cached for no other network
@@ -112,7 +145,7 @@ class Validation:
         for start in range(0, len(self.items), size):
             assert cached.val is not None
             stop = min(start + size, len(self.items))
-            yield cached.val[self.mine.start + start : self.mine.start + stop], _targets(self.items[start:stop])
+            yield cached.val[self.mine.start + start : self.mine.start + stop], self._targets(self.items[start:stop])
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         if self.kept:
@@ -136,13 +169,13 @@ class Validation:
             for start in range(0, len(items), size):
                 part = items[start : start + size]
                 views = [self.preloaded.inference_view(item, self.preprocess) for item in part]
-                yield self.preprocess.stack([view for view in views if view is not None]), _targets(part)
+                yield self.preprocess.stack([view for view in views if view is not None]), self._targets(part)
             return
         for batch in read_batches(items, self.preprocess, batch_size=size, workers=self.recipe.workers, retry=True):
             for position, reason in batch.failures.items():
                 raise lost_item(batch.items[position].id, reason)
             assert batch.samples is not None
-            yield batch.samples[:, 0], _targets(batch.items)
+            yield batch.samples[:, 0], self._targets(batch.items)
 
 
 def lost_item(name: str, reason: str) -> UserError:
@@ -152,7 +185,3 @@ def lost_item(name: str, reason: str) -> UserError:
         where=name,
         fix="restore it; the run goes on from its last checkpoint with --resume",
     )
-
-
-def _targets(items: Sequence[Item]) -> Tensor:
-    return torch.from_numpy(targets_of(items).astype(np.int64))

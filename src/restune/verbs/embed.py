@@ -25,7 +25,7 @@ class Embeddings:
 
     Args:
         features: embeddings (penultimate features), float32 ``[N, num_features]``.
-        labels: class indices ``[N]``; -1 if the inputs have no labels.
+        labels: class indices ``[N]``; -1 if the inputs do not have one class each.
         ids: of the items.
         classes: names by index; empty if the inputs have no labels.
         skipped: items that could not be read, with the reason.
@@ -132,11 +132,12 @@ def embed(
         warn(f"skipped {count}: {named}")
     note(f"{found.computed} computed, {len(found.readable) - found.computed} from the cache, {found.seconds:.1f} s")
     items = [dataset.items[index] for index in found.readable]
+    has_classes = dataset.task == "single-label"
     made = Embeddings(
         features=found.rows[0 : len(found.rows)].numpy(),
-        labels=np.array([item.target for item in items], np.int64),
+        labels=np.array([item.target if has_classes else -1 for item in items], np.int64),
         ids=tuple(item.id for item in items),
-        classes=dataset.classes,
+        classes=dataset.classes if has_classes else (),
         skipped=tuple(found.failures.items()),
         computed=found.computed,
         seconds=found.seconds,

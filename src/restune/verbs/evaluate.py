@@ -11,18 +11,21 @@ from typing import Any
 
 from restune.core.console import note
 from restune.core.errors import UserError
+from restune.core.files import user_path
 from restune.data.dataset import SPLITS, DataOptions, Dataset
 from restune.data.inputs import expand
 from restune.data.items import Item
 from restune.data.kinds import kind_of
 from restune.data.sources import open_dataset
 from restune.data.sources.columns import column_by_id
+from restune.data.sources.recognise import columns_of
 from restune.evaluation.abstention import check_precision
 from restune.evaluation.compare import compare
 from restune.evaluation.evaluation import Evaluation
 from restune.evaluation.properties import PropertyColumns
-from restune.evaluation.score import match_classes, score
+from restune.evaluation.score import match_classes, score, score_any
 from restune.evaluation.slices import find_slices
+from restune.evaluation.tasks import AnyEvaluation
 from restune.evaluation.unknown import with_novelty, with_unknown
 from restune.inference.load import load_model
 from restune.inference.model import Model
@@ -50,7 +53,7 @@ def evaluate(
     device: str = "auto",
     data_options: DataOptions | None = None,
     **preprocess: Any,
-) -> Evaluation:
+) -> AnyEvaluation:
     """Measure a model on labelled data: scores with 95% intervals, calibration, abstention, prediction sets.
 
     Args:
@@ -72,6 +75,9 @@ def evaluate(
         coverage: wanted share of prediction sets that contain the true class.
         target_precision: wanted share of correct answers where the model abstains from others.
 
+    Of a multi-label model the scores are those of `MultiLabelEvaluation`, of regression those of
+    `RegressionEvaluation`; a table's label columns are those that the model predicts, unless named.
+
     Warns where items that trained the model are among those scored. Raises UserError for data and classes that do not
     fit the model.
 
@@ -83,8 +89,10 @@ def evaluate(
     check_coverage(coverage)
     check_precision(target_precision)
     started = time.perf_counter()
-    dataset = open_dataset(data, data_options)
     loaded = load_model(model, weights=weights, device=device, **preprocess)
+    if loaded.info.task != "single-label":
+        _reject_options_of_classes(loaded, {"--unknown": unknown, "--by": by or None, "--against": against})
+    dataset = open_dataset(data, labelled_as(loaded, data, data_options))
     if dataset.kind != loaded.preprocess.kind:
         raise UserError(
             f"the model takes {loaded.kind.noun}, the data is {kind_of(dataset.kind).noun}",
@@ -102,6 +110,11 @@ def evaluate(
         dataset = _choose_split(dataset, split, loaded, allow_missing=allow_missing)
     if record is not None:
         warn_of_training_items(record, dataset)
+    if dataset.task != "single-label":
+        scored_task = score_any(
+            loaded, dataset, on_corrupt=on_corrupt, batch_size=batch_size, workers=workers, views=views
+        )
+        return replace(scored_task, seconds=time.perf_counter() - started)
     scorer = partial(score, on_corrupt=on_corrupt, batch_size=batch_size, workers=workers, views=views)
     properties = PropertyColumns(dataset.kind)
     scored = with_novelty(scorer(loaded, dataset, properties=properties), loaded)
@@ -135,6 +148,33 @@ def _unknown_items(data: Any, model: Model, options: DataOptions | None) -> tupl
         return dataset.items, dataset.source
     except UserError:  # without labels
         return expand(data, options, model.classes), str(data)
+
+
+def _reject_options_of_classes(model: Model, options: dict[str, object]) -> None:
+    """Raise UserError for options that only a model that predicts one class has."""
+    for option, value in options.items():
+        if value is not None:
+            raise UserError(
+                f"this is for models that predict one class; this is a {model.info.task} model",
+                where=option,
+                fix="leave it out",
+            )
+
+
+def labelled_as(model: Model, data: Any, options: DataOptions | None) -> DataOptions | None:
+    """Return how to read the data's labels: as the model's task needs them, where that is not named.
+
+    A table that has all columns of the numbers or labels that the model predicts is read with these.
+    """
+    task, options = model.info.task, options or DataOptions()
+    if task == "single-label" or options.task is not None:
+        return options
+    options = replace(options, task=task)
+    if options.label_column is None and options.label_separator is None:
+        names = columns_of(user_path(data)) if isinstance(data, str | Path) else map(str, getattr(data, "columns", ()))
+        if set(model.classes) <= set(names):
+            options = replace(options, label_column=",".join(model.classes))
+    return options
 
 
 def _choose_split(dataset: Dataset, split: str | None, model: Model, *, allow_missing: bool) -> Dataset:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from restune.core.console import note
+from restune.core.errors import UserError
 from restune.data.dataset import DataOptions, Item
 from restune.data.inputs import expand
 from restune.inference.attribution.explain import explain_items, fitted_to
@@ -80,11 +81,13 @@ class PredictionStream:
         classes: the model's classes, in the order of its logits.
         predictions: one per input, in order; computed when they are needed.
         knows_novelty: whether the model tells inputs that are unlike its training data.
+        task: of the model.
     """
 
     classes: tuple[str, ...]
     predictions: Iterator[Prediction]
     knows_novelty: bool = False
+    task: str = "single-label"
 
 
 def stream_predictions(
@@ -116,6 +119,12 @@ def stream_predictions(
     options = AnswerOptions(threshold=threshold, coverage=coverage, class_conditional=class_conditional)
     options.check()
     loaded = load_model(model, weights=weights, device=device, **preprocess)
+    if loaded.info.task != "single-label":
+        _reject_options_of_classes(loaded, {"--threshold": threshold, "--coverage": coverage, "--explain": explain})
+        reading = replace(data_options or DataOptions(), kind=loaded.preprocess.kind, task=loaded.info.task)
+        items = expand(inputs, reading, loaded.classes)
+        predictions = predict_items(loaded, items, topk, batch_size=batch_size, workers=workers, views=views)
+        return PredictionStream(loaded.classes, predictions, task=loaded.info.task)
     if threshold is not None and loaded.calibration is None:
         note("this model is not calibrated: the threshold is compared with the network's own probabilities")
     items = expand(inputs, replace(data_options or DataOptions(), kind=loaded.preprocess.kind), loaded.classes)
@@ -131,6 +140,17 @@ def stream_predictions(
         loaded, items, wanted, topk, batch_size=batch_size, workers=workers, views=views, options=options
     )
     return PredictionStream(loaded.classes, _written(loaded, explained, folder, command), knows_novelty)
+
+
+def _reject_options_of_classes(model: Model, options: dict[str, object]) -> None:
+    """Raise UserError for options that only a model that predicts one class has."""
+    for option, value in options.items():
+        if value is not None:
+            raise UserError(
+                f"this is for models that predict one class; this is a {model.info.task} model",
+                where=option,
+                fix="leave it out",
+            )
 
 
 def _written(

@@ -16,6 +16,7 @@ from restune.core.errors import UserError
 from restune.core.files import written_whole
 from restune.data.kinds import KINDS
 from restune.data.preprocess import Preprocess, preprocess_from_dict
+from restune.data.targets import TASKS, Outputs, TargetScale
 from restune.networks.custom import CustomSpec
 from restune.networks.registry import known_blocks
 from restune.networks.spec import ResNetSpec
@@ -27,10 +28,14 @@ SCHEMA_VERSION = 1
 MAX_HEADER = 16 * 2**20
 """Maximum bytes of a safetensors header: a hundred times the need of a network of a thousand tensors."""
 HEADER_KEY = "restune"
-TASKS = ("single-label",)
 _KEYS = frozenset(
     "schema_version kind task dtype name spec classes preprocess calibration novelty training scores licence".split()  # noqa: SIM905
 )
+_TASK_KEYS: Mapping[str, frozenset[str]] = {
+    "multi-label": frozenset({"thresholds"}),
+    "regression": frozenset({"target_scale"}),
+}
+"""Keys of the header that only bundles of some tasks have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,16 +44,18 @@ class BundleInfo:
 
     Args:
         spec: the network's structure; of a module of one's own what is known of it.
-        classes: names, in the order of the logits.
+        classes: names, in the order of the logits: of classes, of labels, or of the numbers that regression predicts.
         preprocess: converts an item to the network's input.
         name: the zoo's name for the structure, or None for a home-made one.
-        task: ``single-label``; multi-label and regression are reserved.
+        task: ``single-label``, ``multi-label`` or ``regression``.
         dtype: of the floating-point tensors in the file.
         calibration: temperature, abstention and conformal thresholds, fitted on validation items; None without any.
         novelty: tells inputs that are unlike the training data; its embeddings are a tensor of the file.
         training: how it was trained: verb, recipe, initial weights.
         scores: its scores, with the data (by fingerprint).
         licence: of the weights.
+        thresholds: of multi-label networks: the probability from which an item has each label; None: 0.5.
+        target_scale: of regression: turns outputs into numbers of the targets' units.
     """
 
     spec: ResNetSpec | CustomSpec
@@ -62,6 +69,13 @@ class BundleInfo:
     training: Mapping[str, Any] = field(default_factory=dict)
     scores: tuple[Mapping[str, Any], ...] = ()
     licence: str | None = None
+    thresholds: tuple[float, ...] | None = None
+    target_scale: TargetScale | None = None
+
+    @property
+    def outputs(self) -> Outputs:
+        """What the network's outputs mean."""
+        return Outputs(self.task, self.thresholds, self.target_scale)
 
     @property
     def kind(self) -> str:
@@ -83,6 +97,8 @@ class BundleInfo:
             "training": dict(self.training),
             "scores": [dict(score) for score in self.scores],
             "licence": self.licence,
+            **({} if self.thresholds is None else {"thresholds": list(self.thresholds)}),
+            **({} if self.target_scale is None else {"target_scale": self.target_scale.to_dict()}),
             **({} if self.novelty is None else {"novelty": self.novelty.to_dict()}),
         }
         return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -171,6 +187,8 @@ def _parse(text: str, path: Path, reference: Tensor | None) -> BundleInfo:
             training=content["training"],
             scores=tuple(content["scores"]),
             licence=content["licence"],
+            thresholds=_thresholds(content),
+            target_scale=_target_scale(content),
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(
@@ -191,6 +209,26 @@ def _parse(text: str, path: Path, reference: Tensor | None) -> BundleInfo:
     if len(set(info.classes)) != len(info.classes):
         raise UserError("this model's header names a class twice", where=str(path))
     return info
+
+
+def _thresholds(content: Mapping[str, Any]) -> tuple[float, ...] | None:
+    """Return the thresholds of a multi-label network. Raises ValueError for those that do not fit its labels."""
+    if content.get("thresholds") is None:
+        return None
+    values = tuple(float(value) for value in content["thresholds"])
+    if len(values) != len(content["classes"]) or not all(0 <= value <= 1 for value in values):
+        raise ValueError("the thresholds are not one probability per label")
+    return values
+
+
+def _target_scale(content: Mapping[str, Any]) -> TargetScale | None:
+    """Return the scale of a regression network's targets. Raises ValueError where it is missing or does not fit."""
+    if content["task"] != "regression":
+        return None
+    scale = TargetScale.from_dict(content["target_scale"])
+    if len(scale.mean) != len(content["classes"]):
+        raise ValueError("the scale of the targets is not one mean and one std per target")
+    return scale
 
 
 def _spec(content: Any) -> ResNetSpec | CustomSpec:
@@ -228,7 +266,7 @@ def _reject_unregistered(spec: Any, path: Path) -> None:
 
 def _reject_unknown(content: Mapping[str, Any], path: Path) -> None:
     """Raise UserError for anything in the header that this version does not support."""
-    unknown = [key for key in content if key not in _KEYS]
+    unknown = [key for key in content if key not in _KEYS | _TASK_KEYS.get(content["task"], frozenset())]
     wrong = {
         "a setting": unknown[0] if unknown else None,
         "a kind": content["kind"] if content["kind"] not in KINDS else None,

@@ -24,6 +24,7 @@ from restune.data.sources import (
     folder,
     frames_or_images,
     headerless,
+    label_forms,
     long_columns,
     long_table,
     named,
@@ -58,10 +59,11 @@ def open_dataset(data: Any, options: DataOptions | None = None) -> Dataset:
         return _labelled(open_dataset(data, replace(options, missing_labels=True)))
     if isinstance(data, Dataset):
         return data if options is None else decided(data, options.exclude, options.decisions)
+    label_forms.reject_unknown_task(options or DataOptions())
     if isinstance(data, str | Path):
         dataset = _read(data, options or DataOptions())
     else:
-        dataset = _tidied(python_objects.open_object(data, options or DataOptions(), _read_table))
+        dataset = _tidied(python_objects.open_object(data, options or DataOptions(), _read_table), options)
     not_taken.say(dataset.not_taken)
     if not dataset.items:
         raise UserError(
@@ -69,7 +71,20 @@ def open_dataset(data: Any, options: DataOptions | None = None) -> Dataset:
             where=dataset.source,
             fix="restune reads a folder of class folders, such as data/cat/1.jpg and data/dog/2.jpg",
         )
-    if len(dataset.classes) < 2 and (options is None or options.labelled):
+    if options is not None and options.labelled and options.task not in (None, dataset.task):
+        raise UserError(
+            f"this data has one class per item, so it is not for {options.task}",
+            where=f"{dataset.source}, --task {options.task}",
+            fix="give a table of paths (texts, series) with label columns, or leave --task out",
+        )
+    if any(label_forms.FIELD in name for name in dataset.classes):
+        raise UserError(
+            "several label columns are not read from this form of table",
+            where=dataset.source,
+            fix="name one column with --label-column, or give one row per item",
+        )
+    few = len(dataset.classes) < 2 and dataset.task != "regression"
+    if few and (options is None or options.labelled):
         raise UserError(
             f"only one class was found: {shorten(dataset.classes)}",
             where=dataset.source,
@@ -115,7 +130,7 @@ def _read(data: str | Path, options: DataOptions) -> Dataset:
             where=str(path),
             fix="copy its content to a file, and name that file",
         )
-    return _counted(lambda: _read_file(path, options))
+    return _counted(lambda: _read_file(path, options), options)
 
 
 def reject_missing(data: str | Path) -> None:
@@ -129,20 +144,22 @@ def reject_missing(data: str | Path) -> None:
     raise UserError("there is no such data", where=str(data), fix=hint or names)
 
 
-def _counted(read: Callable[[], Dataset]) -> Dataset:
+def _counted(read: Callable[[], Dataset], options: DataOptions | None = None) -> Dataset:
     """Read the data: count the files that were skipped, and clean the class names."""
     with not_taken.counting() as tally:
         dataset = read()
-    return _tidied(dataset if dataset.not_taken else replace(dataset, not_taken=tally.below("", 1)))
+    return _tidied(dataset if dataset.not_taken else replace(dataset, not_taken=tally.below("", 1)), options)
 
 
-def _tidied(dataset: Dataset) -> Dataset:
+def _tidied(dataset: Dataset, options: DataOptions | None = None) -> Dataset:
     """Return the data with clean, ordered class names. Raises UserError for several classes in one label."""
-    reject_several_labels(dataset.classes, dataset.source)
+    if dataset.task == "single-label" and (options is None or options.task is None):
+        reject_several_labels(dataset.classes, dataset.source)
     classes, places = cleaned_classes(dataset.classes, dataset.source)
     if classes != dataset.classes:
         dataset = dataset.renumbered(places, classes)
-    warn_about_twins(dataset.class_counts())
+    if dataset.task != "regression":
+        warn_about_twins(dataset.class_counts())
     return dataset
 
 

@@ -42,7 +42,7 @@ def class_columns(names: Sequence[str], columns: Sequence[Sequence[Any]], taken:
         for name, values in zip(names, columns, strict=False)
         if name.strip() not in taken and any(map(_field, values))
     }
-    found = [name for name, values in fields.items() if all(value in (*_ONES, *_ZEROS) for value in values)]
+    found = marked_columns(names, columns, taken)
     if len(found) < 2:
         return []
     rows = zip(*(fields[name] for name in found), strict=True)
@@ -50,6 +50,23 @@ def class_columns(names: Sequence[str], columns: Sequence[Sequence[Any]], taken:
         return found
     certain = set(found)
     return [name for name, values in fields.items() if name in certain or all(map(_is_share, values))]
+
+
+def marked_columns(names: Sequence[str], columns: Sequence[Sequence[Any]], taken: Sequence[str | None]) -> list[str]:
+    """Return the columns that hold only 0 and 1, and some value, in a table's first rows."""
+    fields = {name: [_field(value) for value in values] for name, values in zip(names, columns, strict=False)}
+    return [
+        name
+        for name, values in fields.items()
+        if name.strip() not in taken and any(values) and all(value in (*_ONES, *_ZEROS) for value in values)
+    ]
+
+
+def have_several(names: Sequence[str], columns: Sequence[Sequence[Any]], chosen: Sequence[str]) -> bool:
+    """Return whether one of a table's first rows has a 1 in several of the chosen columns."""
+    held = [[_field(value) in _ONES for value in values] for name, values in zip(names, columns, strict=False)
+            if name in chosen]  # fmt: skip
+    return any(sum(row) > 1 for row in zip(*held, strict=True))
 
 
 def _is_share(text: str) -> bool:
@@ -137,8 +154,8 @@ class OneHotTable:
         raise UserError(
             what,
             where=f"{self._path}, row {row + first}",
-            fix="give each row exactly one 1 (several classes per item, multi-label, are not supported), "
-            "or name the one column that holds the class with --label-column",
+            fix="give each row exactly one 1, pass --task multi-label for any number of labels per item, or name the "
+            "column that holds the class with --label-column",
         )
 
 

@@ -197,7 +197,8 @@ def _label(value: Any, where: str) -> str:
         raise UserError(
             f"this label is a {type(value).__name__} of {len(value)} values, not one class",
             where=where,
-            fix="give one class per item; several classes per item (multi-label) are not supported",
+            fix="give one class per item; several labels per item (multi-label) are read from a DataFrame, one column "
+            "of 0 and 1 per label",
         )
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -207,7 +208,12 @@ def _label(value: Any, where: str) -> str:
             if value is None or value != value or value == ""
             else f"the label {value!r} is not a class"
         )
-        raise UserError(what, where=where, fix="give each item a class, as a text or a whole number")
+        raise UserError(
+            what,
+            where=where,
+            fix="give each item a class, as a text or a whole number; numbers to predict (regression) are read from a "
+            "DataFrame",
+        )
     return str(value)
 
 

@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from restune.core.errors import UserError
+from restune.core.console import note
+from restune.core.errors import UserError, shorten
 from restune.core.machine import memory_bytes
 from restune.data.dataset import DataOptions
 from restune.data.sources.decimals import uses_commas, with_point
 from restune.data.sources.dialect import dialect_of, head_rows
+from restune.data.sources.joined_labels import JoinedLabels
 from restune.data.sources.json_lines import JSON_SUFFIXES, JsonTable
-from restune.data.sources.one_hot import OneHotTable, Reader, class_columns
+from restune.data.sources.label_forms import label_columns
+from restune.data.sources.one_hot import OneHotTable, Reader, class_columns, have_several, marked_columns
 
 _PEEKED = 20
 _HEAD_BYTES = 2**20
@@ -49,11 +52,32 @@ def table_errors(path: Path) -> Iterator[None]:
 def open_reader(path: Path, options: DataOptions, *, encoding: str = "utf-8", long_rows: bool = False) -> Reader:
     """Open a table with the reader for its suffix. `long_rows`: rows are texts or series, which may be long.
 
-    If labels are wanted, one-hot columns without a label column are replaced by one label column.
+    If labels are wanted, several label columns, or one-hot columns without a label column, are replaced by one.
     """
     reader = open_columns(path, options, encoding=encoding, long_rows=long_rows)
-    classes = columns_of_classes(reader, path, options) if options.labelled else []
+    if not options.labelled:
+        return reader
+    named = label_columns(reader.names, options.label_column)
+    if named:
+        return JoinedLabels(reader, named, name=str(options.label_column).strip())
+    classes = columns_of_classes(reader, path, options)
+    marks = _columns_of_labels(reader, classes, options)
+    if marks:
+        note(f"{path.name}: one column per label, multi-label: {shorten(map(repr, marks))}")
+        return JoinedLabels(reader, marks)
     return OneHotTable(reader, classes, path, 1 if is_typed(path) else 2) if classes else reader
+
+
+def _columns_of_labels(reader: Reader, classes: Sequence[str], options: DataOptions) -> list[str]:
+    """Return the columns of 0 and 1 that are labels rather than classes, of which a row has exactly one.
+
+    They are where the task says so, or a row has several.
+    """
+    if not classes or options.task not in (None, "multi-label"):
+        return []
+    head = reader.peek()
+    marks = marked_columns(reader.names, head, [name for name in reader.names if name not in classes])
+    return marks if options.task == "multi-label" or have_several(reader.names, head, marks) else []
 
 
 def open_columns(path: Path, options: DataOptions, *, encoding: str = "utf-8", long_rows: bool = False) -> Reader:

@@ -57,6 +57,11 @@ def described(dataset: Dataset) -> Dataset:
     first = dataset.items[0]
     line = dataset.reading or (series_line(dataset) if isinstance(first.location, SeriesLocation) else "")
     count = len(dataset.classes)
+    if dataset.task != "single-label":
+        items = line or f"{len(dataset):,} {KINDS[dataset.kind].noun}"
+        names = shorten(map(repr, dataset.classes), 4)
+        what = f"{count:,} labels" if dataset.task == "multi-label" else f"regression of {names}"
+        return replace(dataset, reading=f"{items}, {what}")
     if line:
         plausibility.warn_of_labels(dataset.class_counts(), dataset.source)
         return replace(dataset, reading=f"{line} ({count:,} class{'es' * (count != 1)})")

@@ -13,6 +13,7 @@ from restune.data.encodings import likely_encoding
 from restune.data.sources import readers, table
 from restune.data.sources.clips import is_video_name
 from restune.data.sources.folder import is_image_name
+from restune.data.sources.label_forms import label_columns
 from restune.data.sources.sentences import TEXT_NAMES, is_text_name
 from restune.data.sources.series import is_sound_name
 from restune.data.sources.values import value_columns
@@ -72,7 +73,12 @@ def table_kind(path: Path, options: DataOptions) -> tuple[str, DataOptions]:
     if text_column is not None and not has_path_name:
         return "text", replace(options, text_column=text_column)
     label = options.label_column or _usual(names, readers.LABEL_NAMES)
-    taken = [label, options.split_column or _usual(names, table.SPLIT_NAMES), options.group_column]
+    taken = [
+        label,
+        *label_columns(names, options.label_column),
+        options.split_column or _usual(names, table.SPLIT_NAMES),
+        options.group_column,
+    ]
     is_series = label and not has_path_name and len(value_columns(names, rows, taken)) > 1
     return ("signal" if is_series else "image"), options
 
@@ -157,6 +163,7 @@ def _text_column(names: Sequence[str], rows: Sequence[Sequence[str]], options: D
         return usual
     taken = (
         options.label_column or _usual(names, readers.LABEL_NAMES),
+        *label_columns(names, options.label_column),
         options.split_column or _usual(names, table.SPLIT_NAMES),
         options.group_column,
         options.path_column,
@@ -192,3 +199,14 @@ def _usual(names: Sequence[str], usual: Sequence[str]) -> str | None:
 def _mean_length(values: Iterable[str]) -> float:
     lengths = [len(value) for value in values]
     return sum(lengths) / max(1, len(lengths))
+
+
+def columns_of(path: Path) -> list[str]:
+    """Return a table's column names; none for anything else, such as a folder or a file that cannot be read."""
+    try:
+        if path.suffix.lower() not in (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json") or not path.is_file():
+            return []
+        rows = readers.first_rows(path, likely_encoding(path, None))
+    except Exception:  # Arrow raises arbitrary exceptions on a damaged file; opening it says what is wrong
+        return []
+    return [name.strip() for name in rows[0]] if rows else []

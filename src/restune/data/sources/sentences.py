@@ -25,6 +25,7 @@ from restune.data.encodings import decode_text, file_encoding, head_encoding
 from restune.data.items import FilePlaces, Rows, locations_of
 from restune.data.sources import table
 from restune.data.sources.folder import from_names
+from restune.data.sources.joined_labels import label_columns_of
 from restune.data.sources.readers import as_text, open_reader, table_errors
 from restune.data.sources.reading import labels_from
 from restune.data.sources.values import marked, without_labels
@@ -197,11 +198,9 @@ def open_text_table(path: Path, options: DataOptions) -> Dataset:
         columns = {role: names.index(name) for role, name in chosen.items()}
         text_columns = [names.index(name) for name in texts_in]
         start = table.first_row(path, options)
-        marks, texts, room = (
-            table.Marks(path, chosen, start, keep_missing=options.missing_labels),
-            StringArray(),
-            _Room(str(path)),
-        )
+        columns_of_labels = label_columns_of(reader, chosen.get("label", ""))
+        marks = table.Marks(path, chosen, start, options, columns_of_labels)
+        texts, room = StringArray(), _Room(str(path))
         for batch in reader.batches(sorted({*columns.values(), *text_columns})):
             if options.labelled:
                 marks.extend({role: batch[position] for role, position in columns.items()})
@@ -320,7 +319,7 @@ def _reject_several_labels(path: Path, encoding: str) -> None:
         raise UserError(
             f"{count:,} of {total:,} texts have several labels; {first}",
             where=str(path),
-            fix="give each text one label; several labels per text are not supported",
+            fix="give each text one label; several labels per text (multi-label) are read from a table of texts",
         )
 
 
@@ -330,7 +329,7 @@ def _reject_joined_marks(labels: Iterable[str], path: Path, column: str) -> None
         raise UserError(
             f"some texts have several labels, such as {several[:100]!r}",
             where=f"{path}, column {column!r}",
-            fix="give each text one label; several labels per text are not supported",
+            fix="give each text one label; several labels per text (multi-label) are read from a table of texts",
         )
 
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from restune.core.console import note
 from restune.core.errors import UserError, did_you_mean, shorten
 from restune.core.files import user_path
-from restune.data.class_names import class_order, reject_several_labels
 from restune.data.dataset import SPLITS, DataOptions, Dataset
 from restune.data.encodings import WESTERN, check_encoding, likely_encoding, note_encoding
 from restune.data.items import FilePlaces, Groups, Rows
 from restune.data.sources.clips import is_video_name
-from restune.data.sources.decimals import is_fraction, is_number
 from restune.data.sources.folder import SPLIT_FOLDERS, is_image_name
+from restune.data.sources.joined_labels import label_columns_of
+from restune.data.sources.label_forms import Labels, read_labels
 from restune.data.sources.one_hot import Reader
 from restune.data.sources.paths import Doubts, FileFinder, found_files
 from restune.data.sources.readers import (
@@ -175,24 +175,35 @@ class Marks:
         path: of the table, for messages.
         columns: the names of the columns, by role.
         row: the number of the first row.
-        keep_missing: whether rows without a label are kept, with the target -1.
+        options: the task, and the separator of several labels, if they are settled.
+        label_columns: the columns that the label column was joined from; by default it alone.
     """
 
-    def __init__(self, path: Path, columns: Mapping[str, str], row: int, *, keep_missing: bool = False) -> None:
-        self.row, self._keep_missing = row, keep_missing
+    def __init__(
+        self,
+        path: Path,
+        columns: Mapping[str, str],
+        row: int,
+        options: DataOptions | None = None,
+        label_columns: Sequence[str] = (),
+    ) -> None:
+        self.row = self._first_row = row
         self._path, self._columns = path, columns
+        self._options = options or DataOptions()
+        self._label_columns = label_columns or [columns.get("label", "")]
         self._labels, self._splits, self._groups = Codes(), Codes(), StringArray()
 
     def extend(self, batch: Mapping[str, Any]) -> None:
         """Add the Arrow arrays of a batch, by role. Raises UserError for missing labels and unknown splits."""
         path, label = self._path, self._columns["label"]
         texts = {role: trimmed(as_text(batch[role])) for role in ("label", "split", "group") if role in batch}
-        if self._keep_missing:
-            texts["label"] = texts["label"].fill_null("")
+        keep = self._options.missing_labels or self._options.task == "multi-label"
+        if keep or self._options.label_separator is not None:
+            texts["label"] = texts["label"].fill_null("")  # an item without labels
         else:
             reject_missing(texts["label"], "label", f"{path}, row ", self.row, f", column {label!r}")
         self._labels.extend(texts["label"])
-        if len(self._labels.values) > MAX_LABELS:
+        if len(self._labels.values) > MAX_LABELS and self._options.task != "regression":
             raise UserError(
                 f"there are more than {MAX_LABELS:,} different labels, which are not classes",
                 where=f"{path}, column {label!r}",
@@ -205,14 +216,12 @@ class Marks:
             self._groups.extend(texts["group"].fill_null("None"))
         self.row += len(texts["label"])
 
-    def targets(self) -> tuple[tuple[str, ...], NDArray[np.int32]]:
-        """Return the sorted classes and each row's class index, -1 without a label. Raises UserError for fractions."""
-        values = [value for value in self._labels.values if value or not self._keep_missing]
-        _reject_fractions(values, self._path, self._columns["label"])
-        reject_several_labels(values, f"{self._path}, column {self._columns['label']!r}")
-        classes = class_order(values)
-        rank = {name: position for position, name in enumerate(classes)}
-        return classes, self._labels.numbered([rank.get(value, -1) for value in self._labels.values])
+    def labels(self) -> Labels:
+        """Return the rows' targets: classes, several labels or numbers. Raises UserError, as `read_labels`."""
+        values = list(self._labels.values)
+        where = f"{self._path}, column {self._columns['label']!r}"
+        codes = self._labels.numbered(range(len(values)))
+        return read_labels(values, codes, self._options, where, self._label_columns, self._first_row)
 
     def splits(self) -> NDArray[np.int8] | None:
         """Return each row's index in `SPLITS`, or -1; None if the table has no split column."""
@@ -234,7 +243,7 @@ def _collect(reader: Reader, path: Path, options: DataOptions) -> Dataset:
     say_columns(path, chosen)
     files, doubts = StringArray(), Doubts()
     row = first_row(path, options)
-    marks = Marks(path, chosen, row, keep_missing=options.missing_labels)
+    marks = Marks(path, chosen, row, options, label_columns_of(reader, chosen.get("label", "")))
     columns = {role: names.index(name) for role, name in chosen.items()}
     for batch in reader.batches(sorted(set(columns.values()))):
         by_role = {role: batch[position] for role, position in columns.items()}
@@ -246,16 +255,18 @@ def _collect(reader: Reader, path: Path, options: DataOptions) -> Dataset:
         files.extend(paths)
         doubts.extend(paths)
         row += len(paths)
-    classes, targets = marks.targets() if options.labelled else ((), np.full(len(files), -1, np.int32))
+    labels = marks.labels() if options.labelled else Labels("single-label", (), np.full(len(files), -1, np.int32))
     found = found_files(files, doubts, root, path) if len(files) else None
     items = Rows(
         names=files,
         places=FilePlaces(root, files if found is None else found),
-        targets=targets,
+        targets=labels.targets,
         splits=marks.splits(),
         groups=marks.groups(),
     )
-    return Dataset(items=items, classes=classes, source=str(path))
+    return Dataset(
+        items=items, classes=labels.classes, source=str(path), task=labels.task, target_values=labels.values
+    )  # fmt: skip
 
 
 def _path_column(names: Sequence[str], reader: Reader, options: DataOptions, path: Path, root: Path) -> str:
@@ -361,15 +372,6 @@ def _reject_unknown_splits(texts: Any, path: Path, first_row: int) -> None:
         if value.strip() and value.strip().lower() not in SPLIT_FOLDERS:
             row = first_row + pc.index(texts, value).as_py()
             raise UserError(f"{value!r} is not a split", where=f"{path}, row {row}", fix="use train, val or test")
-
-
-def _reject_fractions(values: Sequence[str], path: Path, column: str) -> None:
-    if any(map(is_fraction, values)) and all(map(is_number, values)):
-        raise UserError(
-            "the labels are fractions, not classes",
-            where=f"{path}, column {column!r}",
-            fix="name the column that holds the class with --label-column",
-        )
 
 
 def _split(value: str) -> str | None:

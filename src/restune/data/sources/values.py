@@ -18,6 +18,7 @@ from restune.data.encodings import likely_encoding, note_encoding
 from restune.data.items import Numbers, Places, Rows
 from restune.data.sources import table
 from restune.data.sources.decimals import with_point
+from restune.data.sources.joined_labels import label_columns_of
 from restune.data.sources.readers import (
     COUNTERS,
     as_text,
@@ -119,7 +120,7 @@ def _collect(
     commas: bool,
 ) -> Dataset:
     start = table.first_row(path, options)
-    row, marks = start, table.Marks(path, chosen, start, keep_missing=options.missing_labels)
+    row, marks = start, table.Marks(path, chosen, start, options, label_columns_of(reader, chosen.get("label", "")))
     columns = {role: names.index(name) for role, name in chosen.items()}
     collected = SeriesList(str(path))
     for batch in reader.batches(sorted({*columns.values(), *values.values()})):
@@ -156,15 +157,17 @@ def marked(marks: table.Marks, places: Places, start: int, kind: str, source: st
         places: the rows' locations.
         start: the number of the first row.
     """
-    classes, targets = marks.targets()
+    labels = marks.labels()
     items = Rows(
-        names=Numbers(start, len(targets)),
+        names=Numbers(start, len(labels.targets)),
         places=places,
-        targets=targets,
+        targets=labels.targets,
         splits=marks.splits(),
         groups=marks.groups(),
     )
-    return Dataset(items=items, classes=classes, source=source, kind=kind)
+    return Dataset(
+        items=items, classes=labels.classes, source=source, kind=kind, task=labels.task, target_values=labels.values
+    )  # fmt: skip
 
 
 def as_numbers(column: Any, where: str, row: int, name: str, *, commas: bool = False) -> NDArray[np.float32]:

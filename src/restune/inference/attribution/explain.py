@@ -34,6 +34,12 @@ def fitted_to(attribution: Attribution, model: Model) -> Attribution:
     check_method(attribution.method, attribution.stage)
     network = model.module
     by_stage = attribution.method in ("cam", "gradcam")
+    if model.info.task != "single-label":
+        raise UserError(
+            f"predictions of a {model.info.task} model are not explained",
+            where=model.source,
+            fix="explain a model that predicts one class",
+        )
     if not isinstance(network, ResNet):
         if by_stage:
             raise UserError(

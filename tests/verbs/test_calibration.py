@@ -139,7 +139,8 @@ def test_predict_lists_prediction_sets(trained, data, run):
 def test_csv_has_columns_for_what_was_asked_for(trained, data, run):
     arguments = ("predict", trained["train"].out, data, "--csv", "--threshold", "0.9999", "--coverage", "0.9")
     rows = list(csv.DictReader(io.StringIO(run(*arguments).stdout)))
-    assert list(rows[0]) == ["input", "label", "probability", "error", "abstained", "prediction_set"]
+    wanted = ["input", "label", "probability", "error", "abstained", "prediction_set"]
+    assert list(rows[0]) == [*wanted, "novel", "novelty"]
     assert {row["abstained"] for row in rows} <= {"true", "false"}
     assert all((row["label"] == "") == (row["abstained"] == "true") for row in rows)
     assert all(row["prediction_set"].split("|")[0] in ("bright", "dark", "grey") for row in rows)

@@ -15,7 +15,11 @@ from restune.lessons.result import LessonResult
 from restune.reporting.plots import Contour, Lines, Series
 from restune.reporting.structure.page import structure_page
 
-SCREENS = [(1280, False), (390, True)]
+CASES = [
+    *(("structure", "en", 1280, False), ("structure", "zh", 390, True)),
+    *(("compared", "en", 390, True), ("compared", "zh", 1280, False)),
+    *(("lesson", "en", 1280, False), ("lesson", "zh", 390, True)),
+]
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +59,6 @@ def _lesson():
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("width", "dark"), SCREENS)
-@pytest.mark.parametrize("language", ["en", "zh"])
-@pytest.mark.parametrize("name", ["structure", "compared", "lesson"])
+@pytest.mark.parametrize(("name", "language", "width", "dark"), CASES)
 def test_a_page_opens_alone_and_is_accessible(name, language, width, dark, pages, open_page, axe):
     axe(open_page(pages / f"{name}.{language}.html", width=width, dark=dark, alone=True))

@@ -50,7 +50,6 @@ def runs(tmp_path_factory, write_noise):
         ("series", "en", 390, True),
         ("seeds", "zh", 390, True),
         ("image longer seeds", "en", 1280, False),
-        ("image longer", "zh", 390, True),
     ],
 )
 def test_a_page_drawn_from_saved_files_opens_alone_and_is_accessible(

@@ -104,24 +104,24 @@ def test_few_items_or_equal_ones_have_no_clusters():
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """Bright and dark noise; half of the bright images, those of camera B, are labelled dark."""
+    """A run on bright and dark noise, and new images, of which the bright ones of camera B are labelled dark."""
     folder = tmp_path_factory.mktemp("slices")
     random = np.random.default_rng(0)
-    rows = []
-    for number in range(120):
-        bright, camera = number % 2, "B" if number % 4 == 3 else "A"
-        width = 30 if number < 60 else 18
-        pixels = random.integers(0, 100, (18, width, 3), dtype=np.uint8) + np.uint8(120 * bright)
-        Image.fromarray(pixels).save(folder / f"{number}.png")
-        label = "dark" if camera == "B" or not bright else "bright"
-        rows.append([f"{number}.png", label, camera, number])
-    for name, chosen in (("train", [row for row in rows if row[2] == "A"]), ("all", rows)):
+    for name in ("train", "new"):
+        rows = []
+        for number in range(120):
+            bright, camera = number % 2, "B" if name == "new" and number % 4 == 3 else "A"
+            width = 30 if number < 60 else 18
+            pixels = random.integers(0, 100, (18, width, 3), dtype=np.uint8) + np.uint8(120 * bright)
+            Image.fromarray(pixels).save(folder / f"{name}-{number}.png")
+            label = "dark" if camera == "B" or not bright else "bright"
+            rows.append([f"{name}-{number}.png", label, camera, number])
         with (folder / f"{name}.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([["path", "label", "camera", "age"], *chosen])
+            csv.writer(file).writerows([["path", "label", "camera", "age"], *rows])
     run = restune.train(
         folder / "train.csv", model="resnet8", image_size=16, epochs=4, batch_size=16, out=folder / "run", workers=0
     )
-    return folder / "all.csv", run.out
+    return folder / "new.csv", run.out
 
 
 def test_the_command_slices_by_column_and_by_property(table, run):
@@ -167,18 +167,18 @@ def test_other_tables_have_columns_too(table, tmp_path, suffix):
     options = DataOptions(root=data.parent)
     given = frame
     if suffix == "parquet":
-        given = tmp_path / "all.parquet"
+        given = tmp_path / "new.parquet"
         frame.to_parquet(given)
     found = restune.evaluate(model, given, split="all", by="camera", data_options=options).slices
     assert {one.value: one.n for one in found if one.by == "camera"} == {"A": 90, "B": 30}
 
 
 def test_texts_and_series_are_sliced_by_length(tmp_path):
+    options = DataOptions(kind="text")
     with (tmp_path / "texts.csv").open("w", newline="") as file:
         rows = [[f"{'good' if i % 2 else 'bad'} " + "word " * (i % 7), i % 2, i % 3] for i in range(60)]
         csv.writer(file).writerows([["text", "label", "site"], *rows])
-    run = restune.train(tmp_path / "texts.csv", kind="text", epochs=1, out=tmp_path / "run", workers=0)
-    options = DataOptions(kind="text")
+    run = restune.train(tmp_path / "texts.csv", data_options=options, epochs=1, out=tmp_path / "run", workers=0)
     found = restune.evaluate(run.out, tmp_path / "texts.csv", split="all", by="site", data_options=options).slices
     assert sum(one.n for one in found if one.by == "site") == 60
     lengths = [one for one in found if one.by == "length"]
@@ -187,7 +187,7 @@ def test_texts_and_series_are_sliced_by_length(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("column", "words"), [("camra", "did you mean"), ("site", "it has 'path', 'label', 'camera', 'age'")]
+    ("column", "words"), [("camra", "Did you mean 'camera'?"), ("site", "it has 'path', 'label', 'camera', 'age'")]
 )
 def test_an_unknown_column_is_one_message_before_anything_is_scored(table, run, column, words):
     failed = run("evaluate", table[1], table[0], "--by", column)

@@ -88,7 +88,7 @@ def test_training_speaks(trained, home):
     assert "\n  restune evaluate mine noise\n" in trained.stdout, "commands stay as they are"
     page = (home / "mine" / "report.html").read_text(encoding="utf-8")
     assert '<html lang="zh-CN">' in page
-    for word in ("测试集准确率", "95% 置信区间", "真实 \\ 预测", "精确率", "跳过的样本", "不是已知格式的图像", "设置"):
+    for word in ("测试集准确率", "95% 置信区间", "真实类别", "精确率", "跳过的样本", "不是已知格式的图像", "设置"):
         assert word in page
     prose = re.sub(r"(?s)<pre>.*?</pre>|<style>.*?</style>|base64,[^\"]*", "", page)
     assert not re.search(r"\b(?:accuracy|precision|Training|Settings|unchanged|interval)\b", prose)

@@ -15,7 +15,7 @@ from restune.data.sources import open_dataset
 def test_the_command_writes_what_it_prints(run, write_noise, tmp_path):
     photos = write_noise(tmp_path / "photos", a=(0, 30), b=(120, 3))
     (photos / "a" / "photo.heif2").write_bytes(b"x")
-    done = run("check", photos, "--json", "--out", tmp_path / "out")
+    done = run("check", photos, "--no-labels", "--json", "--out", tmp_path / "out")
     printed = json.loads(done.stdout.splitlines()[-1])
     assert (done.returncode, printed["items"], printed["serious"]) == (0, 33, True)
     assert printed["findings"] == {"not-taken": 1, "small-class": 1, "imbalance": 1}

@@ -41,8 +41,8 @@ LESSONS = {
         "捷径不节省参数，节省来自瓶颈结构和全局平均池化。",
     ),
     "transfer": Text(
-        "With few items a frozen pretrained network beats one trained from scratch; with many the lines cross.",
-        "样本少时冻结的预训练网络胜过从头训练，样本多了两条线相交。",
+        "With few items a frozen pretrained network beats one trained from scratch; its lead shrinks with more.",
+        "样本少时冻结的预训练网络胜过从头训练，样本越多领先越小。",
     ),
 }
 """Each lesson's claim in a sentence, for the list."""

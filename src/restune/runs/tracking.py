@@ -61,7 +61,9 @@ def check_tool(name: Any) -> str | None:
     missing = [module for module in _NEEDS[name] if importlib.util.find_spec(module) is None]
     if missing:
         raise UserError(
-            f"{', '.join(missing)} is not installed", where=f"--track {name}", fix="pip install 'restune[track]'"
+            f"{', '.join(missing)} is not installed",
+            where=f"--track {name}",
+            fix="pip install 'restune[track]'",
         )
     return str(name)
 

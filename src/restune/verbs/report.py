@@ -63,7 +63,7 @@ def report(runs: Any, *, out: str | Path | None = None, lang: str | None = None)
     named = [runs] if isinstance(runs, str | Path) or hasattr(runs, "out") else list(runs)
     folders = [user_path(getattr(one, "out", one)) for one in named]
     if not folders:
-        raise UserError("no run is named", where="RUN", fix="name the folder of a finished run")
+        raise UserError("no run is named", where="runs=", fix="name the folder of a finished run")
     page = None if out is None else _page(out)
     with speaking(current_language() if lang is None else resolve_language(lang)):
         members = [(folder, member) for folder in folders for member in run_folders(folder)]

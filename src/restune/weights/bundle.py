@@ -155,10 +155,11 @@ def _reject_huge_header(path: Path) -> None:
 
 
 def _has_reference(file: Any) -> bool:
-    """Return whether the file has embeddings of a table's size; any other tensor of this name is not read."""
+    """Return whether the file has a table of embeddings; any other tensor of this name is not read."""
     if REFERENCE not in file.keys():  # noqa: SIM118 (not a dict)
         return False
-    return len(file.get_slice(REFERENCE).get_shape()) == 2
+    stored = file.get_slice(REFERENCE)
+    return len(stored.get_shape()) == 2 and stored.get_dtype() == "F16"
 
 
 def _parse(text: str, path: Path, reference: Tensor | None) -> BundleInfo:

@@ -186,11 +186,13 @@ def _evidence(
     values = {method: [value.value for value in line] for method, line in means.items()}
     meets = crossing(items, values["frozen"], values["scratch"])
     over = crossing(items, values["frozen"], values["unfrozen"])
-    pairs = zip(scores["frozen", sizes[0]], scores["scratch", sizes[0]], strict=True)
-    lead = mean([one - other for one, other in pairs])
+    lead, last_lead = (
+        mean([one - other for one, other in zip(scores["frozen", size], scores["scratch", size], strict=True)])
+        for size in (sizes[0], sizes[-1])
+    )
     return Evidence(
         conclusion=_conclusion(items, means, meets, over, lead, (first.classes, second.classes)),
-        holds=lead.low > 0,
+        holds=lead.low > 0 and (len(sizes) == 1 or last_lead.value < lead.value),
         facts={
             "items": items,
             "val_accuracy": values,
@@ -271,9 +273,9 @@ LESSON = Lesson(
         "何时冻结、何时全部训练、何时从头开始？",
     ),
     claim=Text(
-        "With few items a frozen network that learned other classes beats one trained from scratch; with many items "
-        "the lines cross. Training all of its layers is an option at every size.",
-        "样本少时，学过其他类别并冻结的网络胜过从头训练的网络；样本多了，两条线就会相交。"
+        "With few items a frozen network that learned other classes beats one trained from scratch; the more items, "
+        "the smaller its lead, until the lines meet. Training all of its layers is an option at every size.",
+        "样本少时，学过其他类别并冻结的网络胜过从头训练的网络；样本越多，领先越小，直到两条线相遇。"
         "训练它的全部层则在各种样本数下都可以一试。",
     ),
     method=Text(
@@ -306,7 +308,7 @@ LESSON = Lesson(
         "DATA，然后比较。冻结的批归一化不该做什么，见 freeze 一课。",
     ),
     experiment=experiment,
-    seconds=180,
+    seconds=240,
     limit=4000,
     sources=(
         "Yosinski et al. 2014, How transferable are features in deep neural networks?, arXiv:1411.1792",

@@ -407,7 +407,7 @@ def _predictions(
                 continue
             shown, places, (novel, score) = next(rows)
             top = tuple((classes[place], value) for place, value in zip(places, shown, strict=True))
-            abstained = None if options.threshold is None else top[0][1] < options.threshold
+            abstained = None if options.threshold is None else top[0][1] < float(np.float32(options.threshold))
             yield Prediction(
                 input=item.id,
                 label=None if abstained else top[0][0],

@@ -5,6 +5,14 @@ from __future__ import annotations
 TASKS: dict[str, tuple[str, str]] = {
     "task_labels": ("{n} labels, any number of them per item", "{n} 个标签，每个样本可有任意多个"),
     "task_regression": ("regression of {names}", "回归 {names}"),
+    "task_fitted_view": (
+        "Head fitted (ridge regression) on 1 view per training item; all other layers unchanged. {seconds} s.",
+        "头由岭回归拟合，每个训练样本用 1 个视图；其余各层不变。{seconds} s。",
+    ),
+    "task_fitted_views": (
+        "Head fitted (ridge regression) on {views} views per training item; all other layers unchanged. {seconds} s.",
+        "头由岭回归拟合，每个训练样本用 {views} 个视图；其余各层不变。{seconds} s。",
+    ),
     "between_names": (", ", "、"),
     "task_score_val": ("validation {metric}", "验证集 {metric}"),
     "task_score_test": ("test {metric}", "测试集 {metric}"),

@@ -33,11 +33,11 @@ def noise(height: int, width: int) -> torch.Tensor:
     return torch.randint(0, 256, (1, height, width, 3), generator=generator, dtype=torch.uint8)
 
 
-def assert_same_pixels(pairs: list[tuple[NDArray[np.float32], NDArray[np.uint8]]], most: float = 2) -> None:
-    """99% of pixels equal, none off by more than two grey levels."""
+def assert_same_pixels(pairs: list[tuple[NDArray[np.float32], NDArray[np.uint8]]], most: float = 1) -> None:
+    """99.7% of pixels equal, none off by more than one grey level."""
     differences = [np.abs(found - expected.astype(np.float32)) for found, expected in pairs]
     assert max(difference.max() for difference in differences) <= most
-    assert np.mean([(difference == 0).mean() for difference in differences]) >= 0.99
+    assert np.mean([(difference == 0).mean() for difference in differences]) >= 0.997
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
@@ -45,7 +45,7 @@ def test_graph_equals_decoding(settings: dict[str, object]) -> None:
     preprocess = ImagePreprocess(**settings)  # type: ignore[arg-type]
     graph, images = ResizedCrop(preprocess), [noise(*size) for size in SIZES]
     pairs = [(graph(image)[0].numpy(), preprocess.apply(image[0].numpy()).numpy()) for image in images]
-    assert_same_pixels(pairs, 255 if preprocess.interpolation == "nearest" else 2)
+    assert_same_pixels(pairs, 255 if preprocess.interpolation == "nearest" else 1)
 
 
 @pytest.fixture(scope="module")

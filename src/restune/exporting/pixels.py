@@ -70,12 +70,13 @@ class ResizedCrop(nn.Module):
             chosen = (outputs * scale).floor()[:, None]
             nearest: Tensor = (torch.arange(size, dtype=torch.float32)[None] == chosen).float()
             return nearest
+        # The first position of the whole image has the largest weight, since its filter is cut off at the edge.
+        outputs = torch.cat([torch.zeros(1), outputs])
         centres = (outputs + 0.5) * scale
         pixels = torch.arange(size, dtype=torch.float32) + 0.5
         distance = (pixels[None] - centres[:, None]).abs() / torch.sym_max(scale, 1.0)
         weights: Tensor = _triangle(distance) if self.filter == "bilinear" else _cubic(distance)
-        normalised: Tensor = weights / weights.sum(dim=1, keepdim=True)
-        return normalised
+        return _fixed_point(weights / weights.sum(dim=1, keepdim=True))[1:]
 
 
 class BytePixels(nn.Module):
@@ -89,6 +90,19 @@ class BytePixels(nn.Module):
         """uint8 ``[N, H, W, 3]`` to uint8 ``[N, C, crop, crop]``."""
         pixels: Tensor = self.pixels(images).to(torch.uint8)
         return pixels
+
+
+def _fixed_point(weights: Tensor) -> Tensor:
+    """Round weights to the 16-bit fixed-point numbers that torch's kernel for bytes computes with.
+
+    The kernel takes the most binary places with which the largest weight stays below 2^15. Sums that are a tie in real
+    numbers then round to the same side.
+    """
+    powers = 2.0 ** torch.arange(23, dtype=torch.float32)
+    places = (weights.max() * powers[1:] < 32767.5).sum()
+    one = powers.index_select(0, places.reshape(1))
+    scaled = weights * one
+    return torch.where(scaled < 0, -((-scaled + 0.5).floor()), (scaled + 0.5).floor()) / one
 
 
 def _triangle(x: Tensor) -> Tensor:

@@ -152,4 +152,4 @@ element("language").addEventListener("click", () => { language = language === "z
 translate();
 ready().then(() => { document.body.dataset.ready = "true"; if (!last) status(say("waiting")); },
   (error) => status(`${say("failed")} ${error.message}`));
-window.restune = { run, classify };
+window.restune = { run, classify, last: () => last, forget: () => { last = null; } };

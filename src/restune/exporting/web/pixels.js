@@ -11,10 +11,11 @@ const KERNELS = {
 /** For each of `count` output positions from `start` on: the first input position and the weights from there. */
 function weights(size, target, start, count, filter) {
   const scale = size / target, rows = [];
-  for (let i = 0; i < count; i++) {
-    const centre = (start + i + 0.5) * scale;
+  // The first position of the whole image has the largest weight, since its filter is cut off at the edge.
+  for (const position of [0, ...Array.from({ length: count }, (_, i) => start + i)]) {
+    const centre = (position + 0.5) * scale;
     if (filter === "nearest") {  // torch's rule, which starts from the pixels' edges
-      rows.push({ first: Math.min(size - 1, Math.floor((start + i) * scale)), taps: [1] });
+      rows.push({ first: Math.min(size - 1, Math.floor(position * scale)), taps: [1] });
       continue;
     }
     const kernel = KERNELS[filter], stretch = Math.max(1, scale), support = kernel.support * stretch;
@@ -25,7 +26,16 @@ function weights(size, target, start, count, filter) {
     const total = taps.reduce((sum, tap) => sum + tap, 0);
     rows.push({ first, taps: taps.map((tap) => tap / total) });
   }
-  return rows;
+  return (filter === "nearest" ? rows : fixedPoint(rows)).slice(1);
+}
+
+/** Round weights to the 16-bit fixed-point numbers that torch's kernel for bytes computes with. */
+function fixedPoint(rows) {
+  const largest = Math.max(...rows.map((row) => Math.max(...row.taps)));
+  let one = 1;
+  for (let power = 2; power < 2 ** 23 && largest * power < 32767.5; power *= 2) one = power;
+  const round = (tap) => Math.sign(tap) * Math.floor(Math.abs(tap) * one + 0.5) / one;
+  return rows.map(({ first, taps }) => ({ first, taps: taps.map(round) }));
 }
 
 const rounded = (value) => Math.min(255, Math.max(0, Math.floor(value + 0.5)));

@@ -119,6 +119,7 @@ ROOMS = (
         "runs",
         "lessons",
         "verbs",
+        "serving",
         "cli",
     ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -79,13 +80,14 @@ def test_choosing_an_image_shows_the_right_class_bars_and_a_map_with_a_slider(op
     page = open_served()
     for name in ("dark", "bright"):
         page.locator("#file").set_input_files(photos / f"{name}.png")
-        page.wait_for_function(f"document.querySelector('#answer').innerText.startsWith('{name}: ')")
+        page.locator("#answer", has_text=re.compile(f"^\\s*{name}: ")).wait_for()
         assert answer_of(page).startswith(f"{name}: ")
     assert page.locator("#bars li").count() == 2
     assert page.locator("#bars li").first.inner_text().startswith("bright")
     widths = [bar.bounding_box()["width"] for bar in page.locator("#bars .bar").all()]
     assert widths[0] > widths[1]
-    page.wait_for_function("document.querySelector('#map').complete && document.querySelector('#photo').naturalWidth")
+    for picture in ("#photo", "#map"):
+        page.locator(picture).evaluate("image => image.decode()")
     page.locator("#opacity").fill("25")
     assert page.locator("#map").evaluate("e => getComputedStyle(e).opacity") == "0.25"
     axe(page)
@@ -128,14 +130,14 @@ def test_by_keyboard_alone(open_served, photos):
 def test_the_language_switches_and_a_phone_in_the_dark_shows_everything(open_served, photos, axe):
     page = open_served(width=390, dark=True)
     page.locator("#language").click()
-    page.wait_for_function("document.documentElement.lang === 'zh-CN'")
+    page.locator("html[lang=zh-CN]").wait_for()
     page.locator("#drop").wait_for(state="visible")
     page.locator("#file").set_input_files(photos / "dark.png")
     assert answer_of(page).startswith("dark：")
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     axe(page)
     page.locator("#language").click()
-    page.wait_for_function("document.documentElement.lang === 'en'")
+    page.locator("html[lang=en]").wait_for()
 
 
 def test_not_sure_and_unlike_the_training_data_are_said(open_served, photos):
@@ -156,7 +158,7 @@ def test_not_sure_and_unlike_the_training_data_are_said(open_served, photos):
 def test_an_unreadable_image_is_said_to_be(open_served, photos):
     page = open_served()
     page.locator("#file").set_input_files(photos / "broken.png")
-    page.wait_for_function("document.querySelector('#answer').innerText.includes('did not work')")
+    page.locator("#answer", has_text="did not work").wait_for()
     assert page.locator("#details").is_hidden()
     assert len(open_served.faults) == 1  # the browser's own report of status 422
     assert "422" in open_served.faults.pop()

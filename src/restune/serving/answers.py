@@ -110,7 +110,7 @@ _TOP = {
     "type": "array",
     "items": {
         "type": "array",
-        "prefixItems": [{"type": "string"}, {"type": "number", "minimum": 0, "maximum": 1.0001}],
+        "items": {"type": ["string", "number"]},
         "minItems": 2,
         "maxItems": 2,
     },

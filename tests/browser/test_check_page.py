@@ -187,3 +187,15 @@ def test_the_language_is_that_of_the_command(data, tmp_path, run):
     done = run("check", data, "--no-labels", "--lang", "zh", "--out", tmp_path / "zh")
     assert done.returncode == 0, done.stderr
     assert 'lang="zh-CN"' in (tmp_path / "zh" / "check.html").read_text()
+
+
+def test_items_of_several_labels_are_kept_or_dropped(tmp_path, open_page):
+    rows = "".join(f"a text on number {n},{n % 2},{(n + 1) % 2 or n % 3 == 0:d}\n" for n in range(30))
+    (tmp_path / "data.csv").write_text("text,odd,other\n" + rows)
+    dataset = open_dataset(tmp_path / "data.csv", restune.DataOptions(label_column="odd,other", task="multi-label"))
+    first = next(iter(dataset.ids()))
+    report = CheckReport("data", 30, (Finding(first, "outlier", "warning", 0.5, "look: odd"),), tmp_path, 1.0)
+    (tmp_path / "check.html").write_text(check_page(report, dataset))
+    page = open_page(tmp_path / "check.html", alone=True)
+    assert suspect(page, first).get_by_role("button").all_inner_texts() == ["Keep", "Drop", "Undo"]
+    assert "labelled other" in suspect(page, first).inner_text()

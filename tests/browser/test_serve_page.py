@@ -8,7 +8,14 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import restune
+from restune.data.preprocess.signal import SignalPreprocess
+from restune.data.preprocess.text import TextPreprocess
+from restune.inference.model import Model
+from restune.weights.bundle import BundleInfo
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 
@@ -76,6 +83,15 @@ def answer_of(page):
     return page.locator("#answer").inner_text()
 
 
+def tab_to(page, wanted):
+    """Press Tab until an element has the focus."""
+    reached = []
+    while wanted not in reached:
+        assert len(reached) < 12, reached
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id"))
+
+
 def test_choosing_an_image_shows_the_right_class_bars_and_a_map_with_a_slider(open_served, photos, axe):
     page = open_served()
     for name in ("dark", "bright"):
@@ -110,18 +126,12 @@ def test_pasting_an_image(open_served, photos):
 
 def test_by_keyboard_alone(open_served, photos):
     page = open_served()
-    for _ in range(10):
-        page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.id") == "choose":
-            break
+    tab_to(page, "choose")
     with page.expect_file_chooser() as chosen:
         page.keyboard.press("Enter")
     chosen.value.set_files(photos / "bright.png")
     assert answer_of(page).startswith("bright: ")
-    for _ in range(10):
-        page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.id") == "opacity":
-            break
+    tab_to(page, "opacity")
     before = page.locator("#map").evaluate("e => e.style.opacity")
     page.keyboard.press("ArrowLeft")
     assert page.locator("#map").evaluate("e => e.style.opacity") < before
@@ -138,6 +148,45 @@ def test_the_language_switches_and_a_phone_in_the_dark_shows_everything(open_ser
     axe(page)
     page.locator("#language").click()
     page.locator("html[lang=en]").wait_for()
+
+
+def test_texts_and_series_have_forms_of_their_own(served, browser, tmp_path):
+    limits, engines, preprocesses = served.Limits(), {}, {"text": TextPreprocess(), "series": SignalPreprocess()}
+    options = {"text": {"width": 8, "in_channels": 8, "vocabulary": 257}, "series": {"width": 4, "in_channels": 1}}
+    for name, network_name in (("text", "textresnet"), ("series", "resnet1d_ts")):
+        network = restune.create_model(network_name, num_classes=2, **options[name]).eval()
+        info = BundleInfo(spec=network.spec, classes=("no", "yes"), preprocess=preprocesses[name])
+        engines[name] = served.Engine(Model(network, info, "test"))
+    (tmp_path / "one.csv").write_text("1,2,3,4,5,6,7,8\n")
+    with served.running(served.make_app(engines, limits), limits) as address:
+        page = browser.new_page()
+        page.goto(address)
+        page.locator("#text").fill("他说得对 <b>")
+        page.locator("#send").click()
+        (wanted,) = engines["text"].model.predict("他说得对 <b>")
+        assert answer_of(page).strip() == f"{wanted.label}: {wanted.probability:.1%}"
+        page.locator("#model").select_option("series")
+        assert page.locator("#text").is_hidden()
+        page.locator("#file").set_input_files(tmp_path / "one.csv")
+        (wanted,) = engines["series"].model.predict(np.arange(1.0, 9.0, dtype=np.float32))
+        assert answer_of(page).strip() == f"{wanted.label}: {wanted.probability:.1%}"
+        assert page.locator("#explained").is_hidden()
+        page.close()
+
+
+def test_an_api_key_is_asked_for(served, browser, tmp_path, photos):
+    path = served.write_model(tmp_path / "light.safetensors")
+    limits = served.Limits(api_keys=("secret",))
+    engine = served.Engine(served.load_model(path, device="cpu"))
+    with served.running(served.make_app({"light": engine}, limits), limits) as address:
+        page = browser.new_page()
+        page.goto(address)
+        page.locator("#key").fill("secret")
+        page.keyboard.press("Enter")
+        page.locator("#drop").wait_for(state="visible")
+        page.locator("#file").set_input_files(photos / "dark.png")
+        assert answer_of(page).startswith("dark: ")
+        page.close()
 
 
 def test_not_sure_and_unlike_the_training_data_are_said(open_served, photos):

@@ -64,6 +64,7 @@ def test_series():
     series[5][0, :30] = 9.0
     series[6] = random.normal(size=(1, 5000)).astype(np.float32)
     series[7] = np.tile([0.0, 0.0, 0.0, 1.0, 1.0], 20)[None].astype(np.float32)  # states, which stay where they are
+    series[9][0, 50:54] = 9.0  # a peak
     series[8][0, ::4] = 9.0  # as often at its limit, but never in a row
     wanted = {("2", "flat"), ("4", "missing-values"), ("5", "saturated"), ("6", "odd-size")}
     assert found(find_series_faults(dataset("signal", series))) == wanted

@@ -11,6 +11,7 @@ import pytest
 
 import restune
 from restune.data.class_names import class_order, clean_name
+from restune.data.dataset import DataOptions
 from restune.data.sources import open_dataset
 
 NUMBERS = ["10", "9", "2", "0", "11", "1"]
@@ -158,9 +159,15 @@ def test_one_column_per_class_of_texts(tmp_path):
 def test_rows_of_several_classes_and_of_none_are_refused(photos, last, message):
     rows = [("red/0.jpg", "0,1,0"), ("red/1.jpg", "1,0,0"), ("blue/0.jpg", last)]
     with pytest.raises(restune.UserError, match=message) as error:
-        open_dataset(one_hot(photos, rows))
+        open_dataset(one_hot(photos, rows), DataOptions(task="single-label"))
     assert "row 4" in str(error.value)
     assert "--label-column" in str(error.value)
+
+
+def test_a_row_of_several_ones_makes_labels_of_columns(photos):
+    rows = [("red/0.jpg", "0,1,0"), ("red/1.jpg", "1,0,0"), ("blue/0.jpg", "1,0,1")]
+    dataset = open_dataset(one_hot(photos, rows))
+    assert (dataset.task, dataset.values().tolist()) == ("multi-label", [[0, 1, 0], [1, 0, 0], [1, 0, 1]])
 
 
 def test_a_label_column_wins_over_columns_of_0_and_1(photos):

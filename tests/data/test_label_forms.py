@@ -12,7 +12,7 @@ from restune.data.sources import open_dataset
 
 @pytest.fixture
 def photos(tmp_path, write_noise):
-    return write_noise(tmp_path / "photos", red=(200, 30), blue=(0, 30))
+    return write_noise(tmp_path / "photos", red=(120, 30), blue=(0, 30))
 
 
 def table(photos, header, rows, name="table.csv"):

@@ -7,6 +7,7 @@ import http.client
 import io
 import json
 import socket
+import tempfile
 import threading
 import time
 import zlib
@@ -131,6 +132,19 @@ def test_a_body_that_grows_without_end_is_refused(address):
 
     answer = requests.post(f"{address}/predict", data=endless())
     assert answer.status_code == 413
+
+
+def test_uploads_stay_in_memory(engine, running, photos, monkeypatch):
+    def roll_over(_file):
+        raise AssertionError("an upload goes to the disk")
+
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", roll_over)
+    limits = Limits()
+    with running(make_app({"light": engine}, limits), limits) as address:
+        files = [("file", ("large.png", bytes(3 * 2**20))), ("file", ("dark.png", photos["dark"]))]
+        large, dark = requests.post(f"{address}/predict", files=files).json()["predictions"]
+    assert "error" in large
+    assert dark["label"] == "dark"
 
 
 def test_slow_bodies_and_slow_heads_are_ended(engine, monkeypatch, running):
@@ -264,6 +278,20 @@ def test_triton_client_gets_the_same_answers(address, model_path, photos):
     plain = requests.post(f"{address}/v2/models/light/infer", json=body).json()
     assert plain["id"] == "7"
     np.testing.assert_allclose(plain["outputs"][0]["data"], found[0], atol=1e-5)
+
+
+def test_a_fault_of_the_program_is_logged_and_not_shown(engine, running, photos, capsys):
+    class Broken(Engine):
+        def answer(self, _settings, _batch):
+            raise RuntimeError("a secret of the program")
+
+    limits = Limits()
+    with running(make_app({"broken": Broken(engine.model)}, limits), limits) as address:
+        answer = requests.post(f"{address}/predict", data=photos["dark"])
+        assert requests.get(f"{address}/healthz").status_code == 200
+    assert answer.status_code == 500
+    assert answer.json() == {"error": {"what": "the server failed; its log says why", "where": None, "fix": None}}
+    assert "a secret of the program" in capsys.readouterr().err
 
 
 def test_figures_and_log(engine, photos, capsys, running):

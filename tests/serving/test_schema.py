@@ -17,7 +17,7 @@ def test_answers_are_as_described(address, method, path):
     seen = set()
 
     @hypothesis.settings(
-        max_examples=20 if method == "POST" else 5, deadline=None, database=None, derandomize=True,
+        max_examples=60 if method == "POST" else 5, deadline=None, database=None, derandomize=True,
         suppress_health_check=list(hypothesis.HealthCheck),
     )  # fmt: skip
     @hypothesis.given(case=schema[path][method].as_strategy())

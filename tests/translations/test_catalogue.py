@@ -19,7 +19,7 @@ CHINESE = re.compile(r"[\u4e00-\u9fff]")
 AS_THEY_ARE = {
     # words of a command, an option or a call, which nobody translates
     "INPUT", "MODEL", "MODEL {}", "--set mixup", "--set spec.{}", "--device cuda", "restune {}", "restune cache",
-    "restune check", "pip install 'restune[check]'",
+    "restune check", "pip install 'restune[check]'", "pip install 'restune[track]'",
     "pip install 'restune[serve]'", "serve", "threshold", "explain",
     "restune lesson", "restune lesson exercise", "restune {} --resume --out {}", "pip install 'restune[video]'",
     "torchrun", "torchrun --nproc-per-node", "restune train PHOTOS --model resnet18",
@@ -29,6 +29,7 @@ AS_THEY_ARE = {
     "StageSpec", "ResNetSpec", "{}.forward",
     # names of lessons
     "freeze", "transfer",
+    "val loss {}{}", "val loss {}{}  best",  # parts of lines that have entries
 }  # fmt: skip
 """Templates that need no entry."""
 SAMPLES = {

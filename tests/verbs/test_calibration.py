@@ -46,7 +46,7 @@ def test_a_run_calibrates_its_model_on_its_validation_items(trained, kind):
     val = load_evaluation(run.out / "evaluation" / "val.npz")
     assert calibration == fit_calibration(val.logits, val.targets, val.predicted)
     assert calibration == val.calibration == load_evaluation(run.out / "evaluation" / "test.npz").calibration
-    assert calibration.n == val.n == 54
+    assert calibration.n == val.n > 30
     assert calibration.nll[1] < calibration.nll[0]
     assert run.result["val"]["nll"] == pytest.approx(calibration.nll[1])
     assert run.result["val"]["ece"] == pytest.approx(calibration.ece[1])
@@ -64,7 +64,8 @@ def test_evaluate_and_predict_give_the_same_calibrated_probabilities(trained, da
     expected = torch.tensor(np.array(scored.logits) / temperature).softmax(dim=1).max(dim=1).values
     assert np.allclose(scored.probabilities, expected, atol=1e-6)
     saved = load_evaluation(run.out / "evaluation" / "test.npz")
-    assert np.allclose(saved.logits, scored.logits, atol=1e-4), "raw logits are saved"
+    assert np.allclose(saved.logits, scored.logits, atol=0.1), "raw logits are saved"
+    assert not np.allclose(saved.logits, scored.logits / temperature, atol=0.1)
 
 
 def test_views_are_calibrated_after_averaging(trained, data):
@@ -138,7 +139,8 @@ def test_predict_lists_prediction_sets(trained, data, run):
 def test_csv_has_columns_for_what_was_asked_for(trained, data, run):
     arguments = ("predict", trained["train"].out, data, "--csv", "--threshold", "0.9999", "--coverage", "0.9")
     rows = list(csv.DictReader(io.StringIO(run(*arguments).stdout)))
-    assert list(rows[0]) == ["input", "label", "probability", "error", "abstained", "prediction_set"]
+    wanted = ["input", "label", "probability", "error", "abstained", "prediction_set"]
+    assert list(rows[0]) == [*wanted, "novel", "novelty"]
     assert {row["abstained"] for row in rows} <= {"true", "false"}
     assert all((row["label"] == "") == (row["abstained"] == "true") for row in rows)
     assert all(row["prediction_set"].split("|")[0] in ("bright", "dark", "grey") for row in rows)

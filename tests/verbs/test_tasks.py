@@ -160,7 +160,7 @@ def test_resuming_gives_the_same_weights(photos, labels_run, tmp_path):
         table.write_text(text)
 
 
-@pytest.mark.parametrize("freeze", ["all", "auto", "1"])
+@pytest.mark.parametrize("freeze", ["all", "auto", pytest.param("1", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("columns", ["red,blue", "level"])
 def test_fine_tuning_with_frozen_layers(photos, labels_run, tmp_path, freeze, columns):
     run = restune.finetune(
@@ -198,6 +198,7 @@ def test_rare_labels_are_named(photos, tmp_path):
         restune.train(table, data_options=options(label_column="half,rare"), out=tmp_path / "run", **SMALL)
 
 
+@pytest.mark.slow
 def test_the_command_line_prints_labels_and_numbers(labels_run, numbers_run, photos):
     def command(*words):
         done = subprocess.run([sys.executable, "-m", "restune", *map(str, words)], capture_output=True, text=True)
@@ -218,6 +219,7 @@ def test_the_command_line_prints_labels_and_numbers(labels_run, numbers_run, pho
     assert "R2" in listed
 
 
+@pytest.mark.slow
 def test_several_seeds(photos, tmp_path):
     runs = restune.train(
         photos / "table.csv", data_options=options(label_column="level"), out=tmp_path / "seeds", seeds=2,
@@ -231,6 +233,7 @@ def test_embeddings_do_not_need_the_task(labels_run, photos):
     assert found.features.shape[0] == 2
 
 
+@pytest.mark.slow
 def test_series_and_their_numbers(tmp_path):
     """The slope and level of noisy lines, learnt from a table of one series per row, and predicted for its rows."""
     random = np.random.default_rng(0)
@@ -255,6 +258,7 @@ def test_series_and_their_numbers(tmp_path):
     assert sorted(predictions[0].values) == ["level", "slope"]
 
 
+@pytest.mark.slow
 def test_texts_with_several_labels(tmp_path):
     words = {"sad": "tears grief loss", "long": "endless hours waiting", "loud": "drums noise shouting"}
     random, lines = np.random.default_rng(1), ["text,mood"]

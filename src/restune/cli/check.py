@@ -20,7 +20,16 @@ SERIOUS = 3
 def check(
     data: opt.DataArgument,
     out: Annotated[Path | None, typer.Option(help="Folder for check.csv; by default runs/check-001 and so on.")] = None,
+    val: Annotated[
+        str | None, typer.Option(help="Other data that is used for validation, for leaks from DATA.", metavar="PATH")
+    ] = None,
+    test: Annotated[
+        str | None, typer.Option(help="Other data that is used for the test, for leaks from DATA.", metavar="PATH")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 if anything serious is found.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Threads that read items; by default one per core.", min=1)
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -38,13 +47,24 @@ def check(
     """
     with verb(options["quiet"]):
         reading = opt.data_options(options)
-        early.check_data(data, reading)
+        for one in (data, val, test):
+            if one is not None:
+                early.check_data(one, reading)
         if model is not None:
             early.check_model(model, None)
         from restune.verbs.check import check as run
 
-        device = options["device"].value
-        report = run(data, out=out, data_options=reading, model=model, labels=not no_labels, device=device)
+        report = run(
+            data,
+            val=val,
+            test=test,
+            out=out,
+            workers=workers,
+            data_options=reading,
+            model=model,
+            labels=not no_labels,
+            device=options["device"].value,
+        )
         if options["as_json"]:
             print_json(report.to_dict())
         else:

@@ -11,7 +11,7 @@ import typer
 
 from restune.cli import early
 from restune.cli import options as opt
-from restune.cli.run import verb
+from restune.cli.run import print_json, verb
 from restune.core.errors import UserError
 
 _NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
@@ -58,4 +58,8 @@ def serve(
             max_body=max_body * 2**20, max_queue=max_queue, max_batch=max_batch, timeout=timeout, api_keys=keys
         )
         device = options["device"].value
-        run(models, host=host, port=port, limits=limits, max_pixels_each=max_pixels, device=device, log=log.value)
+        names = run(
+            models, host=host, port=port, limits=limits, max_pixels_each=max_pixels, device=device, log=log.value
+        )
+        if options["as_json"]:
+            print_json({"served": names})

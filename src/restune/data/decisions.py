@@ -19,6 +19,8 @@ from restune.data.dataset import Dataset
 from restune.data.items import Item, Rows, targets_of
 
 DECISIONS = ("keep", "relabel", "drop")
+_OF_OTHER_DATA = ("val:", "test:")
+"""Prefixes of items of data named by ``--val`` or ``--test`` of a check; decisions do not apply to them."""
 _COLUMNS = ("item", "decision", "label")
 
 
@@ -129,7 +131,7 @@ def _named(tables: Sequence[Decisions]) -> str:
 def _warn_of_unknown(table: Decisions, rows: RowsById) -> None:
     """Warn of decisions on items that the data does not have."""
     named = table.items()
-    unknown = [item for item in named if rows.row(item) < 0]
+    unknown = [item for item in named if rows.row(item) < 0 and not item.startswith(_OF_OTHER_DATA)]
     if unknown:
         warn(
             f"{len(unknown):,} of the {len(named):,} items in {table.source} are not in the data: {shorten(unknown, 3)}"

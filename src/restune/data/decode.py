@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,67 @@ def decode_image(
         raise
     except Exception as error:  # the readers raise arbitrary exceptions on a broken file
         raise DecodeError(f"a damaged {kind}: {_first_line(error)}") from error
+
+
+@dataclass(frozen=True)
+class Preview:
+    """An image at a reduced size, for measurements.
+
+    Args:
+        pixels: uint8 ``[3, H, W]``, upright.
+        width, height: of the whole image, upright.
+        format: of the file, such as ``JPEG``; ``array`` for arrays.
+        orientation: EXIF's, which `pixels` already follow; 1 without one.
+    """
+
+    pixels: Tensor
+    width: int
+    height: int
+    format: str
+    orientation: int = 1
+
+
+def decode_preview(content: bytes | NDArray[Any], least: int) -> Preview:
+    """Decode an image of which no side needs more than `least` pixels; JPEG files are decoded at a reduced size.
+
+    The same contents are refused as by `decode_image`: the whole file is read. Raises DecodeError.
+    """
+    if isinstance(content, np.ndarray):
+        pixels = _array_preview(content)
+        return Preview(pixels, pixels.shape[2], pixels.shape[1], "array")
+    try:
+        with closing(_open(content)) as image:
+            orientation, (width, height) = _orientation(image), image.size
+            name = "JPEG" if image.format == "MPO" else image.format or "image"
+            reduced = _reduced_jpeg(image, content, least) if name == "JPEG" else None
+    except (DecodeError, UserError):
+        raise
+    except Exception as error:  # the readers raise arbitrary exceptions on a broken file
+        kind = "image"
+        raise DecodeError(f"a damaged {kind}: {_first_line(error)}") from error
+    pixels = decode_image(content) if reduced is None else _upright(reduced, orientation)
+    if 5 <= orientation <= 8:
+        width, height = height, width
+    return Preview(pixels, width, height, name, orientation)
+
+
+def _reduced_jpeg(image: Image.Image, content: bytes, least: int) -> Tensor | None:
+    """Decode a large JPEG to a fraction of its size; None for small ones and for those with any irregularity."""
+    if image.mode not in ("RGB", "L") or min(image.size) < 2 * least:
+        return None
+    _reject_many_scans(image.size, content)
+    try:
+        decoded = simplejpeg.decode_jpeg(content, "RGB", min_height=least, min_width=least, min_factor=2)
+    except ValueError:
+        return None
+    return torch.from_numpy(decoded).permute(2, 0, 1)
+
+
+def _array_preview(array: NDArray[Any]) -> Tensor:
+    """Convert an array with any number of channels to three: its first three, or its first one repeated."""
+    if array.ndim == 3 and not {array.shape[2], array.shape[0]} & {1, 3, 4}:
+        array = array[..., :3] if array.shape[2] > 3 else array[..., :1]
+    return decode_image(array)
 
 
 def read_size(location: Location) -> tuple[int, int] | None:

@@ -29,8 +29,8 @@ def risk_curve(confidence: NDArray[np.float32], is_right: NDArray[np.bool_]) -> 
 
     Of thresholds with the same items only the highest is kept.
     """
-    order = np.sort(confidence), np.sort(confidence[is_right])
-    answered, correct = (len(each) - np.searchsorted(each, _GRID.astype(np.float32), side="left") for each in order)
+    rising = np.sort(confidence), np.sort(confidence[is_right])
+    answered, correct = (len(each) - np.searchsorted(each, _GRID.astype(np.float32), side="left") for each in rising)
     is_last = np.append(answered[1:] != answered[:-1], True) & (answered > 0)
     kept = _GRID[is_last], answered[is_last], correct[is_last]
     thresholds, *counts = (tuple(each.tolist()) for each in kept)

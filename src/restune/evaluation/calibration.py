@@ -180,8 +180,10 @@ class Reliability:
             simulated = np.abs(errors[:, None, None] * shape + drawn) @ weight
             low, high = np.quantile(simulated, (0.025, 0.975), axis=1)
             kept.append(errors[(low <= observed) & (observed <= high)])
-        held = np.concatenate([[observed], *kept])
-        return float(held.min()), min(1.0, float(held.max()))
+        held = np.concatenate(kept)
+        if not len(held):  # the sample's error is smaller than chance alone makes it
+            return 0.0, max(observed, noise)
+        return float(min(held.min(), observed)), min(1.0, float(max(held.max(), observed)))
 
     def diagram(self) -> list[dict[str, Any]]:
         """Return the reliability diagram: a point per bin, with the Wilson interval of its accuracy."""

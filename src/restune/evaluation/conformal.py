@@ -80,14 +80,6 @@ class SetScores:
         """Mean number of classes in a set."""
         return float(self.sizes.mean())
 
-    def least_covered(self, targets: NDArray[np.int64]) -> tuple[int, float] | None:
-        """Return the class with the smallest coverage among those with items, and the coverage."""
-        n = np.bincount(targets)
-        shares = np.bincount(targets, weights=self.covered) / np.maximum(n, 1)
-        shares[n == 0] = np.inf
-        place = int(shares.argmin())
-        return place, float(shares[place])
-
     def to_dict(self) -> dict[str, Any]:
         """Return coverage and mean size with intervals, and the share of sets with one class."""
         half = Z_95 * float(self.sizes.std()) / np.sqrt(len(self.sizes))

@@ -33,7 +33,7 @@ def difference_of_means(values: Sequence[float], others: Sequence[float]) -> tup
 
     >>> difference, low, high = difference_of_means([0.8, 0.82, 0.81], [0.7, 0.74, 0.72])
     >>> round(difference, 3), round(low, 3), round(high, 3)
-    (0.09, 0.051, 0.129)
+    (0.09, 0.048, 0.132)
     """
     from scipy.stats import t
 

@@ -20,7 +20,7 @@ from restune.data.kinds import Kind, kind_of
 from restune.data.loader import Batch
 from restune.data.preprocess import Preprocess
 from restune.inference.features import FeatureCache
-from restune.inference.forward import forward_views, mean_of_views, prediction_sets, probabilities
+from restune.inference.forward import forward_views, mean_of_task_views, mean_of_views, prediction_sets, probabilities
 from restune.inference.predictor import Predictor, compute_batch, predict_with_embeddings
 from restune.inference.task_predictions import task_answers
 from restune.networks.custom import CustomNetwork, CustomSpec, Network, own_names
@@ -334,8 +334,13 @@ class Model:
     def probabilities(self, logits: Tensor) -> Tensor:
         """Compute calibrated probabilities ``[N, C]`` from logits of views ``[N, V, C]``.
 
-        Probabilities are averaged over views, then their logarithm is divided by the temperature.
+        Probabilities are averaged over views, then their logarithm is divided by the temperature. Of a multi-label
+        network they are those of each label, not calibrated. Raises UserError for regression.
         """
+        if self.info.task == "regression":
+            raise UserError("a regression model predicts numbers, not probabilities", where=self.source)
+        if self.info.task == "multi-label":
+            return mean_of_task_views(logits, self.info.task).sigmoid()
         temperature = 1.0 if self.calibration is None else self.calibration.temperature
         return probabilities(mean_of_views(logits), temperature)
 
@@ -412,7 +417,7 @@ def _predictions(
                 continue
             shown, places, (novel, score) = next(rows)
             top = tuple((classes[place], value) for place, value in zip(places, shown, strict=True))
-            abstained = None if options.threshold is None else top[0][1] < options.threshold
+            abstained = None if options.threshold is None else top[0][1] < float(np.float32(options.threshold))
             yield Prediction(
                 input=item.id,
                 label=None if abstained else top[0][0],

@@ -35,6 +35,14 @@ class _Suspects:
     size: int = 0
     made: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    def _label(self, target: int) -> str:
+        """Return the text of a target; empty for an item without a label."""
+        if target < 0:
+            return ""
+        if self.dataset.task == "single-label":
+            return self.dataset.classes[target]
+        return self.dataset.target_text(target).strip("'")
+
     def entry(self, item: str) -> dict[str, Any] | None:
         """Return the values that the template shows of an item; None if the data does not have it."""
         row = self.rows.row(item)
@@ -46,7 +54,7 @@ class _Suspects:
             printable = item.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
             self.made[item] = {
                 "id": printable,
-                "label": self.dataset.classes[target] if target >= 0 else "",
+                "label": self._label(target),
                 "preview": shown,
                 "decidable": printable == item,
             }
@@ -78,7 +86,7 @@ def check_page(report: CheckReport, dataset: Dataset, *, language: str | None = 
         sections=sections,
         shown=len(suspects.made),
         judge_features="" if report.judge is None else translated(report.judge.features),
-        classes=list(dataset.classes),
+        classes=list(dataset.classes) if dataset.task == "single-label" else [],
         key=_key(report),
         commands=_commands(report),
         version=__version__,

@@ -22,7 +22,7 @@ def check_tables(report: CheckReport) -> list[RenderableType]:
     groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
     for one in report.findings:
         groups[one.finding, one.severity].append(one)
-    table = plain_table("finding", "severity", ">number", "examples")
+    table = plain_table("finding", "severity", ">count", "examples")
     for (name, severity), members in groups.items():
         table.add_row(name, translated(severity), f"{len(members):,}", prose(_examples(members)))
     return [table]

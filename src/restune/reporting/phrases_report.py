@@ -95,6 +95,12 @@ REPORT: dict[str, tuple[str, str]] = {
         "{model} 在 {data} 上从头训练（{classes} 个类别，{train} {noun}），{split}的 {n} {noun}中 {accuracy}% 预测正确"
         "（95% 置信区间 {low}% 到 {high}%）。",
     ),
+    "conclude_task": (
+        "{model}, trained on {data} ({train} {noun}), has a {split} {metric} of {value} (95% interval {low} to {high}, "
+        "n = {n}).",
+        "{model} 在 {data} 上训练（{train} {noun}），"
+        "{split} {metric} 为 {value}（95% 置信区间 {low} 到 {high}，n = {n}）。",
+    ),
     "split_name_train": ("training", "训练集"),
     "split_name_val": ("validation", "验证集"),
     "split_name_test": ("test", "测试集"),

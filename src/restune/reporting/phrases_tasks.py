@@ -5,17 +5,13 @@ from __future__ import annotations
 TASKS: dict[str, tuple[str, str]] = {
     "task_labels": ("{n} labels, any number of them per item", "{n} 个标签，每个样本可有任意多个"),
     "task_regression": ("regression of {names}", "回归 {names}"),
-    "task_conclude_multi": (
-        "{model}, trained on {data}, finds {count} labels with a {metric} of {value} on the {n} {split} items (95% "
-        "interval {low} to {high}).",
-        "{model}，在 {data} 上训练，识别 {count} 个标签；在{split}的 {n} 个样本上，{metric}为 {value}"
-        "（95% 置信区间 {low} 到 {high}）。",
+    "task_fitted_view": (
+        "Head fitted (ridge regression) on 1 view per training item; all other layers unchanged. {seconds} s.",
+        "头由岭回归拟合，每个训练样本用 1 个视图；其余各层不变。{seconds} s。",
     ),
-    "task_conclude_regression": (
-        "{model}, trained on {data}, predicts {names} with a {metric} of {value} on the {n} {split} items "
-        "(95% interval {low} to {high}).",
-        "{model}，在 {data} 上训练，预测 {names}；在{split}的 {n} 个样本上，{metric}为 {value}"
-        "（95% 置信区间 {low} 到 {high}）。",
+    "task_fitted_views": (
+        "Head fitted (ridge regression) on {views} views per training item; all other layers unchanged. {seconds} s.",
+        "头由岭回归拟合，每个训练样本用 {views} 个视图；其余各层不变。{seconds} s。",
     ),
     "between_names": (", ", "、"),
     "task_score_val": ("validation {metric}", "验证集 {metric}"),

@@ -11,16 +11,16 @@ from restune.reporting.confidence import confidence_sentences, unknowns_sentence
 from restune.reporting.confusion import most_confused
 from restune.reporting.cost import cost_of
 from restune.reporting.run_files import RunFiles
-from restune.reporting.score_words import main_interval, metric_value
 
 Say = Callable[..., str]
+_METRICS = {"map": "mAP", "mae": "MAE", "rmse": "RMSE", "r2": "R²"}
 
 
 def conclusion(run: RunFiles, say: Say) -> list[str]:
     """Return what was trained on what, how good it is, against what, and its most frequent mistake."""
     split = run.held_out
     if split is None and run.evaluations:
-        return [task_conclusion(run, say), *_weights(run, say)]
+        return [_task_conclusion(run, say)]
     if split is None:
         return [say("no_score")]
     score, result = run.scores[split], run.result
@@ -43,25 +43,21 @@ def conclusion(run: RunFiles, say: Say) -> list[str]:
     return [*sentences, *_weights(run, say), *_baseline(score, say), *_worst_pair(score, say)]
 
 
-def task_conclusion(run: RunFiles, say: Say) -> str:
-    """Return the main score of a multi-label or regression model, on test items if there are any."""
-    split = "test" if "test" in run.evaluations else "val"
-    summary = run.evaluations[split].summary()
-    metric = summary["metric"]
-    low, high = main_interval(summary)
+def _task_conclusion(run: RunFiles, say: Say) -> str:
+    """Return the main score of a multi-label or regression model, as its result names it."""
+    split = next(name for name in ("test", "val") if name in run.evaluations)
+    score, result = run.result[split], run.result
+    metric = str(score.get("metric", ""))
+    value, low, high = (_metric(metric, one) for one in (score.get(metric), *score.get("interval", (None, None))))
     return say(
-        f"task_conclude_{run.task.partition('-')[0]}",
-        model=run.result["model"],
-        data=run.data_name,
-        count=len(run.result["classes"]),
-        names=say("between_names").join(run.result["classes"][:5]),
-        metric=say(f"metric_{metric}"),
-        value=metric_value(metric, summary[metric]),
-        n=f"{summary['n']:,}",
-        split=say(f"split_name_{split}"),
-        low=low,
-        high=high,
-    )
+        "conclude_task", model=result["model"], data=run.data_name, train=f"{result['items'].get('train', 0):,}",
+        noun=say(f"noun_{result['kind']}"), metric=_METRICS.get(metric, metric), split=say(f"split_name_{split}"),
+        value=value, low=low, high=high, n=f"{score['n']:,}",
+    )  # fmt: skip
+
+
+def _metric(name: str, value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f}%" if name == "map" else f"{value:.4g}"
 
 
 def _weights(run: RunFiles, say: Say) -> list[str]:

@@ -53,7 +53,7 @@ def _label_table(evaluation: MultiLabelEvaluation) -> Table:
 
 
 def _number_table(evaluation: RegressionEvaluation) -> Table:
-    table = plain_table("number", ">MAE", "95% interval", ">RMSE", ">R2", ">MAE of the mean", ">RMSE of the mean")
+    table = plain_table("target", ">MAE", "95% interval", ">RMSE", ">R2", ">MAE of the mean", ">RMSE of the mean")
     for name, one in evaluation.per_target.items():
         low, high = one.intervals["mae"]
         interval = "-" if low is None or high is None else translated(f"{low:.4g} to {high:.4g}")

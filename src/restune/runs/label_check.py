@@ -153,11 +153,12 @@ def _label_errors(
     except UserError as error:
         warn(f"{error.what} ({error.fix}): label errors are not looked for")
         return None
+    is_known = np.bincount(targets)[targets] >= FOLDS  # a head hardly knows smaller classes
     return (
         LabelErrors(
             suspicion=judged.suspicion,
             proposed=present[judged.proposed],
-            is_error=judged.is_error,
+            is_error=judged.is_error & is_known,
             accuracy=judged.accuracy,
         ),
         positions,

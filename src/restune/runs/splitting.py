@@ -106,7 +106,10 @@ def _read_or_draw(
     note(f"{width} {nouns.get(task, 'classes')}; {counts}{skipped}")
     if task == "single-label":
         _note_imbalance(splits, recipe)
-    return name_copies(splits, contents)
+    named = name_copies(splits, contents)
+    if named.notes or unreadable:
+        note("`restune check DATA` lists such items, and also changed copies and odd images")
+    return named
 
 
 def _compared(

@@ -63,7 +63,7 @@ def check_tool(name: Any) -> str | None:
         raise UserError(
             f"{', '.join(missing)} is not installed",
             where=f"--track {name}",
-            fix="install it with pip install 'restune[track]'",
+            fix="pip install 'restune[track]'",
         )
     return str(name)
 

@@ -58,7 +58,7 @@ class Models:
             self.by_name[name] = Served(
                 name, engine, pool=self._pool, lock=lock, max_queue=limits.max_queue, max_batch=limits.max_batch,
                 on_batch=metrics.batch_sizes(name), file=file,
-                load=None if file is None else partial(load_engine, str(file)),
+                load=None if file is None else partial(load_engine, str(file), engine.model.device.type),
             )  # fmt: skip
             metrics.watch_queue(name, partial(_length, self.by_name[name]))
 
@@ -202,6 +202,10 @@ def _answer_errors(app: FastAPI) -> None:
     async def wrong_value(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         return _json(Refused(422, str(first["msg"]), str(first["loc"][-1])).to_dict(), 422)
+
+    @app.exception_handler(Exception)
+    async def fault(_: Request, _error: Exception) -> Response:  # raised on to the guard, which logs it
+        return _json(Refused(500, "the server failed; its log says why").to_dict(), 500)
 
     @app.exception_handler(HTTPException)
     async def of_http(_: Request, error: HTTPException) -> Response:

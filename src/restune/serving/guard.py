@@ -65,11 +65,11 @@ class Guard:
             finally:
                 self._held -= size
         except Refused as refused:
-            await _refuse(noting, refused)
+            await _refuse(noting, refused, scope)
         except Exception:
             traceback.print_exc()
             if not status:
-                await _refuse(noting, Refused(500, "the server failed; its log says why"))
+                await _refuse(noting, Refused(500, "the server failed; its log says why"), scope)
         finally:
             self._note(scope, status, size, time.perf_counter() - started)
 
@@ -171,8 +171,9 @@ async def _discard(receive: Receive, most: int) -> None:
                     return
 
 
-async def _refuse(send: Send, refused: Refused) -> None:
-    content = json.dumps(refused.to_dict()).encode()
+async def _refuse(send: Send, refused: Refused, scope: Scope) -> None:
+    of_protocol = scope["path"].startswith("/v2")
+    content = json.dumps({"error": refused.what} if of_protocol else refused.to_dict()).encode()
     headers: Iterable[tuple[bytes, bytes]] = (
         (b"content-type", b"application/json"),
         (b"content-length", str(len(content)).encode()),

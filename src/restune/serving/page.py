@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import lru_cache
 
 from restune.core.language import LANGUAGES
 from restune.reporting.pages import render
@@ -12,7 +12,8 @@ SCRIPT = "predict.js"
 """The page's only script, beside this file."""
 
 
-def page(language: str, names: Sequence[str], *, needs_key: bool) -> str:
+@lru_cache(maxsize=8)
+def page(language: str, names: tuple[str, ...], *, needs_key: bool) -> str:
     """Return the page.
 
     Args:

@@ -11,7 +11,7 @@ let asked = 0; // the latest question: answers to earlier ones are not shown
 let photo = null;
 
 const model = () => models.find((one) => one.name === $("model").value) ?? models[0];
-const headers = () => ($("key").value ? { "X-API-Key": $("key").value } : {});
+const headers = () => ($("key")?.value ? { "X-API-Key": $("key").value } : {});
 
 async function fetched(address, options = {}) {
   let response;
@@ -144,7 +144,8 @@ $("file").addEventListener("change", () => {
 });
 $("send").addEventListener("click", () => ask(JSON.stringify({ inputs: [{ text: $("text").value }] }), "application/json"));
 $("model").addEventListener("change", show_form);
-$("key").addEventListener("change", list);
+$("key")?.addEventListener("change", list);
+$("opening")?.addEventListener("submit", (event) => event.preventDefault());
 document.addEventListener("paste", (event) => {
   const file = event.clipboardData?.files[0];
   if (file && model()?.kind === "image") take(file);
@@ -161,4 +162,4 @@ document.addEventListener("drop", (event) => {
   $("drop").classList.remove("over");
   take(event.dataTransfer?.files[0]);
 });
-if ($("key").closest("[hidden]")) list();
+if (!$("key")) list();

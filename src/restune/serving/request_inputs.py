@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
+import threading
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 _RAW = ("", "application/octet-stream")
 _RAW_FAMILIES = ("image/", "audio/", "text/")
 _MOST_FIELDS = 100
+_LARGE = 2**20
+_large_bodies = threading.Lock()
 
 
 async def items_of(body: bytes, headers: Headers, kind: Kind, most: int) -> list[Item]:
@@ -34,7 +38,7 @@ async def items_of(body: bytes, headers: Headers, kind: Kind, most: int) -> list
     """
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == "application/json":
-        inputs = _from_json(body, kind)
+        inputs = await asyncio.to_thread(_in_turn, body, kind) if len(body) > _LARGE else _from_json(body, kind)
     elif content_type == "multipart/form-data":
         inputs = await _uploaded(body, headers, kind, most)
     elif content_type in _RAW or content_type.startswith(_RAW_FAMILIES):
@@ -47,6 +51,12 @@ async def items_of(body: bytes, headers: Headers, kind: Kind, most: int) -> list
     if len(inputs) > most:
         raise Refused(413, f"{len(inputs)} inputs are too many", "body", f"send at most {most} in one request")
     return [item_of(name, content, kind) for name, content in inputs]
+
+
+def _in_turn(body: bytes, kind: Kind) -> list[tuple[str, Any]]:
+    """Parse a large body while no other one is parsed: as Python values it takes many times its memory."""
+    with _large_bodies:
+        return _from_json(body, kind)
 
 
 def item_of(name: str, content: Any, kind: Kind) -> Item:

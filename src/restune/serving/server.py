@@ -62,8 +62,10 @@ def serve(
     max_pixels_each: int | None = None,
     device: str = "auto",
     log: str = "text",
-) -> None:
-    """Serve models until SIGTERM or SIGINT; accepted requests are then answered. Raises UserError.
+) -> list[str]:
+    """Serve models until SIGTERM or SIGINT; accepted requests are then answered.
+
+    Returns the names under which they were served. Raises UserError.
 
     Args:
         models: files and runs' folders.
@@ -93,6 +95,7 @@ def serve(
         raise UserError(
             f"port {port} of {host} cannot be used", where="--host, --port", fix="choose another port"
         ) from None
+    return list(named)
 
 
 def make_server(app: Any, host: str, port: int, limits: Limits) -> uvicorn.Server:

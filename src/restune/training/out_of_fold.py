@@ -65,7 +65,7 @@ def folds_of(targets: NDArray[np.int64], groups: NDArray[np.int64] | None, seed:
     A group's class is that of its first item.
 
     >>> folds_of(np.array([0, 0, 0, 0, 1, 1, 1, 1]), np.array([0, 0, 1, 2, 3, 4, 5, 6]), seed=0).tolist()
-    [1, 1, 2, 0, 4, 3, 1, 0]
+    [2, 2, 1, 0, 3, 4, 1, 0]
     """
     if groups is None:
         groups = np.arange(len(targets))

@@ -1,4 +1,4 @@
-"""Findings about classes and skipped files, from counts alone."""
+"""Findings about classes, unreadable items and skipped files."""
 
 from __future__ import annotations
 
@@ -26,8 +26,16 @@ def find_not_taken(audit: Audit) -> Iterator[Finding]:
         )
 
 
+def find_unreadable(audit: Audit) -> Iterator[Finding]:
+    """Report items that cannot be read, with the reason."""
+    for name, reason in audit.unreadable.items():
+        yield Finding(name, "unreadable", "serious", 1.0, f"drop: {reason}")
+
+
 def find_small_classes(audit: Audit) -> Iterator[Finding]:
     """Report classes with too few items to learn from, or to measure a score on."""
+    if audit.dataset.task == "regression":
+        return
     for name, count in audit.dataset.class_counts().items():
         if count < SMALLEST_CLASS:
             suggestion = f"look: {name!r} has {count} items, training needs {SMALLEST_CLASS}; add some"
@@ -40,7 +48,7 @@ def find_small_classes(audit: Audit) -> Iterator[Finding]:
 def find_imbalance(audit: Audit) -> Iterator[Finding]:
     """Report a largest class several times the size of the smallest one."""
     counts = {name: count for name, count in audit.dataset.class_counts().items() if count}
-    if len(counts) < 2:
+    if len(counts) < 2 or audit.dataset.task != "single-label":
         return
     largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
     if counts[largest] < STRONG_IMBALANCE * counts[smallest]:

@@ -30,6 +30,7 @@ _LEAST_RATIO = 4.0
 """Ratio to the median below which no length is odd."""
 _MISSING = 0.05
 _SATURATED = 0.1
+_LEAST_RUN = 5
 _LEAST_VALUES = 10
 """Distinct values below which a series is a sequence of states, which stay at their limits."""
 _SHORT_VIDEO = 16
@@ -156,8 +157,9 @@ def _series_faults(name: str, series: NDArray[np.float64]) -> Iterator[Finding]:
         known = row[np.isfinite(row)]
         if len(np.unique(known)) < _LEAST_VALUES:
             continue
-        stuck = max(_longest_at(known, known.max()), _longest_at(known, known.min())) / len(known)
-        if stuck >= _SATURATED:
+        run = max(_longest_at(known, known.max()), _longest_at(known, known.min()))
+        stuck = run / len(known)
+        if stuck >= _SATURATED and run >= _LEAST_RUN:
             where = f" of channel {number}" if len(series) > 1 else ""
             text = f"look: {stuck:.0%} of the values{where} in a row are the largest or smallest one"
             yield Finding(name, "saturated", "warning", stuck, text)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from restune.core.errors import UserError
 from restune.core.files import write_bytes
@@ -138,11 +138,11 @@ def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 def write_findings(path: Path, findings: Iterable[Finding]) -> None:
     """Write check.csv atomically. Names that are not UTF-8 keep their bytes."""
+    rows = [(one.item, one.finding, one.severity, f"{one.score:.4g}", one.suggestion) for one in findings]
+    # Before Python 3.13 the csv module does not quote a carriage return, and then reads it as the row's end.
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if any("\r" in "".join(row) for row in rows) else csv.QUOTE_MINIMAL
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for one in findings:
-        writer.writerow((one.item, one.finding, one.severity, f"{one.score:.4g}", one.suggestion))
+    csv.writer(text, lineterminator="\n", quoting=quoting).writerows([COLUMNS, *rows])
     write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 

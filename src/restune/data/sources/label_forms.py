@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,22 +119,23 @@ def read_labels(
     if len(columns) > 1:
         return _several_columns(texts, codes, options, where, columns, row)
     task, name = options.task, columns[0]
+    given = [text for text in texts if text] if options.missing_labels else texts
     if task == "regression":
-        return _numbers(texts, codes, where, [name], row)
+        return _numbers(texts, codes, where, [name], row, keep_missing=options.missing_labels)
     mark = options.label_separator or SEPARATOR
     if task == "multi-label" or options.label_separator is not None:
         return _marked(texts, codes, mark, where)
-    known = [text for text in texts if text or not options.missing_labels]
     if task is None:
-        if any(map(is_fraction, known)) and len(known) == len(texts) and all(map(is_number, known)):
+        if any(map(is_fraction, given)) and all(map(is_number, given)):
             note(f"the labels are numbers with fractions: regression of {name!r} (--task)")
-            return _numbers(texts, codes, where, [name], row)
-        if any(found == SEPARATOR for _, _, found in composites(known)):
+            return _numbers(texts, codes, where, [name], row, keep_missing=options.missing_labels)
+        if any(found == SEPARATOR for _, _, found in composites(given)):
             note(f"labels hold several names separated by {SEPARATOR!r}: multi-label (--task single-label: one name)")
             return _marked(texts, codes, SEPARATOR, where)
-        reject_several_labels(known, where)
-        _ask_about_amounts(texts, codes, where, name)
-    classes = class_order(known)
+        reject_several_labels(given, where)
+        counts = np.bincount(codes, minlength=len(texts))[[place for place, text in enumerate(texts) if text]]
+        _ask_about_amounts(given, counts, where, name)
+    classes = class_order(given)
     rank = {label: position for position, label in enumerate(classes)}
     return Labels("single-label", classes, np.array([rank.get(text, -1) for text in texts], np.int32)[codes])
 
@@ -176,10 +177,17 @@ def _numbers(
     where: str,
     columns: Sequence[str],
     row: int,
+    *,
+    keep_missing: bool = False,
 ) -> Labels:
-    """Read numbers. Raises UserError for a text that is not a finite number."""
+    """Read numbers. Raises UserError for a text that is not a finite number.
+
+    With `keep_missing` an empty text is an item without a label: its target is -1.
+    """
     known = np.zeros((len(texts), len(columns)), np.float64)
     for number, text in enumerate(texts):
+        if keep_missing and not text:
+            continue
         for place, field in enumerate(text.split(FIELD)):
             value = float(field) if is_number(field) else np.nan
             known[number, place] = value
@@ -190,7 +198,9 @@ def _numbers(
                     where=f"{where}, column {columns[place]!r}" if len(columns) > 1 else where,
                     fix="correct or remove this row, or name the columns of numbers with --label-column",
                 )
-    return _rows("regression", columns, known.astype(np.float32), codes)
+    labels = _rows("regression", columns, known.astype(np.float32), codes)
+    is_missing = np.array([keep_missing and not text for text in texts], bool)[codes]
+    return replace(labels, targets=np.where(is_missing, -1, labels.targets).astype(np.int32))
 
 
 def _in_row(where: str, text: int, codes: NDArray[np.int32], row: int) -> str:
@@ -225,7 +235,7 @@ def _rows(task: str, columns: Sequence[str], known: NDArray[np.float32], codes: 
     return Labels(task, tuple(columns), np.arange(len(codes), dtype=np.int32), known[codes])
 
 
-def _ask_about_amounts(texts: Sequence[str], codes: NDArray[np.int32], where: str, name: str) -> None:
+def _ask_about_amounts(texts: Sequence[str], counts: NDArray[np.int64], where: str, name: str) -> None:
     """Raise UserError for many different whole numbers that do not look like the numbers of classes.
 
     Numbers of classes are consecutive from 0 or 1 and each has some items; where the column's name does not say that it
@@ -233,7 +243,6 @@ def _ask_about_amounts(texts: Sequence[str], codes: NDArray[np.int32], where: st
     """
     if len(texts) <= _FEW or not all(map(is_number, texts)) or any(map(_CODED.match, texts)):
         return
-    counts = np.bincount(codes, minlength=len(texts))
     numbers = sorted(float(text) for text in texts)
     are_consecutive = numbers[0] in (0, 1) and numbers[-1] - numbers[0] == len(numbers) - 1
     says_class = re.sub(r"[\s\-]+", "_", name.strip().lower()) in _CLASS_WORDS

@@ -197,8 +197,8 @@ class Marks:
         """Add the Arrow arrays of a batch, by role. Raises UserError for missing labels and unknown splits."""
         path, label = self._path, self._columns["label"]
         texts = {role: trimmed(as_text(batch[role])) for role in ("label", "split", "group") if role in batch}
-        wanted = self._options
-        if wanted.missing_labels or wanted.task == "multi-label" or wanted.label_separator is not None:
+        keep = self._options.missing_labels or self._options.task == "multi-label"
+        if keep or self._options.label_separator is not None:
             texts["label"] = texts["label"].fill_null("")  # an item without labels
         else:
             reject_missing(texts["label"], "label", f"{path}, row ", self.row, f", column {label!r}")

@@ -120,6 +120,7 @@ ROOMS = (
         "runs",
         "lessons",
         "verbs",
+        "serving",
         "cli",
     ),
 )

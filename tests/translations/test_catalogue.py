@@ -20,6 +20,7 @@ AS_THEY_ARE = {
     # words of a command, an option or a call, which nobody translates
     "INPUT", "MODEL", "MODEL {}", "--set mixup", "--set spec.{}", "--device cuda", "restune {}", "restune cache",
     "restune check", "pip install 'restune[check]'", "pip install 'restune[track]'",
+    "pip install 'restune[serve]'", "serve", "threshold", "explain",
     "restune lesson", "restune lesson exercise", "restune {} --resume --out {}", "pip install 'restune[video]'",
     "torchrun", "torchrun --nproc-per-node", "restune train PHOTOS --model resnet18",
     "restune finetune PHOTOS --weights resnet18:v1", "restune predict runs/finetune-001 MORE_PHOTOS",

@@ -98,6 +98,11 @@ def _read(items: Sequence[Item], preprocess: Preprocess, views: str, pauses: Seq
         time.sleep(pause)
         for position in failed:
             read[position] = read_views(items[position], preprocess, views)
+    return as_batch(items, read, preprocess)
+
+
+def as_batch(items: Sequence[Item], read: Sequence[Tensor | str], preprocess: Preprocess) -> Batch:
+    """Return items as a batch, given what `read_views` returned for each."""
     readable = [result for result in read if isinstance(result, Tensor)]
     samples = None
     if readable:

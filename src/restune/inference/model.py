@@ -21,7 +21,7 @@ from restune.data.loader import Batch
 from restune.data.preprocess import Preprocess
 from restune.inference.features import FeatureCache
 from restune.inference.forward import forward_views, mean_of_task_views, mean_of_views, prediction_sets, probabilities
-from restune.inference.predictor import Predictor, predict_with_embeddings
+from restune.inference.predictor import Predictor, compute_batch, predict_with_embeddings
 from restune.inference.task_predictions import task_answers
 from restune.networks.custom import CustomNetwork, CustomSpec, Network, own_names
 from restune.networks.resnet import ResNet
@@ -382,6 +382,16 @@ def predict_items(
         options,
         thresholds,
     )
+
+
+def predict_batch(
+    predictor: Predictor, batch: Batch, topk: int = 5, *, options: AnswerOptions = AnswerOptions()
+) -> list[Prediction]:
+    """Return the predictions of items that are already read, as `predict_items` does. Raises UserError."""
+    options.check()
+    computed = (batch, *compute_batch(predictor, batch))
+    topk = max(1, min(topk, len(predictor.classes)))
+    return list(_predictions(predictor, [computed], topk, options, options.set_thresholds(predictor)))
 
 
 def _predictions(

@@ -135,14 +135,23 @@ def predict_with_embeddings(
     todo = chain(first, rest)
     with memory, threads_within_quota(), progress(description, total) as advance:
         for batch in read_batches(todo, preprocess, batch_size=size, workers=workers, views=mode, retry=retry):
-            if batch.samples is None:
-                yield batch, torch.zeros(0, 1, classes), None
-            else:
-                each_view = compute(batch.samples.flatten(0, 1).unsqueeze(1))
-                outputs = each_view.reshape(*batch.samples.shape[:2], -1)
-                has_embeddings = outputs.shape[2] > classes
-                yield batch, outputs[..., :classes], outputs[..., classes:] if has_embeddings else None
+            yield batch, *_computed(compute, batch, classes)
             advance(len(batch.items))
+
+
+def compute_batch(predictor: Predictor, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    """Compute one batch's logits and embeddings, as `predict_with_embeddings` does."""
+    with threads_within_quota():
+        return _computed(FittingParts(_outputs(predictor)), batch, len(predictor.classes))
+
+
+def _computed(compute: Callable[[Tensor], Tensor], batch: Batch, classes: int) -> tuple[Tensor, Tensor | None]:
+    if batch.samples is None:
+        return torch.zeros(0, 1, classes), None
+    each_view = compute(batch.samples.flatten(0, 1).unsqueeze(1))
+    outputs = each_view.reshape(*batch.samples.shape[:2], -1)
+    has_embeddings = outputs.shape[2] > classes
+    return outputs[..., :classes], outputs[..., classes:] if has_embeddings else None
 
 
 def _outputs(predictor: Predictor) -> Callable[[Tensor], Tensor]:

@@ -1,0 +1,1 @@
+"""A model behind HTTP: a bounded queue with dynamic batching, JSON and Open Inference Protocol endpoints, a page."""

@@ -1,0 +1,123 @@
+"""Serve an application with uvicorn: time limits of connections, and a shutdown that answers what is accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from restune.core.console import say
+from restune.core.errors import UserError
+from restune.core.files import user_path
+from restune.core.interrupt import Terminated
+from restune.data.decode import max_pixels
+from restune.serving.answers import Limits
+from restune.serving.app import make_app
+from restune.serving.engine import load_engine, model_file, served_name
+
+HEAD_SECONDS = 10.0
+_IDLE_SECONDS = 15
+_MOST_CONNECTIONS = 1000
+_LARGEST_HEAD = 32 * 2**10
+
+
+class TimedProtocol(H11Protocol):
+    """HTTP connections that are closed where a request's head does not arrive within `HEAD_SECONDS` to twice that."""
+
+    head_seconds = HEAD_SECONDS
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to watch a connection."""
+        super().connection_made(transport)
+        self._waited_for: Any = transport  # what no request is
+        self._check = self.loop.call_later(self.head_seconds, self._close_if_waiting)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop watching."""
+        self._check.cancel()
+        super().connection_lost(exc)
+
+    def _close_if_waiting(self) -> None:
+        """Close a connection that has waited for a head since the last check."""
+        is_waiting = self.cycle is None or self.cycle.response_complete
+        if is_waiting and self._waited_for is self.cycle:
+            self.transport.close()
+            return
+        self._waited_for = self.cycle if is_waiting else self.transport
+        self._check = self.loop.call_later(self.head_seconds, self._close_if_waiting)
+
+
+def serve(
+    models: Sequence[str],
+    *,
+    host: str,
+    port: int,
+    limits: Limits,
+    max_pixels_each: int | None = None,
+    device: str = "auto",
+    log: str = "text",
+) -> list[str]:
+    """Serve models until SIGTERM or SIGINT; accepted requests are then answered.
+
+    Returns the names under which they were served. Raises UserError.
+
+    Args:
+        models: files and runs' folders.
+        max_pixels_each: of an image; None: as everywhere.
+        log: ``text`` or ``json``.
+    """
+    if max_pixels_each is not None:
+        os.environ["RESTUNE_MAX_PIXELS"] = str(max_pixels_each)  # where the decoder reads it
+    max_pixels()
+    named: dict[str, str] = {}
+    for model in models:
+        name = served_name(model)
+        if name in named:
+            raise UserError(
+                f"two models would be served as {name!r}", where=f"MODEL {model}", fix="rename a file or a run's folder"
+            )
+        named[name] = model
+    engines = {name: load_engine(model, device) for name, model in named.items()}
+    files = {name: file for name, model in named.items() if (file := model_file(model)) is not None}
+    server = make_server(make_app(engines, limits, files=files, log=log), host, port, limits)
+    names, address = ", ".join(named), f"http://{host}:{port}/"
+    say(f"serving {names} at {address} (stop with Ctrl+C)")
+    try:
+        with suppress(KeyboardInterrupt, Terminated):  # raised again by uvicorn once everything is answered
+            server.run()
+    except SystemExit:  # by uvicorn, which has said why
+        raise UserError(
+            f"port {port} of {host} cannot be used", where="--host, --port", fix="choose another port"
+        ) from None
+    return list(named)
+
+
+def make_server(app: Any, host: str, port: int, limits: Limits) -> uvicorn.Server:
+    """Return a server that limits heads and idle connections."""
+    config = uvicorn.Config(
+        app, host=host, port=port, http=TimedProtocol, ws="none", lifespan="on", access_log=False, server_header=False,
+        log_level="warning", timeout_keep_alive=_IDLE_SECONDS, timeout_graceful_shutdown=int(2 * limits.timeout) + 1,
+        limit_concurrency=_MOST_CONNECTIONS, h11_max_incomplete_event_size=_LARGEST_HEAD, backlog=1024,
+    )  # fmt: skip
+    return uvicorn.Server(config)
+
+
+def read_keys(file: str | Path | None) -> tuple[str, ...]:
+    """Return the API keys in a file, one per line; none for None. Raises UserError."""
+    if file is None:
+        return ()
+    where = f"--api-key-file {file}"
+    try:
+        lines = user_path(file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError("the file of API keys cannot be read", where=where, fix="check the path") from error
+    keys = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    if not keys:
+        raise UserError("the file does not hold an API key", where=where, fix="write one key per line")
+    return keys

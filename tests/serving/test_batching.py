@@ -1,0 +1,172 @@
+"""The queue before a model: batches form only while it computes, nothing accepted is lost, nothing grows."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from restune.serving.batching import Batcher, ClosedError, QueueFullError
+
+
+@pytest.fixture
+def pool():
+    with ThreadPoolExecutor(2) as threads:
+        yield threads
+
+
+class Gated:
+    """A model that computes when it is let, and notes its batches."""
+
+    def __init__(self):
+        self.batches, self.gate, self.began = [], threading.Semaphore(0), threading.Semaphore(0)
+
+    def __call__(self, settings, batch):
+        self.batches.append((settings, list(batch)))
+        self.began.release()
+        assert self.gate.acquire(timeout=10)
+        return [f"{settings}{one}" for one in batch]
+
+
+def made(pool, compute, **limits):
+    return Batcher(lambda _settings, item: item, compute, pool=pool, **limits)
+
+
+def until(holds):
+    end = time.monotonic() + 5
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def test_items_that_arrive_while_the_model_computes_form_the_next_batch(pool):
+    model = Gated()
+    batcher = made(pool, model, max_batch=3)
+    first = batcher.submit([0], "a", 10)
+    assert model.began.acquire(timeout=5)  # it did not wait for others
+    others = [batcher.submit([number], "a", 10) for number in range(1, 5)]
+    until(lambda: len(batcher._ready) == 4)
+    for _ in range(3):
+        model.gate.release()
+    assert [future.result(5) for future in (first, *others)] == [["a0"], ["a1"], ["a2"], ["a3"], ["a4"]]
+    assert [len(batch) for _, batch in model.batches] == [1, 3, 1]
+    batcher.close()
+
+
+def test_a_batch_holds_equal_settings_only(pool):
+    model = Gated()
+    batcher = made(pool, model)
+    futures = [batcher.submit([0], "a", 10)]
+    assert model.began.acquire(timeout=5)
+    for number, settings in enumerate("aab", start=1):
+        futures.append(batcher.submit([number], settings, 10))
+        until(lambda expected=number: len(batcher._ready) == expected)
+    for _ in range(3):
+        model.gate.release()
+    assert [future.result(5)[0] for future in futures] == ["a0", "a1", "a2", "b3"]
+    assert model.batches == [("a", [0]), ("a", [1, 2]), ("b", [3])]
+    batcher.close()
+
+
+def test_a_full_queue_refuses_and_has_room_again_later(pool):
+    model = Gated()
+    batcher = made(pool, model, max_queue=2)
+    future = batcher.submit([1, 2], "a", 10)
+    with pytest.raises(QueueFullError) as refused:
+        batcher.submit([3], "a", 10)
+    assert refused.value.retry_after >= 1
+    for _ in range(3):
+        model.gate.release()
+    assert future.result(5) == ["a1", "a2"]
+    until(lambda: batcher.length == 0)
+    assert batcher.submit([3], "a", 10).result(5) == ["a3"]
+    batcher.close()
+
+
+def test_items_whose_time_is_over_are_not_computed(pool):
+    model = Gated()
+    batcher = made(pool, model)
+    first = batcher.submit([0], "a", 10)
+    assert model.began.acquire(timeout=5)
+    late = batcher.submit([1], "a", 0.02)
+    cancelled = batcher.submit([2], "a", 10)
+    until(lambda: len(batcher._ready) == 2)
+    cancelled.cancel()
+    time.sleep(0.03)
+    model.gate.release()
+    assert first.result(5) == ["a0"]
+    with pytest.raises(TimeoutError):
+        late.result(5)
+    until(lambda: batcher.length == 0)
+    assert model.batches == [("a", [0])]
+    batcher.close()
+
+
+def test_one_requests_fault_does_not_fail_the_others_of_its_batch(pool):
+    model, seen = Gated(), []
+
+    def compute(settings, batch):
+        if not seen:
+            seen.append(True)
+            return model(settings, batch)
+        if -1 in batch:
+            raise ValueError("an impossible item")
+        return batch
+
+    batcher = made(pool, compute)
+    futures = [batcher.submit([0], "a", 10)]
+    assert model.began.acquire(timeout=5)
+    futures += [batcher.submit([number], "a", 10) for number in (5, -1, 7)]
+    until(lambda: len(batcher._ready) == 3)
+    model.gate.release()
+    assert futures[1].result(5) == [5]
+    assert futures[3].result(5) == [7]
+    with pytest.raises(ValueError, match="an impossible item"):
+        futures[2].result(5)
+    until(lambda: batcher.length == 0)
+    batcher.close()
+
+
+def test_an_item_that_cannot_be_prepared_fails_alone_and_leaves_the_queue(pool):
+    batcher = Batcher(lambda _, item: 1 // item, lambda _, batch: batch, pool=pool)
+    with pytest.raises(ZeroDivisionError):
+        batcher.submit([0, 1], None, 5).result(5)
+    assert batcher.submit([1], None, 5).result(5) == [1]
+    until(lambda: batcher.length == 0)
+    batcher.close()
+
+
+def test_closing_answers_everything_accepted_and_refuses_more(pool):
+    model = Gated()
+    batcher = made(pool, model, max_batch=1)
+    futures = [batcher.submit([number], "a", 10) for number in range(4)]
+    closing = threading.Thread(target=batcher.close)
+    closing.start()
+    until(lambda: batcher._is_closed)
+    with pytest.raises(ClosedError):
+        batcher.submit([9], "a", 10)
+    for _ in range(4):
+        model.gate.release()
+    closing.join(5)
+    assert not closing.is_alive()
+    assert sorted(future.result(0)[0] for future in futures) == ["a0", "a1", "a2", "a3"]
+
+
+def test_models_that_share_an_engine_compute_in_turn(pool):
+    engine, now, most = threading.Lock(), [0], [0]
+
+    def compute(_settings, batch):
+        now[0] += 1
+        most[0] = max(most[0], now[0])
+        time.sleep(0.002)
+        now[0] -= 1
+        return batch
+
+    batchers = [made(pool, compute, engine=engine, max_batch=1) for _ in range(2)]
+    futures = [batcher.submit([number], None, 10) for number in range(10) for batcher in batchers]
+    assert sum(future.result(5)[0] for future in futures) == 90
+    assert most == [1]
+    for batcher in batchers:
+        batcher.close()

@@ -1,0 +1,103 @@
+"""`restune serve` as a process: it starts, answers, and ends well on SIGTERM under load."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import restune.cli.serve
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_sigterm_under_load_answers_everything_accepted(model_path, photos):
+    port, statuses, refused = free_port(), [], []
+    command = [sys.executable, "-m", "restune", "serve", str(model_path), "--port", str(port), "--log", "json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    stop = threading.Event()
+
+    def ask():
+        while not stop.is_set():
+            try:
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+                connection.connect()
+            except OSError:  # it no longer listens
+                refused.append(True)
+                return
+            try:
+                connection.request("POST", "/predict", photos["dark"])
+                statuses.append(connection.getresponse().status)
+            except OSError as error:  # accepted by the kernel alone, when the server closed its port
+                refused.append(error)
+                return
+
+    try:
+        end = time.monotonic() + 60
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        clients = [threading.Thread(target=ask) for _ in range(8)]
+        for client in clients:
+            client.start()
+        time.sleep(1.5)
+        process.send_signal(signal.SIGTERM)
+        printed, logged = process.communicate(timeout=40)
+        stop.set()
+        for client in clients:
+            client.join(20)
+    finally:
+        process.kill()
+    assert process.returncode == 0, logged
+    assert "Traceback" not in logged
+    assert f"http://127.0.0.1:{port}/" in printed + logged
+    assert set(statuses) == {200}
+    answered = sum('"path": "/predict"' in line and '"status": 200' in line for line in logged.splitlines())
+    assert answered == len(statuses)  # what the server answered has arrived, and nothing else was promised
+
+
+def test_missing_packages_are_named_once(run, model_path, monkeypatch):
+    monkeypatch.setattr(restune.cli.serve, "find_spec", lambda _name: None)
+    done = run("serve", model_path)
+    assert done.returncode == 2
+    assert "pip install 'restune[serve]'" in done.stderr
+
+
+@pytest.mark.parametrize("content", [None, "", "# nothing\n\n"])
+def test_a_file_without_api_keys_is_refused(run, model_path, tmp_path, content):
+    path = tmp_path / "keys.txt"
+    if content is not None:
+        path.write_text(content)
+    done = run("serve", model_path, "--api-key-file", path)
+    assert done.returncode == 2
+    assert "API key" in done.stderr
+
+
+def test_two_models_of_one_name_are_refused(run, model_path):
+    done = run("serve", model_path, model_path)
+    assert done.returncode == 2
+    assert "rename" in done.stderr
+
+
+def test_a_port_in_use_is_reported(run, model_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = run("serve", model_path, "--port", taken.getsockname()[1])
+    assert done.returncode == 2
+    assert "choose another port" in done.stderr

@@ -1,0 +1,31 @@
+"""Requests made from the OpenAPI description get answers that the description knows, and no fault of the server."""
+
+from __future__ import annotations
+
+import pytest
+
+schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
+hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed")
+
+CHECKS = ("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance")
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/predict"), ("GET", "/models"), ("GET", "/healthz")])
+def test_answers_are_as_described(address, method, path):
+    schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
+    checks = [schemathesis.checks.CHECKS.get_one(name) for name in CHECKS]
+    seen = set()
+
+    @hypothesis.settings(
+        max_examples=60 if method == "POST" else 5, deadline=None, database=None, derandomize=True,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )  # fmt: skip
+    @hypothesis.given(case=schema[path][method].as_strategy())
+    def ask(case):
+        answer = case.call(base_url=address)
+        case.validate_response(answer, checks=checks)
+        seen.add(case.media_type)
+
+    ask()
+    if method == "POST":
+        assert seen == {"application/json", "application/octet-stream", "multipart/form-data"}

@@ -1,4 +1,4 @@
-"""Make the pictures of READMEs and docs: a structure drawing, a run's curves, maps of two digits, a lesson's plot.
+"""Make the pictures of both READMEs: a structure drawing, a run's curves, a lesson's plot.
 
     python docs/make_pictures.py [FOLDER]
 
@@ -13,14 +13,9 @@ import re
 import tempfile
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-from sklearn.datasets import load_digits
-
 import restune
 import restune.reporting
-from restune.core.files import write_bytes, write_text
-from restune.evaluation.attribution.overlay import as_rgb, encoded, overlaid
+from restune.core.files import write_text
 from restune.reporting.curves import training_panels
 from restune.reporting.plots import panel_svg, positions, row_svg
 from restune.verbs.models import draw
@@ -39,29 +34,12 @@ def structure(folder: Path) -> None:
 
 
 def run_curves(folder: Path) -> None:
-    """Draw the curves of a report, ResNet-20 trained on handwritten digits, and what it sees in two of them."""
+    """Draw the curves of a report: ResNet-20, trained on handwritten digits."""
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "run"
         restune.train("digits", model="resnet20", image_size=16, epochs=12, out=out)
         records = [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-        write_bytes(folder / "explained.webp", two_digits(out))
     write_text(folder / "report.svg", standalone(row_svg(training_panels(records, "image"), "en"), wider=1.0))
-
-
-def two_digits(run: Path) -> bytes:
-    """Draw a 4 beside a 2, and the class activation maps of both classes."""
-    images, labels = load_digits(return_X_y=True)
-    pixels = np.zeros((16, 16), np.uint8)
-    for left, label in ((0, 4), (8, 2)):
-        digit = images[labels == label][-1].reshape(8, 8)
-        pixels[4:12, left : left + 8] = np.minimum(255, digit * 16)
-    model = restune.load(run, image_size=32)
-    large = np.asarray(Image.fromarray(pixels).resize((240, 240), Image.Resampling.NEAREST))
-    drawn = [as_rgb(large)]
-    for label in ("4", "2"):
-        (explanation,) = model.explain(pixels, label=label)
-        drawn += [np.full((240, 8, 3), 255, np.uint8), overlaid(large, explanation.on_original((240, 240)))]
-    return encoded(Image.fromarray(np.concatenate(drawn, axis=1)))[1]
 
 
 def lesson_plot(folder: Path) -> None:
@@ -105,7 +83,7 @@ def main() -> None:
     structure(options.folder)
     run_curves(options.folder)
     lesson_plot(options.folder)
-    for path in sorted(options.folder.iterdir()):
+    for path in sorted(options.folder.glob("*.svg")):
         size = path.stat().st_size
         print(f"{path.name}: {size:,} bytes")
         if size > MOST_BYTES:

@@ -363,3 +363,10 @@ def test_a_module_of_ones_own_is_explained_by_captum_alone(photos):
     (found,) = model.explain(photo, method="occlusion")
     assert found.map.shape == (16, 16)
     assert found.stage is None
+
+
+def test_models_of_other_tasks_are_refused():
+    model = image_model(identity_network(), 4)
+    other = replace(model, info=replace(model.info, task="multi-label"))
+    with pytest.raises(UserError, match="only models that predict one class are explained"):
+        other.explain(np.zeros((4, 4), np.uint8))

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 def fitted_to(attribution: Attribution, model: Model) -> Attribution:
     """Return it with the stage set where it applies. Raises UserError for what this model cannot be explained by."""
     check_method(attribution.method, attribution.stage)
+    if model.info.task != "single-label":
+        raise UserError(f"only models that predict one class are explained; this is a {model.info.task} model")
     network = model.module
     by_stage = attribution.method in ("cam", "gradcam")
     if model.info.task != "single-label":

@@ -37,7 +37,7 @@ def model(randomize):
 
 def limit(monkeypatch, most, error):
     """Let a network's forward pass compute at most so many items; returns the sizes that it was asked for."""
-    original, sizes = restune.ResNet.forward, []
+    original, sizes = restune.ResNet.embed, []
 
     def computed(self, x, *arguments):
         sizes.append(len(x))
@@ -45,7 +45,7 @@ def limit(monkeypatch, most, error):
             raise error
         return original(self, x, *arguments)
 
-    monkeypatch.setattr(restune.ResNet, "forward", computed)
+    monkeypatch.setattr(restune.ResNet, "embed", computed)
     return sizes
 
 
@@ -120,9 +120,9 @@ def test_outputs_keep_their_order():
 def test_torch_keeps_to_the_quota_while_it_predicts(model, photos, monkeypatch):
     threads = torch.get_num_threads()
     seen = []
-    original = restune.ResNet.forward
+    original = restune.ResNet.embed
     monkeypatch.setattr(
-        restune.ResNet, "forward", lambda self, *a: (seen.append(torch.get_num_threads()), original(self, *a))[1]
+        restune.ResNet, "embed", lambda self, *a: (seen.append(torch.get_num_threads()), original(self, *a))[1]
     )
     torch.set_num_threads(4)  # as on a machine of four cores
     try:

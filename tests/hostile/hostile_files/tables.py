@@ -56,7 +56,7 @@ def tables(random: np.random.Generator) -> Iterator[Content]:
     yield "one long line", "long line.csv", b"file,label\n" + b"x" * 3_000_000, REFUSED
     columns = ",".join(f"c{number}" for number in range(20_000))
     yield "many columns", "columns.csv", f"{columns}\n{columns}\n".encode(), REFUSED
-    names = "".join(f"{number}.jpg,{number}\n" for number in range(20_000))
+    names = "".join(f"{number}.jpg,class {number}\n" for number in range(20_000))
     yield "many classes", "classes.csv", f"file,label\n{names}".encode(), USED
     yield "another format", "picture.csv", encoded(photo(random), "PNG"), REFUSED
     yield "another format", "gzip.csv", gzip.compress(good.encode()), REFUSED

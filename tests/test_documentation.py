@@ -139,7 +139,7 @@ def test_marked_commands_run(tmp_path, monkeypatch, write_noise, run):
     monkeypatch.chdir(tmp_path)
     write_noise(tmp_path / "photos", red=(120, 16), blue=(0, 16))
     order = [
-        "start.md", "report.md", "fine-tune.md", "train.md", "recipes.md", "evaluate.md", "explain.md",
+        "start.md", "check.md", "report.md", "fine-tune.md", "train.md", "recipes.md", "evaluate.md", "explain.md",
         "twelve-answers.md", "faq.md",
     ]  # fmt: skip
     marked = [(name, words) for name, words, runs in ALL if runs]

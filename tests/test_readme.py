@@ -24,8 +24,8 @@ def commands(name):
 @pytest.mark.parametrize(
     ("name", "count"),
     [
-        ("README.md", 15),
-        ("README.zh-CN.md", 14),
+        ("README.md", 19),
+        ("README.zh-CN.md", 18),
         ("docs/kinds.md", 6),
         ("docs/own-networks.md", 2),
         ("docs/structure.md", 9),

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from restune.verbs.create import create_model
     from restune.verbs.embed import Embeddings, embed
     from restune.verbs.evaluate import evaluate
+    from restune.verbs.export import export
     from restune.verbs.finetune import finetune
     from restune.verbs.lesson import lesson
     from restune.verbs.load import load
@@ -73,6 +74,7 @@ _HOME = {
     "Run": "restune.runs.run",
     "RunInfo": "restune.runs.listing",
     "SeedRuns": "restune.runs.seeds",
+    "export": "restune.verbs.export",
     "finetune": "restune.verbs.finetune",
     "lesson": "restune.verbs.lesson",
     "train": "restune.verbs.train",
@@ -103,6 +105,7 @@ __all__ = [
     "create_model",
     "embed",
     "evaluate",
+    "export",
     "finetune",
     "lesson",
     "list_models",

@@ -16,6 +16,9 @@ from restune.lessons.catalogue import LESSONS, find_lesson
 
 TEXTS = ("question", "claim", "method", "popular", "next_steps")
 MANY_TRAININGS = ("gradient-flow", "transfer")
+QUICK = ("freeze", "lesion")
+SOME = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in LESSONS]
+"""All lessons, those of many trainings in the slow tests."""
 SCREENS = [(1280, False), (390, True)]
 
 
@@ -68,7 +71,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-@pytest.mark.parametrize("name", LESSONS)
+@pytest.mark.parametrize("name", SOME)
 def test_a_lesson_writes_its_page(written, name):
     (printed, out), lesson, language = written(name), find_lesson(name), language_of(name)
     record = json.loads((out / "lesson.json").read_text(encoding="utf-8"))
@@ -90,7 +93,7 @@ def test_a_lesson_writes_its_page(written, name):
     assert colours == set()  # plots take their colours from the page
 
 
-@pytest.mark.parametrize("name", LESSONS)
+@pytest.mark.parametrize("name", SOME)
 def test_a_lesson_opens_alone_on_a_phone_in_the_dark_and_in_print(name, written, open_page, axe):
     for width, dark in SCREENS:
         page = open_page(written(name)[1] / "lesson.html", width=width, dark=dark, alone=True)
@@ -108,7 +111,7 @@ def test_a_lesson_opens_alone_on_a_phone_in_the_dark_and_in_print(name, written,
         assert all(position.is_visible() for position in drawings.locator(".position").all())
 
 
-@pytest.mark.parametrize("name", LESSONS)
+@pytest.mark.parametrize("name", SOME)
 def test_words_of_a_plot_do_not_leave_it(name, written, open_page):
     """Titles, ticks and legends lie inside the drawing, so that nothing is cut on a phone or covers its neighbour."""
     page = open_page(written(name)[1] / "lesson.html", width=390, alone=True)

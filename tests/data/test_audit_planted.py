@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import tarfile
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -68,8 +70,6 @@ def test_the_leaked_questions_are_named(real_data, tmp_path):
 @pytest.mark.slow
 def test_re_encoded_videos_are_found(real_data, tmp_path):
     av = pytest.importorskip("av")
-    import shutil
-
     source = real_data / "video" / "lung"
     rows = (real_data / "video" / "lung.csv").read_text().splitlines()
     files = sorted(path for path in source.rglob("*") if path.suffix == ".mp4")[:3]
@@ -82,8 +82,10 @@ def test_re_encoded_videos_are_found(real_data, tmp_path):
     with av.open(str(files[1])) as read, av.open(str(tmp_path / "data" / "a" / "small.mp4"), "w") as written:
         stream = written.add_stream("mpeg4", rate=25)
         stream.width, stream.height, stream.pix_fmt = 160, 128, "yuv420p"
-        for frame in read.decode(video=0):
-            for packet in stream.encode(frame.reformat(160, 128, "yuv420p")):
+        for number, frame in enumerate(read.decode(video=0)):
+            small = frame.reformat(160, 128, "yuv420p")
+            small.pts, small.time_base = number, Fraction(1, 25)
+            for packet in stream.encode(small):
                 written.mux(packet)
         for packet in stream.encode():
             written.mux(packet)

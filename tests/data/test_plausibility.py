@@ -89,8 +89,10 @@ def test_labels_that_are_ids_are_warned_of(tmp_path, capsys):
     assert "labels from column label (30 classes)" in open_dataset(path).reading
     assert "30 different labels in 30 items; are they ids" in capsys.readouterr().err
     path.write_text("text,label\n" + "".join(f"the same few words again,{row}\n" for row in range(30)))
-    open_dataset(path)
+    open_dataset(path, DataOptions(task="single-label"))
     assert "30 different labels" in capsys.readouterr().err
+    with pytest.raises(restune.UserError, match="may be amounts or classes"):
+        open_dataset(path)
 
 
 def test_a_class_written_in_two_ways_is_counted_once(tmp_path):

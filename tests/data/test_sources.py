@@ -205,7 +205,6 @@ def test_parquet(photos, tmp_path):
         ("file,label\nx.jpg,cat\n,dog\n", "row 3"),
         ("file,label\nx.jpg,cat\ny.jpg,\n", "row 3"),
         ("file,label,file\nx.jpg,cat,x\n", "twice"),
-        ("file,label\nx.jpg,0.25\ny.jpg,0.5\n", "fractions"),
         ("file,label,split\nx.jpg,a,train\ny.jpg,b,blue\n", "'blue' is not a split"),
         ("file,label\nx.jpg,a\nx.jpg,b\n", "listed twice"),
         ("file,label\nx.jpg,a,b\n", "cannot be read"),

@@ -29,6 +29,8 @@ AS_THEY_ARE = {
     "StageSpec", "ResNetSpec", "{}.forward",
     # names of lessons
     "freeze", "transfer",
+    "--to openvino", "--to html, --int8", "--to html", "--to timm", "--to torchvision", "pip install 'restune[export]'",
+    "pip install timm",
     "val loss {}{}", "val loss {}{}  best",  # parts of lines that have entries
 }  # fmt: skip
 """Templates that need no entry."""

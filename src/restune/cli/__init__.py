@@ -28,6 +28,7 @@ VERBS = {
     "finetune": ("train", "Fine-tune a pretrained network: new head, frozen or unfrozen layers."),
     "evaluate": ("evaluate", "Score a model on labelled data: accuracy, 95% interval, confusion matrix."),
     "predict": ("predict", "Label items, one line per input."),
+    "export": ("export", "Write a model for other runtimes: ONNX, OpenVINO, torch, torchvision, timm; verified."),
     "serve": ("serve", "Answer predictions over HTTP, with a page for people."),
     "embed": ("embed", "Write embeddings (penultimate features) for other programs."),
     "bench": ("bench", "Compare training and prediction speed with this machine's peak."),

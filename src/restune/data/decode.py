@@ -365,8 +365,9 @@ def _from_array(array: NDArray[Any], channels: int) -> Tensor:
     if have == 1 and channels == 3:
         pixels = pixels.expand(-1, -1, 3)
     elif have == 3 and channels == 1:
-        luma = pixels.float() @ torch.tensor([0.299, 0.587, 0.114])  # ITU-R 601-2, as Pillow's "L"
-        pixels = luma.round().to(torch.uint8).unsqueeze(2)
+        red, green, blue = pixels.to(torch.int32).unbind(dim=2)
+        luma = (red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16  # ITU-R 601-2, in Pillow's integers
+        pixels = luma.to(torch.uint8).unsqueeze(2)
     elif have != channels:
         raise DecodeError(f"the array has {have} channels, the model wants {channels}")
     return pixels.permute(2, 0, 1).contiguous()

@@ -27,7 +27,7 @@ def resize_and_crop(pixels: Tensor, resize: int | None, crop: int, interpolation
 
 def resize_shorter_side(pixels: Tensor, resize: int, interpolation: str) -> Tensor:
     """uint8 ``[C, H, W]`` with its shorter side at `resize` and the other in proportion, as torchvision rounds it."""
-    pixels = centre_of_strip(pixels, _most_aspect(resize))
+    pixels = centre_of_strip(pixels, longest_aspect(resize))
     return resize_to(pixels, *shorter_side_sizes(pixels.shape[1], pixels.shape[2], resize), interpolation)
 
 
@@ -42,10 +42,11 @@ def shorter_side_sizes(height: int, width: int, resize: int) -> tuple[int, int]:
 
 def longest_side(short: int, resize: int) -> int:
     """Return the longer side that `resize_shorter_side` keeps of a strip that is `short` pixels wide."""
-    return short * _most_aspect(resize)
+    return short * longest_aspect(resize)
 
 
-def _most_aspect(resize: int) -> int:
+def longest_aspect(resize: int) -> int:
+    """Return the aspect ratio beyond which an image is cut to its middle before its shorter side becomes `resize`."""
     return max(2, min(_MAX_ASPECT, _MOST_RESIZED // resize**2))
 
 

@@ -12,8 +12,9 @@ from restune.reporting.phrases_report import REPORT
 from restune.reporting.phrases_serve import SERVE
 from restune.reporting.phrases_structure import STRUCTURE
 from restune.reporting.phrases_tasks import TASKS
+from restune.reporting.phrases_web import WEB
 
-PAGES = (STRUCTURE, REPORT, COMPARISON, EXPLANATION_PHRASES, CHECK, TASKS, SERVE)
+PAGES = (STRUCTURE, REPORT, COMPARISON, EXPLANATION_PHRASES, CHECK, TASKS, WEB, SERVE)
 PHRASES: dict[str, tuple[str, str]] = {key: texts for page in PAGES for key, texts in page.items()}
 """Keys are unique over all pages."""
 

@@ -25,7 +25,7 @@ NORMALIZATIONS = ("series", "channel", "none")
 MAX_CHANNELS = 65_536
 _LEAST_RATE, _MOST_RATE = 100, 384_000
 _LONGEST = 10_000_000
-_CONSTANT = 1e-7
+CONSTANT = 1e-7
 """A channel whose deviation is below this share of its largest value is constant up to float32 rounding."""
 _SOUND_RATE = 16_000
 
@@ -135,7 +135,7 @@ class SignalPreprocess:
             mean, std = (torch.tensor(values, dtype=torch.float64)[:, None] for values in (self.mean, self.std))
             return ((values - mean) / std).float()
         std, mean = torch.std_mean(values, dim=1, correction=0, keepdim=True)
-        varies = std > _CONSTANT * values.abs().amax(dim=1, keepdim=True)
+        varies = std > CONSTANT * values.abs().amax(dim=1, keepdim=True)
         return torch.where(varies, (values - mean) / torch.where(varies, std, 1.0), 0.0).float()
 
     @property
@@ -259,7 +259,7 @@ def channel_statistics(wholes: Iterable[Tensor]) -> tuple[tuple[float, ...], tup
     if not count:
         raise UserError("there are no series to compute mean and std from", where="preprocess")
     std = (squares / count).sqrt()
-    std = torch.where(std > _CONSTANT * mean.abs(), std, 1.0)
+    std = torch.where(std > CONSTANT * mean.abs(), std, 1.0)
     return tuple(mean.tolist()), tuple(std.tolist())
 
 

@@ -96,6 +96,19 @@ class VideoPreprocess:
         start = (self._starts(self._count(timeline)) - 1) // 2
         return self._render(path, timeline, self._clip(start, self._count(timeline)), cropped=True)
 
+    def raw_clip(self, content: str | Path) -> Tensor:
+        """Return the frames of `apply` at their own size, uint8 ``[C, T, H, W]``. Raises `decode.DecodeError`."""
+        import torch
+
+        from restune.data.video import read_frames
+
+        path, timeline = _probed(content)
+        count = self._count(timeline)
+        positions = self._clip((self._starts(count) - 1) // 2, count)
+        wanted, slots = np.unique(self._own_frames(timeline, positions), return_inverse=True)
+        frames = list(read_frames(path, timeline, wanted.tolist(), lambda pixels: pixels, self.channels))
+        return torch.stack([frames[slot] for slot in slots], dim=1)
+
     def views(self, content: str | Path, mode: str) -> Tensor:
         """Return uint8 ``[V, C, T, crop, crop]``: `clips` clips with ``spread``, the middle clip with ``single``.
 
@@ -301,7 +314,7 @@ class VideoPreprocess:
         """Return the height and width of resized frames."""
         if self.resize is None:
             return self.crop, self.crop
-        longest = min(timeline.height, timeline.width) * self._most_aspect()
+        longest = min(timeline.height, timeline.width) * self.longest_aspect()
         height, width = min(timeline.height, longest), min(timeline.width, longest)
         short = min(height, width)
         return (
@@ -309,7 +322,7 @@ class VideoPreprocess:
             self.resize if width == short else int(self.resize * width / short),
         )
 
-    def _most_aspect(self) -> int:
+    def longest_aspect(self) -> int:
         """Return the maximum aspect ratio of a frame; a longer frame is cut to its middle, as images are."""
         assert self.resize is not None
         return max(2, min(16, _MOST_PIXELS // (self.resize**2 * self.frames)))
@@ -325,7 +338,7 @@ class VideoPreprocess:
 
         def fit(pixels: Tensor) -> Tensor:
             if self.resize is not None:
-                pixels = centre_of_strip(pixels, self._most_aspect())
+                pixels = centre_of_strip(pixels, self.longest_aspect())
             resized = resize_to(pixels, height, width, self.interpolation)
             return self.center(resized.unsqueeze(1)).squeeze(1) if cropped else resized
 

@@ -1,0 +1,165 @@
+"""export: write a model for other runtimes, verified against the original."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from restune.core.console import note
+from restune.core.errors import UserError
+from restune.core.files import user_path
+from restune.core.streams import generator
+from restune.data.dataset import DataOptions
+from restune.data.decode import DecodeError
+from restune.data.sources import open_dataset
+from restune.evaluation.score import match_classes
+from restune.exporting.export import Exported, export_model, reject_unknown
+from restune.exporting.html_page import reject_other_inputs
+from restune.exporting.quantize import Int8Data
+from restune.exporting.raw_examples import RawExample, made_up_examples, raw_examples
+from restune.inference.load import load_model
+from restune.inference.model import Model
+
+CALIBRATED, MEASURED = 300, 10_000
+"""Items for int8 at most: to calibrate, and to measure the accuracy on."""
+COMPARED = 64
+"""Number of items on which exports are compared with the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportResult:
+    """The exported files.
+
+    Args:
+        out: the folder.
+        targets: files and agreement by target.
+    """
+
+    out: Path
+    targets: dict[str, Exported]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the object that ``restune export --json`` prints."""
+        return {"out": str(self.out), "targets": {name: one.to_dict() for name, one in self.targets.items()}}
+
+
+def export(
+    model: str | Path | Model,
+    *,
+    to: str | Sequence[str] = "onnx",
+    out: str | Path | None = None,
+    data: Any = None,
+    weights: str | Path | None = None,
+    data_options: DataOptions | None = None,
+    web_runtime: str | Path | None = None,
+    int8: bool = False,
+    calibrate: Any = None,
+    max_drop: float = 0.01,
+    **preprocess: Any,
+) -> Path:
+    """Write a model for other runtimes, compare each with the original, and return the folder.
+
+    Args:
+        model, weights, preprocess: as `restune.load`.
+        to: one or several of ``onnx``, ``openvino``, ``torch`` (a torch.export program), ``torchvision`` (a state
+            dict), ``timm`` (a folder) and ``html`` (one page that classifies images in the browser, offline).
+        out: the folder; by default ``exports`` in the run's folder, or beside the model's file.
+        data: labelled or unlabelled items to compare on; without, made-up inputs are compared.
+        data_options: how to read the data.
+        web_runtime: for ``html``, a folder with the npm package onnxruntime-web; by default npm fetches it once.
+
+        int8: quantise the graphs of ``onnx``, ``openvino`` and ``html`` after training.
+        calibrate: labelled items for `int8`: a random third, at most 300, calibrates; accuracy is measured on
+            others, at most 10,000.
+        max_drop: the largest loss of accuracy that is accepted, a fraction.
+
+    The graphs of onnx, openvino and torch take raw input (images uint8 ``[N, H, W, 3]`` of any size) and contain the
+    preprocessing. If an export disagrees with the model, nothing is written. Raises UserError.
+
+    >>> out = restune.export(run_folder, to="torch", out=folder / "exported", data=photos)
+    >>> sorted(path.name for path in out.iterdir())
+    ['golden.json', 'golden.npz', 'model.pt2']
+    """
+    return export_all(
+        model, to=to, out=out, data=data, weights=weights, data_options=data_options,
+        web_runtime=web_runtime, int8=int8, calibrate=calibrate, max_drop=max_drop, **preprocess,
+    ).out  # fmt: skip
+
+
+def export_all(
+    model: str | Path | Model,
+    *,
+    to: str | Sequence[str],
+    out: str | Path | None = None,
+    data: Any = None,
+    weights: str | Path | None = None,
+    data_options: DataOptions | None = None,
+    web_runtime: str | Path | None = None,
+    int8: bool = False,
+    calibrate: Any = None,
+    max_drop: float = 0.01,
+    **preprocess: Any,
+) -> ExportResult:
+    """Export as `export` does, and return what each target agrees to."""
+    targets = list(dict.fromkeys([to] if isinstance(to, str) else to))
+    reject_unknown(targets, int8=int8)
+    loaded = load_model(model, weights=weights, device="cpu", **preprocess)
+    labelled = next((one for one in (data, calibrate) if one is not None), None)
+    if not loaded.classes_known and labelled is not None:
+        loaded, _ = match_classes(loaded, open_dataset(labelled, data_options), allow_missing=True)
+    folder = _default_folder(loaded) if out is None else user_path(out)
+    quantising = _int8_data(loaded, calibrate, data_options, max_drop) if int8 else None
+    runtime = None if web_runtime is None else user_path(web_runtime)
+    examples = _examples(loaded, labelled, data_options)
+    exported = export_model(loaded, targets, folder, examples, web_runtime=runtime, int8=quantising)
+    return ExportResult(out=folder, targets=exported)
+
+
+def _examples(model: Model, data: Any, options: DataOptions | None) -> list[RawExample]:
+    """Return items of the data, evenly spread, else made-up inputs."""
+    if data is None:
+        note("no --data: the export is compared on made-up inputs")
+        return made_up_examples(model.preprocess)
+    dataset = open_dataset(data, options)
+    step = max(1, len(dataset) // COMPARED)
+    spread = islice((dataset.items[place] for place in range(0, len(dataset), step)), 2 * COMPARED)
+    return raw_examples(spread, model.preprocess, COMPARED) or made_up_examples(model.preprocess)
+
+
+def _int8_data(model: Model, data: Any, options: DataOptions | None, largest_drop: float) -> Int8Data:
+    """Read labelled items for calibration, and others to measure accuracy on."""
+    preprocess = reject_other_inputs(model)
+    if data is None:
+        raise UserError(
+            "int8 needs labelled items to calibrate and measure on",
+            where="--int8",
+            fix="name data with --calibrate DATA",
+        )
+    dataset = open_dataset(data, options)
+    _, dataset = match_classes(model, dataset, allow_missing=True)
+    order = generator(0, "calibration").permutation(len(dataset))[: CALIBRATED + MEASURED]
+    samples, targets = [], []
+    for place in order.tolist():
+        item = dataset.items[place]
+        try:
+            samples.append(preprocess.apply(item.location.read()).numpy())
+        except (DecodeError, OSError, ValueError):
+            continue
+        targets.append(item.target)
+    count = min(CALIBRATED, len(samples) // 3)
+    if not count:
+        raise UserError("there are too few readable items to calibrate on", where="--calibrate", fix="name more data")
+    pixels = np.stack(samples)
+    return Int8Data(
+        calibration=pixels[:count], samples=pixels[count:], targets=np.array(targets[count:]), largest_drop=largest_drop
+    )  # fmt: skip
+
+
+def _default_folder(model: Model) -> Path:
+    path = user_path(model.source)
+    return path.parent / "exports" if path.is_file() else Path("exports")

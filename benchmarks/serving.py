@@ -8,14 +8,14 @@ same machine; all figures of one run belong together.
 
 from __future__ import annotations
 
-import http.client
+import asyncio
 import io
 import json
 import multiprocessing
+import re
 import socket
 import statistics
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,12 @@ from restune.networks.resnet import ResNet
 from restune.serving.answers import Limits
 from restune.serving.app import make_app
 from restune.serving.engine import Engine
-from restune.serving.server import make_server
+from restune.serving.server import make_server, settle
 from restune.weights.bundle import BundleInfo
 
 SECONDS = 5.0
 CLIENTS = 16
+HEAD = b"POST /predict?topk=1 HTTP/1.1\r\nHost: benchmark\r\nContent-Length: %d\r\n\r\n"
 
 
 class NullEngine(Engine):
@@ -53,7 +54,9 @@ def run_server(model: str | None, port: int) -> None:
     limits = Limits(max_queue=1024)
     with quiet():
         engine = Engine(load_model(model)) if model else NullEngine(null_model())
-    make_server(make_app({"model": engine}, limits), "127.0.0.1", port, limits).run()
+    server = make_server(make_app({"model": engine}, limits), "127.0.0.1", port, limits)
+    settle()
+    server.run()
 
 
 def null_model() -> Model:
@@ -64,7 +67,7 @@ def null_model() -> Model:
 
 
 def load(port: int, bodies: list[bytes], clients: int, seconds: float, rate: float | None = None) -> list[float]:
-    """Return the seconds of each request of clients that send one after the other.
+    """Return the seconds of each request of clients that send one after the other, from one thread.
 
     Args:
         rate: requests per second of all clients together; None: as many as they can.
@@ -72,26 +75,29 @@ def load(port: int, bodies: list[bytes], clients: int, seconds: float, rate: flo
     found: list[float] = []
     start = time.perf_counter()
 
-    def ask(number: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port)
+    async def ask(number: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
         count = 0
         while (now := time.perf_counter()) - start < seconds:
             due = start + (number / clients + count) * clients / rate if rate else now
             if due > now:
-                time.sleep(due - now)
+                await asyncio.sleep(due - now)
+            body = bodies[(number + count * clients) % len(bodies)]
             began = time.perf_counter()
-            connection.request("POST", "/predict?topk=1", bodies[(number + count * clients) % len(bodies)])
-            answer = connection.getresponse()
-            answer.read()
-            assert answer.status == 200, answer.status
+            writer.write(HEAD % len(body) + body)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200"), head
+            length = re.search(rb"content-length: (\d+)", head)
+            assert length is not None
+            await reader.readexactly(int(length[1]))
             found.append(time.perf_counter() - began)
             count += 1
+        writer.close()
 
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    async def ask_all() -> None:
+        await asyncio.gather(*map(ask, range(clients)))
+
+    asyncio.run(ask_all())
     return found
 
 

@@ -126,8 +126,8 @@ def test_pasting_an_image(open_served, photos):
 
 def test_by_keyboard_alone(open_served, photos):
     page = open_served()
-    tab_to(page, "choose")
-    with page.expect_file_chooser() as chosen:
+    with page.expect_file_chooser() as chosen:  # around the tabs: it takes a moment until choosers are intercepted
+        tab_to(page, "choose")
         page.keyboard.press("Enter")
     chosen.value.set_files(photos / "bright.png")
     assert answer_of(page).startswith("bright: ")

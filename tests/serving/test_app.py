@@ -89,8 +89,18 @@ def test_threshold_and_explanation(address, photos):
         ("/predict", b'{"inputs": [{"b64": "?"}]}', "application/json", 422),
         ("/predict", b'{"inputs": [{"text": "a"}]}', "application/json", 422),
         ("/predict", b'{"inputs": [{"b64": "", "other": 1}]}', "application/json", 422),
+        ("/predict", b'{"inputs": []}', "application/json", 422),
+        ("/predict", b'{"inputs": [{"b64": ""}], "more": 1}', "application/json", 422),
+        ("/predict", b'{"inputs": [{"b64": null}]}', "application/json", 422),
+        ("/predict", b'{"inputs": [{"series": [true]}]}', "application/json", 422),
+        ("/predict", b'{"inputs": [' + b"1," * 300 + b"1]}", "application/json", 413),
         ("/predict", b"[" * 100_000, "application/json", 400),
+        ("/predict", b'{"inputs": [' + b"[]," * 250_000 + b"[]]}", "application/json", 413),
         ("/predict", b"x", "multipart/form-data", 400),
+        ("/predict", b"--b\r\n\r\nx\r\n--b--", "multipart/form-data; boundary=b", 400),
+        ("/predict", b'--b\r\nContent-Disposition: form-data; name="file"', "multipart/form-data; boundary=b", 400),
+        ("/predict", b"\r\n" * 500_000, "multipart/form-data; boundary=b", 400),
+        ("/predict", b"--b\r\n" * 100_000 + b"--b--", "multipart/form-data; boundary=b", 413),
         ("/predict", b"x", "application/xml", 415),
         ("/predict", b"x" * (2**20 + 1), "", 413),
         ("/v2/models/light/infer", b'{"inputs": [{"name": "a"}]}', "application/json", 400),
@@ -108,13 +118,13 @@ def test_wrong_requests_are_refused_with_one_reason(address, path, body, content
 
 
 def bomb():
-    """A PNG of 20,000 x 20,000 pixels in a few hundred kilobytes."""
+    """A PNG of 20,000 x 9,000 pixels in a few hundred kilobytes."""
 
     def chunk(name, content):
         return len(content).to_bytes(4, "big") + name + content + zlib.crc32(name + content).to_bytes(4, "big")
 
-    head = (20_000).to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])
-    packed = zlib.compress(bytes(20_001) * 20_000)
+    head = (20_000).to_bytes(4, "big") + (9_000).to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
+    packed = zlib.compress(bytes(20_001) * 9_000)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
 
 
@@ -204,7 +214,7 @@ def test_many_clients_lose_nothing_while_the_model_is_replaced(tmp_path, photos,
 
     path = write_model(tmp_path / "light.safetensors")
     limits, found, lost = Limits(), set(), []
-    end = time.monotonic() + 4
+    end = time.monotonic() + 3.6
 
     with running(make_app({"light": load_engine(str(path), "cpu")}, limits, files={"light": path}), limits) as address:
 

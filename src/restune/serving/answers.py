@@ -1,11 +1,9 @@
-"""What the endpoints take and give: checks of JSON, and the schemas of OpenAPI."""
+"""What a server accepts and answers: limits, refusals, and the schemas of OpenAPI."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,37 +24,6 @@ class Limits:
     timeout: float = 30.0
     api_keys: tuple[str, ...] = ()
 
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class EncodedInput(_Strict):
-    """A file's content."""
-
-    b64: str
-    name: str | None = None
-
-
-class TextInput(_Strict):
-    """A text."""
-
-    text: str
-
-
-class SeriesInput(_Strict):
-    """A series ``[L]`` or ``[C, L]``."""
-
-    series: list[FiniteFloat] | list[list[FiniteFloat]] = Field(min_length=1)
-
-
-class PredictBody(_Strict):
-    """The JSON body of /predict."""
-
-    inputs: list[EncodedInput | TextInput | SeriesInput] = Field(min_length=1)
-
-
-BODY: TypeAdapter[PredictBody] = TypeAdapter(PredictBody)
 
 _NUMBERS = {"type": "array", "items": {"type": "number"}}
 _INPUT = {

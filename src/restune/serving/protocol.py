@@ -18,7 +18,7 @@ from restune.data.dataset import Item
 from restune.inference.model import Prediction
 from restune.serving.answers import Refused
 from restune.serving.engine import AnswerSettings, Engine
-from restune.serving.request_inputs import decoded, item_of, series_of
+from restune.serving.request_inputs import decoded, in_turn, item_of, parsed_json, series_of
 
 if TYPE_CHECKING:
     from restune.serving.app import Models
@@ -53,8 +53,13 @@ def add_routes(app: FastAPI, models: Models) -> None:
     async def infer(name: str, request: Request) -> Response:
         served = models.find(name)
         engine = served.engine
-        head, binary = _parts(await request.body(), request.headers.get(_HEADER))
-        items = _items(head, binary, engine, models.limits.max_queue)
+        body, header = await request.body(), request.headers.get(_HEADER)
+
+        def parse() -> tuple[dict[str, Any], list[Item]]:
+            head, binary = _parts(body, header)
+            return head, _items(head, binary, engine, models.limits.max_queue)
+
+        head, items = await in_turn(len(body), parse)
         wanted = AnswerSettings(topk=len(engine.model.classes))
         predictions = await models.predict(served, engine, items, wanted)
         for prediction in predictions:
@@ -80,9 +85,9 @@ def _parts(body: bytes, header: str | None) -> tuple[dict[str, Any], bytes]:
         length = len(body) if header is None else int(header)
         if not 0 <= length <= len(body):
             raise ValueError
-        head = json.loads(body[:length])
-    except (ValueError, RecursionError):
-        raise Refused(400, "the request is not JSON, or Inference-Header-Content-Length is wrong") from None
+    except ValueError:
+        raise Refused(400, "Inference-Header-Content-Length is wrong") from None
+    head = parsed_json(body[:length])
     if not isinstance(head, dict) or not isinstance(head.get("inputs"), list) or len(head["inputs"]) != 1:
         raise Refused(400, "a request is an object with one tensor in inputs")
     if not isinstance(head["inputs"][0], dict):

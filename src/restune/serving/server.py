@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -86,6 +87,7 @@ def serve(
     engines = {name: load_engine(model, device) for name, model in named.items()}
     files = {name: file for name, model in named.items() if (file := model_file(model)) is not None}
     server = make_server(make_app(engines, limits, files=files, log=log), host, port, limits)
+    settle()
     names, address = ", ".join(named), f"http://{host}:{port}/"
     say(f"serving {names} at {address} (stop with Ctrl+C)")
     try:
@@ -96,6 +98,12 @@ def serve(
             f"port {port} of {host} cannot be used", where="--host, --port", fix="choose another port"
         ) from None
     return list(named)
+
+
+def settle() -> None:
+    """Leave everything that is loaded by now out of garbage collections, each of which would halt all requests."""
+    gc.collect()
+    gc.freeze()
 
 
 def make_server(app: Any, host: str, port: int, limits: Limits) -> uvicorn.Server:

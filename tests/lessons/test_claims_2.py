@@ -10,6 +10,7 @@ from restune.lessons.lesson import Settings
 from restune.lessons.statistics import mean
 
 
+@pytest.mark.slow
 def test_frozen_beats_from_scratch_with_few_items():
     """Pretrained on the digits 0 to 6, a frozen network is ahead on two images each of 7 to 9."""
     evidence = transfer.experiment(Settings(effort=0.5), per_class=(2,))

@@ -104,6 +104,7 @@ def test_two_processes_learn_what_one_learns(start, tmp_path):
     assert (tmp_path / "one" / "split.csv").read_text() == (tmp_path / "two" / "split.csv").read_text()
 
 
+@pytest.mark.slow
 def test_two_then_one_then_two(start, tmp_path):
     """A run goes on with another number of processes."""
     long = ("--epochs", "40")

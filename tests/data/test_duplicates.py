@@ -196,3 +196,13 @@ def test_real_frames_ask_for_their_kind(real_data):
 @pytest.mark.parametrize("name", ["hymenoptera", "sign-digits/Dataset"])
 def test_real_photos_are_images(real_data, name):
     assert open_dataset(real_data / name).kind == "image"
+
+
+def test_a_few_contents_are_divided_all_the_same(tmp_path, run):
+    for name, value in (("dark", 0), ("bright", 200)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(8):
+            Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(tmp_path / "data" / name / f"{number}.png")
+    done = run("train", tmp_path / "data", "--model", "resnet8", "--epochs", "1", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert "the 16 items have only 2 different contents" in done.stderr

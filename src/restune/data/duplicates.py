@@ -13,7 +13,7 @@ from restune.core.console import note, warn
 from restune.core.errors import shorten
 from restune.data.by_id import Contents, HexDigits
 from restune.data.dataset import Dataset, Item
-from restune.data.items import SPLITS, Groups, Rows, ids_of, splits_of
+from restune.data.items import SPLITS, Groups, Rows, groups_of, ids_of, splits_of
 from restune.data.splits import Splits
 from restune.data.string_array import StringArray
 
@@ -39,6 +39,10 @@ def group_equal(dataset: Dataset, rows: NDArray[np.int64], keys: NDArray[np.uint
     return replace(dataset, items=_with_groups(dataset.items, rows, keys, noun))
 
 
+_FEWEST_CONTENTS = 5
+"""With fewer different contents, groups of equal ones cannot be divided into splits."""
+
+
 def group_copies(dataset: Dataset, contents: Mapping[str, str], skipped: Collection[str] = ()) -> Dataset:
     """Group the items of equal content from which splits are drawn; note their number.
 
@@ -54,6 +58,13 @@ def group_copies(dataset: Dataset, contents: Mapping[str, str], skipped: Collect
     if not len(rows):
         return dataset
     count = len(np.unique(digits.values[rows]))
+    different = int(is_compared.sum()) - len(rows) + count
+    if different < _FEWEST_CONTENTS and groups_of(dataset.items) is None:
+        warn(
+            f"the {int(is_compared.sum())} items have only {different} different contents: copies are divided over the "
+            "splits, so that scores say nothing about new items"
+        )
+        return dataset
     note(
         f"{len(rows)} items repeat the content of another ({count} content{'s' * (count > 1)}): each such group goes "
         "into one split"

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from restune.core.errors import UserError, shorten
-from restune.weights.convert import StateDict, to_ours
+from restune.weights.convert import StateDict, is_beside, to_ours
 from restune.weights.unpickle import StandIn
 
 _WRAPPERS = ("model_ema", "state_dict_ema", "state_dict", "model", "model_state_dict", "net")
@@ -198,7 +198,7 @@ def _words(prefix: str) -> frozenset[str]:
 
 def _renamed(tensors: Mapping[str, Tensor], where: str) -> StateDict:
     state = to_ours(tensors)
-    if len(state) < len(tensors) - ("n_averaged" in tensors):
+    if len(state) < sum(not is_beside(name) for name in tensors):
         raise UserError("two tensors in this file have the same name without their prefixes", where=where)
     return state
 

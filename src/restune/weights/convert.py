@@ -20,13 +20,13 @@ shortcuts (``downsample.1``) and attention (``se.fc1``, ``se.conv``) are ours al
 
 def to_ours(state: Mapping[str, Tensor]) -> StateDict:
     """Rename tensors to our names, without the prefixes of DataParallel, torch.compile and Lightning."""
-    ours = {_without_prefixes(name): tensor for name, tensor in state.items() if not _is_beside(name)}
+    ours = {_without_prefixes(name): tensor for name, tensor in state.items() if not is_beside(name)}
     if any(name.startswith("stem.") for name in ours):
         return _from_torchvision_video(ours)
     return ours
 
 
-def _is_beside(name: str) -> bool:
+def is_beside(name: str) -> bool:
     """Whether a tensor stands beside the network's: a counter of averaging, or a bundle's reference for novelty."""
     return name == "n_averaged" or name.startswith("novelty.")
 

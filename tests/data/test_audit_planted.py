@@ -69,7 +69,7 @@ def test_the_leaked_questions_are_named(real_data, tmp_path):
 
 @pytest.mark.slow
 def test_re_encoded_videos_are_found(real_data, tmp_path):
-    av = pytest.importorskip("av")
+    av = pytest.importorskip("av", reason="PyAV is not installed")
     source = real_data / "video" / "lung"
     rows = (real_data / "video" / "lung.csv").read_text().splitlines()
     files = sorted(path for path in source.rglob("*") if path.suffix == ".mp4")[:3]

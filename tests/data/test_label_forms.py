@@ -182,7 +182,7 @@ def test_texts_and_series_have_the_same_labels(tmp_path):
 
 
 def test_a_frame_has_the_same_labels(photos, monkeypatch):
-    pandas = pytest.importorskip("pandas")
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     monkeypatch.chdir(photos)
     frame = pandas.read_csv(table(photos, "cat,dog,night", MARKS))
     assert opened(frame).task == "multi-label"

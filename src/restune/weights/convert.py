@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from restune.weights.novelty import REFERENCE
+
 StateDict = dict[str, Tensor]
 
 _PREFIXES = ("module.", "_orig_mod.", "model.")
@@ -28,7 +30,7 @@ def to_ours(state: Mapping[str, Tensor]) -> StateDict:
 
 def is_beside(name: str) -> bool:
     """Whether a tensor stands beside the network's: a counter of averaging, or a bundle's reference for novelty."""
-    return name == "n_averaged" or name.startswith("novelty.")
+    return name in ("n_averaged", REFERENCE)
 
 
 def to_cifar(state: Mapping[str, Tensor]) -> StateDict:

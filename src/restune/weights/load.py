@@ -190,7 +190,7 @@ def load_into(network: ResNet, weights: Weights) -> LoadReport:
     are then another network's.
     """
     own = network.state_dict()
-    given = {name: tensor for name, tensor in weights.state.items() if not name.startswith("novelty.")}
+    given = dict(weights.state)
     adapted = _adapt_input(own, given)
     new = [
         name for name in own if name.startswith("fc.") and (name not in given or given[name].shape != own[name].shape)

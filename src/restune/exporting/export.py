@@ -22,7 +22,7 @@ from restune.exporting.golden import write_golden
 from restune.exporting.html_page import reject_other_inputs, write_page
 from restune.exporting.metadata import metadata
 from restune.exporting.onnx_graph import run_batches, run_onnx, write_onnx
-from restune.exporting.openvino_graph import run_openvino, write_openvino
+from restune.exporting.openvino_graph import probabilities_in_openvino, run_openvino, write_openvino
 from restune.exporting.pixels import BytePixels
 from restune.exporting.quantize import Int8Data, Int8Scores, compose, paired_scores, quantize, reject_drop
 from restune.exporting.raw_examples import RawExample, batched
@@ -141,7 +141,7 @@ def _checked(job: Job, target: str, exported: Exported) -> Exported:
     if job.int8 is None:
         reject_disagreement(exported.agreement, target)
         return exported
-    scores = int8_scores(job)
+    scores = int8_scores(job, target)
     reject_drop(scores, job.int8.largest_drop)
     return replace(exported, int8=scores)
 
@@ -199,16 +199,15 @@ def _core_file(job: Job) -> Path:
     return job.made["core"]
 
 
-def int8_scores(job: Job) -> Int8Scores:
-    """Compare the float and the int8 graph on labelled items, once for all targets."""
+def int8_scores(job: Job, target: str) -> Int8Scores:
+    """Compare the float and the int8 graph on labelled items, in the target's own runtime."""
     assert job.int8 is not None
     _core_file(job)
     data = job.int8
     parts = [data.samples[i : i + 64] for i in range(0, len(data.samples), 64)]
-    before, after = (
-        np.concatenate([found.argmax(axis=1) for found in run_batches(job.made[name], parts)])
-        for name in ("float core", "core")
-    )
+    run = probabilities_in_openvino if target == "openvino" else run_batches
+    graphs = (job.made["float core"], job.made["core"])
+    before, after = (np.concatenate([found.argmax(axis=1) for found in run(graph, parts)]) for graph in graphs)
     return paired_scores(before, after, data.targets)
 
 

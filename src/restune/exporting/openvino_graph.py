@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,13 @@ def run_openvino(path: Path, batches: list[Tensor], names: tuple[str, ...]) -> l
         outputs = compiled(batch.numpy())
         results.append({name: np.array(outputs[place]) for place, name in enumerate(names)})
     return results
+
+
+def probabilities_in_openvino(path: Path, batches: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
+    """Run a file on batches and yield the probabilities of each."""
+    compiled = _openvino().Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for batch in batches:
+        yield np.array(compiled(batch)["probabilities"])
 
 
 def _openvino() -> Any:

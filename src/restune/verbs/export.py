@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from restune.core.console import note
+from restune.core.console import note, quiet
 from restune.core.errors import UserError
 from restune.core.files import user_path
 from restune.core.streams import generator
-from restune.data.dataset import DataOptions
+from restune.data.dataset import DataOptions, Dataset
 from restune.data.decode import DecodeError
 from restune.data.sources import open_dataset
 from restune.evaluation.score import match_classes
@@ -24,6 +25,7 @@ from restune.exporting.quantize import Int8Data
 from restune.exporting.raw_examples import RawExample, made_up_examples, raw_examples
 from restune.inference.load import load_model
 from restune.inference.model import Model
+from restune.runs.own_data import own_items, record_of
 
 CALIBRATED, MEASURED = 300, 10_000
 """Items for int8 at most: to calibrate, and to measure the accuracy on."""
@@ -132,8 +134,11 @@ def _examples(model: Model, data: Any, options: DataOptions | None) -> list[RawE
 
 
 def _int8_data(model: Model, data: Any, options: DataOptions | None, largest_drop: float) -> Int8Data:
-    """Read labelled items for calibration, and others to measure accuracy on."""
-    preprocess = reject_other_inputs(model)
+    """Read labelled items for calibration, and others to measure accuracy on.
+
+    Of a run's own data the training items calibrate, and held-out items are scored.
+    """
+    reject_other_inputs(model)
     if data is None:
         raise UserError(
             "int8 needs labelled items to calibrate and measure on",
@@ -141,23 +146,37 @@ def _int8_data(model: Model, data: Any, options: DataOptions | None, largest_dro
             fix="name data with --calibrate DATA",
         )
     dataset = open_dataset(data, options)
+    record = record_of(model.source)
+    held_out = None if record is None else own_items(record, dataset, None)
+    if record is not None and held_out is not None:
+        with quiet():
+            training = own_items(record, dataset, "train")
+        assert training is not None
+        calibration, _ = _drawn(model, training, CALIBRATED)
+        samples, targets = _drawn(model, held_out, MEASURED)
+    else:
+        pixels, classes = _drawn(model, dataset, CALIBRATED + MEASURED)
+        count = min(CALIBRATED, len(pixels) // 3)
+        calibration, samples, targets = pixels[:count], pixels[count:], classes[count:]
+    if not len(calibration) or not len(samples):
+        raise UserError("there are too few readable items to calibrate on", where="--calibrate", fix="name more data")
+    return Int8Data(calibration=calibration, samples=samples, targets=targets, largest_drop=largest_drop)
+
+
+def _drawn(model: Model, dataset: Dataset, most: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Draw readable items at random: resized and cropped ``[N, C, crop, crop]``, and their classes ``[N]``."""
+    preprocess = reject_other_inputs(model)
     _, dataset = match_classes(model, dataset, allow_missing=True)
-    order = generator(0, "calibration").permutation(len(dataset))[: CALIBRATED + MEASURED]
     samples, targets = [], []
-    for place in order.tolist():
+    for place in generator(0, "calibration").permutation(len(dataset))[:most].tolist():
         item = dataset.items[place]
         try:
             samples.append(preprocess.apply(item.location.read()).numpy())
         except (DecodeError, OSError, ValueError):
             continue
         targets.append(item.target)
-    count = min(CALIBRATED, len(samples) // 3)
-    if not count:
-        raise UserError("there are too few readable items to calibrate on", where="--calibrate", fix="name more data")
-    pixels = np.stack(samples)
-    return Int8Data(
-        calibration=pixels[:count], samples=pixels[count:], targets=np.array(targets[count:]), largest_drop=largest_drop
-    )  # fmt: skip
+    size = (0, preprocess.channels, preprocess.crop, preprocess.crop)
+    return np.stack(samples) if samples else np.zeros(size, np.uint8), np.array(targets, np.int64)
 
 
 def _default_folder(model: Model) -> Path:

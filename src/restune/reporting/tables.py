@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -10,17 +11,17 @@ from rich.text import Text
 
 from restune.core.language import Text as Language
 from restune.core.language import current_language, translated
-from restune.core.rowstore import StoreInfo
-from restune.evaluation.evaluation import Evaluation
-from restune.evaluation.tasks import AnyEvaluation
-from restune.inference.model import Prediction
-from restune.networks.structure import ModelInfo
-from restune.reporting import measures
 from restune.reporting.layout import plain_table as _table
 from restune.reporting.layout import prose, show
 from restune.reporting.structure.words import field_text
-from restune.reporting.task_tables import task_predictions_table, task_tables
-from restune.training.bench import Bench
+
+if TYPE_CHECKING:
+    from restune.core.rowstore import StoreInfo
+    from restune.evaluation.evaluation import Evaluation
+    from restune.evaluation.tasks import AnyEvaluation
+    from restune.inference.model import Prediction
+    from restune.networks.structure import ModelInfo
+    from restune.training.bench import Bench
 
 __all__ = [
     "bench_table",
@@ -43,7 +44,11 @@ def evaluation_tables(evaluation: AnyEvaluation) -> list[RenderableType]:
 
     Of other tasks the main score's line, and the scores of each label or number.
     """
-    if not isinstance(evaluation, Evaluation):
+    from restune.evaluation.evaluation import Evaluation
+    from restune.reporting import measures
+    from restune.reporting.task_tables import task_tables
+
+    if not isinstance(evaluation, Evaluation):  # of another task
         return [*task_tables(evaluation), *_skipped_lines(evaluation.skipped)]
     parts: list[RenderableType] = [
         Text(translated(headline(evaluation))),
@@ -115,6 +120,8 @@ def predictions_table(predictions: Iterable[Prediction]) -> Table:
     """
     predictions = list(predictions)
     if any(prediction.labels is not None or prediction.values is not None for prediction in predictions):
+        from restune.reporting.task_tables import task_predictions_table
+
         return task_predictions_table(predictions)
     has_novel = any(prediction.novel for prediction in predictions)
     table = _table("input", "label", ">probability", "runner-up", *(["remark"] * has_novel))

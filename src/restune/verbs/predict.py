@@ -11,12 +11,10 @@ from restune.core.console import note
 from restune.core.errors import UserError
 from restune.data.dataset import DataOptions, Item
 from restune.data.inputs import expand
-from restune.inference.attribution.explain import explain_items, fitted_to
 from restune.inference.attribution.method import Attribution, resolve_class
 from restune.inference.load import load_model
 from restune.inference.model import AnswerOptions, Model, Prediction, predict_items
 from restune.networks.spec import ResNetSpec
-from restune.reporting.explanations import ExplanationFolder, explanation_folder
 
 if TYPE_CHECKING:
     from restune.inference.attribution.explanation import Explanation
@@ -134,6 +132,9 @@ def stream_predictions(
             loaded, items, topk, batch_size=batch_size, workers=workers, views=views, options=options
         )
         return PredictionStream(loaded.classes, predictions, knows_novelty)
+    from restune.inference.attribution.explain import explain_items, fitted_to
+    from restune.reporting.explanations import explanation_folder
+
     folder, wanted = explanation_folder(explain), fitted_to(attribution or Attribution(), loaded)
     resolve_class(loaded.classes, wanted.label)
     explained = explain_items(
@@ -157,6 +158,8 @@ def _written(
     model: Model, explained: Iterator[tuple[Item, Prediction, Explanation | None]], folder: Path, command: str
 ) -> Iterator[Prediction]:
     """Yield each prediction once its picture is written; write index.html after the last."""
+    from restune.reporting.explanations import ExplanationFolder
+
     spec = model.spec
     pool = ("hidden" if spec.hidden else spec.pool) if isinstance(spec, ResNetSpec) else ""
     pictures = ExplanationFolder(folder, model.info.name or "network", model.preprocess, pool, command)

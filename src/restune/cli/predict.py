@@ -80,7 +80,7 @@ def predict(
         reading, views = opt.data_options(options), options.pop("views")
         engine = opt.engine_options(options)
         inference = opt.inference_options(options)
-        early.check_inference(model, {**inference, "views": views})
+        early.check_inference(model, {**inference, **engine, "views": views})
         attribution = _attribution(explain, explain_class, method, stage)
         from restune.verbs.predict import stream_predictions
 

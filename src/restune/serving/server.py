@@ -63,6 +63,8 @@ def serve(
     max_pixels_each: int | None = None,
     device: str = "auto",
     log: str = "text",
+    engine: str = "torch",
+    precision: str = "fp32",
 ) -> list[str]:
     """Serve models until SIGTERM or SIGINT; accepted requests are then answered.
 
@@ -72,6 +74,7 @@ def serve(
         models: files and runs' folders.
         max_pixels_each: of an image; None: as everywhere.
         log: ``text`` or ``json``.
+        engine, precision: what computes the networks, see `exporting.engines.with_engine`.
     """
     if max_pixels_each is not None:
         os.environ["RESTUNE_MAX_PIXELS"] = str(max_pixels_each)  # where the decoder reads it
@@ -84,7 +87,7 @@ def serve(
                 f"two models would be served as {name!r}", where=f"MODEL {model}", fix="rename a file or a run's folder"
             )
         named[name] = model
-    engines = {name: load_engine(model, device) for name, model in named.items()}
+    engines = {name: load_engine(model, device, engine, precision) for name, model in named.items()}
     files = {name: file for name, model in named.items() if (file := model_file(model)) is not None}
     server = make_server(make_app(engines, limits, files=files, log=log), host, port, limits)
     settle()

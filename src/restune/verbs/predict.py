@@ -34,7 +34,7 @@ def predict(
     coverage: float | None = None,
     class_conditional: bool = False,
     device: str = "auto",
-    engine: str = "torch",
+    engine: str = "auto",
     precision: str = "fp32",
     data_options: DataOptions | None = None,
     explain: str | Path | None = None,
@@ -57,8 +57,8 @@ def predict(
         threshold: abstain where the probability is lower: the label is then None.
         coverage: list the classes among which the true one is with this probability.
         class_conditional: that probability holds for the items of each class.
-        engine: what computes the network: ``torch``, ``onnx`` (ONNX Runtime), ``openvino``, or ``auto``, see
-            `exporting.engines.with_engine`.
+        engine: what computes the network: ``torch``, ``onnx`` (ONNX Runtime), ``openvino``; ``auto``: torch, until
+            enough work shows that another one is faster here, or an earlier measurement says so.
         precision: ``fp32``, ``bf16``, or ``auto``: bf16 where the processor multiplies it and the answers agree.
         data_options: how to read tables and files of series.
         explain: a folder to write a picture of each input's explanation to, and index.html; see `Model.explain`.
@@ -107,7 +107,7 @@ def stream_predictions(
     coverage: float | None = None,
     class_conditional: bool = False,
     device: str = "auto",
-    engine: str = "torch",
+    engine: str = "auto",
     precision: str = "fp32",
     data_options: DataOptions | None = None,
     explain: str | Path | None = None,
@@ -124,6 +124,9 @@ def stream_predictions(
     """
     options = AnswerOptions(threshold=threshold, coverage=coverage, class_conditional=class_conditional)
     options.check()
+    if explain is not None:
+        _reject_with_explanations(engine, precision)
+        engine = "torch"
     loaded = with_engine(load_model(model, weights=weights, device=device, **preprocess), engine, precision=precision)
     if loaded.info.task != "single-label":
         _reject_options_of_classes(loaded, {"--threshold": threshold, "--coverage": coverage, "--explain": explain})
@@ -149,6 +152,13 @@ def stream_predictions(
         loaded, items, wanted, topk, batch_size=batch_size, workers=workers, views=views, options=options
     )
     return PredictionStream(loaded.classes, _written(loaded, explained, folder, command), knows_novelty)
+
+
+def _reject_with_explanations(engine: str, precision: str) -> None:
+    """Raise UserError for an engine or a precision that does not explain."""
+    for value, usual, option in ((engine, ("auto", "torch"), "--engine"), (precision, ("fp32",), "--precision")):
+        if value not in usual:
+            raise UserError("explanations are computed by torch in fp32", where=f"{option} {value}", fix="leave it out")
 
 
 def _reject_options_of_classes(model: Model, options: dict[str, object]) -> None:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from restune.core.console import note
+from restune.core.console import note, silent
 from restune.core.errors import UserError
+from restune.core.files import named_as
+from restune.core.machine import process_rank
 from restune.data.dataset import DataOptions, Item
 from restune.data.inputs import expand
+from restune.data.kinds import kind_of
 from restune.exporting.engines import with_engine
 from restune.inference.attribution.method import Attribution, resolve_class
 from restune.inference.load import load_model
 from restune.inference.model import AnswerOptions, Model, Prediction, predict_items
+from restune.inference.predictor import items_per_batch
 from restune.networks.spec import ResNetSpec
+from restune.reporting.predictions.files import FORMS
+from restune.reporting.predictions.rows import PredictionRows
+from restune.reporting.predictions.share import Share
+from restune.reporting.predictions.writer import (
+    PredictionWriter,
+    WrittenPredictions,
+    counter,
+    digest_of,
+    part_of_machine,
+)
 
 if TYPE_CHECKING:
     from restune.inference.attribution.explanation import Explanation
@@ -84,14 +98,25 @@ class PredictionStream:
     Args:
         classes: the model's classes, in the order of its logits.
         predictions: one per input, in order; computed when they are needed.
-        knows_novelty: whether the model tells inputs that are unlike its training data.
-        task: of the model.
+        model: what computes them.
     """
 
     classes: tuple[str, ...]
     predictions: Iterator[Prediction]
-    knows_novelty: bool = False
-    task: str = "single-label"
+    model: Model
+
+    @property
+    def task(self) -> str:
+        """Of the model."""
+        return self.model.info.task
+
+    def columns(self, topk: int = 1, *, threshold: float | None, coverage: float | None) -> PredictionRows:
+        """Return the columns of a table of these predictions; see `AnswerOptions`."""
+        knows_novelty = self.model.novelty is not None
+        known = {"abstained": threshold is not None, "prediction_set": coverage is not None}
+        known |= dict.fromkeys(("novel", "novelty"), knows_novelty)
+        more = tuple(name for name, is_known in known.items() if is_known)
+        return PredictionRows(task=self.task, classes=self.classes, topk=topk, more=more)
 
 
 def stream_predictions(
@@ -113,12 +138,16 @@ def stream_predictions(
     explain: str | Path | None = None,
     attribution: Attribution | None = None,
     command: str = "",
+    select: Callable[[Iterator[Item]], Iterator[Item]] = iter,
+    description: str = "predict",
     **preprocess: Any,
 ) -> PredictionStream:
     """Predict as `predict`, in bounded memory: a few batches ahead of their use.
 
     Args:
         command: how to repeat this, for index.html of `explain`.
+        select: takes all items, lazily, and returns those to predict.
+        description: of the progress bar; empty for none.
 
     Raises UserError immediately for a model that cannot be loaded.
     """
@@ -128,18 +157,20 @@ def stream_predictions(
     if loaded.info.task != "single-label":
         _reject_options_of_classes(loaded, {"--threshold": threshold, "--coverage": coverage, "--explain": explain})
         reading = replace(data_options or DataOptions(), kind=loaded.preprocess.kind, task=loaded.info.task)
-        items = expand(inputs, reading, loaded.classes)
-        predictions = predict_items(loaded, items, topk, batch_size=batch_size, workers=workers, views=views)
-        return PredictionStream(loaded.classes, predictions, task=loaded.info.task)
+        items = select(expand(inputs, reading, loaded.classes))
+        predictions = predict_items(
+            loaded, items, topk, batch_size=batch_size, workers=workers, views=views, description=description
+        )
+        return PredictionStream(loaded.classes, predictions, loaded)
     if threshold is not None and loaded.calibration is None:
         note("this model is not calibrated: the threshold is compared with the network's own probabilities")
-    items = expand(inputs, replace(data_options or DataOptions(), kind=loaded.preprocess.kind), loaded.classes)
-    knows_novelty = loaded.novelty is not None
+    items = select(expand(inputs, replace(data_options or DataOptions(), kind=loaded.preprocess.kind), loaded.classes))
     if explain is None:
         predictions = predict_items(
-            loaded, items, topk, batch_size=batch_size, workers=workers, views=views, options=options
-        )
-        return PredictionStream(loaded.classes, predictions, knows_novelty)
+            loaded, items, topk,
+            batch_size=batch_size, workers=workers, views=views, options=options, description=description,
+        )  # fmt: skip
+        return PredictionStream(loaded.classes, predictions, loaded)
     from restune.inference.attribution.explain import explain_items, fitted_to
     from restune.reporting.explanations import explanation_folder
 
@@ -148,7 +179,61 @@ def stream_predictions(
     explained = explain_items(
         loaded, items, wanted, topk, batch_size=batch_size, workers=workers, views=views, options=options
     )
-    return PredictionStream(loaded.classes, _written(loaded, explained, folder, command), knows_novelty)
+    return PredictionStream(loaded.classes, _written(loaded, explained, folder, command), loaded)
+
+
+def predict_to_file(
+    model: str | Path | Model,
+    inputs: Any,
+    out: str | Path,
+    *,
+    topk: int = 1,
+    batch_size: int = 64,
+    views: str | None = None,
+    threshold: float | None = None,
+    coverage: float | None = None,
+    class_conditional: bool = False,
+    **options: Any,
+) -> WrittenPredictions | None:
+    """Predict as `predict`, in bounded memory, and write one row per input to a .csv or .parquet file, in order.
+
+    A file that was begun with the same model, settings and inputs is continued: in the end it has the bytes of a
+    command that was never stopped. Several processes that torchrun started share the work; the first one joins their
+    rows, and the others return None.
+
+    Args:
+        model, inputs, batch_size, views, threshold, coverage, class_conditional, options: as `predict`.
+        out: the file.
+        topk: number of classes that have columns.
+
+    Raises UserError for a file that cannot be continued or written, and Interrupted when a signal stopped it.
+
+    >>> predict_to_file(run_folder, photos, folder / "predictions.csv").inputs
+    20
+    """
+    path, share = named_as(out, FORMS, "predictions"), Share(*process_rank())
+    with silent(share.rank > 0), part_of_machine(share.size, options.get("device", "auto")):
+        stream = stream_predictions(
+            model, inputs, topk=topk, batch_size=batch_size, views=views, threshold=threshold, coverage=coverage,
+            class_conditional=class_conditional, select=share.take, description="", **options,
+        )  # fmt: skip
+        preprocess = stream.model.preprocess
+        share.batch = items_per_batch(preprocess, batch_size, views)
+        settings = {
+            "MODEL": digest_of(stream.model),
+            "preprocessing": str(preprocess),
+            "--topk": topk,
+            "--threshold": threshold,
+            "--coverage": coverage,
+            "--class-conditional": class_conditional,
+            "--views": kind_of(preprocess.kind).view_mode(views),
+            "--batch-size": batch_size,
+        }
+        return PredictionWriter(
+            path=path, share=share, predictions=stream.predictions, settings=settings,
+            columns=stream.columns(topk, threshold=threshold, coverage=coverage),
+            count=counter(inputs, stream.model, options.get("data_options")),
+        ).write()  # fmt: skip
 
 
 def _reject_options_of_classes(model: Model, options: dict[str, object]) -> None:

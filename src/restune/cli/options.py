@@ -27,6 +27,13 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class Engine(StrEnum):
+    auto = "auto"
+    torch = "torch"
+    onnx = "onnx"
+    openvino = "openvino"
+
+
 class Precision(StrEnum):
     auto = "auto"
     fp32 = "fp32"
@@ -131,6 +138,14 @@ def on_views(
     ] = None,
 ) -> None:
     """Option for evaluation views."""
+
+
+def on_engine(
+    engine: Annotated[
+        Engine, typer.Option(help="What computes an export: onnx (ONNX Runtime) or openvino; auto: what is there.")
+    ] = Engine.auto,
+) -> None:
+    """Option for the engine that computes the network."""
 
 
 def on_data(

@@ -6,7 +6,7 @@ import csv
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,13 +16,14 @@ from restune.cli import early
 from restune.cli import options as opt
 from restune.cli.run import print_json_line, verb
 from restune.core.errors import UserError
+from restune.exported.files import is_export
 from restune.inference.attribution.method import METHODS, Attribution, check_method
 
 if TYPE_CHECKING:
-    from restune.inference.model import Prediction
+    from restune.inference.prediction import Prediction, PredictionStream
 
 
-@opt.takes(opt.on_inference, opt.on_data, opt.on_views, opt.on_device, opt.on_all_verbs)
+@opt.takes(opt.on_inference, opt.on_data, opt.on_views, opt.on_engine, opt.on_device, opt.on_all_verbs)
 def predict(
     model: opt.ModelArgument,
     inputs: Annotated[
@@ -78,12 +79,10 @@ def predict(
         if options["as_json"] and csv_file:
             raise UserError("--json and --csv cannot be combined", fix="choose one")
         reading, views = opt.data_options(options), options.pop("views")
+        engine = options.pop("engine").value
         inference = opt.inference_options(options)
-        early.check_inference(model, {**inference, "views": views})
         attribution = _attribution(explain, explain_class, method, stage)
-        from restune.verbs.predict import stream_predictions
-
-        stream = stream_predictions(
+        stream = _streaming(model, {**inference, "views": views, "engine": engine})(
             model,
             opt.listed(inputs),
             topk=topk or 5,
@@ -93,7 +92,8 @@ def predict(
             class_conditional=class_conditional,
             data_options=reading,
             explain=explain,
-            attribution=attribution,
+            attribution=attribution if explain else None,
+            engine=engine,
             command=shlex.join(["restune", *sys.argv[1:]]),
             **inference,
         )
@@ -116,6 +116,18 @@ def predict(
                 where="INPUT",
                 fix="see the reasons above",
             )
+
+
+def _streaming(model: str, options: dict[str, Any]) -> Callable[..., PredictionStream]:
+    """Return what predicts with this model; for an export nothing that imports torch. Raises UserError."""
+    if is_export(model):
+        from restune.exported.predict import stream_export
+
+        return stream_export
+    early.check_inference(model, options)
+    from restune.verbs.predict import stream_predictions
+
+    return stream_predictions
 
 
 def _attribution(folder: Path | None, label: str | None, method: str | None, stage: int | None) -> Attribution:

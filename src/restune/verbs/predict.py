@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from restune.core.console import note
-from restune.core.errors import UserError
 from restune.data.dataset import DataOptions, Item
 from restune.data.inputs import expand
+from restune.exported.files import is_export, reject_engine
+from restune.exported.predict import stream_export
 from restune.inference.attribution.method import Attribution, resolve_class
 from restune.inference.load import load_model
 from restune.inference.model import AnswerOptions, Model, Prediction, predict_items
+from restune.inference.prediction import PredictionStream, reject_options_of_classes
 from restune.networks.spec import ResNetSpec
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def predict(
     coverage: float | None = None,
     class_conditional: bool = False,
     device: str = "auto",
+    engine: str = "auto",
     data_options: DataOptions | None = None,
     explain: str | Path | None = None,
     attribution: Attribution | None = None,
@@ -43,7 +46,8 @@ def predict(
     An input that cannot be read, or matches no file, gives a prediction with an `error`.
 
     Args:
-        model, weights, device, preprocess: as `restune.load`.
+        model, weights, device, preprocess: as `restune.load`; also an export (a folder, .onnx or .xml), which is
+            computed by its runtime.
         inputs: paths of files and folders, patterns such as ``photos/*.jpg``, or content as `Model.predict` takes
             it; one or many. A folder is replaced by the images (videos, sounds, texts) in it and its subfolders, and a
             table or a file of series, or of lines of "label text", by its rows. For a text model a ``str`` is a file
@@ -54,6 +58,7 @@ def predict(
         threshold: abstain where the probability is lower: the label is then None.
         coverage: list the classes among which the true one is with this probability.
         class_conditional: that probability holds for the items of each class.
+        engine: of an export ``onnx`` or ``openvino``; by default the first one whose file and package are there.
         data_options: how to read tables and files of series.
         explain: a folder to write a picture of each input's explanation to, and index.html; see `Model.explain`.
         attribution: what to explain and how; by default the predicted class by class activation maps.
@@ -65,27 +70,10 @@ def predict(
     """
     stream = stream_predictions(
         model, inputs, weights=weights, topk=topk, batch_size=batch_size, workers=workers, views=views,
-        threshold=threshold, coverage=coverage, class_conditional=class_conditional, device=device,
+        threshold=threshold, coverage=coverage, class_conditional=class_conditional, device=device, engine=engine,
         data_options=data_options, explain=explain, attribution=attribution, **preprocess,
     )  # fmt: skip
     return list(stream.predictions)
-
-
-@dataclass(frozen=True)
-class PredictionStream:
-    """Predictions that are computed lazily.
-
-    Args:
-        classes: the model's classes, in the order of its logits.
-        predictions: one per input, in order; computed when they are needed.
-        knows_novelty: whether the model tells inputs that are unlike its training data.
-        task: of the model.
-    """
-
-    classes: tuple[str, ...]
-    predictions: Iterator[Prediction]
-    knows_novelty: bool = False
-    task: str = "single-label"
 
 
 def stream_predictions(
@@ -101,6 +89,7 @@ def stream_predictions(
     coverage: float | None = None,
     class_conditional: bool = False,
     device: str = "auto",
+    engine: str = "auto",
     data_options: DataOptions | None = None,
     explain: str | Path | None = None,
     attribution: Attribution | None = None,
@@ -114,11 +103,20 @@ def stream_predictions(
 
     Raises UserError immediately for a model that cannot be loaded.
     """
+    if not isinstance(model, Model) and is_export(model):
+        return stream_export(
+            model, inputs, weights=weights, topk=topk, batch_size=batch_size, workers=workers, views=views,
+            threshold=threshold, coverage=coverage, class_conditional=class_conditional, device=device, engine=engine,
+            data_options=data_options, explain=explain, attribution=attribution, **preprocess,
+        )  # fmt: skip
+    reject_engine(engine)
     options = AnswerOptions(threshold=threshold, coverage=coverage, class_conditional=class_conditional)
     options.check()
     loaded = load_model(model, weights=weights, device=device, **preprocess)
     if loaded.info.task != "single-label":
-        _reject_options_of_classes(loaded, {"--threshold": threshold, "--coverage": coverage, "--explain": explain})
+        reject_options_of_classes(
+            loaded.info.task, {"--threshold": threshold, "--coverage": coverage, "--explain": explain}
+        )
         reading = replace(data_options or DataOptions(), kind=loaded.preprocess.kind, task=loaded.info.task)
         items = expand(inputs, reading, loaded.classes)
         predictions = predict_items(loaded, items, topk, batch_size=batch_size, workers=workers, views=views)
@@ -141,17 +139,6 @@ def stream_predictions(
         loaded, items, wanted, topk, batch_size=batch_size, workers=workers, views=views, options=options
     )
     return PredictionStream(loaded.classes, _written(loaded, explained, folder, command), knows_novelty)
-
-
-def _reject_options_of_classes(model: Model, options: dict[str, object]) -> None:
-    """Raise UserError for options that only a model that predicts one class has."""
-    for option, value in options.items():
-        if value is not None:
-            raise UserError(
-                f"this is for models that predict one class; this is a {model.info.task} model",
-                where=option,
-                fix="leave it out",
-            )
 
 
 def _written(

@@ -46,6 +46,13 @@ def local_rank() -> int:
     return min(max(0, int(os.environ.get("LOCAL_RANK", "0"))), local_processes() - 1)
 
 
+def process_rank() -> tuple[int, int]:
+    """Return this process's rank among all processes of the command, and their number, as set by torchrun; 0 and 1
+    without it."""
+    size = max(1, int(os.environ.get("WORLD_SIZE", "1")))
+    return min(max(0, int(os.environ.get("RANK", "0"))), size - 1), size
+
+
 def has_fast_bf16() -> bool:
     """Return whether this processor multiplies bf16 in hardware; emulation is tens of times slower."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,21 @@ from restune.inference.prediction import AnswerOptions
 
 Fields = Mapping[str, Any]
 """The fields of a `Prediction` but its input."""
-Thresholds = float | Sequence[float] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answering:
+    """What predictions list.
+
+    Args:
+        topk: how many classes `Prediction.top` lists.
+        options: when to abstain, and which prediction sets to form.
+        thresholds: of prediction sets, see `AnswerOptions.set_thresholds`.
+    """
+
+    topk: int
+    options: AnswerOptions
+    thresholds: float | Sequence[float] | None
 
 
 def wanted_outputs(info: ExportInfo) -> tuple[str, ...]:
@@ -22,35 +37,26 @@ def wanted_outputs(info: ExportInfo) -> tuple[str, ...]:
     return (info.answer, *(("novelty",) if info.novelty_threshold is not None else ()))
 
 
-def answers(
-    outputs: Outputs, info: ExportInfo, topk: int, options: AnswerOptions, thresholds: Thresholds
-) -> Iterator[Fields]:
-    """Yield the fields of each input's prediction.
-
-    Args:
-        outputs: of a batch, by name.
-        topk: how many classes `Prediction.top` lists.
-        thresholds: of prediction sets, see `AnswerOptions.set_thresholds`.
-    """
+def answers(outputs: Outputs, info: ExportInfo, answering: Answering) -> Iterator[Fields]:
+    """Yield the fields of each input's prediction, from the outputs of a batch, by name."""
     rows = outputs[info.answer]
     if info.task == "regression":
         yield from ({"values": dict(zip(info.classes, row, strict=True))} for row in rows.tolist())
         return
     if info.task == "multi-label":
         least = info.outputs.threshold_row(len(info.classes)).astype(np.float32)
-        yield from (_labels(row, info.classes, least, topk) for row in rows)
+        yield from (_labels(row, info.classes, least, answering.topk) for row in rows)
         return
     scores = outputs["novelty"].reshape(-1).tolist() if info.novelty_threshold is not None else [None] * len(rows)
     for row, score in zip(rows, scores, strict=True):
-        yield {**_label(row, info.classes, topk, options, thresholds), **_novelty(score, info.novelty_threshold)}
+        yield {**_label(row, info.classes, answering), **_novelty(score, info.novelty_threshold)}
 
 
-def _label(
-    row: NDArray[np.float32], classes: Sequence[str], topk: int, options: AnswerOptions, thresholds: Thresholds
-) -> Fields:
+def _label(row: NDArray[np.float32], classes: Sequence[str], answering: Answering) -> Fields:
+    threshold, thresholds = answering.options.threshold, answering.thresholds
     order = np.argsort(-row, kind="stable")
-    top = tuple((classes[place], float(row[place])) for place in order[:topk].tolist())
-    abstained = None if options.threshold is None else top[0][1] < float(np.float32(options.threshold))
+    top = tuple((classes[place], float(row[place])) for place in order[: answering.topk].tolist())
+    abstained = None if threshold is None else top[0][1] < float(np.float32(threshold))
     chosen = None
     if thresholds is not None:
         belongs = row >= np.asarray(thresholds, np.float32)

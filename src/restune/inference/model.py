@@ -244,6 +244,7 @@ def predict_items(
     workers: int | None = None,
     views: str | None = None,
     options: AnswerOptions = AnswerOptions(),  # noqa: B008 (a frozen value)
+    description: str = "predict",
 ) -> Iterator[Prediction]:
     """Yield the predictions of items; those of unreadable items have an `error`.
 
@@ -252,6 +253,7 @@ def predict_items(
         topk: how many classes `Prediction.top` lists.
         batch_size, workers, views: as `predict_with_embeddings`.
         options: when to abstain, and which prediction sets to form.
+        description: of the progress bar; empty for none.
 
     Raises UserError for options that the model does not support.
     """
@@ -259,7 +261,9 @@ def predict_items(
     thresholds = options.set_thresholds(predictor.calibration)
     return _predictions(
         predictor,
-        predict_with_embeddings(predictor, items, batch_size=batch_size, workers=workers, views=views),
+        predict_with_embeddings(
+            predictor, items, batch_size=batch_size, workers=workers, views=views, description=description
+        ),
         max(1, min(topk, len(predictor.classes))),
         options,
         thresholds,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,23 +129,6 @@ class AnswerOptions:
                 fix="train it with validation items (--val)",
             )
         return calibration.conformal.at(self.coverage, class_conditional=self.class_conditional)
-
-
-@dataclass(frozen=True)
-class PredictionStream:
-    """Predictions that are computed lazily.
-
-    Args:
-        classes: the model's classes, in the order of its logits.
-        predictions: one per input, in order; computed when they are needed.
-        knows_novelty: whether the model tells inputs that are unlike its training data.
-        task: of the model.
-    """
-
-    classes: tuple[str, ...]
-    predictions: Iterator[Prediction]
-    knows_novelty: bool = False
-    task: str = "single-label"
 
 
 def reject_options_of_classes(task: str, options: dict[str, object]) -> None:

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from restune.core.console import note
+from restune.core.console import note, silent
+from restune.core.files import named_as
+from restune.core.machine import process_rank
 from restune.data.dataset import DataOptions, Item
 from restune.data.inputs import expand
+from restune.data.kinds import kind_of
 from restune.exported.files import is_export, reject_engine
-from restune.exported.predict import stream_export
 from restune.inference.attribution.method import Attribution, resolve_class
 from restune.inference.load import load_model
 from restune.inference.model import AnswerOptions, Model, Prediction, predict_items
-from restune.inference.prediction import PredictionStream, reject_options_of_classes
+from restune.inference.prediction import reject_options_of_classes
+from restune.inference.predictor import items_per_batch
 from restune.networks.spec import ResNetSpec
+from restune.reporting.predictions.files import FORMS
+from restune.reporting.predictions.share import Share
+from restune.reporting.predictions.stream import PredictionStream, stream_export
+from restune.reporting.predictions.writer import (
+    PredictionWriter,
+    WrittenPredictions,
+    counter,
+    digest_of,
+    part_of_machine,
+)
 
 if TYPE_CHECKING:
     from restune.inference.attribution.explanation import Explanation
@@ -94,12 +108,16 @@ def stream_predictions(
     explain: str | Path | None = None,
     attribution: Attribution | None = None,
     command: str = "",
+    select: Callable[[Iterator[Item]], Iterator[Item]] = iter,
+    description: str = "predict",
     **preprocess: Any,
 ) -> PredictionStream:
     """Predict as `predict`, in bounded memory: a few batches ahead of their use.
 
     Args:
         command: how to repeat this, for index.html of `explain`.
+        select: takes all items, lazily, and returns those to predict.
+        description: of the progress bar; empty for none.
 
     Raises UserError immediately for a model that cannot be loaded.
     """
@@ -107,7 +125,8 @@ def stream_predictions(
         return stream_export(
             model, inputs, weights=weights, topk=topk, batch_size=batch_size, workers=workers, views=views,
             threshold=threshold, coverage=coverage, class_conditional=class_conditional, device=device, engine=engine,
-            data_options=data_options, explain=explain, attribution=attribution, **preprocess,
+            data_options=data_options, explain=explain, attribution=attribution, select=select, description=description,
+            **preprocess,
         )  # fmt: skip
     reject_engine(engine)
     options = AnswerOptions(threshold=threshold, coverage=coverage, class_conditional=class_conditional)
@@ -118,18 +137,20 @@ def stream_predictions(
             loaded.info.task, {"--threshold": threshold, "--coverage": coverage, "--explain": explain}
         )
         reading = replace(data_options or DataOptions(), kind=loaded.preprocess.kind, task=loaded.info.task)
-        items = expand(inputs, reading, loaded.classes)
-        predictions = predict_items(loaded, items, topk, batch_size=batch_size, workers=workers, views=views)
-        return PredictionStream(loaded.classes, predictions, task=loaded.info.task)
+        items = select(expand(inputs, reading, loaded.classes))
+        predictions = predict_items(
+            loaded, items, topk, batch_size=batch_size, workers=workers, views=views, description=description
+        )
+        return _stream(loaded, predictions)
     if threshold is not None and loaded.calibration is None:
         note("this model is not calibrated: the threshold is compared with the network's own probabilities")
-    items = expand(inputs, replace(data_options or DataOptions(), kind=loaded.preprocess.kind), loaded.classes)
-    knows_novelty = loaded.novelty is not None
+    items = select(expand(inputs, replace(data_options or DataOptions(), kind=loaded.preprocess.kind), loaded.classes))
     if explain is None:
         predictions = predict_items(
-            loaded, items, topk, batch_size=batch_size, workers=workers, views=views, options=options
-        )
-        return PredictionStream(loaded.classes, predictions, knows_novelty)
+            loaded, items, topk,
+            batch_size=batch_size, workers=workers, views=views, options=options, description=description,
+        )  # fmt: skip
+        return _stream(loaded, predictions)
     from restune.inference.attribution.explain import explain_items, fitted_to
     from restune.reporting.explanations import explanation_folder
 
@@ -138,7 +159,72 @@ def stream_predictions(
     explained = explain_items(
         loaded, items, wanted, topk, batch_size=batch_size, workers=workers, views=views, options=options
     )
-    return PredictionStream(loaded.classes, _written(loaded, explained, folder, command), knows_novelty)
+    return _stream(loaded, _written(loaded, explained, folder, command))
+
+
+def _stream(model: Model, predictions: Iterator[Prediction]) -> PredictionStream:
+    return PredictionStream(
+        classes=model.classes,
+        predictions=predictions,
+        task=model.info.task,
+        knows_novelty=model.novelty is not None,
+        preprocess=model.preprocess,
+        digest=partial(digest_of, model),
+    )
+
+
+def predict_to_file(
+    model: str | Path | Model,
+    inputs: Any,
+    out: str | Path,
+    *,
+    topk: int = 1,
+    batch_size: int = 64,
+    views: str | None = None,
+    threshold: float | None = None,
+    coverage: float | None = None,
+    class_conditional: bool = False,
+    **options: Any,
+) -> WrittenPredictions | None:
+    """Predict as `predict`, in bounded memory, and write one row per input to a .csv or .parquet file, in order.
+
+    A file that was begun with the same model, settings and inputs is continued: in the end it has the bytes of a
+    command that was never stopped. Several processes that torchrun started share the work; the first one joins their
+    rows, and the others return None.
+
+    Args:
+        model, inputs, batch_size, views, threshold, coverage, class_conditional, options: as `predict`.
+        out: the file.
+        topk: number of classes that have columns.
+
+    Raises UserError for a file that cannot be continued or written, and Interrupted when a signal stopped it.
+
+    >>> predict_to_file(run_folder, photos, folder / "predictions.csv").inputs
+    20
+    """
+    path, share = named_as(out, FORMS, "predictions"), Share(*process_rank())
+    with silent(share.rank > 0), part_of_machine(share.size, options.get("device", "auto")):
+        stream = stream_predictions(
+            model, inputs, topk=topk, batch_size=batch_size, views=views, threshold=threshold, coverage=coverage,
+            class_conditional=class_conditional, select=share.take, description="", **options,
+        )  # fmt: skip
+        preprocess = stream.preprocess
+        share.batch = items_per_batch(preprocess, batch_size, views)
+        settings = {
+            "MODEL": stream.digest(),
+            "preprocessing": str(preprocess),
+            "--topk": topk,
+            "--threshold": threshold,
+            "--coverage": coverage,
+            "--class-conditional": class_conditional,
+            "--views": kind_of(preprocess.kind).view_mode(views),
+            "--batch-size": batch_size,
+        }
+        return PredictionWriter(
+            path=path, share=share, predictions=stream.predictions, settings=settings,
+            columns=stream.columns(topk, threshold=threshold, coverage=coverage),
+            count=counter(inputs, stream, options.get("data_options")),
+        ).write()  # fmt: skip
 
 
 def _written(

@@ -28,6 +28,7 @@ from restune.reporting.predictions.files import encoder, finish, log_path, rejec
 from restune.reporting.predictions.progress import PredictionProgress
 from restune.reporting.predictions.rows import PredictionRows
 from restune.reporting.predictions.share import Share
+from restune.reporting.predictions.stream import PredictionStream
 
 _POLL_SECONDS, _WAITING_SECONDS = 0.2, 60.0
 Stopped = Callable[[], int | None]
@@ -199,7 +200,7 @@ def digest_of(model: Model) -> str:
     return digest.hexdigest()
 
 
-def counter(inputs: Any, model: Model, reading: DataOptions | None) -> Callable[[], int | None]:
+def counter(inputs: Any, model: PredictionStream, reading: DataOptions | None) -> Callable[[], int | None]:
     """Return a function that counts the inputs: paths that can be listed twice, and quickly."""
     kind = kind_of(model.preprocess.kind)
     options = replace(reading or DataOptions(), kind=kind.name)

@@ -24,7 +24,7 @@ def full_name(repo: str) -> str:
     for a name that the hub does not take, without a token, and where the hub cannot be reached or refuses the token.
     """
     from huggingface_hub import errors
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(repo)

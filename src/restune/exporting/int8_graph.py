@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 _QUANTISED = ("Conv", "MaxPool", "QuantizeLinear")
 """Nodes that read quantised tensors; all others read float ones."""
+
+
+def multiply_adds(model: Any) -> dict[str, int]:
+    """Return the multiply-adds of each convolution for one item, in the graph's order; 0 where a shape is unknown."""
+    shapes = {one.name: [axis.dim_value for axis in one.type.tensor_type.shape.dim] for one in model.graph.value_info}
+    weights = {one.name: list(one.dims) for one in model.graph.initializer}
+    return {
+        node.name: math.prod(weights.get(node.input[1], [0])) * math.prod(shapes.get(node.output[0], [0, 0, 0])[2:])
+        for node in model.graph.node
+        if node.op_type == "Conv"
+    }
 
 
 class QdqGraph:

@@ -90,7 +90,7 @@ def export(
         int8: quantise the graphs of ``onnx``, ``openvino`` and ``html`` after training.
         calibrate: labelled items for `int8`: a random part, at most 300, calibrates; the version of the graph is chosen
             on others, at most 700; accuracy is measured on the rest, at most 10,000. Of a run's own data training items
-            calibrate and choose, and held-out items are scored.
+            calibrate, and held-out items are scored.
         max_drop: the largest loss of accuracy that is accepted, a fraction.
         push_to_hub: a repository of the Hugging Face hub, USER/NAME, to upload card, bundle and exports to; created if
             missing. The token is the one that ``hf auth login`` stored, or ``HF_TOKEN``.
@@ -162,7 +162,8 @@ def _examples(model: Model, data: Any, options: DataOptions | None) -> list[RawE
 def _int8_data(model: Model, data: Any, options: DataOptions | None, largest_drop: float) -> Int8Data:
     """Read labelled items for calibration, and others to measure accuracy on.
 
-    Of a run's own data the training items calibrate, and held-out items are scored.
+    Of a run's own data the training items calibrate, held-out items are scored, and the validation items choose the
+    graph's version, or training items where those are scored.
     """
     reject_other_inputs(model)
     if data is None:
@@ -175,13 +176,16 @@ def _int8_data(model: Model, data: Any, options: DataOptions | None, largest_dro
     record = record_of(model.source)
     held_out = None if record is None else own_items(record, dataset, None)
     if record is not None and held_out is not None:
+        samples, targets = _drawn(model, held_out, MEASURED)
         with quiet():
             training = own_items(record, dataset, "train")
+            validation = own_items(record, dataset, "val") if "val" in record.splits else None
         assert training is not None
         pixels, _ = _drawn(model, training, CALIBRATED + CHOSEN)
-        samples, targets = _drawn(model, held_out, MEASURED)
         count = min(CALIBRATED, (len(pixels) + 1) // 2)
         calibration, choosing = pixels[:count], pixels[count:]
+        if validation is not None and validation.items[0].id not in {item.id for item in held_out.items}:
+            choosing, _ = _drawn(model, validation, CHOSEN)
     else:
         pixels, classes = _drawn(model, dataset, CALIBRATED + CHOSEN + MEASURED)
         count, last = min(CALIBRATED, len(pixels) // 4), min(CALIBRATED + CHOSEN, len(pixels) // 2)

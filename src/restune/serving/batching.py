@@ -18,6 +18,8 @@ SettingsT = TypeVar("SettingsT", bound=Hashable)
 
 _PAUSE = 0.001
 """Seconds without a further item after which a batch begins, while another one is computed."""
+_SMALLEST_SHARE = 4
+"""Least items that a batch leaves to another one that could be computed at the same time."""
 _PATIENCE = 0.25
 """Most time that a batch waits for further items, as a share of the time that a batch takes."""
 
@@ -220,11 +222,17 @@ class Batcher(Generic[SettingsT, ItemT, PreparedT, AnswerT]):
             if len(self._ready) == ready and not is_preparing:
                 return
 
+    def _share(self) -> int:
+        """Return how many of the ready items are taken: all, or an equal share for each slot that is free, too."""
+        free = 1 + self._slots.count - self._slots.busy
+        return min(self.max_batch, max(_SMALLEST_SHARE, -(-len(self._ready) // free)))
+
     def _take(self) -> list[_Waiting[SettingsT, PreparedT, AnswerT]]:
         """Return the first ready items of equal settings, without those that nobody waits for any more."""
         batch: list[_Waiting[SettingsT, PreparedT, AnswerT]] = []
         with self._changed:
-            while self._ready and len(batch) < self.max_batch:
+            most = self._share()
+            while self._ready and len(batch) < most:
                 first = self._ready[0]
                 if self._is_over(first.request):
                     self._ready.popleft()

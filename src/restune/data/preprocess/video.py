@@ -367,7 +367,7 @@ def _probed(content: Content) -> tuple[Path | VideoBytes, Timeline]:
 
 
 def _too_large(size: int) -> Exception:
-    from restune.data.decode import DecodeError
+    from restune.data.pixels import DecodeError
 
     return DecodeError(f"the whole video takes {size / 2**20:.0f} MiB, more than half of this machine's memory")
 

@@ -155,19 +155,27 @@ def test_closing_answers_everything_accepted_and_refuses_more(pool):
 
 
 def test_models_that_share_a_slot_compute_in_turn(pool):
-    slots, now, most = Slots(1), [0], [0]
+    slots, now, most, order, ready = Slots(1), [0], [0], [], threading.Event()
 
-    def compute(_settings, batch):
+    def compute(settings, batch):
+        assert ready.wait(5)
         now[0] += 1
         most[0] = max(most[0], now[0])
+        order.append(settings)
         time.sleep(0.002)
         now[0] -= 1
         return batch
 
     batchers = [made(pool, compute, slots=slots, max_batch=1) for _ in range(2)]
-    futures = [batcher.submit([number], None, 10) for number in range(10) for batcher in batchers]
+    futures = [
+        batcher.submit([number], name, 10) for number in range(10) for name, batcher in zip("ab", batchers, strict=True)
+    ]
+    until(lambda: sum(len(batcher._ready) for batcher in batchers) == 19)
+    ready.set()
     assert sum(future.result(5)[0] for future in futures) == 90
     assert most == [1]
+    longest = max(len(run) for name in "ab" for run in "".join(order).split(name))
+    assert longest <= 3  # neither waits until the other one has nothing more to do
     for batcher in batchers:
         batcher.close()
 

@@ -85,18 +85,24 @@ class Slots:
 
     def __init__(self, count: int = 1) -> None:
         self.count, self.busy = count, 0
-        self._changed = threading.Condition()
+        self._lock, self._waiting = threading.Lock(), deque[threading.Event]()
 
     def __enter__(self) -> Slots:
-        with self._changed:
-            self._changed.wait_for(lambda: self.busy < self.count)
-            self.busy += 1
+        with self._lock:
+            if self.busy < self.count:
+                self.busy += 1
+                return self
+            turn = threading.Event()
+            self._waiting.append(turn)
+        turn.wait()
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self.busy -= 1
-            self._changed.notify()
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().set()  # hand the slot over to whoever waits longest
+            else:
+                self.busy -= 1
 
 
 class Batcher(Generic[SettingsT, ItemT, PreparedT, AnswerT]):

@@ -42,6 +42,11 @@ def test_bytes_json_and_upload_get_the_same_answers_as_predict(address, model_pa
     raw = requests.post(f"{address}/predict", data=photos["dark"], headers={"Content-Type": "image/png"})
     assert raw.status_code == 200
     same(raw.json()["predictions"][0], wanted["dark"])
+    by_curl = {"Content-Type": "application/x-www-form-urlencoded"}  # what curl --data-binary sends
+    same(
+        requests.post(f"{address}/predict", data=photos["dark"], headers=by_curl).json()["predictions"][0],
+        wanted["dark"],
+    )
     encoded = [{"b64": base64.b64encode(photos[name]).decode(), "name": name} for name in ("bright", "dark")]
     answered = requests.post(f"{address}/predict?topk=1", json={"inputs": encoded}).json()["predictions"]
     assert [(one["input"], one["label"], len(one["top"])) for one in answered] == [

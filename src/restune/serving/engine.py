@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,11 @@ from torch import Tensor
 from restune.core.console import note, warn
 from restune.core.errors import UserError
 from restune.core.files import user_path
-from restune.core.machine import cpu_count
 from restune.data.dataset import Item
 from restune.data.decode import decode_image
 from restune.data.kinds import Kind, kind_of
 from restune.data.loader import as_batch, read_views
 from restune.data.resize import resize_to
-from restune.data.threads import computing_threads
 from restune.evaluation.abstention import threshold_for
 from restune.evaluation.attribution.overlay import data_url, overlaid
 from restune.inference.attribution.explain import explain_items, fitted_to
@@ -30,6 +27,7 @@ from restune.inference.attribution.method import Attribution
 from restune.inference.load import load_model
 from restune.inference.model import AnswerOptions, Model, Prediction, predict_batch
 from restune.serving.batching import Batcher, Slots
+from restune.serving.cores import Cores
 
 PRECISION = 0.95
 """Share of correct answers from which the page's threshold of "not sure" follows."""
@@ -118,12 +116,6 @@ class _Wanted:
     settings: AnswerSettings
 
 
-def _computed(slots: Slots, wanted: _Wanted, batch: list[tuple[Item, Tensor | str]]) -> list[Prediction]:
-    """Compute a batch with its share of the cores: threads of several batches that wait for each other lose time."""
-    with computing_threads(max(1, cpu_count() // slots.count)):
-        return wanted.engine.answer(wanted.settings, batch)
-
-
 class Served:
     """A model under a name: requests go through a queue, and a changed file replaces the model between requests.
 
@@ -152,9 +144,10 @@ class Served:
     ) -> None:
         self.name, self.engine, self.file, self.reloads = name, engine, file, 0
         self._load, self._signature = load, _signature(file)
+        self._slots, self._cores = slots, Cores(slots.count)
         self.batcher: Batcher[_Wanted, Item, tuple[Item, Tensor | str], Prediction] = Batcher(
             lambda wanted, item: (item, wanted.engine.read(item)),
-            partial(_computed, slots),
+            self._computed,
             pool=pool, slots=slots, max_queue=max_queue, max_batch=max_batch, on_batch=on_batch,
         )  # fmt: skip
 
@@ -169,6 +162,13 @@ class Served:
         engine = engine or self.engine
         engine.check(settings)
         return self.batcher.submit(items, _Wanted(engine, settings), timeout)
+
+    def _computed(self, wanted: _Wanted, batch: list[tuple[Item, Tensor | str]]) -> Sequence[Prediction]:
+        def is_alone() -> bool:
+            return self._slots.busy == 1 and self.batcher.length == len(batch)
+
+        with self._cores.used(len(batch), is_alone):
+            return wanted.engine.answer(wanted.settings, batch)
 
     def reload_if_changed(self) -> bool:
         """Load the model again if its file changed. Accepted requests are answered by the model they came to.
@@ -186,6 +186,7 @@ class Served:
             warn(f"{self.name}: the changed file cannot be loaded, the model stays as it was: {reason}")
             return False
         self.engine, self.reloads = engine, self.reloads + 1
+        self._cores = Cores(self._slots.count)
         note(f"{self.name}: loaded again, its file changed")
         return True
 

@@ -10,14 +10,23 @@ hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not install
 CHECKS = ("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance")
 
 
-@pytest.mark.parametrize(("method", "path"), [("POST", "/predict"), ("GET", "/models"), ("GET", "/healthz")])
+ENDPOINTS = [
+    ("POST", "/predict"),
+    ("POST", "/feature-maps"),
+    ("GET", "/structure"),
+    ("GET", "/models"),
+    ("GET", "/healthz"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ENDPOINTS)
 def test_answers_are_as_described(address, method, path):
     schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
     checks = [schemathesis.checks.CHECKS.get_one(name) for name in CHECKS]
     seen = set()
 
     @hypothesis.settings(
-        max_examples=60 if method == "POST" else 5, deadline=None, database=None, derandomize=True,
+        max_examples={"/predict": 60, "/feature-maps": 30}.get(path, 5), deadline=None, database=None, derandomize=True,
         suppress_health_check=list(hypothesis.HealthCheck),
     )  # fmt: skip
     @hypothesis.given(case=schema[path][method].as_strategy())

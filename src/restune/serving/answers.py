@@ -103,6 +103,12 @@ _EXPLANATION = {
         },
         {
             "type": "object",
+            "properties": {"frames": {"type": "string"}, "map": {"type": "string"}},
+            "required": ["frames", "map"],
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
             "properties": {
                 "length": {"type": "integer"},
                 "heat": _SOME_NUMBERS,

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from restune.data.decode import decode_image
 from restune.data.resize import resize_to
-from restune.evaluation.attribution.overlay import data_url, overlaid, strip
+from restune.evaluation.attribution.overlay import as_rgb, data_url, overlaid
 from restune.inference.attribution.explanation import Explanation
 from restune.inference.feature_maps import StageMaps
 from restune.inference.model import Model
 
-_LONGEST, _LONGEST_STRIP = 560, 1040
+_LONGEST, _LONGEST_FRAMES = 560, 1040
+_FRAMES, _COLUMNS = 8, 4
 _MOST_CHARACTERS = 20_000
 _MOST_CHANNELS = 12
 _MOST_POINTS = 600
@@ -32,9 +33,10 @@ _MAP_SIDE, _MAP_LENGTH = 64, 256
 def explained(explanation: Explanation, content: Any, model: Model) -> str | dict[str, Any]:
     """Return an explanation as the server answers it.
 
-    Of an image it is a data URL: the photo turned grey with the map over it; of a clip one of its frames in a row. Of a
-    text it is ``{"pieces": [[text, value], ...]}``, and of a series ``{"length", "heat", "channels"}`` with values at
-    equal distances; null where the network saw nothing.
+    Of an image it is a data URL: the photo turned grey with the map over it. Of a clip it is ``{"frames", "map"}``,
+    data URLs of some of its frames side by side, as they are and with the map over them. Of a text it is
+    ``{"pieces": [[text, value], ...]}``, and of a series ``{"length", "heat", "channels"}`` with values at equal
+    distances; null where the network saw nothing.
     """
     kind = model.preprocess.kind
     if kind == "text":
@@ -42,8 +44,7 @@ def explained(explanation: Explanation, content: Any, model: Model) -> str | dic
     if kind == "signal":
         return _series(model.preprocess.whole(content).numpy(), explanation.on_original())
     if kind == "video":
-        frames = model.preprocess.apply(content).permute(1, 2, 3, 0).numpy()
-        return data_url(strip(frames, explanation.map), _LONGEST_STRIP)
+        return _frames(model.preprocess.apply(content).permute(1, 2, 3, 0).numpy(), explanation.map)
     return _overlay(explanation, content, model)
 
 
@@ -72,6 +73,30 @@ def _overlay(explanation: Explanation, content: Any, model: Model) -> str:
     pixels = decode_image(content, model.preprocess.channels, then=shrunk).permute(1, 2, 0).numpy()
     heat = explanation.on_original((pixels.shape[0], pixels.shape[1]))
     return data_url(Image.fromarray(overlaid(pixels, heat)))
+
+
+def _frames(frames: NDArray[np.uint8], heat: NDArray[np.float32]) -> dict[str, str]:
+    """Return evenly spread frames in rows, as they are and with their part of the map, on one scale over the clip.
+
+    Args:
+        frames: uint8 ``[T, H, W, C]``.
+        heat: ``[T, H, W]``.
+    """
+    from PIL import Image
+
+    most = float(np.abs(heat).max())
+    places = np.unique(np.linspace(0, len(frames) - 1, min(_FRAMES, len(frames))).round().astype(int)).tolist()
+    pictures = {
+        "frames": [as_rgb(frames[place]) for place in places],
+        "map": [overlaid(frames[place], heat[place], most) for place in places],
+    }
+    empty = [np.full_like(pictures["map"][0], 128)] * (-len(places) % _COLUMNS if len(places) > _COLUMNS else 0)
+    urls = {}
+    for name, drawn_frames in pictures.items():
+        tiles = drawn_frames + empty
+        rows = [np.concatenate(tiles[start : start + _COLUMNS], axis=1) for start in range(0, len(tiles), _COLUMNS)]
+        urls[name] = data_url(Image.fromarray(np.concatenate(rows)), _LONGEST_FRAMES)
+    return urls
 
 
 def _pieces(explanation: Explanation) -> Iterator[list[Any]]:

@@ -14,19 +14,22 @@ export function addCamera(take, tellProblem) {
       tellProblem(new Error(say("serve_camera_insecure")));
       return;
     }
+    $("camera-start").disabled = true;
     try {
       stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
     } catch (error) {
       const key = { NotAllowedError: "refused", NotFoundError: "missing" }[error.name] ?? "failed";
       tellProblem(new Error(say(`serve_camera_${key}`)));
       return;
+    } finally {
+      $("camera-start").disabled = false;
     }
     for (const track of stream.getTracks()) track.addEventListener("ended", stop);
     $("video").srcObject = stream;
     $("camera").hidden = false;
     $("camera-start").hidden = true;
-    await $("video").play();
     $("shoot").focus();
+    await $("video").play().catch(() => {}); // stopped before it began
   }
 
   function stop() {

@@ -9,31 +9,33 @@ const KINDS = ["picture", "words", "series"];
 // Show an input and, where there is one, its explanation.
 export function showEvidence({ input, used, prediction }) {
   const found = prediction?.explanation;
-  $("evidence").hidden = !(found || input.url);
+  const photo = found?.frames ?? input.url;
+  $("evidence").hidden = !(found || photo);
   $("evidence-title").textContent = say(found ? "serve_map" : "serve_chosen");
   $("opacity-field").hidden = !found;
   const kind = found?.pieces ? "words" : found?.heat ? "series" : "picture";
-  $("details").classList.toggle("long", kind !== "picture");
+  $("details").classList.toggle("long", kind !== "picture" || Boolean(found?.frames));
   for (const one of KINDS) $(one).hidden = one !== kind;
+  $("picture").classList.toggle("frames", Boolean(found?.frames));
   $("reading").hidden = !found;
   $("reading").textContent = say(`serve_reading_${kind}`);
   if (kind === "words") showWords(found.pieces, prediction.label);
   else if (kind === "series") drawSeries($("series"), found, prediction.label);
-  else showPicture(input, found, prediction, used);
+  else showPicture(input, photo, found?.map ?? found, prediction, used);
 }
 
-function showPicture(input, map, prediction, used) {
+function showPicture(input, photo, map, prediction, used) {
   $("map").hidden = !map;
-  $("picture").classList.toggle("alone", !input.url);
+  $("picture").classList.toggle("alone", !photo);
   if (map) {
     $("map").src = map;
     $("map").alt = say("serve_map_of", { label: prediction.label ?? used.name });
   } else {
     $("map").removeAttribute("src");
   }
-  $("photo").hidden = !input.url;
+  $("photo").hidden = !photo;
   $("photo").alt = input.name;
-  if (input.url && $("photo").src !== input.url) $("photo").src = input.url;
+  if (photo && $("photo").src !== photo) $("photo").src = photo;
 }
 
 // A photo that the browser cannot show, such as a TIFF, is left out: the map is drawn over its grey pixels.

@@ -80,13 +80,14 @@ async function ask(inputs, isLive = false) {
   for (const input of inputs) {
     const result = await predict(input, used, MOST_SHOWN);
     if (question !== asked) {
-      release(input);
-      continue;
+      if (isLive) release(input);
+      break;
     }
     if (isLive) free(inputs);
     [results, expected] = [[...(isLive ? [] : results), result], inputs.length];
-    if (results.length === 1) show(result);
-    else listAgain();
+    if (results.length > 1) listAgain();
+    else if (isLive) await show(result); // with its feature maps, before the next picture
+    else show(result);
   }
   return question === asked ? results[0]?.problem : null;
 }
@@ -108,11 +109,11 @@ function show(result) {
   $("details").hidden = Boolean(result.problem);
   if (result.problem) {
     tellProblem(result.problem, result.problem.retryAfter ? () => ask([result.input]) : null);
-    return;
+    return null;
   }
   showAnswer(result);
   showEvidence(result);
-  showInside(result.used, result);
+  return showInside(result.used, result);
 }
 
 async function take(files) {

@@ -144,7 +144,10 @@ def calibrated(model: Model) -> Model:
     assert embeddings is not None
     reference = torch.nn.functional.normalize(embeddings[:, 0]).half()
     novelty = Novelty(reference=reference, k=1, threshold=0.01, promised=0.05, false_alarms=1, n=20)
-    return replace(model, info=replace(model.info, calibration=fit_calibration(logits, targets), novelty=novelty))
+    return replace(
+        model,
+        info=replace(model.info, calibration=fit_calibration(logits, targets, logits.argmax(axis=1)), novelty=novelty),
+    )
 
 
 def test_all_parts_of_an_answer_are_those_of_torch(randomize: Callable[..., nn.Module]) -> None:

@@ -18,14 +18,15 @@ from restune.core.errors import UserError, did_you_mean
 from restune.core.files import cannot_write
 from restune.exporting import timm_folder, torchvision_state
 from restune.exporting.deployable import Deployable, InputSpec, deployable, input_spec
-from restune.exporting.golden import write_golden
+from restune.exporting.golden import tolerance, write_golden
 from restune.exporting.html_page import reject_other_inputs, write_page
 from restune.exporting.metadata import metadata
-from restune.exporting.onnx_graph import run_batches, run_onnx, write_onnx
+from restune.exporting.onnx_graph import append_graph, run_batches, run_onnx, write_onnx
 from restune.exporting.openvino_graph import probabilities_in_openvino, run_openvino, write_openvino
 from restune.exporting.pixels import BytePixels
 from restune.exporting.quantize import Int8Data, Int8Scores, compose, paired_scores, quantize, reject_drop
 from restune.exporting.raw_examples import RawExample, batched
+from restune.exporting.snippets import write_snippets
 from restune.exporting.torch_program import run_program, write_program
 from restune.exporting.verify import Agreement, compare, expected_answers, reject_disagreement
 from restune.exporting.web_runtime import web_runtime
@@ -47,16 +48,23 @@ class Exported:
         agreement: with the model, measured in the target's own runtime.
         how: the call that loads it.
         int8: accuracy before and after, of an int8 export.
+        snippets: names of programs that run the export and compare it with the golden files.
     """
 
     files: tuple[str, ...]
     agreement: Agreement
     how: str
     int8: Int8Scores | None = None
+    snippets: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the target's part of the command's JSON."""
-        content = {"files": list(self.files), "load": self.how, **asdict(self.agreement)}
+        content = {
+            "files": list(self.files),
+            "snippets": list(self.snippets),
+            "load": self.how,
+            **asdict(self.agreement),
+        }
         if self.int8 is not None:
             content |= {
                 "accuracy_before": self.int8.before,
@@ -107,14 +115,15 @@ def export_model(
     """
     reject_unknown(targets)
     comparable = [example for example in examples if example.content is not None]
+    graph, inputs = deployable(model), input_spec(model.preprocess)
     with tempfile.TemporaryDirectory(prefix="restune-export-") as name:
         job = Job(
             model=model,
-            graph=deployable(model),
-            inputs=input_spec(model.preprocess),
+            graph=graph,
+            inputs=inputs,
             examples=comparable,
             expected=expected_answers(model, comparable),
-            metadata=metadata(model),
+            metadata=metadata(model, graph, inputs, "float32" if int8 is None else "int8"),
             folder=Path(name),
             web_runtime=web_runtime,
             int8=int8,
@@ -124,8 +133,14 @@ def export_model(
             exported[target] = _checked(job, target, _WRITERS[target](job))
             note(_summary(target, exported[target]))
         write_golden(job.folder, comparable[:GOLDEN], _golden_answers(job), model.classes, job.graph.answer)
+        exported = {target: _with_snippets(job, target, one) for target, one in exported.items()}
         _put_in_place(job.folder, out, exported)
     return exported
+
+
+def _with_snippets(job: Job, target: str, exported: Exported) -> Exported:
+    answer = job.graph.answer
+    return replace(exported, snippets=write_snippets(job.folder, target, job.inputs, answer.name, tolerance(answer)))
 
 
 def _golden_answers(job: Job) -> NDArray[np.float32]:
@@ -186,17 +201,29 @@ def _onnx_file(job: Job) -> Path:
 
 
 def _core_file(job: Job) -> Path:
-    """Write the graph from resized and cropped pixels once, quantised if wanted."""
+    """Write the graph from resized and cropped pixels once, quantised if wanted; the novelty score stays in float."""
     if "core" not in job.made:
         core = job.folder / "core.onnx"
-        graph = deployable(job.model, cropped=True)
+        graph = deployable(job.model, cropped=True, novelty=False)
         write_onnx(graph, input_spec(job.model.preprocess, cropped=True), graph.output_names, core, job.metadata)
         job.made["float core"] = core
         if job.int8 is not None:
             batches = [job.int8.calibration[i : i + 32] for i in range(0, len(job.int8.calibration), 32)]
-            core = quantize(core, job.folder / "core.int8.onnx", batches)
+            core = quantize(core, job.folder / "core.int8.onnx", batches, job.int8.choosing)
+        for made in {core, job.made["float core"]} if job.graph.novelty is not None else ():
+            append_graph(made, _novelty_file(job))
         job.made["core"] = core
     return job.made["core"]
+
+
+def _novelty_file(job: Job) -> Path:
+    """Write the graph from embeddings to the novelty score once."""
+    path = job.folder / "novelty.onnx"
+    if not path.is_file():
+        assert job.graph.novelty is not None
+        example = torch.zeros(2, job.graph.head.in_features)
+        write_onnx(job.graph.novelty, InputSpec("embedding", example, {0: "N"}), ("novelty",), path, {})
+    return path
 
 
 def int8_scores(job: Job, target: str) -> Int8Scores:
@@ -303,7 +330,7 @@ def _summary(target: str, exported: Exported) -> str:
 
 def _put_in_place(made: Path, out: Path, exported: Mapping[str, Exported]) -> None:
     """Move the verified files into the folder."""
-    wanted = {name for one in exported.values() for name in one.files} | {"golden.npz", "golden.json"}
+    wanted = {name for one in exported.values() for name in (*one.files, *one.snippets)} | {"golden.npz", "golden.json"}
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name in sorted(wanted):

@@ -65,7 +65,7 @@ def serve(
     max_pixels_each: int | None = None,
     device: str = "auto",
     log: str = "text",
-    engine: str | None = None,
+    engine: str = "torch",
     precision: str = "fp32",
 ) -> list[str]:
     """Serve models until SIGTERM or SIGINT; accepted requests are then answered.
@@ -90,7 +90,7 @@ def serve(
             )
         named[name] = model
     with bound(host, port) as sockets:  # a port in use is found before the models are loaded
-        engines = {name: load_engine(model, device, engine or "torch", precision) for name, model in named.items()}
+        engines = {name: load_engine(model, device, engine, precision) for name, model in named.items()}
         files = {name: file for name, model in named.items() if (file := model_file(model)) is not None}
         server = make_server(make_app(engines, limits, files=files, log=log), limits)
         settle()

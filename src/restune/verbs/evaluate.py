@@ -53,7 +53,7 @@ def evaluate(
     coverage: float = 0.9,
     target_precision: float = 0.99,
     device: str = "auto",
-    engine: str | None = None,
+    engine: str = "torch",
     precision: str = "fp32",
     data_options: DataOptions | None = None,
     **preprocess: Any,
@@ -93,7 +93,6 @@ def evaluate(
         raise UserError(f"unknown value {on_corrupt!r}", where="--on-corrupt", fix="use error or skip")
     check_coverage(coverage)
     check_precision(target_precision)
-    engine = engine or "torch"
     reject_unknown(engine, precision)
     started = time.perf_counter()
     loaded = load_model(model, weights=weights, device=device, **preprocess)

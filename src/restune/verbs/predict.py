@@ -75,8 +75,9 @@ def predict(
         threshold: abstain where the probability is lower: the label is then None.
         coverage: list the classes among which the true one is with this probability.
         class_conditional: that probability holds for the items of each class.
-        engine: what computes the network: ``torch`` (the default), ``onnx`` (ONNX Runtime), ``openvino``, or ``auto``,
-            see `exporting.engines.with_engine`; of an export ``onnx`` or ``openvino``, by default whichever is there.
+        engine: what computes the network: ``torch``, ``onnx`` (ONNX Runtime), ``openvino``; by default ``auto``: torch,
+            until enough work shows that another one is faster here, or an earlier measurement says so. Of an export
+            ``onnx`` or ``openvino``, by default whichever is there.
         precision: ``fp32``, ``bf16``, or ``auto``: bf16 where the processor multiplies it and the answers agree.
         data_options: how to read tables and files of series.
         explain: a folder to write a picture of each input's explanation to, and index.html; see `Model.explain`.
@@ -137,12 +138,11 @@ def stream_predictions(
         )  # fmt: skip
     options = AnswerOptions(threshold=threshold, coverage=coverage, class_conditional=class_conditional)
     options.check()
+    engine = engine or "auto"
     if explain is not None:
         _reject_with_explanations(engine, precision)
         engine = "torch"
-    loaded = with_engine(
-        load_model(model, weights=weights, device=device, **preprocess), engine or "torch", precision=precision
-    )
+    loaded = with_engine(load_model(model, weights=weights, device=device, **preprocess), engine, precision=precision)
     if loaded.info.task != "single-label":
         reject_options_of_classes(
             loaded.info.task, {"--threshold": threshold, "--coverage": coverage, "--explain": explain}
@@ -171,13 +171,6 @@ def stream_predictions(
         loaded, items, wanted, topk, batch_size=batch_size, workers=workers, views=views, options=options
     )
     return _stream(loaded, _written(loaded, explained, folder, command))
-
-
-def _reject_with_explanations(engine: str | None, precision: str) -> None:
-    """Raise UserError for an engine or a precision that does not explain."""
-    for value, usual, option in ((engine, (None, "auto", "torch"), "--engine"), (precision, ("fp32",), "--precision")):
-        if value not in usual:
-            raise UserError("explanations are computed by torch in fp32", where=f"{option} {value}", fix="leave it out")
 
 
 def _stream(model: Model, predictions: Iterator[Prediction]) -> PredictionStream:
@@ -221,6 +214,8 @@ def predict_to_file(
     20
     """
     path, share = named_as(out, FORMS, "predictions"), Share(*process_rank())
+    if not is_export(model):  # one engine from the first row to the last, also where the file is continued
+        options["engine"] = options.get("engine") or "torch"
     with silent(share.rank > 0), part_of_machine(share.size, options.get("device", "auto")):
         stream = stream_predictions(
             model, inputs, topk=topk, batch_size=batch_size, views=views, threshold=threshold, coverage=coverage,
@@ -245,6 +240,13 @@ def predict_to_file(
             columns=stream.columns(topk, threshold=threshold, coverage=coverage),
             count=counter(inputs, stream, options.get("data_options")),
         ).write()  # fmt: skip
+
+
+def _reject_with_explanations(engine: str, precision: str) -> None:
+    """Raise UserError for an engine or a precision that does not explain."""
+    for value, usual, option in ((engine, ("auto", "torch"), "--engine"), (precision, ("fp32",), "--precision")):
+        if value not in usual:
+            raise UserError("explanations are computed by torch in fp32", where=f"{option} {value}", fix="leave it out")
 
 
 def _written(

@@ -23,8 +23,8 @@ from restune.inference.prediction import AnswerOptions, Prediction, reject_optio
 
 _MOST_BYTES = 2**26
 """Of raw inputs that are collected for one batch."""
-_FIXED = {"device": "auto", "views": "single", "precision": "fp32"}
-"""Values besides None that say what an export does in any case."""
+_FIXED = {"device": ("auto", "cpu"), "views": ("single",), "precision": ("fp32", "auto")}
+"""Values besides None that say what an export does in any case: options that need not be refused."""
 Group = list[tuple[Item, Raw | str]]
 
 
@@ -112,7 +112,7 @@ def predict_export(
 def reject_options_of_models(options: Mapping[str, Any]) -> None:
     """Raise UserError for an option that only a model has: its network, weights and preprocessing are in the graph."""
     for name, value in options.items():
-        if value is None or value == _FIXED.get(name) or name == "command" or (name, value) == ("device", "cpu"):
+        if value is None or value in _FIXED.get(name, ()) or name == "command":
             continue
         raise UserError(
             "an export computes what is in its graph; this needs the model itself",

@@ -6,11 +6,15 @@ graph then finds the image at its final size and leaves its pixels as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from restune.core.shared_setting import SharedSetting
 from restune.data.preprocess.image import ImagePreprocess
 
 LARGE = 2**21
@@ -40,8 +44,26 @@ def shrunk(pixels: Pixels, preprocess: ImagePreprocess) -> Pixels:
     if preprocess.interpolation == "nearest":
         rows, columns = (_nearest(*pair) for pair in zip(pixels.shape[:2], size, strict=True))
         return pixels[rows][:, columns]
-    across = _along(np.swapaxes(pixels, 0, 1), size[1], preprocess.interpolation)  # [W', H, C]
-    return _along(np.swapaxes(across, 0, 1), size[0], preprocess.interpolation)
+    with _one_thread.wanted():
+        across = _across(pixels, size[1], preprocess.interpolation)  # [H, W', C]
+        return _across(np.swapaxes(across, 0, 1), size[0], preprocess.interpolation).swapaxes(0, 1)
+
+
+def _limit() -> Callable[[], None]:
+    limited = ExitStack()
+    limited.enter_context(_pools().limit(limits=1, user_api="blas"))
+    return limited.close
+
+
+_one_thread = SharedSetting(_limit)
+"""numpy's products are small here: its threads would wait for each other longer than they compute."""
+
+
+@cache
+def _pools() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _middle(pixels: Pixels, aspect: int) -> Pixels:
@@ -59,20 +81,21 @@ def _nearest(size: int, target: int) -> NDArray[np.int64]:
     return places
 
 
-def _along(pixels: Pixels, target: int, interpolation: str) -> Pixels:
-    """Resize the first axis of ``[L, M, C]``, each value rounded to a byte."""
-    length, others, channels = pixels.shape
+def _across(pixels: Pixels, target: int, interpolation: str) -> Pixels:
+    """Resize the second axis of ``[M, L, C]``, each value rounded to a byte."""
+    others, length, channels = pixels.shape
     blocks = list(_blocks(length, target, interpolation))
     one = _unit(max(float(weights.max()) for _, _, weights in blocks))
-    result = np.empty((target, others, channels), np.uint8)
+    result = np.empty((others, target, channels), np.uint8)
     step = max(1, _STRIP // (length * channels))
+    fixed = [np.trunc(weights * one + np.copysign(np.float32(0.5), weights)) / one for _, _, weights in blocks]
     for first in range(0, others, step):
-        strip = pixels[:, first : first + step]
-        for start, window, weights in blocks:
-            fixed = np.trunc(weights * one + np.copysign(np.float32(0.5), weights)) / one
-            values = strip[window].astype(np.float32).reshape(weights.shape[1], -1)
-            resized = np.floor(fixed @ values + np.float32(0.5)).clip(0, 255)
-            result[start : start + len(weights), first : first + step] = resized.reshape(len(weights), -1, channels)
+        part = pixels[first : first + step].transpose(0, 2, 1)
+        strip = np.ascontiguousarray(part, np.float32).reshape(-1, length)  # [M * C, L]
+        for (start, window, _), weights in zip(blocks, fixed, strict=True):
+            resized = np.floor(strip[:, window] @ weights.T + np.float32(0.5)).clip(0, 255)
+            shape = (-1, channels, len(weights))
+            result[first : first + step, start : start + len(weights)] = resized.reshape(shape).transpose(0, 2, 1)
     return result
 
 

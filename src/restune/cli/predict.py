@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from restune.inference.model import Prediction
 
 
-@opt.takes(opt.on_inference, opt.on_data, opt.on_views, opt.on_device, opt.on_all_verbs)
+@opt.takes(opt.on_inference, opt.on_data, opt.on_views, opt.on_engine, opt.on_device, opt.on_all_verbs)
 def predict(
     model: opt.ModelArgument,
     inputs: Annotated[
@@ -92,11 +92,12 @@ def predict(
             raise UserError("--json and --csv cannot be combined", fix="choose one")
         _check_out(out, {"--csv": csv_file, "--explain": explain is not None})
         reading, views = opt.data_options(options), options.pop("views")
+        engine = opt.engine_options(options)
         inference = opt.inference_options(options)
         early.check_inference(model, {**inference, "views": views})
         attribution = _attribution(explain, explain_class, method, stage)
         answers = {"threshold": threshold, "coverage": coverage, "class_conditional": class_conditional}
-        inference |= {"views": views, "data_options": reading, **answers}
+        inference |= {"views": views, "data_options": reading, **answers, **engine}
         if out is not None:
             _write(model, inputs, out, topk or 1, as_json=options["as_json"], **inference)
             return

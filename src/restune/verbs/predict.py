@@ -29,6 +29,7 @@ from restune.reporting.predictions.stream import PredictionStream, stream_export
 from restune.reporting.predictions.writer import (
     PredictionWriter,
     WrittenPredictions,
+    chosen_before,
     counter,
     digest_of,
     part_of_machine,
@@ -181,6 +182,8 @@ def _stream(model: Model, predictions: Iterator[Prediction]) -> PredictionStream
         knows_novelty=model.novelty is not None,
         preprocess=model.preprocess,
         digest=partial(digest_of, model),
+        engine="torch" if model.runtime is None else model.runtime.name,
+        precision="fp32" if model.runtime is None else model.runtime.precision,
     )
 
 
@@ -217,6 +220,7 @@ def predict_to_file(
     if not is_export(model):  # one engine from the first row to the last, also where the file is continued
         options["engine"] = options.get("engine") or "torch"
     with silent(share.rank > 0), part_of_machine(share.size, options.get("device", "auto")):
+        options |= chosen_before(path, share, options)
         stream = stream_predictions(
             model, inputs, topk=topk, batch_size=batch_size, views=views, threshold=threshold, coverage=coverage,
             class_conditional=class_conditional, select=share.take, description="", **options,
@@ -232,8 +236,8 @@ def predict_to_file(
             "--class-conditional": class_conditional,
             "--views": kind_of(preprocess.kind).view_mode(views),
             "--batch-size": batch_size,
-            "--engine": options.get("engine"),
-            "--precision": options.get("precision", "fp32"),
+            "--engine": stream.engine,
+            "--precision": stream.precision,
         }
         return PredictionWriter(
             path=path, share=share, predictions=stream.predictions, settings=settings,

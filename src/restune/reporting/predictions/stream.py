@@ -24,6 +24,7 @@ class PredictionStream:
         knows_novelty: whether the model tells inputs that are unlike its training data.
         preprocess: of the model.
         digest: hashes everything else that the predictions depend on.
+        engine, precision: what computes it, and how.
     """
 
     classes: tuple[str, ...]
@@ -32,6 +33,8 @@ class PredictionStream:
     knows_novelty: bool
     preprocess: Preprocess
     digest: Callable[[], str]
+    engine: str
+    precision: str
 
     def columns(self, topk: int = 1, *, threshold: float | None, coverage: float | None) -> PredictionRows:
         """Return the columns of a table of these predictions; see `AnswerOptions`."""
@@ -51,4 +54,6 @@ def stream_export(model: str | Path, inputs: Any, **options: Any) -> PredictionS
         knows_novelty=export.info.novelty_threshold is not None,
         preprocess=export.info.preprocess,
         digest=export.digest,
+        engine=export.graph.engine.name,
+        precision="fp32",
     )

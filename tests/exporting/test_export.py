@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,14 @@ def test_golden_files_hold_what_the_graph_answers(exported: Path) -> None:
         (found,) = session.run(["probabilities"], {"images": golden[example["input"]]})
         np.testing.assert_allclose(found[0], golden["probabilities"][number], atol=0.02)
         assert example["label"] == listed["classes"][int(found[0].argmax())]
+
+
+def test_the_python_program_beside_it_needs_no_torch(exported: Path, tmp_path: Path) -> None:
+    code = "import sys; sys.modules['torch'] = sys.modules['restune'] = None; import runpy; sys.argv = ['example.py']; "
+    code += f"runpy.run_path({str(exported / 'example.py')!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "agrees"
 
 
 def test_torchvision_loads_it_strictly(saved: Path, exported: Path) -> None:

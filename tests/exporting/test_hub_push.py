@@ -59,6 +59,7 @@ def written(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_command_uploads_card_bundle_and_exports(
     hub: FakeHub, saved: Path, tmp_path: Path, run: Callable[..., Any]
 ) -> None:

@@ -77,3 +77,16 @@ def test_what_int8_needs(trained: Any, photos: Path, tmp_path: Path) -> None:
         restune.export(trained.out, to="onnx", int8=True, out=tmp_path / "out")
     with pytest.raises(restune.UserError, match="holds float weights only"):
         restune.export(trained.out, to="timm", int8=True, calibrate=photos, out=tmp_path / "out")
+
+
+def test_a_real_network_keeps_its_accuracy(real_data: Path, tmp_path: Path, run: Callable[..., Any]) -> None:
+    weights, items = real_data / "weights" / "resnet20-12fca82f.th", real_data / "cifar10-jpeg" / "test.tar.gz"
+    done = run(
+        "export", "resnet20", "--weights", weights, "--to", "onnx,openvino", "--int8", "--calibrate", items, "--json",
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for found in json.loads(done.stdout.splitlines()[-1])["targets"].values():
+        assert found["accuracy_n"] == 9_000
+        assert found["accuracy_after"] >= found["accuracy_before"] - 0.005
+        assert found["labels_kept"] >= 0.97

@@ -64,6 +64,7 @@ def _labels(folder: Path) -> list[str]:
     return [example["label"] for example in json.loads((folder / "golden.json").read_text())["examples"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["example.py", "example_openvino.py"])
 def test_python(name: str, exported: Path, broken: Path) -> None:
     done = _python(exported, name)
@@ -76,6 +77,7 @@ def test_python(name: str, exported: Path, broken: Path) -> None:
     assert wrong.stdout.splitlines()[-1] == "DISAGREES"
 
 
+@pytest.mark.slow
 def test_python_classifies_a_photo(exported: Path, tmp_path: Path) -> None:
     pixels = np.load(exported / "golden.npz")["input_3"][0]
     Image.fromarray(pixels).save(tmp_path / "photo.png")

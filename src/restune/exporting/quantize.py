@@ -17,17 +17,13 @@ from restune.evaluation.metrics import wilson_interval
 from restune.exporting.int8_graph import QdqGraph, multiply_adds
 from restune.exporting.onnx_graph import run_batches
 
-VERSIONS = ("int8", "float-residuals", "float-input")
-"""Of an int8 graph, the fastest first; what each keeps in float, the next keeps, too."""
+VERSIONS = ("int8", "float-residuals")
+"""Of an int8 graph, the fastest first."""
 ENOUGH = 0.97
 """Share of labels that a version must leave unchanged, at the lower end of its 95% interval."""
 CHEAP = 0.02
-"""Share of the multiply-adds up to which the first convolution may stay in float."""
-_WORDS = {
-    "int8": "residuals in int8",
-    "float-residuals": "residuals in float32",
-    "float-input": "residuals and the first convolution in float32",
-}
+"""Share of the multiply-adds up to which the first convolution stays in float."""
+_WORDS = {"int8": "residuals in int8", "float-residuals": "residuals in float32"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,21 +100,19 @@ def quantize(core: Path, path: Path, batches: Sequence[NDArray[Any]], choosing: 
         batches: calibration inputs ``[N, ...]``.
         choosing: other inputs ``[N, ...]``, on which the version is chosen.
 
-    Convolutions are quantised: weights to int8 per channel, activations to uint8; the head stays in float. The first of
-    `VERSIONS` is taken that leaves `ENOUGH` of the choosing inputs' labels unchanged, else the last, the closest to
-    float. Raises UserError without calibration items.
+    Convolutions are quantised: weights to int8 per channel, activations to uint8. The head stays in float, and so does
+    the first convolution where that is cheap. The first of `VERSIONS` is taken that leaves `ENOUGH` of the choosing
+    inputs' labels unchanged, else the last, which is closest to float. Raises UserError without calibration items.
     """
     if not batches:
         raise UserError("int8 needs items to calibrate on", where="--int8", fix="name data with --calibrate DATA")
-    import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     logging.getLogger().setLevel(max(logging.getLogger().level, logging.WARNING))
     prepared = path.with_suffix(".prepared.onnx")
     quant_pre_process(str(core), str(prepared), skip_symbolic_shape=True)
-    versions = [one for one in VERSIONS if one != "float-input" or cheap_first(onnx.load(str(prepared))) is not None]
     expected, count = _labels(core, choosing), len(choosing)
-    for version in versions:
+    for version in VERSIONS:
         _write_version(version, prepared, path, batches)
         unchanged = int((_labels(path, choosing) == expected).sum())
         if wilson_interval(unchanged, count)[0] >= ENOUGH:
@@ -150,7 +144,7 @@ def _write_version(version: str, prepared: Path, path: Path, batches: Sequence[N
     from onnxruntime import quantization
 
     adds = ["Add"] if version == "int8" else []
-    first = cheap_first(onnx.load(str(prepared))) if version == "float-input" else None
+    first = cheap_first(onnx.load(str(prepared)))
     quantization.quantize_static(
         str(prepared),
         str(path),

@@ -179,9 +179,9 @@ def test_slow_bodies_and_slow_heads_are_ended(engine, monkeypatch, running):
 def test_an_api_key_opens_everything_but_health_and_the_page(engine, photos, running):
     limits = Limits(api_keys=("secret", "other"))
     with running(make_app({"light": engine}, limits), limits) as address:
-        for path in ("/", "/healthz", "/v2/health/ready", "/page/predict.js"):
+        for path in ("/", "/healthz", "/v2/health/ready", "/page/main.js"):
             assert requests.get(address + path).status_code == 200
-        for path in ("/models", "/metrics", "/openapi.json", "/v2/models/light"):
+        for path in ("/models", "/metrics", "/openapi.json", "/structure", "/v2/models/light"):
             assert requests.get(address + path).status_code == 401
         assert requests.post(f"{address}/predict", data=photos["dark"], headers={"X-API-Key": "no"}).status_code == 401
         for headers in ({"X-API-Key": "other"}, {"Authorization": "Bearer secret"}):

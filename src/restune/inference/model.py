@@ -51,7 +51,7 @@ class Prediction:
         values: of a regression network, the numbers by name.
         novel: whether the input is unlike the training data; None where the model does not know.
         novelty: its novelty score, the distance to the nearest training embeddings (0 to 2).
-        explanation: path of the picture of its explanation, if one was written.
+        explanation: path of the picture of its explanation, if one was written; of a server, see docs/serve.md.
         abstained: whether the probability is below the threshold; None without a threshold.
         prediction_set: the classes among which the true one is, with the wanted coverage, the most probable first; None
             where no coverage was wanted.
@@ -69,7 +69,7 @@ class Prediction:
     labels: tuple[str, ...] | None = None
     probabilities: Mapping[str, float] | None = None
     values: Mapping[str, float] | None = None
-    explanation: str | None = None
+    explanation: str | Mapping[str, Any] | None = None
     abstained: bool | None = None
     prediction_set: tuple[str, ...] | None = None
     novel: bool | None = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -15,11 +17,15 @@ from PIL import Image
 import restune
 from restune.data.preprocess.signal import SignalPreprocess
 from restune.data.preprocess.text import TextPreprocess
+from restune.data.preprocess.video import VideoPreprocess
 from restune.inference.model import Model
 from restune.serving.answers import Limits
 from restune.serving.app import make_app
 from restune.serving.engine import Engine
 from restune.weights.bundle import BundleInfo
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from motion import write_video
 
 
 def model(name, preprocess, **options):
@@ -147,3 +153,26 @@ def test_errors_are_in_the_language_that_the_client_accepts(address, photos):
 
     assert reason("en-GB,zh;q=0.5") == reason("fr") == ("no input can be read", "not an image in a known format")
     assert reason("zh-CN,zh;q=0.9,en;q=0.8") == ("没有可以读取的输入", "不是已知格式的图像")
+
+
+def test_a_clip_comes_as_eight_frames_and_the_same_with_their_map(running, tmp_path):
+    torch.manual_seed(0)
+    network = restune.create_model("r3d_18", num_classes=2, width=4).eval()
+    preprocess = VideoPreprocess(frames=16, crop=32, resize=36, stride=2, clips=1)
+    clips = Model(network, BundleInfo(spec=network.spec, classes=("no", "yes"), preprocess=preprocess), "test")
+    shades = np.repeat(np.arange(0, 256, 8, dtype=np.uint8), 40 * 48 * 3).reshape(32, 40, 48, 3)
+    content = write_video(tmp_path / "one.mp4", shades).read_bytes()
+    limits = Limits()
+    with running(make_app({"clips": Engine(clips)}, limits), limits) as address:
+        answer = requests.post(f"{address}/predict?explain=true", data=content).json()
+        found = answer["predictions"][0]["explanation"]
+        encoded = [found[name].partition(",")[2] for name in ("frames", "map")]
+        pictures = [Image.open(io.BytesIO(base64.b64decode(one))) for one in encoded]
+        assert [picture.size for picture in pictures] == [(4 * 32, 2 * 32)] * 2
+        grey = np.asarray(pictures[0].convert("L"), float)
+        middles = [grey[row + 16, column + 16] for row in (0, 32) for column in (0, 32, 64, 96)]
+        assert middles == sorted(middles)  # in the order of time
+        assert middles[-1] - middles[0] > 60
+        stages = requests.post(f"{address}/feature-maps?maps=2", data=content).json()["stages"]
+        assert len(stages[1]["shape"]) == 4
+        assert pixels(stages[1]["maps"][0]["image"]).shape == tuple(stages[1]["shape"][2:])

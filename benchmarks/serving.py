@@ -41,7 +41,7 @@ from restune.serving.server import bound, make_server, settle
 from restune.weights.bundle import BundleInfo
 
 SECONDS = 5.0
-CLIENTS = 16
+CLIENTS = 64
 HEAD = b"POST /predict?topk=1 HTTP/1.1\r\nHost: benchmark\r\nContent-Length: %d\r\n\r\n"
 
 

@@ -249,3 +249,14 @@ def test_a_batch_that_waits_begins_when_nothing_else_is_computed(pool):
         model.gate.release()
     assert rest.result(5) == ["a1", "a2"]
     batcher.close()
+
+
+@pytest.mark.parametrize(("ready", "taken"), [(1, 1), (7, 7), (8, 8), (11, 8), (23, 20), (40, 32)])
+def test_larger_batches_have_few_sizes(pool, ready, taken):
+    batcher = made(pool, Gated(), max_batch=32)
+    batcher._slots.busy = 1  # this batch's
+    batcher._ready.extend(range(ready))
+    assert batcher._share() == taken
+    batcher._ready.clear()
+    batcher._slots.busy = 0
+    batcher.close()

@@ -10,9 +10,9 @@ import torch
 from restune.serving.cores import Cores
 
 
-def timed(cores, seconds, size=1, *, is_alone=True):
+def timed(cores, seconds, *, is_alone=True, is_typical=True):
     """Compute a batch that takes as long as `seconds` says of its threads; return that number of threads."""
-    with cores.used(size, lambda: is_alone):
+    with cores.used(lambda: is_alone, is_typical=is_typical):
         count = torch.get_num_threads()
         time.sleep(seconds.get(count, 0))
     return count
@@ -24,15 +24,15 @@ def test_lone_inputs_find_the_fastest_number_of_threads(seconds, fastest):
     tried = [timed(cores, seconds) for _ in range(8)]
     assert sorted(tried) == [2] * 4 + [4] * 4
     assert [timed(cores, seconds) for _ in range(3)] == [fastest] * 3
-    assert timed(cores, seconds, size=8) == fastest
+    assert timed(cores, seconds, is_typical=False) == fastest
     assert timed(cores, seconds, is_alone=False) == 2
     assert torch.get_num_threads() == before
 
 
-def test_only_lone_single_inputs_are_timed():
+def test_only_lone_and_typical_inputs_are_timed():
     cores = Cores(slots=2, count=4)
     for _ in range(20):
-        timed(cores, {}, size=3)
+        timed(cores, {}, is_typical=False)
         timed(cores, {}, is_alone=False)
     assert cores.alone is None
 

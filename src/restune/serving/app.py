@@ -15,6 +15,7 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from restune.core.allocator import freed_memory_kept
 from restune.core.errors import UserError
 from restune.core.language import translated
 from restune.core.machine import cpu_count
@@ -125,9 +126,10 @@ def make_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         watcher = asyncio.create_task(_watch(models))
-        yield
-        watcher.cancel()
-        await asyncio.to_thread(models.close)
+        with freed_memory_kept():  # each batch needs the same memory again
+            yield
+            watcher.cancel()
+            await asyncio.to_thread(models.close)
 
     app = FastAPI(title="restune", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     _answer_errors(app)

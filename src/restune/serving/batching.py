@@ -229,9 +229,13 @@ class Batcher(Generic[SettingsT, ItemT, PreparedT, AnswerT]):
                 return
 
     def _share(self) -> int:
-        """Return how many of the ready items are taken: all, or an equal share for each slot that is free, too."""
+        """Return how many of the ready items are taken: all, or an equal share for each slot that is free, too.
+
+        Larger batches are multiples of four: runtimes prepare each size that they meet for the first time.
+        """
         free = 1 + self._slots.count - self._slots.busy
-        return min(self.max_batch, max(_SMALLEST_SHARE, -(-len(self._ready) // free)))
+        share = min(self.max_batch, max(_SMALLEST_SHARE, -(-len(self._ready) // free)))
+        return share if share <= 2 * _SMALLEST_SHARE else share - share % _SMALLEST_SHARE
 
     def _take(self) -> list[_Waiting[SettingsT, PreparedT, AnswerT]]:
         """Return the first ready items of equal settings, without those that nobody waits for any more."""

@@ -36,12 +36,12 @@ class Cores:
         self._seconds: dict[int, list[float]] = {self.share: [], self.count: []}
 
     @contextmanager
-    def used(self, size: int, is_alone: Callable[[], bool]) -> Iterator[None]:
+    def used(self, is_alone: Callable[[], bool], *, is_typical: bool) -> Iterator[None]:
         """Compute a batch within this block.
 
         Args:
-            size: its inputs.
             is_alone: whether nothing else is computed or about to be.
+            is_typical: whether it is one input whose time tells how many threads are fast.
         """
         if not is_alone():
             with computing_threads(self.share):
@@ -50,7 +50,7 @@ class Cores:
         count, began = self._next(), time.perf_counter()
         with computing_threads(count):
             yield
-        if self.alone is None and size == 1 and is_alone():
+        if self.alone is None and is_typical and is_alone():
             self._note(count, time.perf_counter() - began)
 
     def _next(self) -> int:

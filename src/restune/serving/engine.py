@@ -194,7 +194,9 @@ class Served:
         def is_alone() -> bool:
             return self._slots.busy == 1 and self.batcher.length == len(batch)
 
-        with self._cores.used(len(batch), is_alone):
+        settings = wanted.settings
+        is_typical = len(batch) == 1 and isinstance(settings, AnswerSettings) and not settings.explain
+        with self._cores.used(is_alone, is_typical=is_typical):
             return wanted.engine.answer(wanted.settings, batch)
 
     def reload_if_changed(self) -> bool:

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batches", type=int, nargs="+", default=[32, 1])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds after which a part begins no further round")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each turn; at least one batch")
     parser.add_argument("--count", type=int, default=1024, help="photos of the part `folder`")
     parser.add_argument("--contenders", default="", help="only those whose name contains one of these words (a|b)")
@@ -144,12 +145,13 @@ def _is_installed(name: str) -> bool:
 
 def compute(chosen: Sequence[Contender], work: Path, options: argparse.Namespace, multiply_adds: int) -> dict[str, Any]:
     """Time the contenders and the peaks in turns."""
+    began = time.perf_counter()
     program = peaks.build(work)
     workers = {one.key: Worker(one, work, options.batches) for one in chosen}
     tops: dict[str, list[float]] = {precision: [] for precision in peaks.PRECISIONS}
     rates: dict[tuple[str, int], list[float]] = {(key, batch): [] for batch in options.batches for key in workers}
     loads = []
-    for _ in range(options.rounds):
+    for _ in rounds_within(options.rounds, options.limit, began):
         loads.append(other_load())
         for precision, values in tops.items():
             values.append(0.0 if program is None else peaks.peak(program, precision, max(0.05, options.seconds / 4)))
@@ -170,6 +172,15 @@ def compute(chosen: Sequence[Contender], work: Path, options: argparse.Namespace
         for one in chosen
     ]
     return {"peaks": {name: _spread(values) for name, values in tops.items()}, "load": loads, "rows": rows}
+
+
+def rounds_within(rounds: int, limit: float, began: float) -> Iterator[int]:
+    """Yield the numbers of the rounds, at least one; none begins later than so many seconds after the beginning."""
+    for number in range(rounds):
+        if number and time.perf_counter() - began > limit:
+            print(f"stopped after {number} rounds: {limit:g} s are over")
+            return
+        yield number
 
 
 def share_of_peak(rates: Sequence[float], tops: Sequence[float], multiply_adds: int) -> float | None:
@@ -208,11 +219,12 @@ def folder(chosen: Sequence[Contender], work: Path, options: argparse.Namespace)
     """Time `restune.predict` over a folder, decoding alone and computing alone."""
     from inference_folder import FolderWorker
 
+    began = time.perf_counter()
     names = [one.key for one in chosen if one.engine and (options.smoke or one.key in FOLDER_ENGINES)]
     workers = {key: FolderWorker(key, work, options.photos, options.count) for key in names}
     found: dict[str, dict[str, list[float]]] = {key: {"decode": [], "compute": [], "predict": []} for key in names}
     loads = []
-    for _ in range(min(3, options.rounds)):
+    for _ in rounds_within(min(3, options.rounds), options.limit, began):
         loads.append(other_load())
         for key, rates in found.items():
             for what, values in rates.items():

@@ -119,6 +119,7 @@ ROOMS = (
         "exporting",
         "runs",
         "lessons",
+        "tuning",
         "verbs",
         "serving",
         "cli",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from restune.runs.seeds import SeedRuns
     from restune.training.bench import Bench
     from restune.training.metrics_log import EpochRecord, StepRecord
+    from restune.verbs.average import average
     from restune.verbs.bench import bench
     from restune.verbs.check import check
     from restune.verbs.create import create_model
@@ -59,6 +60,7 @@ _HOME = {
     "Bench": "restune.training.bench",
     "EpochRecord": "restune.training.metrics_log",
     "StepRecord": "restune.training.metrics_log",
+    "average": "restune.verbs.average",
     "bench": "restune.verbs.bench",
     "check": "restune.verbs.check",
     "create_model": "restune.verbs.create",
@@ -100,6 +102,7 @@ __all__ = [
     "StepRecord",
     "UserError",
     "__version__",
+    "average",
     "bench",
     "check",
     "create_model",

@@ -31,7 +31,7 @@ from restune.networks.resnet import ResNet
 from restune.serving.answers import Limits
 from restune.serving.app import make_app
 from restune.serving.engine import Engine
-from restune.serving.server import make_server, settle
+from restune.serving.server import bound, make_server, settle
 from restune.weights.bundle import BundleInfo
 
 SECONDS = 5.0
@@ -54,9 +54,10 @@ def run_server(model: str | None, port: int) -> None:
     limits = Limits(max_queue=1024)
     with quiet():
         engine = Engine(load_model(model)) if model else NullEngine(null_model())
-    server = make_server(make_app({"model": engine}, limits), "127.0.0.1", port, limits)
+    server = make_server(make_app({"model": engine}, limits), limits)
     settle()
-    server.run()
+    with bound("127.0.0.1", port) as sockets:
+        server.run(sockets)
 
 
 def null_model() -> Model:

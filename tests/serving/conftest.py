@@ -77,11 +77,10 @@ def _running():
 @contextmanager
 def running(app, limits):
     """Run an application at a free port; yields its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = make_server(app, "127.0.0.1", port, limits)
-    thread = threading.Thread(target=server.run, daemon=True)
+    own = socket.create_server(("127.0.0.1", 0))
+    port = own.getsockname()[1]
+    server = make_server(app, limits)
+    thread = threading.Thread(target=server.run, args=([own],), daemon=True)
     thread.start()
     end = time.monotonic() + 30
     while not server.started:

@@ -78,6 +78,11 @@ def normalized(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text).replace("\u2019", "'")
 
 
+def word_pattern() -> str:
+    """Return the regular expression (of Python's `re`) that finds the `written_words` of any normalised text."""
+    return _pattern().pattern
+
+
 def _pattern_for(text: str) -> re.Pattern[str]:
     if text.isascii():
         return _ASCII

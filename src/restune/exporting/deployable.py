@@ -17,28 +17,42 @@ from restune.exporting.raw_inputs import CroppedImages, raw_input
 from restune.inference.model import Model
 from restune.networks.fold import folded
 from restune.networks.resnet import ResNet
+from restune.weights.novelty import Novelty, normalized
 
-OUTPUTS = ("embedding", "class_map", "logits")
-"""Names of the graph's outputs after the answer, in order; ``class_map`` only where it is exact."""
+OUTPUTS = ("embedding", "class_map", "logits", "novelty")
+"""Names of the graph's outputs after the answer, in order.
+
+``class_map`` only where it is exact, ``novelty`` only where the model knows its training data.
+"""
+OUTPUT_AXES = {
+    "probabilities": ("N", "classes"),
+    "values": ("N", "classes"),
+    "embedding": ("N", "features"),
+    "class_map": ("N", "classes", "..."),
+    "logits": ("N", "classes"),
+    "novelty": ("N",),
+}
+"""Names of each output's axes; ``...`` are the positions of the last stage."""
 
 
 class Deployable(nn.Module):
-    """From raw input to the answer, embedding, class activation map and logits, in one graph.
+    """From raw input to the answer, embedding, class activation map, logits and novelty score, in one graph.
 
     Shapes: images uint8 ``[N, H, W, 3]``, clips uint8 ``[N, T, H, W, 3]``, series float32 ``[N, C, L]`` padded with
     NaN, tokens int64 ``[N, L]`` padded with 0; to probabilities (of regression: values) ``[N, classes]``, embeddings
     ``[N, F]``, maps ``[N, classes, ...]`` (one value per position of the last stage; where the pool is the average and
-    the head one linear layer) and logits ``[N, classes]``, before the temperature.
+    the head one linear layer), logits ``[N, classes]``, before the temperature, and novelty scores ``[N]``.
 
     Args:
         network: in eval mode.
         raw: raw input to the network's input and mask.
         answer: logits to probabilities or values.
+        novelty: embeddings to scores; None: the graph does not have this output.
     """
 
-    def __init__(self, network: ResNet, raw: nn.Module, answer: Answer) -> None:
+    def __init__(self, network: ResNet, raw: nn.Module, answer: Answer, novelty: NoveltyScore | None = None) -> None:
         super().__init__()
-        self.raw, self.answer = raw, answer
+        self.raw, self.answer, self.novelty = raw, answer, novelty
         self.body = _for_export(folded(network))
         self.head = copy.deepcopy(network.fc).float().eval().requires_grad_(False)
         self.stages = len(network.spec.stages)
@@ -51,16 +65,15 @@ class Deployable(nn.Module):
         last = self.body.activated(self.body.forward_until(x, self.stages, mask), at_last)
         embedding = self.body.pool_activated(last, at_last)
         logits = self.head(embedding)
-        answers = self.answer(logits)
-        if not self.has_map:
-            return answers, embedding, logits
-        class_map = torch.einsum("nc...,kc->nk...", last, self.head.weight)
-        return answers, embedding, class_map, logits
+        maps = (torch.einsum("nc...,kc->nk...", last, self.head.weight),) if self.has_map else ()
+        scores = () if self.novelty is None else (self.novelty(embedding),)
+        return self.answer(logits), embedding, *maps, logits, *scores
 
     @property
     def output_names(self) -> tuple[str, ...]:
         """Names of the outputs, in order."""
-        return (self.answer.name, *(name for name in OUTPUTS if name != "class_map" or self.has_map))
+        absent = {"class_map": not self.has_map, "novelty": self.novelty is None}
+        return (self.answer.name, *(name for name in OUTPUTS if not absent.get(name)))
 
 
 class Answer(nn.Module):
@@ -95,6 +108,23 @@ class Answer(nn.Module):
         return logits.sigmoid() if self.task == "multi-label" else (logits / self.temperature).softmax(dim=1)
 
 
+class NoveltyScore(nn.Module):
+    """Embeddings ``[N, F]`` to novelty scores ``[N]``, as `Novelty.scores`: the distance to the k-th nearest reference.
+
+    The reference stays in float16, as the bundle stores it.
+    """
+
+    def __init__(self, novelty: Novelty) -> None:
+        super().__init__()
+        self.k = novelty.k
+        self.register_buffer("reference", novelty.reference.clone())
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        similarity = normalized(embedding) @ self.get_buffer("reference").float().transpose(0, 1)
+        nearest = similarity.topk(self.k, dim=1).values[:, self.k - 1]
+        return (2 - 2 * nearest).clamp(min=0, max=4).sqrt()
+
+
 def answer_of(model: Model) -> Answer:
     """Return what turns a model's logits into its answers."""
     scale = model.info.target_scale
@@ -112,13 +142,20 @@ class InputSpec:
     axes: dict[int, str]
 
 
-def deployable(model: Model, *, cropped: bool = False) -> Deployable:
+def novelty_score_of(model: Model) -> NoveltyScore | None:
+    """Return what scores how unlike the training data an input is; None where `predict` does not say it either."""
+    known = model.novelty if model.info.task == "single-label" else None
+    return None if known is None else NoveltyScore(known)
+
+
+def deployable(model: Model, *, cropped: bool = False, novelty: bool = True) -> Deployable:
     """Build the graph of a model.
 
     Args:
         model: a loaded model of restune's own networks.
         cropped: take images that are resized and cropped already, uint8 ``[N, C, crop, crop]``: what restune's own
             decoding makes.
+        novelty: include the novelty score where the model has one.
 
     Raises UserError for a module of one's own.
     """
@@ -130,7 +167,8 @@ def deployable(model: Model, *, cropped: bool = False) -> Deployable:
     preprocess = model.preprocess
     takes_crops = cropped and isinstance(preprocess, ImagePreprocess | VideoPreprocess)
     raw = CroppedImages(preprocess) if takes_crops else raw_input(preprocess)  # type: ignore[arg-type]
-    return Deployable(model.module.cpu(), raw, answer_of(model)).eval()
+    score = novelty_score_of(model) if novelty else None
+    return Deployable(model.module.cpu(), raw, answer_of(model), score).eval()
 
 
 def input_spec(preprocess: Preprocess, *, cropped: bool = False) -> InputSpec:

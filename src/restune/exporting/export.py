@@ -21,7 +21,7 @@ from restune.exporting.deployable import Deployable, InputSpec, deployable, inpu
 from restune.exporting.golden import write_golden
 from restune.exporting.html_page import reject_other_inputs, write_page
 from restune.exporting.metadata import metadata
-from restune.exporting.onnx_graph import run_batches, run_onnx, write_onnx
+from restune.exporting.onnx_graph import append_graph, run_batches, run_onnx, write_onnx
 from restune.exporting.openvino_graph import probabilities_in_openvino, run_openvino, write_openvino
 from restune.exporting.pixels import BytePixels
 from restune.exporting.quantize import Int8Data, Int8Scores, compose, paired_scores, quantize, reject_drop
@@ -107,14 +107,15 @@ def export_model(
     """
     reject_unknown(targets)
     comparable = [example for example in examples if example.content is not None]
+    graph, inputs = deployable(model), input_spec(model.preprocess)
     with tempfile.TemporaryDirectory(prefix="restune-export-") as name:
         job = Job(
             model=model,
-            graph=deployable(model),
-            inputs=input_spec(model.preprocess),
+            graph=graph,
+            inputs=inputs,
             examples=comparable,
             expected=expected_answers(model, comparable),
-            metadata=metadata(model),
+            metadata=metadata(model, graph, inputs, "float32" if int8 is None else "int8"),
             folder=Path(name),
             web_runtime=web_runtime,
             int8=int8,
@@ -186,17 +187,29 @@ def _onnx_file(job: Job) -> Path:
 
 
 def _core_file(job: Job) -> Path:
-    """Write the graph from resized and cropped pixels once, quantised if wanted."""
+    """Write the graph from resized and cropped pixels once, quantised if wanted; the novelty score stays in float."""
     if "core" not in job.made:
         core = job.folder / "core.onnx"
-        graph = deployable(job.model, cropped=True)
+        graph = deployable(job.model, cropped=True, novelty=False)
         write_onnx(graph, input_spec(job.model.preprocess, cropped=True), graph.output_names, core, job.metadata)
         job.made["float core"] = core
         if job.int8 is not None:
             batches = [job.int8.calibration[i : i + 32] for i in range(0, len(job.int8.calibration), 32)]
             core = quantize(core, job.folder / "core.int8.onnx", batches)
+        for made in {core, job.made["float core"]} if job.graph.novelty is not None else ():
+            append_graph(made, _novelty_file(job))
         job.made["core"] = core
     return job.made["core"]
+
+
+def _novelty_file(job: Job) -> Path:
+    """Write the graph from embeddings to the novelty score once."""
+    path = job.folder / "novelty.onnx"
+    if not path.is_file():
+        assert job.graph.novelty is not None
+        example = torch.zeros(2, job.graph.head.in_features)
+        write_onnx(job.graph.novelty, InputSpec("embedding", example, {0: "N"}), ("novelty",), path, {})
+    return path
 
 
 def int8_scores(job: Job, target: str) -> Int8Scores:

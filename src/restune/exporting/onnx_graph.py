@@ -41,6 +41,24 @@ def write_onnx(
         onnx.save(proto, str(temporary))
 
 
+def append_graph(first: Path, second: Path) -> None:
+    """Add to `first` a graph whose only input is one of its outputs; it keeps its outputs and gains the other's."""
+    onnx = _onnx()
+    whole, part = onnx.load(str(first)), onnx.load(str(second))
+    (shared,) = (one.name for one in part.graph.input)
+    kept = {shared, *(one.name for one in part.graph.output)}
+    part = onnx.compose.add_prefix(part, "appended/", rename_inputs=False, rename_outputs=False)
+    assert {one.name for one in whole.graph.output} & kept == {shared}
+    whole.graph.node.extend(part.graph.node)
+    whole.graph.initializer.extend(part.graph.initializer)
+    whole.graph.value_info.extend(part.graph.value_info)
+    whole.graph.output.extend(part.graph.output)
+    known = {one.domain: one.version for one in whole.opset_import}
+    assert all(known.get(one.domain) == one.version for one in part.opset_import), "graphs of one opset"
+    with written_whole(first) as temporary:
+        onnx.save(whole, str(temporary))
+
+
 def _name_outputs(graph: Any, names: tuple[str, ...]) -> None:
     """Name the graph's outputs; inner values that have such a name get another."""
     for node in graph:

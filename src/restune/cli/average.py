@@ -11,7 +11,6 @@ import typer
 
 from restune.cli import options as opt
 from restune.cli.run import print_json, verb
-from restune.core.console import say
 
 
 class Method(StrEnum):
@@ -60,5 +59,5 @@ def average(
 
         show(average_table(content["runs"]))
         for line in average_lines(content):
-            say(line)
+            print(line)
         print(f"  restune predict {shlex.quote(str(made.out))} INPUT")

@@ -26,13 +26,13 @@ def average_lines(made: Mapping[str, Any]) -> Iterator[str]:
     Args:
         made: what ``restune average --json`` prints.
     """
-    yield f"average: validation {main_score(made['val'])} (n = {made['val']['n']})"
+    score, n = main_score(made["val"]), made["val"]["n"]
+    yield translated(f"the average: validation {score} (n = {n})")
     difference = made["difference"]
     if difference is not None:
-        low, high = (100 * value for value in difference["interval"])
-        yield (
-            f"against the best run: {100 * difference['difference']:+.2f} points of accuracy (95% interval {low:+.2f} "
-            f"to {high:+.2f})"
-        )
+        points = f"{100 * difference['difference']:+.2f}"
+        low, high = (f"{100 * value:+.2f}" for value in difference["interval"])
+        yield translated(f"against the best run: {points} points of accuracy (95% interval {low} to {high})")
     if made["test"] is not None:
-        yield f"average: test {main_score(made['test'])} (n = {made['test']['n']})"
+        score, n = main_score(made["test"]), made["test"]["n"]
+        yield translated(f"the average: test {score} (n = {n})")

@@ -114,7 +114,7 @@ def average(
         raise UserError(f"unknown method {method!r}", where="--method", fix=f"use {' or '.join(METHODS)}")
     folders = [user_path(run) for run in runs]
     if len(folders) < 2:
-        raise UserError("an average needs at least two runs", where="RUN", fix="name their folders")
+        raise UserError("an average needs at least two runs", where="RUN RUN...", fix="name their folders")
     record = _shared_record(folders)
     splits = reopened_splits(folders[0])
     if splits.val is None:

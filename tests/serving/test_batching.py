@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from restune.serving.batching import Batcher, ClosedError, QueueFullError
+from restune.serving.batching import Batcher, ClosedError, QueueFullError, Slots
 
 
 @pytest.fixture
@@ -154,8 +154,8 @@ def test_closing_answers_everything_accepted_and_refuses_more(pool):
     assert sorted(future.result(0)[0] for future in futures) == ["a0", "a1", "a2", "a3"]
 
 
-def test_models_that_share_an_engine_compute_in_turn(pool):
-    engine, now, most = threading.Lock(), [0], [0]
+def test_models_that_share_a_slot_compute_in_turn(pool):
+    slots, now, most = Slots(1), [0], [0]
 
     def compute(_settings, batch):
         now[0] += 1
@@ -164,7 +164,7 @@ def test_models_that_share_an_engine_compute_in_turn(pool):
         now[0] -= 1
         return batch
 
-    batchers = [made(pool, compute, engine=engine, max_batch=1) for _ in range(2)]
+    batchers = [made(pool, compute, slots=slots, max_batch=1) for _ in range(2)]
     futures = [batcher.submit([number], None, 10) for number in range(10) for batcher in batchers]
     assert sum(future.result(5)[0] for future in futures) == 90
     assert most == [1]

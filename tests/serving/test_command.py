@@ -121,6 +121,18 @@ def test_a_port_that_is_taken_while_models_are_loaded_is_reported():
         own.listen()
 
 
+def test_answers_are_sent_at_once(address):
+    """Without TCP_NODELAY a client that keeps its connection waits 40 ms for each answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", int(address.rpartition(":")[2]))
+    seconds = []
+    for _ in range(15):
+        began = time.perf_counter()
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().read()
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds[5:]) < 0.035
+
+
 def test_localhost_is_every_address_of_it():
     with bound("localhost", free_port()) as sockets:
         assert "127.0.0.1" in {own.getsockname()[0] for own in sockets}

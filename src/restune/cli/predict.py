@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from restune.inference.model import Prediction
 
 
-@opt.takes(opt.on_inference, opt.on_data, opt.on_views, opt.on_device, opt.on_all_verbs)
+@opt.takes(opt.on_inference, opt.on_data, opt.on_views, opt.on_engine, opt.on_device, opt.on_all_verbs)
 def predict(
     model: opt.ModelArgument,
     inputs: Annotated[
@@ -78,6 +78,7 @@ def predict(
         if options["as_json"] and csv_file:
             raise UserError("--json and --csv cannot be combined", fix="choose one")
         reading, views = opt.data_options(options), options.pop("views")
+        engine = opt.engine_options(options)
         inference = opt.inference_options(options)
         early.check_inference(model, {**inference, "views": views})
         attribution = _attribution(explain, explain_class, method, stage)
@@ -95,6 +96,7 @@ def predict(
             explain=explain,
             attribution=attribution,
             command=shlex.join(["restune", *sys.argv[1:]]),
+            **engine,
             **inference,
         )
         counted = _Counted(stream.predictions)

@@ -222,8 +222,8 @@ VIDEO = Kind(
     holds_folders=True,
     row_suffixes=(".csv", ".tsv", ".parquet"),
     rows_are_paths=True,
-    accepts=frozenset(("str", "path")),
-    accepted="the path of a file or of a folder of frames",
+    accepts=frozenset(("str", "path", "bytes")),
+    accepted="the path of a file or of a folder of frames, or a file's bytes",
 )
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (IMAGE, SIGNAL, TEXT, VIDEO)}
 

@@ -13,7 +13,7 @@ from restune.core.errors import UserError
 from restune.core.machine import cpu_count
 from restune.data.ahead import ahead
 from restune.data.dataset import Item
-from restune.data.decode import DecodeError
+from restune.data.pixels import DecodeError
 from restune.data.preprocess import Preprocess
 
 RETRY_PAUSES = (0.1, 0.4, 1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,12 +19,13 @@ from restune.data.inputs import as_items
 from restune.data.kinds import Kind, kind_of
 from restune.data.loader import Batch
 from restune.data.preprocess import Preprocess
+from restune.inference.engines.runtime import Runtime
+from restune.inference.engines.torch_runtime import TorchRuntime
 from restune.inference.features import FeatureCache
-from restune.inference.forward import forward_views, mean_of_task_views, mean_of_views, prediction_sets, probabilities
+from restune.inference.forward import mean_of_task_views, mean_of_views, prediction_sets, probabilities
 from restune.inference.predictor import Predictor, compute_batch, predict_with_embeddings
 from restune.inference.task_predictions import task_answers
 from restune.networks.custom import CustomNetwork, CustomSpec, Network, own_names
-from restune.networks.resnet import ResNet
 from restune.networks.spec import ResNetSpec
 from restune.weights.bundle import BundleInfo, write_bundle
 from restune.weights.calibration import Calibration, check_coverage, check_probability
@@ -166,6 +167,7 @@ class Model:
         source: where it came from, for messages.
         classes_known: False if the weights do not name their classes, which are then numbered.
         device: where it computes.
+        runtime: computes the logits in place of the module, see `exporting.engines.with_engine`.
     """
 
     module: Network
@@ -173,6 +175,7 @@ class Model:
     source: str
     classes_known: bool = True
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    runtime: Runtime | None = None
 
     def __repr__(self) -> str:
         what = {"multi-label": "labels", "regression": "numbers"}.get(self.info.task, "classes")
@@ -308,8 +311,8 @@ class Model:
     def logits(self, samples: Tensor) -> Tensor:
         """Compute float32 logits ``[N, V, C]`` of evaluation views ``[N, V, *sample]``, on the CPU.
 
-        Safe to call from several threads at once; starts none, and changes no global setting. Raises UserError where
-        the network's outputs are not finite.
+        Safe to call from several threads at once; changes no global setting. The network's norms are folded into its
+        convolutions, which changes logits by rounding. Raises UserError where the network's outputs are not finite.
         """
         return self.logits_and_embeddings(samples)[0]
 
@@ -318,18 +321,17 @@ class Model:
 
         Raises UserError where the network's outputs are not finite.
         """
-        module = self.module
-        compute = partial(_embeddings_then_logits, module) if isinstance(module, ResNet) else module
-        with torch.inference_mode():
-            outputs = forward_views(compute, self.preprocess, samples.to(self.device)).cpu()
-        if not bool(torch.isfinite(outputs).all()):
+        logits, embeddings = (self.runtime or self._torch)(samples.flatten(0, 1))
+        if not bool(torch.isfinite(logits).all()):
             raise UserError(
                 "the network's outputs are NaN or Inf", where=self.source, fix="check its weights and --std"
             )
-        if not isinstance(module, ResNet):
-            return outputs, None
-        width = module.spec.num_features
-        return outputs[..., width:], outputs[..., :width]
+        views = samples.shape[:2]
+        return logits.reshape(*views, -1), None if embeddings is None else embeddings.reshape(*views, -1)
+
+    @cached_property
+    def _torch(self) -> TorchRuntime:
+        return TorchRuntime(self.module, self.preprocess, self.device)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Compute calibrated probabilities ``[N, C]`` from logits of views ``[N, V, C]``.
@@ -447,12 +449,6 @@ def _named_sets(
     belongs = prediction_sets(probabilities, thresholds)
     for row, order in zip(belongs, probabilities.argsort(dim=1, descending=True), strict=True):
         yield tuple(classes[place] for place in order[row[order]].tolist())
-
-
-def _embeddings_then_logits(network: ResNet, x: Tensor, mask: Tensor | None) -> Tensor:
-    """Return embeddings and logits side by side ``[N, F + C]``."""
-    embeddings = network.embed(x, mask)
-    return torch.cat([embeddings, network.forward_from(embeddings, "all")], dim=1)
 
 
 def _task_predictions(batch: Batch, answers: list[dict[str, Any]]) -> Iterator[Prediction]:

@@ -61,7 +61,7 @@ class Predictor(Protocol):
     def logits(self, samples: Tensor) -> Tensor:
         """Compute float32 logits ``[N, V, C]`` of evaluation views ``[N, V, *sample]``, on the CPU.
 
-        Safe to call from several threads at once; starts none, and changes no global setting.
+        Safe to call from several threads at once; changes no global setting.
         """
         ...
 

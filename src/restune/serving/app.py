@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from threading import Lock
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
@@ -24,7 +23,7 @@ from restune.data.dataset import Item
 from restune.inference.model import Prediction
 from restune.serving import protocol
 from restune.serving.answers import ERRORS, PREDICTED, REQUEST, Limits, Refused
-from restune.serving.batching import ClosedError, QueueFullError
+from restune.serving.batching import ClosedError, QueueFullError, Slots
 from restune.serving.engine import AnswerSettings, Engine, Served, load_engine
 from restune.serving.guard import Guard
 from restune.serving.metrics import Metrics
@@ -36,10 +35,12 @@ _POLICY = (
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 _WATCH_SECONDS = 1.0
+_SLOTS = 4
+"""Most batches that are computed at a time, each with its share of the cores."""
 
 
 class Models:
-    """The served models by name, with the threads and the lock that they share.
+    """The served models by name, with the threads and the slots that they share.
 
     Args:
         engines: by name; the first one answers requests that name none.
@@ -51,12 +52,16 @@ class Models:
     def __init__(
         self, engines: Mapping[str, Engine], limits: Limits, metrics: Metrics, files: Mapping[str, Path] | None = None
     ) -> None:
-        self.limits, self._pool, lock = limits, ThreadPoolExecutor(cpu_count(), "read"), Lock()
+        self.limits, self._pool, slots = (
+            limits,
+            ThreadPoolExecutor(cpu_count(), "read"),
+            Slots(min(cpu_count(), _SLOTS)),
+        )
         self.by_name: dict[str, Served] = {}
         for name, engine in engines.items():
             file = (files or {}).get(name)
             self.by_name[name] = Served(
-                name, engine, pool=self._pool, lock=lock, max_queue=limits.max_queue, max_batch=limits.max_batch,
+                name, engine, pool=self._pool, slots=slots, max_queue=limits.max_queue, max_batch=limits.max_batch,
                 on_batch=metrics.batch_sizes(name), file=file,
                 load=None if file is None else partial(load_engine, str(file), engine.model.device.type),
             )  # fmt: skip
@@ -191,25 +196,26 @@ def _add_page(app: FastAPI, models: Models) -> None:
 def _answer_errors(app: FastAPI) -> None:
     """Answer every error as one JSON object, without a stack trace."""
 
+    def answered(request: Request, error: Refused, headers: Mapping[str, str] | None = None) -> Response:
+        of_protocol = request.url.path.startswith("/v2")
+        return _json({"error": error.what} if of_protocol else error.to_dict(), error.status, headers)
+
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> Response:
-        headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
-        if request.url.path.startswith("/v2"):
-            return _json({"error": error.what}, error.status, headers)
-        return _json(error.to_dict(), error.status, headers)
+        return answered(request, error, None if error.retry_after is None else {"retry-after": str(error.retry_after)})
 
     @app.exception_handler(RequestValidationError)
-    async def wrong_value(_: Request, error: RequestValidationError) -> Response:
+    async def wrong_value(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return _json(Refused(422, str(first["msg"]), str(first["loc"][-1])).to_dict(), 422)
+        return answered(request, Refused(422, str(first["msg"]), str(first["loc"][-1])))
 
     @app.exception_handler(Exception)
     async def fault(_: Request, _error: Exception) -> Response:  # raised on to the guard, which logs it
         return _json(Refused(500, "the server failed; its log says why").to_dict(), 500)
 
     @app.exception_handler(HTTPException)
-    async def of_http(_: Request, error: HTTPException) -> Response:
-        return _json(Refused(error.status_code, str(error.detail)).to_dict(), error.status_code, error.headers)
+    async def of_http(request: Request, error: HTTPException) -> Response:
+        return answered(request, Refused(error.status_code, str(error.detail)), error.headers)
 
 
 async def _watch(models: Models) -> None:

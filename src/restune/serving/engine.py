@@ -3,10 +3,10 @@ changes."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from torch import Tensor
 from restune.core.console import note, warn
 from restune.core.errors import UserError
 from restune.core.files import user_path
+from restune.core.machine import cpu_count
 from restune.data.dataset import Item
 from restune.data.decode import decode_image
 from restune.data.kinds import Kind, kind_of
 from restune.data.loader import as_batch, read_views
 from restune.data.resize import resize_to
+from restune.data.threads import computing_threads
 from restune.evaluation.abstention import threshold_for
 from restune.evaluation.attribution.overlay import data_url, overlaid
 from restune.inference.attribution.explain import explain_items, fitted_to
@@ -27,7 +29,7 @@ from restune.inference.attribution.explanation import Explanation
 from restune.inference.attribution.method import Attribution
 from restune.inference.load import load_model
 from restune.inference.model import AnswerOptions, Model, Prediction, predict_batch
-from restune.serving.batching import Batcher
+from restune.serving.batching import Batcher, Slots
 
 PRECISION = 0.95
 """Share of correct answers from which the page's threshold of "not sure" follows."""
@@ -53,14 +55,12 @@ class Engine:
     """A loaded model as `Batcher` needs it.
 
     Args:
-        model: of any kind but videos, whose readers need files.
+        model: of any kind.
     """
 
     def __init__(self, model: Model) -> None:
         self.model = model
         self.kind: Kind = kind_of(model.preprocess.kind)
-        if self.kind.name == "video":
-            raise UserError("videos are not served", where=model.source, fix="use restune predict")
 
     def check(self, settings: AnswerSettings) -> None:
         """Raise UserError for settings that this model does not have."""
@@ -118,6 +118,12 @@ class _Wanted:
     settings: AnswerSettings
 
 
+def _computed(slots: Slots, wanted: _Wanted, batch: list[tuple[Item, Tensor | str]]) -> list[Prediction]:
+    """Compute a batch with its share of the cores: threads of several batches that wait for each other lose time."""
+    with computing_threads(max(1, cpu_count() // slots.count)):
+        return wanted.engine.answer(wanted.settings, batch)
+
+
 class Served:
     """A model under a name: requests go through a queue, and a changed file replaces the model between requests.
 
@@ -125,7 +131,7 @@ class Served:
         name: in addresses and answers.
         engine: the loaded model.
         pool: threads that read items.
-        lock: held while a batch is computed.
+        slots: how many batches are computed at a time, by all models.
         max_queue, max_batch, on_batch: as `Batcher`.
         file: the model's file, to be watched; None: it is not watched.
         load: loads it again.
@@ -137,7 +143,7 @@ class Served:
         engine: Engine,
         *,
         pool: ThreadPoolExecutor,
-        lock: threading.Lock,
+        slots: Slots,
         max_queue: int,
         max_batch: int,
         on_batch: Callable[[int], None] = lambda _size: None,
@@ -148,8 +154,8 @@ class Served:
         self._load, self._signature = load, _signature(file)
         self.batcher: Batcher[_Wanted, Item, tuple[Item, Tensor | str], Prediction] = Batcher(
             lambda wanted, item: (item, wanted.engine.read(item)),
-            lambda wanted, batch: wanted.engine.answer(wanted.settings, batch),
-            pool=pool, engine=lock, max_queue=max_queue, max_batch=max_batch, on_batch=on_batch,
+            partial(_computed, slots),
+            pool=pool, slots=slots, max_queue=max_queue, max_batch=max_batch, on_batch=on_batch,
         )  # fmt: skip
 
     def submit(

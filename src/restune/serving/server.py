@@ -144,7 +144,8 @@ def _exists(family: socket.AddressFamily, address: tuple[Any, ...]) -> bool:
 
 
 def _bound(family: socket.AddressFamily, address: tuple[Any, ...]) -> socket.socket:
-    opened = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sends at once (TCP_NODELAY) from sockets of this protocol only: else each answer would wait 40 ms.
+    opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":  # a port that was left a moment ago may be used again
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

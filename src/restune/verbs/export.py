@@ -16,7 +16,7 @@ from restune.core.errors import UserError
 from restune.core.files import user_path
 from restune.core.streams import generator
 from restune.data.dataset import DataOptions, Dataset
-from restune.data.decode import DecodeError
+from restune.data.pixels import DecodeError
 from restune.data.sources import open_dataset
 from restune.evaluation.score import match_classes
 from restune.exporting.export import Exported, export_model, reject_unknown

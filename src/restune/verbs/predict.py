@@ -11,6 +11,7 @@ from restune.core.console import note
 from restune.core.errors import UserError
 from restune.data.dataset import DataOptions, Item
 from restune.data.inputs import expand
+from restune.exporting.engines import with_engine
 from restune.inference.attribution.method import Attribution, resolve_class
 from restune.inference.load import load_model
 from restune.inference.model import AnswerOptions, Model, Prediction, predict_items
@@ -33,6 +34,8 @@ def predict(
     coverage: float | None = None,
     class_conditional: bool = False,
     device: str = "auto",
+    engine: str = "torch",
+    precision: str = "fp32",
     data_options: DataOptions | None = None,
     explain: str | Path | None = None,
     attribution: Attribution | None = None,
@@ -54,6 +57,9 @@ def predict(
         threshold: abstain where the probability is lower: the label is then None.
         coverage: list the classes among which the true one is with this probability.
         class_conditional: that probability holds for the items of each class.
+        engine: what computes the network: ``torch``, ``onnx`` (ONNX Runtime), ``openvino``, or ``auto``, see
+            `exporting.engines.with_engine`.
+        precision: ``fp32``, ``bf16``, or ``auto``: bf16 where the processor multiplies it and the answers agree.
         data_options: how to read tables and files of series.
         explain: a folder to write a picture of each input's explanation to, and index.html; see `Model.explain`.
         attribution: what to explain and how; by default the predicted class by class activation maps.
@@ -65,8 +71,8 @@ def predict(
     """
     stream = stream_predictions(
         model, inputs, weights=weights, topk=topk, batch_size=batch_size, workers=workers, views=views,
-        threshold=threshold, coverage=coverage, class_conditional=class_conditional, device=device,
-        data_options=data_options, explain=explain, attribution=attribution, **preprocess,
+        threshold=threshold, coverage=coverage, class_conditional=class_conditional, device=device, engine=engine,
+        precision=precision, data_options=data_options, explain=explain, attribution=attribution, **preprocess,
     )  # fmt: skip
     return list(stream.predictions)
 
@@ -101,6 +107,8 @@ def stream_predictions(
     coverage: float | None = None,
     class_conditional: bool = False,
     device: str = "auto",
+    engine: str = "torch",
+    precision: str = "fp32",
     data_options: DataOptions | None = None,
     explain: str | Path | None = None,
     attribution: Attribution | None = None,
@@ -116,7 +124,7 @@ def stream_predictions(
     """
     options = AnswerOptions(threshold=threshold, coverage=coverage, class_conditional=class_conditional)
     options.check()
-    loaded = load_model(model, weights=weights, device=device, **preprocess)
+    loaded = with_engine(load_model(model, weights=weights, device=device, **preprocess), engine, precision=precision)
     if loaded.info.task != "single-label":
         _reject_options_of_classes(loaded, {"--threshold": threshold, "--coverage": coverage, "--explain": explain})
         reading = replace(data_options or DataOptions(), kind=loaded.preprocess.kind, task=loaded.info.task)

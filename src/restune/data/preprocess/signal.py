@@ -101,7 +101,7 @@ class SignalPreprocess:
         """
         import torch
 
-        from restune.data.decode import DecodeError
+        from restune.data.pixels import DecodeError
         from restune.data.wav import MAX_VALUES, decode_wav
 
         series = decode_wav(content, self.rate) if isinstance(content, bytes) else np.asarray(content)
@@ -265,7 +265,7 @@ def channel_statistics(wholes: Iterable[Tensor]) -> tuple[tuple[float, ...], tup
 
 def _filled(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Interpolate missing values (NaN) linearly; at the ends, repeat the nearest value. Raises DecodeError."""
-    from restune.data.decode import DecodeError
+    from restune.data.pixels import DecodeError
 
     missing = np.isnan(values)
     if not missing.any():

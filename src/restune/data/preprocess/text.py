@@ -134,7 +134,7 @@ class TextPreprocess:
 
     def checked_text(self, content: str | bytes) -> str:
         """Return the text, as `text_of`. Raises DecodeError for half a character, too."""
-        from restune.data.decode import DecodeError
+        from restune.data.pixels import DecodeError
 
         text = self.text_of(content)
         try:
@@ -261,8 +261,8 @@ class TextPreprocess:
 
     def _decoded(self, content: bytes) -> str:
         from restune.data.dataset import MAX_BYTES
-        from restune.data.decode import DecodeError
         from restune.data.encodings import decode_text
+        from restune.data.pixels import DecodeError
 
         if len(content) > MAX_BYTES:
             raise DecodeError(f"the file has {len(content) / 2**20:.0f} MiB, the limit is {MAX_BYTES // 2**20}")

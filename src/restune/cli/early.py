@@ -32,6 +32,8 @@ def check_request(verb: str, data: str | None, settings: dict[str, Any], reading
         raise no_data(None, verb)
     if settings.get("weights") not in (None, "auto"):
         check_weights(settings["weights"])
+    if settings.get("teacher") is not None:
+        check_model(settings["teacher"], None)
     wanted = {key: value for key, value in settings.items() if key not in _NOT_SETTINGS}
     stored = stored_recipe(settings["out"], resume=settings["resume"])
     Request(verb, settings["recipe"], wanted, settings["set"], stored)

@@ -265,6 +265,14 @@ def on_training(
         Track | None,
         typer.Option(help="Log each epoch to TensorBoard (in the run's folder) or to MLflow (MLFLOW_TRACKING_URI)."),
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="A trained model of the same classes whose probabilities the network learns as well as the labels "
+            "(distillation).",
+            metavar="MODEL",
+        ),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from restune.verbs.quickstart import quickstart
     from restune.verbs.report import report
     from restune.verbs.runs import list_runs
+    from restune.verbs.search import Study, search
     from restune.verbs.train import train
 
 _HOME = {
@@ -80,6 +81,8 @@ _HOME = {
     "finetune": "restune.verbs.finetune",
     "lesson": "restune.verbs.lesson",
     "train": "restune.verbs.train",
+    "Study": "restune.verbs.search",
+    "search": "restune.verbs.search",
 }
 
 __all__ = [
@@ -100,6 +103,7 @@ __all__ = [
     "SeedRuns",
     "StageSpec",
     "StepRecord",
+    "Study",
     "UserError",
     "__version__",
     "average",
@@ -119,6 +123,7 @@ __all__ = [
     "quickstart",
     "register_block",
     "report",
+    "search",
     "train",
 ]
 

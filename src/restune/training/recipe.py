@@ -351,6 +351,13 @@ def read_recipe(name: str | Path) -> Recipe:
     return parse(content, str(name))
 
 
+def read_settings(path: Path) -> Any:
+    """Read plain values from a YAML file within the limits of recipes; tags are never executed. Raises UserError."""
+    if not (is_there(path) and path.is_file()):
+        raise UserError("there is no such file", where=str(path), fix="check the path")
+    return _plain_values(_text(path), str(path))
+
+
 def _text(path: Path) -> str:
     try:
         with path.open("rb") as file:

@@ -130,8 +130,8 @@ def rows_of_classes(model: Model, train: Dataset) -> list[int]:
         )  # fmt: skip
     if model.preprocess.kind != train.kind:
         raise UserError(
-            f"this teacher takes {model.kind.noun}, the data is {kind_of(train.kind).noun}", where=f"--teacher {model.source}",
-            fix="name a model of the same kind of data",
+            f"this teacher takes {model.kind.noun}, the data is {kind_of(train.kind).noun}",
+            where=f"--teacher {model.source}", fix="name a model of the same kind of data",
         )  # fmt: skip
     missing = [name for name in train.classes if name not in model.classes]
     if missing or len(model.classes) != len(train.classes):

@@ -152,9 +152,12 @@ def on_views(
 
 def on_engine(
     engine: Annotated[
-        Engine,
-        typer.Option(help="What computes the network: torch, ONNX Runtime or OpenVINO; auto: the fastest here."),
-    ] = Engine.torch,
+        Engine | None,
+        typer.Option(
+            help="What computes the network: torch (the default), ONNX Runtime or OpenVINO; auto: the fastest here. Of "
+            "an export onnx or openvino; by default whichever is there."
+        ),
+    ] = None,
     precision: Annotated[
         Precision,
         typer.Option(help="Numeric precision; auto: bf16 where the processor multiplies it and answers agree."),
@@ -330,7 +333,8 @@ def data_options(options: dict[str, Any]) -> DataOptions:
 
 def engine_options(options: dict[str, Any]) -> dict[str, Any]:
     """Take the group `on_engine` out of a verb's options."""
-    return {name: options.pop(name).value for name in inspect.signature(on_engine).parameters}
+    engine, precision = options.pop("engine"), options.pop("precision")
+    return {"engine": None if engine is None else engine.value, "precision": precision.value}
 
 
 def inference_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ AS_THEY_ARE = {
     # words of a command, an option or a call, which nobody translates
     "INPUT", "MODEL", "RUN RUN...", "--weights auto", "search", "pip install 'restune[search]'",
     "MODEL {}", "--set mixup", "--set spec.{}", "--device cuda", "restune {}", "restune cache",
+    "--engine torch",
     "restune check", "pip install 'restune[check]'", "pip install 'restune[track]'",
     "pip install 'restune[serve]'", "serve", "threshold", "explain",
     "restune lesson", "restune lesson exercise", "restune {} --resume --out {}", "pip install 'restune[video]'",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,14 +79,18 @@ def open_study(name: str, storage: str, direction: str, seed: int | None, epochs
     pruner: Any = optuna.pruners.NopPruner()
     if epochs is not None:
         pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=max(1, epochs // 9), reduction_factor=3)
-    try:
+
+    def opened() -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # heartbeats and grouped proposals are called experimental since 2021
             retry = optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=_RETRIES)
             kept = optuna.storages.RDBStorage(
-                storage, heartbeat_interval=HEARTBEAT, grace_period=_GRACE, heartbeat_stale_trial_callback=retry
+                _with_driver(storage),
+                heartbeat_interval=HEARTBEAT,
+                grace_period=_GRACE,
+                heartbeat_stale_trial_callback=retry,
             )
-            study = optuna.create_study(
+            return optuna.create_study(
                 study_name=name,
                 storage=kept,
                 sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True),
@@ -94,16 +98,37 @@ def open_study(name: str, storage: str, direction: str, seed: int | None, epochs
                 load_if_exists=True,
                 direction=direction,
             )
-    except Exception as error:  # SQLAlchemy's drivers raise errors of their own
-        reason = next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
-        fix = "check the address; postgresql:// needs pip install 'restune[search]'"
-        raise UserError(f"this storage cannot be used: {reason}", where="--storage", fix=fix) from error
+
+    study = _tried(opened)
     if study.direction.name.lower() != direction:
         raise UserError(
             f"the study {name} compares trials by another metric", where="--study",
             fix="name another study, or use the same --monitor",
         )  # fmt: skip
     return study
+
+
+def _tried(opened: Callable[[], Any]) -> Any:
+    """Call a function that opens a study, again if another worker was creating the tables at the same moment."""
+    from sqlalchemy.exc import IntegrityError, ProgrammingError
+
+    for pause in (0.5, 1.0, 2.0, None):
+        try:
+            return opened()
+        except Exception as error:  # SQLAlchemy's drivers raise errors of their own
+            causes = (error, error.__cause__)
+            if pause is not None and any(isinstance(one, IntegrityError | ProgrammingError) for one in causes):
+                time.sleep(pause)
+                continue
+            reason = next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
+            fix = "check the address; postgresql:// needs pip install 'restune[search]'"
+            raise UserError(f"this storage cannot be used: {reason}", where="--storage", fix=fix) from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _with_driver(storage: str) -> str:
+    """Return the address with the driver that restune's extra brings, where the address names none."""
+    return storage.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
 def import_optuna() -> Any:

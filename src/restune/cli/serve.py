@@ -23,7 +23,7 @@ class LogFormat(StrEnum):
     json = "json"
 
 
-@opt.takes(opt.on_device, opt.on_all_verbs)
+@opt.takes(opt.on_engine, opt.on_device, opt.on_all_verbs)
 def serve(
     models: Annotated[
         list[str], typer.Argument(help="Model files or run folders; served under their names.", metavar="MODEL...")
@@ -50,6 +50,8 @@ def serve(
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
         if not all(map(find_spec, _NEEDED)):
             raise UserError("serving needs further packages", where="serve", fix="pip install 'restune[serve]'")
+        engine = opt.engine_options(options)
+        early.check_engine(engine.get("engine"))
         for model in models:
             early.check_model(model, None)
         from restune.serving.answers import Limits
@@ -62,7 +64,8 @@ def serve(
         )
         device = options["device"].value
         names = run(
-            models, host=host, port=port, limits=limits, max_pixels_each=max_pixels, device=device, log=log.value
-        )
+            models, host=host, port=port, limits=limits, max_pixels_each=max_pixels, device=device, log=log.value,
+            **engine,
+        )  # fmt: skip
         if options["as_json"]:
             print_json({"served": names})

@@ -72,6 +72,16 @@ def has_fast_bf16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
+def processor_name() -> str:
+    """Return the processor's name, as far as the platform tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())
+
+
 def memory_mib() -> int:
     """Return this process's peak memory, MiB; 0 where the platform does not report it."""
     try:

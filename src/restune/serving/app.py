@@ -59,7 +59,9 @@ class Models:
             self.by_name[name] = Served(
                 name, engine, pool=self._pool, slots=slots, max_queue=limits.max_queue, max_batch=limits.max_batch,
                 on_batch=metrics.batch_sizes(name), file=file,
-                load=None if file is None else partial(load_engine, str(file), engine.model.device.type),
+                load=None if file is None else partial(
+                    load_engine, str(file), engine.model.device.type, engine.engine, engine.precision
+                ),
             )  # fmt: skip
             metrics.watch_queue(name, partial(_length, self.by_name[name]))
 

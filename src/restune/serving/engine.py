@@ -18,6 +18,7 @@ from restune.data.dataset import Item
 from restune.data.kinds import Kind, kind_of
 from restune.data.loader import as_batch, read_views
 from restune.evaluation.abstention import threshold_for
+from restune.exporting.engines import settled, with_engine
 from restune.inference.attribution.explain import explain_items, fitted_to
 from restune.inference.attribution.method import Attribution
 from restune.inference.feature_maps import StageMaps, feature_maps
@@ -66,10 +67,11 @@ class Engine:
 
     Args:
         model: of any kind.
+        engine, precision: what computes it, to load it again in the same way.
     """
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
+    def __init__(self, model: Model, *, engine: str = "torch", precision: str = "fp32") -> None:
+        self.model, self.engine, self.precision = model, engine, precision
         self.kind: Kind = kind_of(model.preprocess.kind)
 
     def check(self, settings: Settings) -> None:
@@ -216,9 +218,10 @@ class Served:
         return True
 
 
-def load_engine(model: str, device: str = "auto") -> Engine:
-    """Load a model to serve. Raises UserError."""
-    return Engine(load_model(model, device=device))
+def load_engine(model: str, device: str = "auto", engine: str = "torch", precision: str = "fp32") -> Engine:
+    """Load a model to serve; an engine ``auto`` is chosen before the first request. Raises UserError."""
+    loaded = settled(with_engine(load_model(model, device=device), engine, precision=precision))
+    return Engine(loaded, engine=engine, precision=precision)
 
 
 def model_file(model: str) -> Path | None:

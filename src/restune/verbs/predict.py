@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from restune.core.console import note, silent
+from restune.core.errors import UserError
 from restune.core.files import named_as
 from restune.core.machine import process_rank
 from restune.data.dataset import DataOptions, Item
@@ -74,8 +75,9 @@ def predict(
         threshold: abstain where the probability is lower: the label is then None.
         coverage: list the classes among which the true one is with this probability.
         class_conditional: that probability holds for the items of each class.
-        engine: what computes the network: ``torch`` (the default), ``onnx`` (ONNX Runtime), ``openvino``, or ``auto``,
-            see `exporting.engines.with_engine`; of an export ``onnx`` or ``openvino``, by default whichever is there.
+        engine: what computes the network: ``torch``, ``onnx`` (ONNX Runtime), ``openvino``; by default ``auto``: torch,
+            until enough work shows that another one is faster here, or an earlier measurement says so. Of an export
+            ``onnx`` or ``openvino``, by default whichever is there.
         precision: ``fp32``, ``bf16``, or ``auto``: bf16 where the processor multiplies it and the answers agree.
         data_options: how to read tables and files of series.
         explain: a folder to write a picture of each input's explanation to, and index.html; see `Model.explain`.
@@ -136,9 +138,11 @@ def stream_predictions(
         )  # fmt: skip
     options = AnswerOptions(threshold=threshold, coverage=coverage, class_conditional=class_conditional)
     options.check()
-    loaded = with_engine(
-        load_model(model, weights=weights, device=device, **preprocess), engine or "torch", precision=precision
-    )
+    engine = engine or "auto"
+    if explain is not None:
+        _reject_with_explanations(engine, precision)
+        engine = "torch"
+    loaded = with_engine(load_model(model, weights=weights, device=device, **preprocess), engine, precision=precision)
     if loaded.info.task != "single-label":
         reject_options_of_classes(
             loaded.info.task, {"--threshold": threshold, "--coverage": coverage, "--explain": explain}
@@ -210,6 +214,8 @@ def predict_to_file(
     20
     """
     path, share = named_as(out, FORMS, "predictions"), Share(*process_rank())
+    if not is_export(model):  # one engine from the first row to the last, also where the file is continued
+        options["engine"] = options.get("engine") or "torch"
     with silent(share.rank > 0), part_of_machine(share.size, options.get("device", "auto")):
         stream = stream_predictions(
             model, inputs, topk=topk, batch_size=batch_size, views=views, threshold=threshold, coverage=coverage,
@@ -226,12 +232,21 @@ def predict_to_file(
             "--class-conditional": class_conditional,
             "--views": kind_of(preprocess.kind).view_mode(views),
             "--batch-size": batch_size,
+            "--engine": options.get("engine"),
+            "--precision": options.get("precision", "fp32"),
         }
         return PredictionWriter(
             path=path, share=share, predictions=stream.predictions, settings=settings,
             columns=stream.columns(topk, threshold=threshold, coverage=coverage),
             count=counter(inputs, stream, options.get("data_options")),
         ).write()  # fmt: skip
+
+
+def _reject_with_explanations(engine: str, precision: str) -> None:
+    """Raise UserError for an engine or a precision that does not explain."""
+    for value, usual, option in ((engine, ("auto", "torch"), "--engine"), (precision, ("fp32",), "--precision")):
+        if value not in usual:
+            raise UserError("explanations are computed by torch in fp32", where=f"{option} {value}", fix="leave it out")
 
 
 def _written(

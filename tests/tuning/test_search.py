@@ -127,6 +127,30 @@ def test_the_final_run_scores_what_its_trial_did(shapes, pretrained, tmp_path):
     assert found.run.result["val"]["accuracy"] == pytest.approx(found.best.score, abs=1e-6)
 
 
+def test_folds_are_a_cross_validation(shapes, pretrained, tmp_path, monkeypatch):
+    """Each item that is not a test item is a validation item once; the score is the mean over the folds."""
+    from restune.tuning import trials as room
+
+    seen, fit_once = [], room.Trials._fit_once
+
+    def watched(self, fold, *rest):
+        seen.append((self, fold, fit_once(self, fold, *rest)))
+        return seen[-1][2]
+
+    monkeypatch.setattr(room.Trials, "_fit_once", watched)
+    found = restune.search(
+        shapes, weights=pretrained, freeze="all", trials=1, folds=3, test=0.2, out=tmp_path / "study", device="cpu",
+        space={"label_smoothing": Choice((0.0,))},
+    )  # fmt: skip
+    trials = seen[0][0]
+    held_out = [set(part.val.ids()) for part in trials.folds]
+    assert [fold for _, fold, _ in seen] == [0, 1, 2]
+    assert sum(map(len, held_out)) == len(set.union(*held_out)) == 48
+    assert all(not held & set(part.train.ids()) for held, part in zip(held_out, trials.folds, strict=True))
+    assert not set.union(*held_out) & set(trials.splits.test.ids())
+    assert found.best.score == pytest.approx(np.mean([score for _, _, (score, _) in seen]))
+
+
 def test_mistakes_are_named(run, shapes, pretrained, tmp_path):
     cases = {
         "hold some out": ("--val", "0"),

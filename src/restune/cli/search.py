@@ -49,6 +49,13 @@ def search(
         ),
     ] = None,
     study: Annotated[str | None, typer.Option(help="Name of the study in the database.", metavar="NAME")] = None,
+    folds: Annotated[
+        int,
+        typer.Option(
+            help="Score trials by cross-validation in this many folds, for small data; 1: on the validation items.",
+            min=1,
+        ),
+    ] = 1,
     **options: Any,
 ) -> None:
     """Choose settings on validation items, then make one run with the best. Test items are touched once, by that run.
@@ -71,8 +78,8 @@ def search(
         from restune.verbs.search import search as run
 
         found = run(
-            data, verb=of and of.value, trials=trials, time=time, space=space, storage=storage, study=study, out=out,
-            resume=resume, recipe=recipe, data_options=reading, set=changes, weights=weights, freeze=layers, **settings,
+            data, verb=of and of.value, trials=trials, time=time, space=space, storage=storage, study=study, folds=folds,
+            out=out, resume=resume, recipe=recipe, data_options=reading, set=changes, weights=weights, freeze=layers, **settings,
         )  # fmt: skip
         content = found.to_dict()
         if options["as_json"]:

@@ -65,7 +65,9 @@ class TrialRecord:
         }  # fmt: skip
 
 
-def open_study(name: str, storage: str, direction: str, seed: int | None, epochs: int | None) -> Any:
+def open_study(
+    name: str, storage: str, direction: str, seed: int | None, epochs: int | None, folds: int = 1
+) -> Any:  # fmt: skip
     """Create a study, or go on with the one of this name. Raises UserError for a storage that cannot be used.
 
     Args:
@@ -73,11 +75,14 @@ def open_study(name: str, storage: str, direction: str, seed: int | None, epochs
         direction: ``maximize`` or ``minimize``.
         seed: of the proposals; None where several workers share the study.
         epochs: of a trial, from which it follows when trials that fall behind are stopped; None: never.
+        folds: of a trial; several: those whose mean so far is below the median are stopped.
     """
     optuna = import_optuna()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     pruner: Any = optuna.pruners.NopPruner()
-    if epochs is not None:
+    if folds > 1:
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=5)
+    elif epochs is not None:
         pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=max(1, epochs // 9), reduction_factor=3)
 
     def opened() -> Any:

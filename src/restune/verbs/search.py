@@ -87,6 +87,7 @@ def search(
     space: str | Path | Space | None = None,
     storage: str | None = None,
     study: str | None = None,
+    folds: int = 1,
     out: str | Path | None = None,
     resume: bool = False,
     recipe: str | Path | None = None,
@@ -104,6 +105,8 @@ def search(
         space: a YAML file that maps settings to ranges or choices, or a mapping; by default one that suits the verb.
         storage: address of a database that several workers share; by default a file in the study's folder.
         study: name of the study in the storage; by default that of the folder.
+        folds: score each trial by cross-validation over training and validation items, for small data; 1: on the
+            validation items alone.
         out: the study's folder; by default a new one, ``runs/search-NNN``.
         resume: go on with the study in `out`.
 
@@ -119,6 +122,8 @@ def search(
     (2, ('blue', 'red'))
     """
     import_optuna()
+    if folds < 1:
+        raise UserError("a cross-validation has at least two folds", where="--folds", fix="5 are usual")
     chosen_verb = _verb(verb, options)
     seconds = None if time is None else parse_duration(time)
     if trials is not None and trials < 1:
@@ -129,7 +134,7 @@ def search(
     place = _folder(out, resume=resume)
     started = command_started.get() or clock.perf_counter()
     with removed_unless_begun(place):
-        opened = open_trials(data, request, data_options, place.path)
+        opened = open_trials(data, request, data_options, place.path, folds=folds)
         used = _space(space, opened, chosen_verb, [] if weights_named else _at_hand(opened))
         made = open_study(
             study or place.path.resolve().name,
@@ -137,6 +142,7 @@ def search(
             opened.direction,
             opened.recipe.seed if storage is None else None,
             None if opened.recipe.fits_head else opened.recipe.epochs,
+            folds,
         )
         write_text(place.path / "space.json", json.dumps({key: _plain(one) for key, one in used.items()}) + "\n")
     deadline = None if seconds is None else started + seconds * (1 - _REFIT_SHARE)

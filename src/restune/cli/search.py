@@ -78,8 +78,9 @@ def search(
         from restune.verbs.search import search as run
 
         found = run(
-            data, verb=of and of.value, trials=trials, time=time, space=space, storage=storage, study=study, folds=folds,
-            out=out, resume=resume, recipe=recipe, data_options=reading, set=changes, weights=weights, freeze=layers, **settings,
+            data, verb=of and of.value, trials=trials, time=time, space=space, storage=storage, study=study,
+            folds=folds, out=out, resume=resume, recipe=recipe, data_options=reading, set=changes, weights=weights,
+            freeze=layers, **settings,
         )  # fmt: skip
         content = found.to_dict()
         if options["as_json"]:

@@ -120,6 +120,7 @@ ROOMS = (
         "exporting",
         "runs",
         "lessons",
+        "tuning",
         "verbs",
         "serving",
         "cli",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from restune.runs.seeds import SeedRuns
     from restune.training.bench import Bench
     from restune.training.metrics_log import EpochRecord, StepRecord
+    from restune.verbs.average import average
     from restune.verbs.bench import bench
     from restune.verbs.check import check
     from restune.verbs.create import create_model
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from restune.verbs.quickstart import quickstart
     from restune.verbs.report import report
     from restune.verbs.runs import list_runs
+    from restune.verbs.search import Study, search
     from restune.verbs.train import train
 
 _HOME = {
@@ -59,6 +61,7 @@ _HOME = {
     "Bench": "restune.training.bench",
     "EpochRecord": "restune.training.metrics_log",
     "StepRecord": "restune.training.metrics_log",
+    "average": "restune.verbs.average",
     "bench": "restune.verbs.bench",
     "check": "restune.verbs.check",
     "create_model": "restune.verbs.create",
@@ -78,6 +81,8 @@ _HOME = {
     "finetune": "restune.verbs.finetune",
     "lesson": "restune.verbs.lesson",
     "train": "restune.verbs.train",
+    "Study": "restune.verbs.search",
+    "search": "restune.verbs.search",
 }
 
 __all__ = [
@@ -98,8 +103,10 @@ __all__ = [
     "SeedRuns",
     "StageSpec",
     "StepRecord",
+    "Study",
     "UserError",
     "__version__",
+    "average",
     "bench",
     "check",
     "create_model",
@@ -116,6 +123,7 @@ __all__ = [
     "quickstart",
     "register_block",
     "report",
+    "search",
     "train",
 ]
 

@@ -18,7 +18,7 @@ from restune.core.translations import VERBATIM, entries, split_template, transla
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 AS_THEY_ARE = {
     # words of a command, an option or a call, which nobody translates
-    "INPUT", "MODEL", "--engine torch",
+    "INPUT", "MODEL", "RUN RUN...", "--weights auto", "search", "pip install 'restune[search]'", "--engine torch",
     "MODEL {}", "--set mixup", "--set spec.{}", "--device cuda", "restune {}", "restune cache",
     "restune check", "pip install 'restune[check]'", "pip install 'restune[track]'",
     "pip install 'restune[serve]'", "serve", "threshold", "explain",

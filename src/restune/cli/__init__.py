@@ -32,6 +32,8 @@ VERBS = {
     "serve": ("serve", "Answer predictions over HTTP, with a page for people."),
     "embed": ("embed", "Write embeddings (penultimate features) for other programs."),
     "bench": ("bench", "Compare training and prediction speed with this machine's peak."),
+    "search": ("search", "Choose settings on validation items, then train with the best."),
+    "average": ("average", "Average the weights of several runs into one model."),
     "report": ("report", "Draw a run's report again, or compare several runs on one page."),
     "runs": ("runs", "List runs: data, model, scores, start and state."),
     "cache": ("cache", "List and prune the cached activations of frozen layers."),

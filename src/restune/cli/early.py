@@ -31,8 +31,10 @@ def check_request(verb: str, data: str | None, settings: dict[str, Any], reading
         check_data(data, reading)
     elif not settings["resume"]:
         raise no_data(None, verb)
-    if settings.get("weights") is not None:
+    if settings.get("weights") not in (None, "auto"):
         check_weights(settings["weights"])
+    if settings.get("teacher") is not None:
+        check_model(settings["teacher"], None)
     wanted = {key: value for key, value in settings.items() if key not in _NOT_SETTINGS}
     stored = stored_recipe(settings["out"], resume=settings["resume"])
     Request(verb, settings["recipe"], wanted, settings["set"], stored)

@@ -84,6 +84,16 @@ Weights = Annotated[
     ),
 ]
 
+PretrainedWeights = Annotated[
+    str | None,
+    typer.Option(
+        help="A file, a run's folder, or a published name: resnet50:v2, ResNet50_Weights.IMAGENET1K_V2, "
+        "timm:resnet50.a1_in1k, resnet20:cifar10. auto: of those in the cache and in runs/ the best by the "
+        "cross-validated loss of a head on their features.",
+        metavar="NAME|FILE|auto",
+    ),
+]
+
 
 def on_all_verbs(
     as_json: Annotated[
@@ -260,6 +270,14 @@ def on_training(
     track: Annotated[
         Track | None,
         typer.Option(help="Log each epoch to TensorBoard (in the run's folder) or to MLflow (MLFLOW_TRACKING_URI)."),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="A trained model of the same classes whose probabilities the network learns as well as the labels "
+            "(distillation).",
+            metavar="MODEL",
+        ),
     ] = None,
     resume: Annotated[
         bool,

@@ -34,7 +34,7 @@ def train(data: opt.OptionalDataArgument = None, **options: Any) -> None:
 @opt.takes(opt.on_training, opt.on_data, opt.on_decisions, opt.on_device, opt.on_seed, opt.on_all_verbs)
 def finetune(
     data: opt.OptionalDataArgument = None,
-    weights: opt.Weights = None,
+    weights: opt.PretrainedWeights = None,
     freeze: Annotated[
         str | None,
         typer.Option(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ class TrainingBatch:
         key: random key of the augmentation.
         seconds: CPU time spent making the batch.
         lead: number of leading items that are present only to be mixed with the item after them.
+        teacher: a teacher's logits of these samples ``[N, classes]``, to be learnt as well; None without a teacher.
     """
 
     samples: Tensor
@@ -43,12 +45,30 @@ class TrainingBatch:
     key: RandomKey
     seconds: float
     lead: int = 0
+    teacher: Tensor | None = None
 
 
 def batch_targets(items: Sequence[Item], values: NDArray[np.float32] | None) -> Tensor:
     """Return the items' targets: class indices ``[N]``, or their rows of `values` ``[N, C]``."""
     targets = torch.tensor([item.target for item in items])
     return targets if values is None else torch.from_numpy(values[targets.numpy()])
+
+
+class TeacherViews(Protocol):
+    """What training batches need of a teacher."""
+
+    @property
+    def view_count(self) -> int:
+        """Number of views of each item, which epochs show in turn."""
+        ...
+
+    def key(self, epoch: int, items: Sequence[Item]) -> RandomKey | None:
+        """Return the key that augments these items in this epoch; None where nothing is augmented."""
+        ...
+
+    def logits(self, epoch: int, chosen: NDArray[np.int64]) -> Tensor:
+        """Return its logits ``[N, classes]`` of the items at these indices, in this epoch."""
+        ...
 
 
 def _whole(positions: range) -> range:
@@ -76,6 +96,7 @@ class TrainingBatches:
         pins: whether samples are put in pinned memory, for asynchronous copies to a GPU.
         target_values: of multi-label data or regression ``[rows, C]``, as the loss takes them; None for class indices.
         resident: all training images on the compute device, where they are augmented; None: they are not there.
+        teacher: decides which view of each item an epoch shows, and has the teacher's logits of it.
     """
 
     items: Sequence[Item]
@@ -94,6 +115,7 @@ class TrainingBatches:
     pins: bool = False
     resident: Resident | None = None
     target_values: NDArray[np.float32] | None = None
+    teacher: TeacherViews | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size > len(self.items):
@@ -132,15 +154,22 @@ class TrainingBatches:
         """Make batch `number` of an epoch."""
         started = time.thread_time()
         positions, lead = self.positions(number)
-        items = tuple(self.items[int(index)] for index in order[list(positions)])
+        chosen = order[list(positions)]
+        items = tuple(self.items[int(index)] for index in chosen)
         key = RandomKey(seed=self.seed, epoch=epoch, positions=positions, step=step)
+        shown = key if self.teacher is None else self.teacher.key(epoch, items) or key
         if self.resident is not None:
-            samples = self.preprocess.training_views(list(self.resident.take(items)), self.augment, key)
+            samples = self.preprocess.training_views(list(self.resident.take(items)), self.augment, shown)
         else:
-            samples = self.preprocess.training_views(self._sources(items, key), self.augment, key)
+            samples = self.preprocess.training_views(self._sources(items, shown), self.augment, shown)
             samples = samples.pin_memory() if self.pins else samples
         targets = batch_targets(items, self.target_values)
-        return TrainingBatch(samples, targets, items, key, time.thread_time() - started, lead)
+        teacher = self.teacher_logits(epoch, chosen)
+        return TrainingBatch(samples, targets, items, key, time.thread_time() - started, lead, teacher)
+
+    def teacher_logits(self, epoch: int, chosen: NDArray[np.int64]) -> Tensor | None:
+        """Return the teacher's logits of the items at these indices; None without a teacher."""
+        return None if self.teacher is None else self.teacher.logits(epoch, chosen)
 
     def positions(self, number: int) -> tuple[tuple[int, ...], int]:
         """Return this process's positions of a batch in the epoch's order, and how many of them are `lead` items."""

@@ -205,6 +205,13 @@ class FeatureCache:
             seconds=time.perf_counter() - started,
         )
 
+    def keys(self, items: Sequence[Item]) -> list[bytes]:
+        """Return the keys of the items' contents. Raises UserError for one that cannot be read."""
+        keys, failures = self._keys(items)
+        for name, reason in failures.items():
+            raise UserError(f"an item can no longer be read: {reason}", where=name, fix="restore it")
+        return [key for key in keys if key is not None]
+
     def contents(self) -> dict[str, str]:
         """Of each item that was asked for and could be read, 16 hex digits over its content (see `content_hash`)."""
         return {name: key.hex()[:16] for name, key in self._known_keys.items() if isinstance(key, bytes)}
@@ -315,13 +322,13 @@ def _batch_maker(preprocess: Preprocess, view: View | None) -> Callable[[Sequenc
             return _Made(keys, None, broken)
         if view is None:
             return _Made(keys, preprocess.stack(samples), broken)
-        return _Made(keys, preprocess.training_views(samples, view.augment, _random_key(view, keys)), broken)
+        return _Made(keys, preprocess.training_views(samples, view.augment, view_key(view, keys)), broken)
 
     return make
 
 
-def _random_key(view: View, keys: Sequence[bytes]) -> RandomKey:
-    """Return the random key of a view, with a row for each item's content."""
+def view_key(view: View, keys: Sequence[bytes]) -> RandomKey:
+    """Return the random key of a view, with a row for each item's content (see `FeatureCache.keys`)."""
     rows = tuple(int.from_bytes(key[:6], "little") for key in keys)
     return RandomKey(seed=view.seed, epoch=view.number, positions=rows, step=0, stream="cached view ")
 
@@ -333,7 +340,7 @@ def _decoded(item: Item, preprocess: Preprocess, view: View | None, key: bytes) 
         if view is None or not preprocess.needs_wholes(view.augment):
             return preprocess.apply(content)
         return preprocess.training_source(
-            None, lambda: preprocess.whole(content), lambda: content, _random_key(view, [key])
+            None, lambda: preprocess.whole(content), lambda: content, view_key(view, [key])
         )
     except (DecodeError, OSError, MemoryError, ValueError) as error:
         return _reason(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import unicodedata
 import warnings
@@ -314,3 +315,54 @@ def _legend(axes: Axes) -> None:
             fontsize=9,
             columnspacing=2 + _UNKNOWN_WIDTH * chinese,
         )
+
+
+def parallel_svg(axes_values: Sequence[tuple[str, Sequence[Any]]], label: str, *, falling: bool = False) -> str:
+    """Draw parallel coordinates as an SVG element: one axis per setting, one line per trial, the score last.
+
+    Args:
+        axes_values: each axis's name and the trials' values: numbers, or words, which are spread evenly; the last axis
+            has numbers.
+        label: describes the picture in words.
+        falling: whether low scores are good.
+
+    The best tenth of the lines are thick.
+    """
+    figure = _figure(columns=2)
+    axes = figure.subplots()
+    _style(axes)
+    heights = [_heights(values) for _, values in axes_values]
+    scores = list(axes_values[-1][1])
+    ranked = sorted(range(len(scores)), key=lambda row: scores[row], reverse=not falling)
+    best = set(ranked[: max(1, len(ranked) // 10)])
+    for row in reversed(ranked):
+        line = [column[row] for column, _ in heights]
+        thick = row in best
+        axes.plot(
+            range(len(line)), line, color=_SERIES[1 if thick else 0], linewidth=2.2 if thick else 0.8,
+            alpha=1.0 if thick else 0.45,
+        )  # fmt: skip
+    for place, (_, marks) in enumerate(heights):
+        axes.axvline(place, color="#010101", linewidth=0.8)
+        for height, text in marks:
+            axes.text(place + 0.02, height, text, fontsize=7, color="#010101", va="center")
+    axes.set_xticks(range(len(heights)), [name for name, _ in axes_values], fontsize=8)
+    axes.set_yticks([])
+    axes.grid(visible=False)
+    return figure_svg(figure, label)
+
+
+def _heights(values: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:
+    """Return each value's height from 0 to 1, and the marks beside the axis; positive numbers over decades by log."""
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(numbers) < len(values):
+        words = sorted({str(value) for value in values})
+        step = {word: number / max(1, len(words) - 1) for number, word in enumerate(words)}
+        return [step[str(value)] for value in values], [(height, word) for word, height in step.items()]
+    low, high = min(numbers), max(numbers)
+    if low == high:
+        return [0.5] * len(values), [(0.5, f"{low:.3g}")]
+    if low > 0 and high / low > 20:
+        span = math.log(high / low)
+        return [math.log(value / low) / span for value in numbers], [(0.0, f"{low:.3g}"), (1.0, f"{high:.3g}")]
+    return [(value - low) / (high - low) for value in numbers], [(0.0, f"{low:.3g}"), (1.0, f"{high:.3g}")]

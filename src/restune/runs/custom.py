@@ -58,6 +58,7 @@ class Custom:
         replaced: dict[str, tuple[str, Any]] = {}
         if self.loss is not None:
             replaced |= {"label_smoothing": ("loss", 0.0), "class_weights": ("loss", "none")}
+            replaced |= {"teacher.model": ("loss", None)}
         if self.model is not None:
             replaced |= {"optimizer.layer_decay": ("model", 1.0), "freeze": ("model", "none"), "model": ("model", None)}
         for key, (name, value) in replaced.items():

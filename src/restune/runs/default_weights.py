@@ -7,6 +7,7 @@ import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import safetensors
 
@@ -95,11 +96,16 @@ def _here(kind: Kind, dataset: Dataset, model: str | None) -> Iterator[tuple[str
 
 def _runs(kind: Kind, model: str | None) -> Iterator[tuple[str, str]]:
     """Yield the finished runs in ``runs/`` whose model takes this kind of data."""
-    files = [path for path in Path("runs").glob("*/model.safetensors") if path.is_file()]
-    for file in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True):
+    for file in finished_runs():
         about = _about(file, kind, model)
         if about is not None:
             yield str(file.parent), f"{about}, a run here"
+
+
+def finished_runs() -> list[Path]:
+    """Return the model files of the runs in ``runs/``, newest first."""
+    files = [path for path in Path("runs").glob("*/model.safetensors") if path.is_file()]
+    return sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def _files(folder: Path, kind: Kind, model: str | None) -> Iterator[tuple[str, str]]:
@@ -120,12 +126,16 @@ def _files(folder: Path, kind: Kind, model: str | None) -> Iterator[tuple[str, s
 
 def _about(file: Path, kind: Kind, model: str | None) -> str | None:
     """Describe a model file from its header; None if it takes other data or is another network."""
+    header = fitting_header(file, kind, model)
+    return None if header is None else f"{header.get('name') or 'a network'} of {len(header['classes'])} classes"
+
+
+def fitting_header(file: Path, kind: Kind, model: str | None) -> dict[str, Any] | None:
+    """Return a model file's header; None if it is no model, takes other data or is another network."""
     try:
         with safetensors.safe_open(file, framework="numpy") as opened:
-            header = json.loads((opened.metadata() or {})["restune"])
-        name, classes = header.get("name"), len(header["classes"])
+            header: dict[str, Any] = json.loads((opened.metadata() or {})["restune"])
+        name, _ = header.get("name"), len(header["classes"])
     except Exception:  # not a model of restune, or damaged
         return None
-    if header.get("kind") != kind.name or (model is not None and name != model):
-        return None
-    return f"{name or 'a network'} of {classes} classes"
+    return header if header.get("kind") == kind.name and model in (None, name) else None

@@ -23,6 +23,7 @@ from restune.runs.custom import Custom
 from restune.runs.lengthen import describe_lengthening
 from restune.runs.novelty import novelty_cost
 from restune.runs.prepare import Prepared, compute_together, place_network
+from restune.runs.teacher import load_teacher
 from restune.runs.versions import versions
 from restune.training.feature_batches import FeatureBatches, make_feature_batches
 from restune.training.linear_probe import (
@@ -37,6 +38,7 @@ from restune.training.loop import Fitted, OnEpoch, Trainer
 from restune.training.metrics_log import EpochRecord, describe_task_scores
 from restune.training.recipe import Recipe
 from restune.training.task_scores import TASK_SCORES, learnt_values
+from restune.training.teacher import Teacher, make_teacher
 from restune.training.validation import VAL_SCORES, Validation
 
 
@@ -215,7 +217,16 @@ def _batches(prepared: Prepared, recipe: Recipe) -> TrainingBatches:
         pins=device.type == "cuda",
         resident=on_gpu,
         target_values=learnt_values(train, prepared.splits.target_scale()),
+        teacher=_teacher(prepared, recipe),
     )
+
+
+def _teacher(prepared: Prepared, recipe: Recipe) -> Teacher | None:
+    """Load the recipe's teacher and compute its outputs of the training items' views; None without one."""
+    if recipe.teacher.model is None:
+        return None
+    epochs = recipe.epochs if recipe.time is None else None
+    return make_teacher(load_teacher(recipe), prepared.splits.train, recipe, prepared.augment, epochs)
 
 
 _CLOSING_SECONDS = 5.0

@@ -139,6 +139,8 @@ def resumed_recipe(folder: Path, requested: Recipe, *, accept_changes: bool, bat
     requested = requested.changed({"lengthened": [length.model_dump() for length in stored.lengthened]})
     if not batch_size_named:  # it is lowered for few items
         requested = requested.changed({"batch_size": stored.batch_size})
+    if requested.weights == "auto":
+        requested = requested.changed({"weights": stored.weights})
     if requested.model is None and requested.weights is None:  # the network was chosen for the images
         from restune.runs.network_choice import SPEC_KEYS  # imports torch
 

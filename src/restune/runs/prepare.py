@@ -114,6 +114,21 @@ def prepare(data: RunData, initial: Initial, recipe: Recipe, workspace: Workspac
     )  # fmt: skip
 
 
+def renewed(prepared: Prepared, data: RunData, recipe: Recipe, workspace: Workspace) -> Prepared:
+    """Return the same prepared data for another fit: a new network with its initial weights, and its augmentation.
+
+    Args:
+        data: that was prepared.
+        recipe: differs from that of `prepare` in nothing that reading the items depends on.
+    """
+    augment = resolve_augment(recipe, data.train)
+    if recipe.augment.window is None and "window" in data.kind.augment_fields:
+        augment = replace(augment, window=default_window(prepared.splits.train.items, prepared.preprocess))
+    classes, task = prepared.splits.train.classes, data.train.task
+    network = build_network(prepared.initial, recipe, classes, prepared.preprocess, task)
+    return replace(prepared, network=network, augment=augment, workspace=workspace)
+
+
 def _fitted(
     initial: Initial, draft: TextDraft | None, preloaded: Preloaded, train: Sequence[Item], divided: World | None
 ) -> Preprocess:

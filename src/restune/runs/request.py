@@ -13,11 +13,13 @@ from restune.runs.custom import reject_missing, take_custom
 from restune.runs.network_options import check_network_options, named_fully
 from restune.training.recipe import Recipe, parse_duration, read_recipe
 
-_SHORT = {"lr": "optimizer.lr"}
+_SHORT = {"lr": "optimizer.lr", "teacher": "teacher.model"}
 """Options whose recipe key has another name."""
 
 _WEIGHTS_DECIDE = "the input is that of the weights"
 _HEAD_IS_FITTED = "the head is fitted by logistic regression, not trained (head=sgd trains it)"
+_NO_TEACHER = "there is no teacher"
+_ASKED_ABOUT_ONE = "the teacher is asked once about whole, single items"
 
 _IDLE: tuple[tuple[str, Callable[[Recipe], bool], str], ...] = (
     ("optimizer.nesterov", lambda r: r.optimizer.name != "sgd", "only SGD has Nesterov momentum"),
@@ -56,6 +58,13 @@ _IDLE: tuple[tuple[str, Callable[[Recipe], bool], str], ...] = (
     ("ema", lambda r: r.fits_head, _HEAD_IS_FITTED),
     ("early_stopping", lambda r: r.fits_head, _HEAD_IS_FITTED),
     ("checkpoint", lambda r: r.fits_head, _HEAD_IS_FITTED),
+    ("teacher", lambda r: r.fits_head, _HEAD_IS_FITTED),
+    ("teacher.temperature", lambda r: r.teacher.model is None, _NO_TEACHER),
+    ("teacher.weight", lambda r: r.teacher.model is None, _NO_TEACHER),
+    ("teacher.views", lambda r: r.teacher.model is None, _NO_TEACHER),
+    ("mixup", lambda r: r.teacher.model is not None, _ASKED_ABOUT_ONE),
+    ("cutmix", lambda r: r.teacher.model is not None, _ASKED_ABOUT_ONE),
+    ("augment.erase", lambda r: r.teacher.model is not None, _ASKED_ABOUT_ONE),
 )
 """Settings or sections, the condition under which they have no effect, and why; requesting one is then an error."""
 
@@ -91,7 +100,7 @@ class Request:
             used.pop("smoke", None)
         if "time" in used:
             used["time"] = parse_duration(used["time"])
-        for key in ("weights", "model", "val", "test"):
+        for key in ("weights", "model", "val", "test", "teacher.model"):
             if isinstance(used.get(key), Path):
                 used[key] = str(used[key])
         self.options, self.changes = used, changes

@@ -89,8 +89,8 @@ class RunResult:
             "verb": self.verb,
             "model": self.model,
             "kind": self.kind,
-            "val": _summary(self.scores["val"]) if "val" in self.scores else None,
-            "test": _summary(self.scores["test"]) if "test" in self.scores else None,
+            "val": summary_of(self.scores["val"]) if "val" in self.scores else None,
+            "test": summary_of(self.scores["test"]) if "test" in self.scores else None,
             "seconds": self.seconds,
             "training_seconds": self.training_seconds,
             "epochs": self.epochs,
@@ -126,7 +126,7 @@ def save_results(verb: str, prepared: Prepared, recipe: Recipe, fitted: Fitted) 
         scores = {split: one.calibrated(info.calibration) for split, one in of_classes(scores).items()}
     else:
         info, scores = with_thresholds(info, scores)
-    summaries = tuple({"side": split, **_summary(evaluation)} for split, evaluation in scores.items())
+    summaries = tuple({"side": split, **summary_of(evaluation)} for split, evaluation in scores.items())
     write_bundle(path, state, replace(info, scores=summaries))
     (folder / "evaluation").mkdir(exist_ok=True)
     for split, evaluation in scores.items():
@@ -294,7 +294,7 @@ def _changed(prepared: Prepared) -> tuple[Change, ...]:
     return changed
 
 
-def _summary(evaluation: AnyEvaluation) -> dict[str, Any]:
+def summary_of(evaluation: AnyEvaluation) -> dict[str, Any]:
     """Return a split's part of the result."""
     if not isinstance(evaluation, Evaluation):
         return evaluation.summary()

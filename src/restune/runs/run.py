@@ -37,7 +37,9 @@ from restune.runs.record import RunRecord, no_data, read_run_record
 from restune.runs.request import Request
 from restune.runs.results import save_results
 from restune.runs.task_settings import settle_task
+from restune.runs.teacher import check_teacher
 from restune.runs.tracking import followed, start_tracking
+from restune.runs.weights_choice import AUTO, choose_weights
 from restune.training.distributed import World, is_lost_peer, join_world, leave_world
 from restune.training.metrics_log import EpochRecord
 from restune.training.recipe import Recipe, read_recipe
@@ -200,6 +202,9 @@ def _perform(task: _Task, folder: Path, world: World, continues: bool, accept_ch
     if request.verb == "train" and request.custom.model is None:
         recipe, chosen = choose_network(recipe, everything, world)
         decisions += chosen
+    encoding = None if data_options is None else data_options.encoding
+    if request.verb == "finetune" and recipe.weights == AUTO:
+        recipe, _ = choose_weights(recipe, run_data, device, world, encoding)
     policy = resolve_policy(recipe, len(train))
     if policy is not None:
         recipe = recipe.changed({policy.key: policy.value})
@@ -209,7 +214,7 @@ def _perform(task: _Task, folder: Path, world: World, continues: bool, accept_ch
     workspace = Workspace(
         folder=folder, device=device, world=world, continues=continues, accept_changes=accept_changes, started=started
     )
-    encoding = None if data_options is None else data_options.encoding
+    check_teacher(recipe, train)
     initial = initial_state(recipe, train, request.verb, encoding, request.custom.model)
     with computing_threads(recipe.threads or 1):
         prepared = prepare(run_data, initial, recipe, workspace)

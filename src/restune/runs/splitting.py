@@ -73,6 +73,20 @@ def split_data(
     return splits, main
 
 
+def drawn_splits(
+    data: RunData, unreadable: Mapping[str, str], contents: Mapping[str, str], recipe: Recipe
+) -> Splits:  # fmt: skip
+    """Return the splits that the data defines or the recipe's seed draws; see `split_data`."""
+    return split_dataset(
+        data.train if data.kind.groups_duplicates else group_copies(data.train, contents, unreadable),
+        val=data.val if data.val is not None else _share(recipe.val),
+        test=data.test if data.test is not None else _share(recipe.test),
+        unreadable=unreadable,
+        seed=recipe.seed,
+        min_class_items=recipe.min_class_items,
+    )
+
+
 def _read_or_draw(
     data: RunData,
     unreadable: Mapping[str, str],
@@ -90,14 +104,7 @@ def _read_or_draw(
         splits = read_splits(folder / "split.csv", data.train, data.val, data.test)
         _reject_lost(splits, unreadable)
         return splits
-    splits = split_dataset(
-        data.train if data.kind.groups_duplicates else group_copies(data.train, contents, unreadable),
-        val=data.val if data.val is not None else _share(recipe.val),
-        test=data.test if data.test is not None else _share(recipe.test),
-        unreadable=unreadable,
-        seed=recipe.seed,
-        min_class_items=recipe.min_class_items,
-    )
+    splits = drawn_splits(data, unreadable, contents, recipe)
     _reject_empty_classes(splits)
     counts = ", ".join(f"{name} {count}" for name, count in splits.counts().items())
     skipped = f"; skipped {len(splits.left_out)}" if splits.left_out else ""

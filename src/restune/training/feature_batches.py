@@ -67,7 +67,8 @@ class FeatureBatches:
         items = tuple(self.batches.items[int(index)] for index in chosen)
         key = RandomKey(seed=self.batches.seed, epoch=epoch, positions=positions, step=step)
         targets = batch_targets(items, self.batches.target_values)
-        return TrainingBatch(rows.take(chosen), targets, items, key, time.thread_time() - started)
+        teacher = self.batches.teacher_logits(epoch, chosen)
+        return TrainingBatch(rows.take(chosen), targets, items, key, time.thread_time() - started, teacher=teacher)
 
 
 def make_feature_batches(
@@ -89,6 +90,8 @@ def make_feature_batches(
     """
     augmented = augment != Augment(repeats=augment.repeats)
     views = recipe.views or (max(1, round(epochs / _EPOCHS_A_VIEW)) if augmented else 1)
+    if batches.teacher is not None:  # both show the same view of an item in the same epoch
+        views = batches.teacher.view_count
     device = network.fc.weight.device
     if epochs <= views or device.type != "cpu" or not _can_cache(recipe, augment, preprocess, cut):
         return None

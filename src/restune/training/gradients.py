@@ -56,17 +56,20 @@ class _Inputs:
         x: the network's input, or features at the cut, ``[N, ...]``.
         mask: of its valid positions.
         targets: class indices ``[N]`` or class shares ``[N, classes]``.
+        teacher: a teacher's logits ``[N, classes]``; None without a teacher.
     """
 
     x: Tensor
     mask: Tensor | None
     targets: Tensor
+    teacher: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, part: slice) -> _Inputs:
-        return _Inputs(self.x[part], None if self.mask is None else self.mask[part], self.targets[part])
+        mask, teacher = (None if one is None else one[part] for one in (self.mask, self.teacher))
+        return _Inputs(self.x[part], mask, self.targets[part], teacher)
 
 
 class Gradients:
@@ -176,7 +179,7 @@ class Gradients:
         with local:
             with self._autocast():
                 logits = self.wrapped(inputs.x, inputs.mask, cut)
-            loss = self.objective.loss(logits, inputs.targets) * share
+            loss = self.objective.loss(logits, inputs.targets, inputs.teacher) * share
             # DistributedDataParallel averages gradients, but the batch's loss is the sum over processes.
             torch.autograd.backward(loss * self.world.size / group)
         return float(loss.detach())
@@ -185,8 +188,9 @@ class Gradients:
         """Move a batch to the device, and normalise, erase and mix its images; features are used as they are."""
         samples = batch.samples.to(self.device, non_blocking=True)
         targets = batch.targets.to(self.device, non_blocking=True)
+        teacher = None if batch.teacher is None else batch.teacher.to(self.device, non_blocking=True)
         if cut is not None:
-            return _Inputs(self._laid_out(samples), None, targets)
+            return _Inputs(self._laid_out(samples), None, targets, teacher)
         if self.own_augment is not None:
             samples = self._augmented(samples, batch)
         x, mask = self.preprocess.inputs(samples)
@@ -194,7 +198,7 @@ class Gradients:
         if batch.lead:
             x, targets = x[batch.lead :], targets[batch.lead :]
             mask = None if mask is None else mask[batch.lead :]
-        return _Inputs(self._laid_out(x), mask, targets)
+        return _Inputs(self._laid_out(x), mask, targets, teacher)
 
     def _augmented(self, samples: Tensor, batch: TrainingBatch) -> Tensor:
         """Apply the caller's own augmentation. Raises UserError for a result of another length or type."""

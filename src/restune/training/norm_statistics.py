@@ -28,7 +28,7 @@ def reestimate(network: nn.Module, batches: TrainingBatches, gradients: Gradient
         epoch: index of the epoch that ends.
         count: number of batches.
     """
-    with _estimating(network):
+    with estimating(network):
         for batch in itertools.islice(batches.epoch(epoch, epoch * len(batches)), count):
             gradients.forward(batch)
         average_statistics(network, gradients.world)
@@ -36,7 +36,7 @@ def reestimate(network: nn.Module, batches: TrainingBatches, gradients: Gradient
 
 
 @contextmanager
-def _estimating(network: nn.Module) -> Iterator[None]:
+def estimating(network: nn.Module) -> Iterator[None]:
     """Within this block only the norms that were in training mode are, with statistics reset and averaged evenly."""
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.training]
     momentum = [module.momentum for module in norms]

@@ -11,6 +11,7 @@ from torch import Tensor
 from restune.core.errors import UserError
 from restune.data.augment import RandomKey, erase, mix
 from restune.training.recipe import Recipe
+from restune.training.teacher import distillation_loss
 
 OwnLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -66,9 +67,16 @@ class Objective:
             return float(len(targets))
         return float(self.weights[targets].sum())
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The mean loss of logits ``[N, classes]`` against class indices ``[N]`` or class shares ``[N, classes]``."""
+    def loss(self, logits: Tensor, targets: Tensor, teacher: Tensor | None = None) -> Tensor:
+        """The mean loss of logits ``[N, classes]`` against class indices ``[N]`` or class shares ``[N, classes]``.
+
+        Args:
+            teacher: a teacher's logits ``[N, classes]``, whose term has the recipe's share.
+        """
         logits = logits.float()
+        if teacher is not None:
+            share, temperature = self.recipe.teacher.weight, self.recipe.teacher.temperature
+            return (1 - share) * self.loss(logits, targets) + share * distillation_loss(logits, teacher, temperature)
         if self.own_loss is not None:
             return _mean_of(self.own_loss(logits, targets), len(logits))
         smoothing = self.recipe.label_smoothing

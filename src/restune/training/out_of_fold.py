@@ -59,7 +59,9 @@ def out_of_fold(
     return OutOfFold(logits=logits, folds=FOLDS, l2=head.l2)
 
 
-def folds_of(targets: NDArray[np.int64], groups: NDArray[np.int64] | None, seed: int) -> NDArray[np.int64]:
+def folds_of(
+    targets: NDArray[np.int64], groups: NDArray[np.int64] | None, seed: int, count: int = FOLDS
+) -> NDArray[np.int64]:  # fmt: skip
     """Return the fold of each item: groups stay whole, and each class is dealt to the folds in random order.
 
     A group's class is that of its first item.
@@ -73,5 +75,5 @@ def folds_of(targets: NDArray[np.int64], groups: NDArray[np.int64] | None, seed:
     order = generator(seed, "out of fold").permutation(len(first))
     by_class = order[np.argsort(targets[first[order]], kind="stable")]
     folds = np.empty(len(first), np.int64)
-    folds[by_class] = np.arange(len(first)) % FOLDS
+    folds[by_class] = np.arange(len(first)) % count
     return folds[codes.reshape(-1)]

@@ -138,6 +138,20 @@ class VideoRecipe(_Section):
     """Clips scored per video, evenly spaced; null: 3."""
 
 
+class TeacherRecipe(_Section):
+    """Distillation from a trained model; see `restune.training.teacher.Teacher`."""
+
+    model: str | None = None
+    """The teacher: a run's folder, a model's file or published weights with the data's classes; null: none."""
+    temperature: float = Field(4.0, gt=0, le=100)
+    """Divides both networks' logits before their softmax."""
+    weight: float = Field(0.9, ge=0, le=1)
+    """Share of the teacher's term in the loss; the labels' term has the rest."""
+    views: int | None = Field(None, ge=1, le=1000)
+    """Augmented views per item, which epochs show in turn; the teacher computes each once. null: one per epoch, at most
+    8."""
+
+
 class EmaRecipe(_Section):
     """Exponential moving average of the weights; if on, the average is validated and saved."""
 
@@ -261,6 +275,7 @@ class Recipe(_Section):
     signal: SignalRecipe = SignalRecipe()
     text: TextRecipe = TextRecipe()
     video: VideoRecipe = VideoRecipe()
+    teacher: TeacherRecipe = TeacherRecipe()
     ema: EmaRecipe = EmaRecipe()
     early_stopping: EarlyStoppingRecipe = EarlyStoppingRecipe()
     checkpoint: CheckpointRecipe = CheckpointRecipe()
@@ -334,6 +349,13 @@ def read_recipe(name: str | Path) -> Recipe:
     if not isinstance(content, dict):
         raise UserError("a recipe is a mapping of keys to values", where=str(name))
     return parse(content, str(name))
+
+
+def read_settings(path: Path) -> Any:
+    """Read plain values from a YAML file within the limits of recipes; tags are never executed. Raises UserError."""
+    if not (is_there(path) and path.is_file()):
+        raise UserError("there is no such file", where=str(path), fix="check the path")
+    return _plain_values(_text(path), str(path))
 
 
 def _text(path: Path) -> str:

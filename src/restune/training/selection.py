@@ -16,6 +16,11 @@ _HIGHER_IS_BETTER = {
 }
 
 
+def higher_is_better(monitor: str) -> bool:
+    """Return whether larger values of a metric are better."""
+    return _HIGHER_IS_BETTER[monitor]
+
+
 def improves(
     score: float, best: float | None, *, monitor: str, min_delta: float = 0.0, val_loss: float | None = None
 ) -> bool:

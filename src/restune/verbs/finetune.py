@@ -69,7 +69,9 @@ def finetune(
     """Fine-tune a pretrained network: replace its head, freeze or unfreeze its layers.
 
     Args:
-        weights: any form that `restune.load` takes. By default the recipe's, else torchvision's for `model`.
+        weights: any form that `restune.load` takes. By default the recipe's, else torchvision's for `model`. ``auto``:
+            of the published weights in the cache and the runs in ``runs/``, those with the lowest cross-validated loss
+            of a head on the training items' features.
         freeze: ``auto`` (the head is fitted by logistic regression, then stages are unfrozen from the top while
             validation improves), ``all`` (only the head is fitted), ``none`` (all layers train), or K (the stem and
             stages 1 to K stay frozen; 0 the stem alone). Activations of frozen layers are cached and reused.

@@ -1,0 +1,1 @@
+"""Many runs: averages of their weights, and studies of hyper-parameters."""

@@ -1,0 +1,98 @@
+"""Two workers share a study in PostgreSQL; one is killed: every trial ends, and none is counted twice."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import restune
+
+pytestmark = pytest.mark.slow
+TRIALS = 8
+
+
+def _programs() -> Path | None:
+    found = shutil.which("initdb")
+    folders = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return next((folder for folder in reversed(folders) if (folder / "initdb").exists()), None)
+
+
+@pytest.fixture
+def database():
+    """The address of a fresh PostgreSQL database."""
+    programs = _programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed")
+    user = "postgres" if os.geteuid() == 0 else None  # the server refuses to run as root
+    folder = Path(tempfile.mkdtemp(prefix="restune-postgres-"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    if user:
+        shutil.chown(folder, user)
+
+    def call(name: str, *arguments: str) -> None:
+        subprocess.run([programs / name, *arguments], check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
+
+    call("initdb", "-D", str(folder / "data"), "-A", "trust", "-U", "restune")
+    options = f"-p {port} -k {folder} -h 127.0.0.1"
+    call("pg_ctl", "-D", str(folder / "data"), "-o", options, "-l", str(folder / "log"), "-w", "start")
+    try:
+        yield f"postgresql://restune@127.0.0.1:{port}/postgres"
+    finally:
+        call("pg_ctl", "-D", str(folder / "data"), "-m", "immediate", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_every_trial_ends_and_none_counts_twice(database, tmp_path):
+    import optuna
+
+    random = np.random.default_rng(0)
+    for name, level in (("bright", 125), ("dark", 95)):
+        (tmp_path / "shapes" / name).mkdir(parents=True)
+        for number in range(30):
+            pixels = random.integers(level - 90, level + 90, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "shapes" / name / f"{number}.png")
+    address = database.replace("postgresql://", "postgresql+psycopg://")
+
+    def worker(name: str) -> subprocess.Popen[str]:
+        command = [
+            *(sys.executable, "-m", "restune", "search", tmp_path / "shapes", "--model", "resnet8"),
+            *("--image-size", "16", "--epochs", "20", "--batch-size", "8", "--device", "cpu", "--trials", str(TRIALS)),
+            *("--storage", database, "--study", "shared", "--out", tmp_path / name),
+        ]
+        return subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+
+    killed, other = worker("killed"), worker("other")
+    end = time.monotonic() + 120
+    while not list((tmp_path / "killed").glob("trial-*")):  # a trial of the worker that is to be killed
+        assert killed.poll() is None, killed.communicate()[1]
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    _, errors = other.communicate(timeout=400)
+    assert other.returncode == 0, errors
+    study = optuna.load_study(study_name="shared", storage=address)
+    states = [trial.state.name for trial in study.trials]
+    assert "RUNNING" not in states
+    assert states.count("COMPLETE") + states.count("PRUNED") == TRIALS
+    failed = [trial for trial in study.trials if trial.state.name == "FAIL"]
+    assert len(failed) == 1, "the killed worker's trial"
+    again = [trial for trial in study.trials if trial.system_attrs.get("failed_trial") == failed[0].number]
+    assert len(again) == 1
+    assert again[0].params == failed[0].params
+    assert again[0].state.name in ("COMPLETE", "PRUNED")
+    assert (tmp_path / "other" / "best" / "result.json").exists()
+    assert restune.load(tmp_path / "other" / "best").classes == ("bright", "dark")

@@ -1,9 +1,10 @@
 """Measure a server: its overhead with a model that computes nothing, latency under load, throughput against bulk.
 
-    python benchmarks/serving.py [MODEL PHOTOS]
+    python benchmarks/serving.py [MODEL FOLDER]
 
-Without MODEL only the overhead is measured. The server runs in a process of its own, the clients in this one, on the
-same machine; all figures of one run belong together.
+Without MODEL only the overhead is measured. FOLDER holds files of the model's kind, such as photos. The server, bulk
+prediction and the clients run in processes of their own on the same machine; bulk prediction decodes and computes the
+same files. All figures of one run belong together.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ import multiprocessing
 import re
 import socket
 import statistics
+import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import cycle, islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +30,14 @@ from PIL import Image
 
 import restune
 from restune.core.console import quiet
+from restune.data.inputs import as_items
 from restune.inference.load import load_model
-from restune.inference.model import Model, Prediction
+from restune.inference.model import Model, Prediction, predict_items
 from restune.networks.resnet import ResNet
 from restune.serving.answers import Limits
 from restune.serving.app import make_app
 from restune.serving.engine import Engine
-from restune.serving.server import make_server, settle
+from restune.serving.server import bound, make_server, settle
 from restune.weights.bundle import BundleInfo
 
 SECONDS = 5.0
@@ -49,14 +55,13 @@ class NullEngine(Engine):
         return [Prediction(input=item.id, label="a", probability=1.0, top=(("a", 1.0),)) for item, _ in batch]
 
 
-def run_server(model: str | None, port: int) -> None:
-    """Serve a model, or one that computes nothing, until the process is ended."""
+def run_null_server(port: int) -> None:
+    """Serve a model that computes nothing until the process is ended."""
     limits = Limits(max_queue=1024)
-    with quiet():
-        engine = Engine(load_model(model)) if model else NullEngine(null_model())
-    server = make_server(make_app({"model": engine}, limits), "127.0.0.1", port, limits)
+    server = make_server(make_app({"model": NullEngine(null_model())}, limits), limits)
     settle()
-    server.run()
+    with bound("127.0.0.1", port) as sockets:
+        server.run(sockets)
 
 
 def null_model() -> Model:
@@ -116,50 +121,82 @@ def measure(port: int, bodies: list[bytes]) -> dict[str, float]:
     }
 
 
-def served(model: str | None, bodies: list[bytes]) -> dict[str, float]:
-    """Start a server in a process of its own and measure it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = multiprocessing.get_context("spawn").Process(target=run_server, args=(model, port))
+@contextmanager
+def null_server(port: int) -> Iterator[Callable[[], bool]]:
+    """Run a server of a model that computes nothing; yields whether it still runs."""
+    process = multiprocessing.get_context("spawn").Process(target=run_null_server, args=(port,))
     process.start()
     try:
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert process.is_alive()
-            time.sleep(0.1)
-        return measure(port, bodies)
+        yield process.is_alive
     finally:
         process.terminate()
         process.join()
 
 
-def bulk(model: str, bodies: list[bytes]) -> float:
-    """Return images per second of `Model.predict` over the same images, repeated for `SECONDS`."""
+@contextmanager
+def real_server(port: int, model: str, *options: str) -> Iterator[Callable[[], bool]]:
+    """Run `restune serve`; yields whether it still runs."""
+    command = [sys.executable, "-m", "restune", "serve", model, "--port", str(port), "--quiet", *options]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        yield lambda: process.poll() is None
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def served(bodies: list[bytes], model: str | None = None, *options: str) -> dict[str, float]:
+    """Start a server in a process of its own and measure it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with null_server(port) if model is None else real_server(port, model, *options) as is_alive:
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            if not is_alive():
+                raise SystemExit(f"the server of {model} ended")
+            time.sleep(0.1)
+        return measure(port, bodies)
+
+
+def bulk(model: str, files: list[Path]) -> float:
+    """Return inputs per second of bulk prediction: the files again and again for `SECONDS`, read and computed."""
     with quiet():
         loaded = load_model(model)
-        loaded.predict(bodies)
+        items = as_items(files, loaded.kind)
+        list(predict_items(loaded, items[:64]))
         start, count = time.perf_counter(), 0
-        while time.perf_counter() - start < SECONDS:
-            loaded.predict(bodies)
-            count += len(bodies)
+        again = takewhile(lambda _: time.perf_counter() - start < SECONDS, cycle(items))
+        for prediction in predict_items(loaded, again):
+            assert prediction.error is None, prediction.error
+            count += 1
         return count / (time.perf_counter() - start)
+
+
+def bulk_apart(model: str, files: list[Path]) -> float:
+    """Return `bulk` of a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(bulk, (model, files))
 
 
 def main() -> None:
     buffer = io.BytesIO()
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(buffer, "PNG")
-    print(json.dumps({"model": "null", **served(None, [buffer.getvalue()])}))
-    if len(sys.argv) == 3:
-        model, folder = sys.argv[1:]
-        files = sorted(path for path in Path(folder).rglob("*") if path.suffix in (".jpg", ".jpeg", ".png"))[:256]
-        bodies = [path.read_bytes() for path in files]
-        before, found, after = bulk(model, bodies), served(model, bodies), bulk(model, bodies)
-        share = found["requests_per_s"] / max(before, after)
-        shown = {"model": model, **found, "bulk_images_per_s": [round(before, 1), round(after, 1)]}
-        print(json.dumps({**shown, "share_of_bulk": round(share, 2)}))
+    print(json.dumps({"model": "null", **served([buffer.getvalue()])}), flush=True)
+    if len(sys.argv) < 3:
+        return
+    model, folder = sys.argv[1:3]
+    with quiet():
+        files = list(islice(load_model(model).kind.files_below(Path(folder)), 256))
+    if not files:
+        raise SystemExit(f"there are no files of the model's kind in {folder}")
+    bodies = [path.read_bytes() for path in files]
+    before, found, after = bulk_apart(model, files), served(bodies, model), bulk_apart(model, files)
+    share = found["requests_per_s"] / max(before, after)
+    shown = {"model": model, **found, "bulk_inputs_per_s": [round(before, 1), round(after, 1)]}
+    print(json.dumps({**shown, "share_of_bulk": round(share, 2)}))
 
 
 if __name__ == "__main__":

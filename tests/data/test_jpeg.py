@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from restune.data import decode
+from restune.data import pixels
 from restune.data.decode import DecodeError, decode_image
 
 
@@ -57,7 +57,7 @@ KINDS = {
 @pytest.mark.parametrize("size", [(203, 117), (1, 50), (50, 1), (1, 1), (17, 16), (15, 33)])
 def test_rgb(kind, size, monkeypatch):
     content = encoded(photo().crop((0, 0, *size)), **KINDS[kind])
-    monkeypatch.setattr(decode, "_from_pillow", None)  # none of these may need the slower reader
+    monkeypatch.setattr(pixels, "_from_pillow", None)  # none of these may need the slower reader
     assert_pillows(content, f"{kind} {size}")
 
 

@@ -197,7 +197,7 @@ def test_strips_are_the_whole_image(monkeypatch):
     for image in pictures.values():
         content = encoded(image, "PNG")
         whole = decode_image(content)
-        monkeypatch.setattr("restune.data.decode._STRIP", 50 * 7)
+        monkeypatch.setattr("restune.data.pixels._STRIP", 50 * 7)
         assert bool((decode_image(content) == whole).all())
         monkeypatch.undo()
 

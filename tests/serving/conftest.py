@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from restune.inference.load import load_model
 from restune.serving.answers import Limits
 from restune.serving.app import make_app
 from restune.serving.engine import Engine
-from restune.serving.server import make_server
+from restune.serving.server import bound, make_server
 from restune.weights import bundle
 
 
@@ -77,22 +76,21 @@ def _running():
 @contextmanager
 def running(app, limits):
     """Run an application at a free port; yields its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = make_server(app, "127.0.0.1", port, limits)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    end = time.monotonic() + 30
-    while not server.started:
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        assert not thread.is_alive()
+    with bound("127.0.0.1", 0) as sockets:
+        port = sockets[0].getsockname()[1]
+        server = make_server(app, limits)
+        thread = threading.Thread(target=server.run, args=(sockets,), daemon=True)
+        thread.start()
+        end = time.monotonic() + 30
+        while not server.started:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.should_exit = True
+            thread.join(20)
+            assert not thread.is_alive()
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,9 @@ import time
 import pytest
 
 import restune.cli.serve
+import restune.serving.server
+from restune.core.errors import UserError
+from restune.serving.server import bound
 
 
 def free_port():
@@ -94,10 +97,42 @@ def test_two_models_of_one_name_are_refused(run, model_path):
     assert "rename" in done.stderr
 
 
-def test_a_port_in_use_is_reported(run, model_path):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
+def test_a_port_in_use_is_reported_before_a_model_is_loaded(run, model_path, monkeypatch):
+    def loaded(*_):
+        raise AssertionError("a model is loaded for nothing")
+
+    monkeypatch.setattr(restune.serving.server, "load_engine", loaded)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         done = run("serve", model_path, "--port", taken.getsockname()[1])
     assert done.returncode == 2
     assert "choose another port" in done.stderr
+    assert "in use" in done.stderr
+    unknown = run("serve", model_path, "--host", "no.such.host.invalid")
+    assert unknown.returncode == 2
+    assert "no.such.host.invalid" in unknown.stderr
+
+
+def test_a_port_that_is_taken_while_models_are_loaded_is_reported():
+    with (
+        pytest.raises(UserError, match="choose another port"),
+        bound("127.0.0.1", free_port()) as (own,),
+        socket.create_server(own.getsockname()),
+    ):
+        own.listen()
+
+
+def test_answers_are_sent_at_once(address):
+    """Without TCP_NODELAY a client that keeps its connection waits 40 ms for each answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", int(address.rpartition(":")[2]))
+    seconds = []
+    for _ in range(15):
+        began = time.perf_counter()
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().read()
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds[5:]) < 0.035
+
+
+def test_localhost_is_every_address_of_it():
+    with bound("localhost", free_port()) as sockets:
+        assert "127.0.0.1" in {own.getsockname()[0] for own in sockets}

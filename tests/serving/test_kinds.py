@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import sys
+import tempfile
 import wave
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +17,16 @@ import torch
 import restune
 from restune.data.preprocess.signal import SignalPreprocess
 from restune.data.preprocess.text import TextPreprocess
+from restune.data.preprocess.video import VideoPreprocess
+from restune.data.video_bytes import VideoBytes, VideoContent, VideoLimits
 from restune.inference.model import Model
 from restune.serving.answers import Limits
 from restune.serving.app import make_app
 from restune.serving.engine import Engine
 from restune.weights.bundle import BundleInfo
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from motion import write_video
 
 
 def model(name, preprocess, task="single-label", **options):
@@ -36,6 +45,7 @@ def models():
         "sounds": model("resnet1d_ts", SignalPreprocess(), in_channels=1, width=4),
         "labels": model("resnet8", images, task="multi-label"),
         "numbers": model("resnet8", images, task="regression"),
+        "video": model("r3d_18", VideoPreprocess(frames=4, crop=16, resize=20, clips=2), width=4),
     }
 
 
@@ -69,6 +79,35 @@ def test_texts(models, kinds):
     body = {"inputs": [{"name": "inputs", "shape": [3], "datatype": "BYTES", "data": texts}]}
     answer = requests.post(f"{kinds}/v2/models/text/infer", json=body).json()
     assert answer["outputs"][1]["data"] == [prediction.label for prediction in wanted]
+
+
+def test_videos(models, kinds, tmp_path, monkeypatch):
+    paths = []
+    for number in range(2):
+        frames = np.random.default_rng(number).integers(0, 255, (12, 24, 32, 3), dtype=np.uint8)
+        paths.append(write_video(tmp_path / f"{number}.mp4", frames))
+    contents, wanted = [path.read_bytes() for path in paths], models["video"].predict(paths)
+    assert wanted[0].probability != wanted[1].probability
+
+    def on_disk(*_, **__):
+        raise AssertionError("an upload goes to the disk")
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", on_disk)
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", on_disk)
+    check(ask(kinds, "video", data=contents[0], headers={"Content-Type": "video/mp4"}), wanted[:1])
+    check(ask(kinds, "video", files=[("file", ("a.mp4", one)) for one in contents]), wanted)
+    encoded = [base64.b64encode(one).decode() for one in contents]
+    check(ask(kinds, "video", json={"inputs": [{"b64": one} for one in encoded]}), wanted)
+    body = {"inputs": [{"name": "inputs", "shape": [2], "datatype": "BYTES", "data": encoded}]}
+    answer = requests.post(f"{kinds}/v2/models/video/infer", json=body).json()
+    assert answer["outputs"][1]["data"] == [prediction.label for prediction in wanted]
+    for bad in (contents[0][:200], b"not a video", bytes(10_000)):
+        refused = requests.post(f"{kinds}/predict?model=video", data=bad)
+        assert refused.status_code == 422
+        assert refused.json()["predictions"][0]["error"]
+    monkeypatch.setattr(VideoContent, "read", lambda own: VideoBytes(own.content, VideoLimits(frames=11)))
+    refused = requests.post(f"{kinds}/predict?model=video", data=contents[0])
+    assert "more than 11 frames" in refused.json()["predictions"][0]["error"]
 
 
 def test_series_and_sounds(models, kinds):
@@ -106,4 +145,5 @@ def test_labels_and_numbers(models, kinds, photos):
         "sounds": ("signal", "single-label"),
         "labels": ("image", "multi-label"),
         "numbers": ("image", "regression"),
+        "video": ("video", "single-label"),
     }

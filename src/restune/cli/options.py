@@ -27,6 +27,13 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class Engine(StrEnum):
+    auto = "auto"
+    torch = "torch"
+    onnx = "onnx"
+    openvino = "openvino"
+
+
 class Precision(StrEnum):
     auto = "auto"
     fp32 = "fp32"
@@ -131,6 +138,22 @@ def on_views(
     ] = None,
 ) -> None:
     """Option for evaluation views."""
+
+
+def on_engine(
+    engine: Annotated[
+        Engine | None,
+        typer.Option(
+            help="What computes the network: torch (the default), ONNX Runtime or OpenVINO; auto: the fastest here. Of "
+            "an export onnx or openvino; by default whichever is there."
+        ),
+    ] = None,
+    precision: Annotated[
+        Precision,
+        typer.Option(help="Numeric precision; auto: bf16 where the processor multiplies it and answers agree."),
+    ] = Precision.fp32,
+) -> None:
+    """Options for the engine that computes the network."""
 
 
 def on_data(
@@ -288,6 +311,12 @@ def data_options(options: dict[str, Any]) -> DataOptions:
     taken |= {name: options.pop(name) for name in inspect.signature(on_decisions).parameters if name in options}
     kind = taken.pop("kind")
     return DataOptions(header=not taken.pop("no_header"), kind=kind, **taken)
+
+
+def engine_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the group `on_engine` out of a verb's options."""
+    engine, precision = options.pop("engine"), options.pop("precision")
+    return {"engine": None if engine is None else engine.value, "precision": precision.value}
 
 
 def inference_options(options: dict[str, Any]) -> dict[str, Any]:

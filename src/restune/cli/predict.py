@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,15 +13,22 @@ import typer
 
 from restune.cli import early
 from restune.cli import options as opt
-from restune.cli.run import print_json_line, verb
+from restune.cli.run import print_json, print_json_line, verb
+from restune.core.console import say, warn
 from restune.core.errors import UserError
+from restune.core.files import named_as
+from restune.core.machine import process_rank
+from restune.core.rowlog import reject_foreign
+from restune.exported.files import is_export
 from restune.inference.attribution.method import METHODS, Attribution, check_method
+from restune.reporting.predictions.rows import PredictionRows, csv_line
 
 if TYPE_CHECKING:
-    from restune.inference.model import Prediction
+    from restune.inference.prediction import Prediction
+    from restune.reporting.predictions.stream import PredictionStream
 
 
-@opt.takes(opt.on_inference, opt.on_data, opt.on_views, opt.on_device, opt.on_all_verbs)
+@opt.takes(opt.on_inference, opt.on_data, opt.on_views, opt.on_engine, opt.on_device, opt.on_all_verbs)
 def predict(
     model: opt.ModelArgument,
     inputs: Annotated[
@@ -34,11 +40,20 @@ def predict(
         ),
     ],
     topk: Annotated[
-        int | None, typer.Option(help="Number of classes to list for each input (default: 5; with --csv: 1).", min=1)
+        int | None,
+        typer.Option(help="Number of classes to list for each input (default: 5; with --csv and --out: 1).", min=1),
     ] = None,
     csv_file: Annotated[
         bool, typer.Option("--csv", help="Print comma-separated values, each row as soon as it is known.")
     ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write one row per input to this file as it goes, .csv or .parquet; the same command continues a file "
+            "that was not finished. With torchrun, several processes share the inputs.",
+            metavar="FILE",
+        ),
+    ] = None,
     explain: Annotated[
         Path | None,
         typer.Option(
@@ -77,45 +92,88 @@ def predict(
     with verb(options["quiet"]):
         if options["as_json"] and csv_file:
             raise UserError("--json and --csv cannot be combined", fix="choose one")
+        _check_out(out, {"--csv": csv_file, "--explain": explain is not None})
         reading, views = opt.data_options(options), options.pop("views")
+        engine = opt.engine_options(options)
         inference = opt.inference_options(options)
-        early.check_inference(model, {**inference, "views": views})
         attribution = _attribution(explain, explain_class, method, stage)
-        from restune.verbs.predict import stream_predictions
-
-        stream = stream_predictions(
+        answers = {"threshold": threshold, "coverage": coverage, "class_conditional": class_conditional}
+        inference |= {"views": views, "data_options": reading, **engine, **answers}
+        if not is_export(model):
+            early.check_inference(model, inference)
+        if out is not None:
+            _write(model, inputs, out, topk or 1, as_json=options["as_json"], **inference)
+            return
+        stream = _streaming(model)(
             model,
             opt.listed(inputs),
             topk=topk or 5,
-            views=views,
-            threshold=threshold,
-            coverage=coverage,
-            class_conditional=class_conditional,
-            data_options=reading,
             explain=explain,
-            attribution=attribution,
+            attribution=attribution if explain else None,
             command=shlex.join(["restune", *sys.argv[1:]]),
             **inference,
         )
         counted = _Counted(stream.predictions)
         if options["as_json"]:
             _print_json(counted)
-        elif csv_file and stream.task != "single-label":
-            _print_task_csv(counted, stream.task, stream.classes)
         elif csv_file:
-            wanted = {"abstained": threshold is not None, "prediction_set": coverage is not None}
-            wanted |= dict.fromkeys(("novel", "novelty"), stream.knows_novelty)
-            _print_csv(counted, min(topk or 1, len(stream.classes)), [name for name, is_on in wanted.items() if is_on])
+            _print_csv(counted, stream.columns(topk or 1, threshold=threshold, coverage=coverage))
         else:
             from restune.reporting import tables
 
             tables.show(tables.predictions_table(counted))
         if counted.failed:
-            raise UserError(
-                f"{counted.failed} of {counted.total} inputs could not be read",
-                where="INPUT",
-                fix="see the reasons above",
-            )
+            raise _unreadable(counted.failed, counted.total)
+
+
+def _check_out(out: Path | None, others: dict[str, bool]) -> None:
+    """Raise UserError for a file that cannot be written, before torch is imported; and for several processes without
+    one."""
+    _, processes = process_rank()
+    if out is None and processes > 1:
+        raise UserError(
+            f"{processes} processes need one file to write to", where="torchrun", fix="name it with --out FILE.csv"
+        )
+    if out is None:
+        return
+    for option, is_set in others.items():
+        if is_set:
+            raise UserError(f"--out and {option} cannot be combined", fix="choose one")
+    reject_foreign(named_as(out, (".csv", ".parquet"), "predictions"))
+
+
+def _write(model: str, inputs: list[str], out: Path, topk: int, *, as_json: bool, **options: Any) -> None:
+    """Write the predictions to a file. Raises UserError if some inputs could not be read."""
+    from restune.verbs.predict import predict_to_file
+
+    listed = opt.listed(inputs) if "-" in inputs else inputs
+    written = predict_to_file(model, listed, out, topk=topk, **options)
+    rank, processes = process_rank()
+    if written is None or rank > 0:
+        return
+    if as_json:
+        print_json({"out": str(out), "inputs": written.inputs, "unreadable": written.failed})
+    else:
+        say(f"{written.inputs} inputs: {out}")
+    if written.failed and processes == 1:
+        raise _unreadable(written.failed, written.inputs, "see the column error")
+    if written.failed:  # a status of 2 would make torchrun report a crash
+        warn(f"{written.failed} of {written.inputs} inputs could not be read: see the column error")
+
+
+def _unreadable(failed: int, total: int, fix: str = "see the reasons above") -> UserError:
+    return UserError(f"{failed} of {total} inputs could not be read", where="INPUT", fix=fix)
+
+
+def _streaming(model: str) -> Callable[..., PredictionStream]:
+    """Return what predicts with this model; for an export nothing that imports torch."""
+    if is_export(model):
+        from restune.reporting.predictions.stream import stream_export
+
+        return stream_export
+    from restune.verbs.predict import stream_predictions
+
+    return stream_predictions
 
 
 def _attribution(folder: Path | None, label: str | None, method: str | None, stage: int | None) -> Attribution:
@@ -147,40 +205,10 @@ def _print_json(predictions: Iterable[Prediction]) -> None:
     print_json_line(f'{{"predictions": [{", ".join(rows)}]}}')
 
 
-def _print_task_csv(predictions: Iterable[Prediction], task: str, classes: Sequence[str]) -> None:
-    """Print the labels and every label's probability, or the numbers, one row per input as soon as it is known."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    is_labels = task == "multi-label"
-    names = [f"probability_{name}" for name in classes] if is_labels else list(classes)
-    writer.writerow(["input", *(["labels"] if is_labels else []), *names, "error"])
-    for prediction in predictions:
-        known = prediction.probabilities if is_labels else prediction.values
-        numbers = [None if known is None else known[name] for name in classes]
-        labels = [None if prediction.labels is None else "|".join(prediction.labels)] if is_labels else []
-        writer.writerow([prediction.input, *labels, *numbers, prediction.error])
-        sys.stdout.flush()
-
-
-def _print_csv(predictions: Iterable[Prediction], topk: int, more: list[str]) -> None:
-    """Print one row per input as soon as it is known, so that an interrupted command leaves the rows so far.
-
-    Args:
-        more: further columns, last: ``abstained`` (true or false), ``prediction_set`` (class names separated by ``|``),
-            ``novel`` (true or false), ``novelty``.
-    """
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    others = [column for place in range(2, topk + 1) for column in (f"label_{place}", f"probability_{place}")]
+def _print_csv(predictions: Iterable[Prediction], rows: PredictionRows) -> None:
+    """Print one row per input as soon as it is known, so that an interrupted command leaves the rows so far."""
     for number, prediction in enumerate(predictions):
         if number == 0:
-            writer.writerow(["input", "label", "probability", "error", *others, *more])
-        row: list[object] = [prediction.input, prediction.label, prediction.probability, prediction.error]
-        runners_up: list[object] = [value for pair in prediction.top[1:topk] for value in pair]
-        writer.writerow([*row, *(runners_up or [None] * len(others)), *(_cell(prediction, name) for name in more)])
+            sys.stdout.write(csv_line(rows.names))
+        sys.stdout.write(csv_line(rows.row(prediction)))
         sys.stdout.flush()
-
-
-def _cell(prediction: Prediction, name: str) -> str | None:
-    if name in ("abstained", "novel", "novelty"):
-        value = getattr(prediction, name)
-        return None if value is None else str(value).lower()
-    return None if prediction.prediction_set is None else "|".join(prediction.prediction_set)

@@ -139,6 +139,10 @@ def _resume_hint(folder: Path) -> str:
         if not any(word == "--out" or word.startswith("--out=") for word in words):
             words += ["--out", str(folder.parent)]
         return "to resume: " + shlex.join(["restune", *words, "--resume"])
+    if sys.argv[1:2] == ["predict"]:
+        if "WORLD_SIZE" in os.environ:
+            return "to resume: the same torchrun command"
+        return "to resume: " + shlex.join(["restune", *sys.argv[1:]])
     if sys.argv[1:2] not in (["train"], ["finetune"]):
         return "to start again: run the same command"
     if "WORLD_SIZE" in os.environ:

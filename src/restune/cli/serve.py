@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,6 +46,8 @@ def serve(
     Example: restune serve runs/train-001 --port 8000
     """
     with verb(options["quiet"]):
+        # Before torch is loaded: its threads would wait for work on the cores that decode and answer.
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
         if not all(map(find_spec, _NEEDED)):
             raise UserError("serving needs further packages", where="serve", fix="pip install 'restune[serve]'")
         for model in models:

@@ -82,9 +82,10 @@ def warn(message: str) -> None:
 def progress(description: str, total: float | None, *, unit: str = "items") -> Iterator[Callable[[float], None]]:
     """Show a progress bar on a terminal; yields `advance(amount)`. ``unit="bytes"`` shows sizes and speed.
 
-    Shows nothing where standard error is not a terminal; there the verb prints one line at the end of long work.
+    Shows nothing where standard error is not a terminal; there the verb prints one line at the end of long work. Nor
+    without a description, where the caller has a display of its own.
     """
-    if _quiet.get() or not sys.stderr.isatty():
+    if _quiet.get() or not description or not sys.stderr.isatty():
         yield lambda _amount: None
         return
     from rich.console import Console

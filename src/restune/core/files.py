@@ -79,17 +79,35 @@ def sole_user(folder: Path) -> Iterator[None]:
     The system releases the lock of a killed process. Where the file system does not support locks, nothing is locked.
     Raises UserError if another process holds the lock.
     """
+    busy = UserError(
+        "another process is working in this folder",
+        where=str(folder),
+        fix="wait until it ends, or choose another folder with --out",
+    )
+    with _locked(folder / ".lock", busy):
+        yield
+
+
+@contextmanager
+def sole_writer(path: Path) -> Iterator[None]:
+    """Lock a file that this process writes, as `sole_user` locks a folder. Raises UserError."""
+    busy = UserError(
+        "another process writes this file", where=str(path), fix="wait until it ends, or name another file with --out"
+    )
+    with _locked(path.with_name(f".{path.name}.lock"), busy):
+        yield
+
+
+@contextmanager
+def _locked(place: Path, busy: UserError) -> Iterator[None]:
+    """Hold the lock at `place` within this block; raise `busy` if another process does."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(place)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(
-            "another process is working in this folder",
-            where=str(folder),
-            fix="wait until it ends, or choose another folder with --out",
-        ) from None
+        raise busy from None
     except (OSError, NotImplementedError):
         yield
         return
@@ -98,7 +116,7 @@ def sole_user(folder: Path) -> Iterator[None]:
     finally:
         lock.release()
         with suppress(OSError):
-            (folder / ".lock").unlink(missing_ok=True)
+            place.unlink(missing_ok=True)
 
 
 def write_bytes(destination: Path, content: bytes) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import os
 import platform
+import time
+from functools import lru_cache
 from pathlib import Path
 
 from restune.core.cgroups import cpu_limit, memory_limit
 
+_ROOT = Path("/")
 
-def cpu_count(root: Path = Path("/")) -> int:
+
+def cpu_count(root: Path = _ROOT) -> int:
     """Return the number of cores this process may use: its affinity mask, or the container's CPU quota if lower.
 
     Threads beyond a quota are all suspended for the rest of each period.
@@ -19,8 +23,14 @@ def cpu_count(root: Path = Path("/")) -> int:
         root: folder that contains ``proc`` and ``sys``.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = cpu_limit(root)
+    quota = _quota_in(int(time.monotonic())) if root == _ROOT else cpu_limit(root)
     return max(1, cores if quota is None else min(cores, math.ceil(quota)))
+
+
+@lru_cache(maxsize=1)
+def _quota_in(second: int) -> float | None:  # noqa: ARG001
+    """Return the CPU quota, read once per second: reading it takes as long as a small network takes for an image."""
+    return cpu_limit(_ROOT)
 
 
 def memory_bytes(root: Path = Path("/")) -> int:
@@ -44,6 +54,13 @@ def local_processes() -> int:
 def local_rank() -> int:
     """Return this process's rank among the run's processes on this machine, as set by torchrun; 0 without it."""
     return min(max(0, int(os.environ.get("LOCAL_RANK", "0"))), local_processes() - 1)
+
+
+def process_rank() -> tuple[int, int]:
+    """Return this process's rank among all processes of the command, and their number, as set by torchrun; 0 and 1
+    without it."""
+    size = max(1, int(os.environ.get("WORLD_SIZE", "1")))
+    return min(max(0, int(os.environ.get("RANK", "0"))), size - 1), size
 
 
 def has_fast_bf16() -> bool:

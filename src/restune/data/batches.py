@@ -17,8 +17,8 @@ from restune.core.streams import generator
 from restune.data.ahead import ahead
 from restune.data.augment import Augment, RandomKey
 from restune.data.dataset import Item
-from restune.data.decode import DecodeError
 from restune.data.items import targets_of
+from restune.data.pixels import DecodeError
 from restune.data.preload import Preloaded, read_as_seen, read_whole
 from restune.data.preprocess import Preprocess
 from restune.data.resident import Resident

@@ -10,10 +10,10 @@ from itertools import islice
 from torch import Tensor
 
 from restune.core.errors import UserError
-from restune.core.machine import cpu_count
+from restune.core.machine import cpu_count, local_processes
 from restune.data.ahead import ahead
 from restune.data.dataset import Item
-from restune.data.decode import DecodeError
+from restune.data.pixels import DecodeError
 from restune.data.preprocess import Preprocess
 
 RETRY_PAUSES = (0.1, 0.4, 1.0)
@@ -55,7 +55,8 @@ def read_batches(
 
     Args:
         items: a sequence, or an iterator that produces them lazily.
-        workers: decoding threads; 0: decode in the caller's thread; None: one per core.
+        workers: decoding threads; 0: decode in the caller's thread; None: one per core, shared
+            by the processes of this machine.
         views: one of the kind's `view_modes`.
         retry: retry failed reads a few times, after short pauses: for items that could be read before.
 
@@ -67,7 +68,7 @@ def read_batches(
             where="batch_size, workers",
             fix="use 1 or more",
         )
-    workers = cpu_count() if workers is None else workers
+    workers = max(1, cpu_count() // local_processes()) if workers is None else workers
     pauses = RETRY_PAUSES if retry else ()
     groups = _in_groups(items, batch_size)
     yield from ahead(lambda part: _read(part, preprocess, views, pauses), groups, workers, depth=workers)

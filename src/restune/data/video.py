@@ -1,6 +1,6 @@
 """Read frames of a video at given positions: decoded in order, set upright, in bounded memory.
 
-PyAV decodes files; `frames` reads folders of images.
+PyAV decodes files and bytes in memory; `frames` reads folders of images.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch import Tensor
 from restune.core.errors import UserError
 from restune.data.decode import DecodeError, max_pixels
 from restune.data.frames import NOMINAL_RATE, Timeline, folder_timeline, read_images
+from restune.data.video_bytes import VideoBytes
 
 if TYPE_CHECKING:
     from av.buffer import Buffer
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
+
+Source = Path | VideoBytes
 
 MAX_FRAMES = 10_000_000
 """Maximum frames of a video: more than four days at 25 per second."""
@@ -42,13 +45,17 @@ _FAR = 64
 _ABSENT = -(2**63)
 
 
-def probe(path: Path) -> Timeline:
-    """Return the timeline of a video file or of a folder of images.
+def probe(path: Source) -> Timeline:
+    """Return the timeline of a video file, of a video in memory, or of a folder of images.
 
     Packets are counted and only the first frame is decoded: the length in the file's header is not trusted. A
     truncated file has the frames that are in it. Raises DecodeError if nothing can be decoded, UserError if PyAV is
     not installed.
     """
+    if isinstance(path, VideoBytes):
+        if not path.content:
+            raise DecodeError("the file is empty (0 bytes)")
+        return _indexed(path)
     try:
         status = path.stat()
         if path.is_dir():
@@ -63,7 +70,7 @@ def probe(path: Path) -> Timeline:
 
 
 def read_frames(
-    path: Path, timeline: Timeline, wanted: Sequence[int], fit: Callable[[Tensor], Tensor], channels: int = 3
+    path: Source, timeline: Timeline, wanted: Sequence[int], fit: Callable[[Tensor], Tensor], channels: int = 3
 ) -> Iterator[Tensor]:
     """Yield each wanted frame of a video, fitted; frames decoded in between are discarded.
 
@@ -81,6 +88,7 @@ def read_frames(
     if channels not in (1, 3):
         raise DecodeError(f"a video has 1 or 3 channels, the model expects {channels}")
     if timeline.images:
+        assert isinstance(path, Path)
         yield from read_images(path, timeline, wanted, fit, channels)
         return
     for run in _runs(timeline, wanted):
@@ -89,12 +97,22 @@ def read_frames(
 
 @lru_cache(maxsize=64)  # readers of a video ask for its timeline several times in a row
 def _probe_file(path: Path, size: int, changed: int) -> Timeline:  # noqa: ARG001
-    with _opened(path) as (container, stream):
+    return _indexed(path)
+
+
+def _indexed(source: Source) -> Timeline:
+    with _opened(source) as (container, stream):
         index = _PacketIndex(stream)
         for packet in _packets(container, stream):
             index.add(packet)
+            if isinstance(source, VideoBytes):
+                source.check_frames(len(index))
+                source.check_time()
         index.finish()
-        return index.timeline()
+    timeline = index.timeline()
+    if isinstance(source, VideoBytes):
+        source.check_duration(timeline.duration)
+    return timeline
 
 
 @lru_cache(maxsize=64)
@@ -109,6 +127,9 @@ class _PacketIndex:
         self._stream = stream
         self._shown, self._order, self._sizes, self._keys = array("q"), array("q"), array("q"), array("b")
         self._size: tuple[int, ...] = ()  # height, width
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
     def add(self, packet: Packet[VideoStream]) -> None:
         if not self._size:
@@ -184,7 +205,7 @@ def _key_before(timeline: Timeline, index: int) -> int:
 
 
 def _read_run(
-    path: Path, timeline: Timeline, wanted: Sequence[int], fit: Callable[[Tensor], Tensor], channels: int
+    path: Source, timeline: Timeline, wanted: Sequence[int], fit: Callable[[Tensor], Tensor], channels: int
 ) -> Iterator[Tensor]:
     waiting, before = 0, None
     for index, frame in _decoded_before(path, timeline, wanted[0]):
@@ -205,7 +226,7 @@ def _fitted(frame: VideoFrame, fit: Callable[[Tensor], Tensor], channels: int) -
     return fit(_pixels(frame, channels))
 
 
-def _decoded_before(path: Path, timeline: Timeline, index: int) -> Iterator[tuple[int, VideoFrame]]:
+def _decoded_before(path: Source, timeline: Timeline, index: int) -> Iterator[tuple[int, VideoFrame]]:
     """Return positions and frames from the last key frame up to `index` on; from the start if that one is broken."""
     for key in (_key_before(timeline, index), 0):
         frames = _decoded(path, timeline, key)
@@ -215,7 +236,7 @@ def _decoded_before(path: Path, timeline: Timeline, index: int) -> Iterator[tupl
     return iter(())
 
 
-def _decoded(path: Path, timeline: Timeline, key: int) -> Iterator[tuple[int, VideoFrame]]:
+def _decoded(path: Source, timeline: Timeline, key: int) -> Iterator[tuple[int, VideoFrame]]:
     """Yield positions in the timeline, ascending, and their frames, from key frame number `key` on."""
     for seek in (True, False) if key else (False,):
         with _opened(path) as (container, stream):
@@ -230,7 +251,7 @@ def _decoded(path: Path, timeline: Timeline, key: int) -> Iterator[tuple[int, Vi
                 if first is None:
                     continue
                 packets = chain([first], packets)
-            yield from _placed(_frames(stream, packets), timeline, key)
+            yield from _placed(_frames(path, stream, packets), timeline, key)
             return
 
 
@@ -253,8 +274,10 @@ def _placed(frames: Iterator[VideoFrame], timeline: Timeline, key: int) -> Itera
             last = index
 
 
-def _frames(stream: VideoStream, packets: Iterator[Packet[VideoStream]]) -> Iterator[VideoFrame]:
+def _frames(source: Source, stream: VideoStream, packets: Iterator[Packet[VideoStream]]) -> Iterator[VideoFrame]:
     for packet in packets:
+        if isinstance(source, VideoBytes):
+            source.check_time()
         yield from _decode(packet.decode)
     yield from _decode(stream.decode)
 
@@ -276,10 +299,10 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+def _opened(path: Source) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open the file and its first video stream; decode with one thread, since callers use several."""
     av = _pyav()
-    limits = {"max_pixels": str(max_pixels())}
+    limits = {"max_pixels": str(_most_pixels(path))}
     with ExitStack() as stack:
         try:
             file = stack.enter_context(path.open("rb"))
@@ -290,6 +313,7 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         except Exception as error:  # as in `_decode`
             raise DecodeError(_no_video(path)) from error
         stream = _first_video(container)
+        _reject_large(stream.codec_context.width, stream.codec_context.height, _most_pixels(path))
         stream.codec_context.options = limits
         stream.thread_type, stream.thread_count = "NONE", 1
         yield container, stream
@@ -304,15 +328,21 @@ def _first_video(container: InputContainer) -> VideoStream:
     stream = streams[0]
     if stream.codec_context is None:
         raise DecodeError("this video's codec cannot be decoded here")
-    _reject_large(stream.codec_context.width, stream.codec_context.height)
     return stream
 
 
-def _reject_large(width: int, height: int) -> None:
-    if width * height > max_pixels():
+def _most_pixels(source: Source) -> int:
+    limits = source.limits if isinstance(source, VideoBytes) else None
+    return max_pixels() if limits is None else min(limits.pixels, max_pixels())
+
+
+def _reject_large(width: int, height: int, most: int) -> None:
+    if width * height > most == max_pixels():
         raise DecodeError(
             f"{width}x{height} is too many pixels (the limit is {max_pixels():,}; RESTUNE_MAX_PIXELS sets another)"
         )
+    if width * height > most:
+        raise DecodeError(f"{width}x{height} is too many pixels for a frame (the limit is {most:,})")
 
 
 def _pyav() -> ModuleType:
@@ -325,7 +355,7 @@ def _pyav() -> ModuleType:
     return av
 
 
-def _no_video(path: Path) -> str:
+def _no_video(path: Source) -> str:
     with path.open("rb") as file:
         start = file.read(256).lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
@@ -335,7 +365,7 @@ def _no_video(path: Path) -> str:
 
 def _pixels(frame: VideoFrame, channels: int) -> Tensor:
     """Convert a frame to uint8 ``[channels, H, W]``, upright; transparency is blended with white, as for images."""
-    _reject_large(frame.width, frame.height)
+    _reject_large(frame.width, frame.height, max_pixels())
     if frame.format.has_palette or any(component.is_alpha for component in frame.format.components):
         array = _over_white(_array(frame, "rgba"))
         if channels == 1:

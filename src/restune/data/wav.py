@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.io import wavfile
 
 from restune.data.dataset import MAX_BYTES
-from restune.data.decode import DecodeError
+from restune.data.pixels import DecodeError
 
 MAX_VALUES = 10_000_000
 """Maximum values of one series."""

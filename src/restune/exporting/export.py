@@ -18,7 +18,7 @@ from restune.core.errors import UserError, did_you_mean
 from restune.core.files import cannot_write
 from restune.exporting import timm_folder, torchvision_state
 from restune.exporting.deployable import Deployable, InputSpec, deployable, input_spec, novelty_of_graph
-from restune.exporting.golden import write_golden
+from restune.exporting.golden import tolerance, write_golden
 from restune.exporting.html_page import reject_other_inputs, write_page
 from restune.exporting.metadata import metadata
 from restune.exporting.novelty_check import (
@@ -33,6 +33,7 @@ from restune.exporting.openvino_graph import outputs_in_openvino, run_openvino, 
 from restune.exporting.pixels import BytePixels
 from restune.exporting.quantize import Int8Data, Int8Scores, compose, paired_scores, quantize, reject_drop
 from restune.exporting.raw_examples import RawExample, batched
+from restune.exporting.snippets import write_snippets
 from restune.exporting.tokenizer_files import write_tokenizer
 from restune.exporting.torch_program import run_program, write_program
 from restune.exporting.verify import Agreement, Expected, compare, expected_answers, reject_disagreement
@@ -57,6 +58,7 @@ class Exported:
         novelty: agreement of the novelty scores, where the export has them.
         false_alarms: of an int8 export with novelty scores, before and after.
         int8: accuracy before and after, of an int8 export.
+        snippets: names of programs that run the export and compare it with the golden files.
     """
 
     files: tuple[str, ...]
@@ -65,10 +67,16 @@ class Exported:
     int8: Int8Scores | None = None
     novelty: NoveltyAgreement | None = None
     false_alarms: FalseAlarms | None = None
+    snippets: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the target's part of the command's JSON."""
-        content = {"files": list(self.files), "load": self.how, **asdict(self.agreement)}
+        content = {
+            "files": list(self.files),
+            "snippets": list(self.snippets),
+            "load": self.how,
+            **asdict(self.agreement),
+        }
         if self.int8 is not None:
             content |= {
                 "accuracy_before": self.int8.before,
@@ -142,8 +150,14 @@ def export_model(
             _note_novelty(exported[target])
         beside = write_golden(job.folder, golden_examples(examples), _golden_answers(job), model, graph.answer)
         beside += write_tokenizer(job.folder, model.preprocess)
+        exported = {target: _with_snippets(job, target, one) for target, one in exported.items()}
         _put_in_place(job.folder, out, exported, beside)
     return exported
+
+
+def _with_snippets(job: Job, target: str, exported: Exported) -> Exported:
+    answer = job.graph.answer
+    return replace(exported, snippets=write_snippets(job.folder, target, job.inputs, answer.name, tolerance(answer)))
 
 
 def golden_examples(examples: Sequence[RawExample]) -> Sequence[RawExample]:
@@ -226,7 +240,7 @@ def _core_file(job: Job) -> Path:
         job.made["float core"] = core
         if job.int8 is not None:
             batches = [job.int8.calibration[i : i + 32] for i in range(0, len(job.int8.calibration), 32)]
-            core = quantize(core, job.folder / "core.int8.onnx", batches)
+            core = quantize(core, job.folder / "core.int8.onnx", batches, job.int8.choosing)
         for made in {core, job.made["float core"]} if job.graph.novelty is not None else ():
             append_graph(made, _novelty_file(job))
         job.made["core"] = core
@@ -351,12 +365,12 @@ def _note_novelty(exported: Exported) -> None:
     if alarms is not None:
         change = 100 * (alarms.after - alarms.before)
         note(
-            f"  novelty: int8 calls {alarms.after:.2%} of {alarms.n:,} held-out items unlike the training data, float "
+            f"novelty: int8 calls {alarms.after:.2%} of {alarms.n:,} held-out items unlike the training data, float "
             f"{alarms.before:.2%} ({change:+.2f} points)"
         )
     elif alike is not None:
         note(
-            f"  novelty: largest difference of a score {alike.max_difference:.2g}, {alike.agreement:.1%} of {alike.n} "
+            f"novelty: largest difference of a score {alike.max_difference:.2g}, {alike.agreement:.1%} of {alike.n} "
             f"inputs called alike"
         )
 
@@ -378,7 +392,8 @@ def _summary(target: str, exported: Exported) -> str:
 
 def _put_in_place(made: Path, out: Path, exported: Mapping[str, Exported], beside: Sequence[Path]) -> None:
     """Move the verified files, and those beside them, into the folder."""
-    wanted = {name for one in exported.values() for name in one.files} | {path.name for path in beside}
+    wanted = {name for one in exported.values() for name in (*one.files, *one.snippets)}
+    wanted |= {path.name for path in beside}
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name in sorted(wanted):

@@ -29,7 +29,7 @@ from restune.core.version import __version__
 from restune.data.ahead import ahead, ahead_in_groups
 from restune.data.augment import Augment, RandomKey
 from restune.data.dataset import Item
-from restune.data.decode import DecodeError
+from restune.data.pixels import DecodeError
 from restune.data.preprocess import Preprocess
 from restune.inference.forward import FittingParts, forward, threads_within_quota
 from restune.networks.fold import folded

@@ -104,7 +104,8 @@ def _adjusted(model: Model, weights: str | Path | None, device: str, settings: d
         raise UserError(f"this model is loaded on {model.device}", where="device", fix="load it on the other device")
     if not settings:
         return model
-    return replace(model, info=_with_settings(model.info, settings))
+    # A runtime of another engine has the preprocessing inside.
+    return replace(model, info=_with_settings(model.info, settings), runtime=None)
 
 
 def _with_settings(info: BundleInfo, settings: dict[str, Any]) -> BundleInfo:

@@ -61,7 +61,7 @@ class Predictor(Protocol):
     def logits(self, samples: Tensor) -> Tensor:
         """Compute float32 logits ``[N, V, C]`` of evaluation views ``[N, V, *sample]``, on the CPU.
 
-        Safe to call from several threads at once; starts none, and changes no global setting.
+        Safe to call from several threads at once; changes no global setting.
         """
         ...
 
@@ -124,7 +124,7 @@ def predict_with_embeddings(
     """
     preprocess = predictor.preprocess
     mode = kind_of(preprocess.kind).view_mode(views)
-    size = batch_size if batch_size < 1 else max(1, batch_size // preprocess.cost(mode))
+    size = items_per_batch(preprocess, batch_size, mode)
     total = len(items) if isinstance(items, Sized) else None
     rest = iter(items)
     first = tuple(islice(rest, max(1, size) + 1))
@@ -137,6 +137,12 @@ def predict_with_embeddings(
         for batch in read_batches(todo, preprocess, batch_size=size, workers=workers, views=mode, retry=retry):
             yield batch, *_computed(compute, batch, classes)
             advance(len(batch.items))
+
+
+def items_per_batch(preprocess: Preprocess, batch_size: int, views: str | None) -> int:
+    """Return how many items are computed at a time. Raises UserError for views that the kind does not have."""
+    mode = kind_of(preprocess.kind).view_mode(views)
+    return batch_size if batch_size < 1 else max(1, batch_size // preprocess.cost(mode))
 
 
 def compute_batch(predictor: Predictor, batch: Batch) -> tuple[Tensor, Tensor | None]:

@@ -15,8 +15,8 @@ from restune.core.console import progress
 from restune.core.machine import cpu_count
 from restune.data.ahead import ahead_in_groups
 from restune.data.dataset import Dataset
-from restune.data.decode import DecodeError
 from restune.data.items import location_at
+from restune.data.pixels import DecodeError
 from restune.data.preprocess.base import InputSettings
 from restune.data.preprocess.image import ImagePreprocess, array_channels
 from restune.data.preprocess.video import VideoPreprocess

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -15,6 +15,13 @@ ItemT = TypeVar("ItemT")
 PreparedT = TypeVar("PreparedT")
 AnswerT = TypeVar("AnswerT")
 SettingsT = TypeVar("SettingsT", bound=Hashable)
+
+_PAUSE = 0.001
+"""Seconds without a further item after which a batch begins, while another one is computed."""
+_SMALLEST_SHARE = 4
+"""Least items that a batch leaves to another one that could be computed at the same time."""
+_PATIENCE = 0.25
+"""Most time that a batch waits for further items, as a share of the time that a batch takes."""
 
 
 class QueueFullError(Exception):
@@ -64,17 +71,52 @@ class _Waiting(Generic[SettingsT, PreparedT, AnswerT]):
     prepared: PreparedT
 
 
+class Slots:
+    """How many batches are computed at a time, by all batchers that share a processor.
+
+    Args:
+        count: batches.
+
+    >>> slots = Slots(2)
+    >>> with slots:
+    ...     slots.busy
+    1
+    """
+
+    def __init__(self, count: int = 1) -> None:
+        self.count, self.busy = count, 0
+        self._lock, self._waiting = threading.Lock(), deque[threading.Event]()
+
+    def __enter__(self) -> Slots:
+        with self._lock:
+            if self.busy < self.count:
+                self.busy += 1
+                return self
+            turn = threading.Event()
+            self._waiting.append(turn)
+        turn.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().set()  # hand the slot over to whoever waits longest
+            else:
+                self.busy -= 1
+
+
 class Batcher(Generic[SettingsT, ItemT, PreparedT, AnswerT]):
     """Prepare items in threads, and compute those that are ready in batches, in the order in which they are ready.
 
-    A batch begins as soon as the model is idle, with what is ready by then; nothing waits for a batch to fill. A batch
-    holds items of equal settings only.
+    A batch begins at once where nothing is computed, with what is ready by then. While another batch is computed, it
+    waits a moment for the items that are about to be ready: many small batches take longer than a few larger ones. A
+    batch holds items of equal settings only.
 
     Args:
         prepare: converts an item, such as decoding an image; runs in `pool`.
         compute: answers a batch of prepared items, in order.
         pool: threads that prepare items.
-        engine: held while a batch is computed; several batchers that share a processor share it.
+        slots: how many batches are computed at a time; several batchers that share a processor share it.
         max_queue: items that are accepted and not yet answered.
         max_batch: items computed at a time.
         on_batch: told the size of each batch.
@@ -92,19 +134,23 @@ class Batcher(Generic[SettingsT, ItemT, PreparedT, AnswerT]):
         compute: Callable[[SettingsT, list[PreparedT]], Sequence[AnswerT]],
         *,
         pool: ThreadPoolExecutor,
-        engine: threading.Lock | None = None,
+        slots: Slots | None = None,
         max_queue: int = 256,
         max_batch: int = 32,
         on_batch: Callable[[int], None] = lambda _size: None,
     ) -> None:
         self.max_queue, self.max_batch = max_queue, max_batch
         self._prepare, self._compute, self._pool, self._on_batch = prepare, compute, pool, on_batch
-        self._engine = threading.Lock() if engine is None else engine
-        self._changed = threading.Condition()
+        self._slots = Slots() if slots is None else slots
+        self._changed, self._forming = threading.Condition(), threading.Lock()
         self._ready: deque[_Waiting[SettingsT, PreparedT, AnswerT]] = deque()
-        self._accepted, self._is_closed, self._seconds_per_item = 0, False, 0.01
-        self._worker = threading.Thread(target=self._work, name="batches", daemon=True)
-        self._worker.start()
+        self._accepted, self._computed_now, self._is_closed = 0, 0, False
+        self._seconds_per_item, self._seconds_per_batch = 0.01, 0.01
+        self._workers = [
+            threading.Thread(target=self._work, name="batches", daemon=True) for _ in range(self._slots.count)
+        ]
+        for worker in self._workers:
+            worker.start()
 
     @property
     def length(self) -> int:
@@ -137,7 +183,9 @@ class Batcher(Generic[SettingsT, ItemT, PreparedT, AnswerT]):
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-        self._worker.join(timeout)
+        end = None if timeout is None else time.monotonic() + timeout
+        for worker in self._workers:
+            worker.join(None if end is None else max(0.0, end - time.monotonic()))
 
     def _make_ready(self, request: _Request[SettingsT, AnswerT], place: int, item: ItemT) -> None:
         if self._is_over(request):
@@ -154,9 +202,14 @@ class Batcher(Generic[SettingsT, ItemT, PreparedT, AnswerT]):
             self._changed.notify_all()
 
     def _work(self) -> None:
-        while self._wait():
-            with self._engine:
-                batch = self._take()  # with what became ready while another model computed
+        while True:
+            with ExitStack() as slot:
+                with self._forming:  # one batch at a time
+                    if not self._wait():
+                        return
+                    slot.enter_context(self._slots)
+                    self._gather()  # while another batch is computed, and with what became ready meanwhile
+                    batch = self._take()
                 if batch:
                     self._answer(batch)
 
@@ -166,11 +219,26 @@ class Batcher(Generic[SettingsT, ItemT, PreparedT, AnswerT]):
             self._changed.wait_for(lambda: self._ready or (self._is_closed and not self._accepted))
             return bool(self._ready)
 
+    def _gather(self) -> None:
+        """Wait for items that become ready one after the other, as long as another batch is computed."""
+        end = time.monotonic() + _PATIENCE * self._seconds_per_batch
+        while self._slots.busy > 1 and (ready := len(self._ready)) < self.max_batch and time.monotonic() < end:
+            time.sleep(_PAUSE)
+            is_preparing = self._accepted - self._computed_now > len(self._ready)
+            if len(self._ready) == ready and not is_preparing:
+                return
+
+    def _share(self) -> int:
+        """Return how many of the ready items are taken: all, or an equal share for each slot that is free, too."""
+        free = 1 + self._slots.count - self._slots.busy
+        return min(self.max_batch, max(_SMALLEST_SHARE, -(-len(self._ready) // free)))
+
     def _take(self) -> list[_Waiting[SettingsT, PreparedT, AnswerT]]:
         """Return the first ready items of equal settings, without those that nobody waits for any more."""
         batch: list[_Waiting[SettingsT, PreparedT, AnswerT]] = []
         with self._changed:
-            while self._ready and len(batch) < self.max_batch:
+            most = self._share()
+            while self._ready and len(batch) < most:
                 first = self._ready[0]
                 if self._is_over(first.request):
                     self._ready.popleft()
@@ -179,6 +247,7 @@ class Batcher(Generic[SettingsT, ItemT, PreparedT, AnswerT]):
                     break
                 else:
                     batch.append(self._ready.popleft())
+            self._computed_now += len(batch)
         return batch
 
     def _answer(self, batch: list[_Waiting[SettingsT, PreparedT, AnswerT]]) -> None:
@@ -190,7 +259,11 @@ class Batcher(Generic[SettingsT, ItemT, PreparedT, AnswerT]):
                 one.request.answer(one.place, answer)
         except BaseException as error:
             self._answer_apart(batch, error)
-        self._seconds_per_item += 0.1 * ((time.monotonic() - started) / len(batch) - self._seconds_per_item)
+        seconds = time.monotonic() - started
+        with self._changed:
+            self._seconds_per_batch += 0.1 * (seconds - self._seconds_per_batch)
+            self._seconds_per_item += 0.1 * (seconds / len(batch) / self._slots.count - self._seconds_per_item)
+            self._computed_now -= len(batch)
         self._leave(len(batch))
 
     def _answer_apart(self, batch: list[_Waiting[SettingsT, PreparedT, AnswerT]], error: BaseException) -> None:

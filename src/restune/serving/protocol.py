@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Path, Request, Response
+from fastapi.responses import JSONResponse
 
 from restune.core.version import __version__
 from restune.data.dataset import Item
 from restune.inference.model import Prediction
+from restune.serving import protocol_schema as schema
 from restune.serving.answers import Refused
 from restune.serving.engine import AnswerSettings, Engine
 from restune.serving.request_inputs import decoded, in_turn, item_of, parsed_json, series_of
@@ -23,37 +25,18 @@ from restune.serving.request_inputs import decoded, in_turn, item_of, parsed_jso
 if TYPE_CHECKING:
     from restune.serving.app import Models
 
-_HEADER = "inference-header-content-length"
-
 
 def add_routes(app: FastAPI, models: Models) -> None:
     """Add the protocol's endpoints."""
+    _add_state(app, models)
+    named = _model_name(models)
 
-    @app.get("/v2", include_in_schema=False)
-    async def server() -> dict[str, Any]:
-        return {"name": "restune", "version": __version__, "extensions": ["binary_tensor_data"]}
-
-    @app.get("/v2/health/live", include_in_schema=False)
-    async def live() -> dict[str, bool]:
-        return {"live": True}
-
-    @app.get("/v2/health/ready", include_in_schema=False)
-    async def ready() -> dict[str, bool]:
-        return {"ready": True}
-
-    @app.get("/v2/models/{name}", include_in_schema=False)
-    async def metadata(name: str) -> dict[str, Any]:
-        return _metadata(name, models.find(name).engine)
-
-    @app.get("/v2/models/{name}/ready", include_in_schema=False)
-    async def model_ready(name: str) -> dict[str, Any]:
-        return {"name": models.find(name).name, "ready": True}
-
-    @app.post("/v2/models/{name}/infer", include_in_schema=False)
-    async def infer(name: str, request: Request) -> Response:
+    @app.post("/v2/models/{name}/infer", responses=schema.INFER, openapi_extra=schema.REQUEST, response_class=Response)
+    async def infer(request: Request, name: str = named) -> Response:
+        """Predict the elements of one tensor."""
         served = models.find(name)
         engine = served.engine
-        body, header = await request.body(), request.headers.get(_HEADER)
+        body, header = await request.body(), request.headers.get(schema.HEADER)
 
         def parse() -> tuple[dict[str, Any], list[Item]]:
             head, binary = _parts(body, header)
@@ -66,6 +49,40 @@ def add_routes(app: FastAPI, models: Models) -> None:
             if prediction.error is not None:
                 raise Refused(400, f"{prediction.input}: {prediction.error}")
         return _answer(name, head, _outputs(predictions, engine))
+
+
+def _model_name(models: Models) -> Any:
+    """Return the parameter that is a path's model name, whose values OpenAPI lists."""
+    return Path(description="The model's name.", json_schema_extra={"enum": [*models.by_name]})
+
+
+def _add_state(app: FastAPI, models: Models) -> None:
+    named = _model_name(models)
+
+    @app.get("/v2", responses=schema.SERVER, response_class=JSONResponse)
+    async def server() -> Response:
+        """Return the server's name, version and extensions."""
+        return JSONResponse({"name": "restune", "version": __version__, "extensions": ["binary_tensor_data"]})
+
+    @app.get("/v2/health/live", responses=schema.LIVE, response_class=JSONResponse)
+    async def live() -> Response:
+        """Return that the server runs."""
+        return JSONResponse({"live": True})
+
+    @app.get("/v2/health/ready", responses=schema.READY, response_class=JSONResponse)
+    async def ready() -> Response:
+        """Return that the server answers."""
+        return JSONResponse({"ready": True})
+
+    @app.get("/v2/models/{name}", responses=schema.METADATA, response_class=JSONResponse)
+    async def metadata(name: str = named) -> Response:
+        """Return a model's tensors."""
+        return JSONResponse(_metadata(name, models.find(name).engine))
+
+    @app.get("/v2/models/{name}/ready", responses=schema.MODEL_READY, response_class=JSONResponse)
+    async def model_ready(name: str = named) -> Response:
+        """Return that a model answers."""
+        return JSONResponse({"name": models.find(name).name, "ready": True})
 
 
 def _metadata(name: str, engine: Engine) -> dict[str, Any]:
@@ -181,7 +198,7 @@ def _answer(name: str, head: dict[str, Any], outputs: dict[str, list[Any]]) -> R
     content = json.dumps(answer).encode()
     if not binaries:
         return Response(content, media_type="application/json")
-    headers = {_HEADER: str(len(content))}
+    headers = {schema.HEADER: str(len(content))}
     return Response(content + b"".join(binaries), media_type="application/octet-stream", headers=headers)
 
 

@@ -17,6 +17,7 @@ from starlette.datastructures import Headers
 from restune.core.errors import UserError
 from restune.data.dataset import Item
 from restune.data.inputs import as_items
+from restune.data.video_bytes import VideoContent
 from restune.serving.answers import Refused
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 Parsed = TypeVar("Parsed")
 
-_RAW = ("", "application/octet-stream")
-_RAW_FAMILIES = ("image/", "audio/", "text/")
+_RAW = ("", "application/octet-stream", "application/x-www-form-urlencoded")  # the last is what curl says of bytes
+_RAW_FAMILIES = ("image/", "audio/", "video/", "text/")
 _MOST_FIELDS = 100
 _MOST_BRACKETS = 200_000
 """Lists and objects of a body of JSON: as Python values, each takes thirty times the bytes that it has there."""
@@ -83,6 +84,8 @@ def _items(body: bytes, full_type: str, kind: Kind, most: int) -> list[Item]:
 
 def item_of(name: str, content: Any, kind: Kind) -> Item:
     """Return one input as an item. Raises Refused for a type that the kind of data does not have."""
+    if kind.name == "video" and isinstance(content, bytes):
+        return Item(id=name, location=VideoContent(content), target=-1)
     try:
         (item,) = as_items([content], kind)
     except UserError as error:

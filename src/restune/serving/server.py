@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,20 +86,76 @@ def serve(
                 f"two models would be served as {name!r}", where=f"MODEL {model}", fix="rename a file or a run's folder"
             )
         named[name] = model
-    engines = {name: load_engine(model, device) for name, model in named.items()}
-    files = {name: file for name, model in named.items() if (file := model_file(model)) is not None}
-    server = make_server(make_app(engines, limits, files=files, log=log), host, port, limits)
-    settle()
-    names, address = ", ".join(named), f"http://{host}:{port}/"
-    say(f"serving {names} at {address} (stop with Ctrl+C)")
-    try:
+    with bound(host, port) as sockets:  # a port in use is found before the models are loaded
+        engines = {name: load_engine(model, device) for name, model in named.items()}
+        files = {name: file for name, model in named.items() if (file := model_file(model)) is not None}
+        server = make_server(make_app(engines, limits, files=files, log=log), limits)
+        settle()
+        names, address = ", ".join(named), f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+        say(f"serving {names} at {address} (stop with Ctrl+C)")
         with suppress(KeyboardInterrupt, Terminated):  # raised again by uvicorn once everything is answered
-            server.run()
-    except SystemExit:  # by uvicorn, which has said why
-        raise UserError(
-            f"port {port} of {host} cannot be used", where="--host, --port", fix="choose another port"
-        ) from None
+            server.run(sockets)
     return list(named)
+
+
+@contextmanager
+def bound(host: str, port: int) -> Iterator[list[socket.socket]]:
+    """Bind a socket to each address of a host; close them after this block. Raises UserError.
+
+    A server begins to listen at them. Where another program does so first, this block raises UserError, too.
+    """
+    with ExitStack() as stack:
+        try:
+            sockets = [stack.enter_context(_bound(*address)) for address in _addresses(host, port)]
+        except (OSError, UnicodeError) as error:
+            raise _unusable(host, port, error) from error
+        try:
+            yield sockets
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise _unusable(host, port, error) from error
+            raise
+
+
+def _unusable(host: str, port: int, error: OSError | UnicodeError) -> UserError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return UserError(
+        f"port {port} of {host} cannot be used: {reason}", where="--host, --port", fix="choose another port"
+    )
+
+
+def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[Any, ...]]]:
+    """Return the addresses of a host that this machine has, such as those of IPv4 and IPv6 of `localhost`."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    addresses: dict[tuple[socket.AddressFamily, tuple[Any, ...]], None] = {
+        (family, address): None for family, _, _, _, address in found
+    }
+    return [one for one in addresses if _exists(*one)] or list(addresses)
+
+
+def _exists(family: socket.AddressFamily, address: tuple[Any, ...]) -> bool:
+    """Return whether this machine has an address, whatever its ports."""
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((address[0], 0, *address[2:]))
+    except OSError:
+        return False
+    return True
+
+
+def _bound(family: socket.AddressFamily, address: tuple[Any, ...]) -> socket.socket:
+    # asyncio sends at once (TCP_NODELAY) from sockets of this protocol only: else each answer would wait 40 ms.
+    opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if os.name == "posix":  # a port that was left a moment ago may be used again
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        opened.bind(address)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
 
 
 def settle() -> None:
@@ -106,10 +164,10 @@ def settle() -> None:
     gc.freeze()
 
 
-def make_server(app: Any, host: str, port: int, limits: Limits) -> uvicorn.Server:
-    """Return a server that limits heads and idle connections."""
+def make_server(app: Any, limits: Limits) -> uvicorn.Server:
+    """Return a server that limits heads and idle connections; it runs at sockets that are bound."""
     config = uvicorn.Config(
-        app, host=host, port=port, http=TimedProtocol, ws="none", lifespan="on", access_log=False, server_header=False,
+        app, http=TimedProtocol, ws="none", lifespan="on", access_log=False, server_header=False,
         log_level="warning", timeout_keep_alive=_IDLE_SECONDS, timeout_graceful_shutdown=int(2 * limits.timeout) + 1,
         limit_concurrency=_MOST_CONNECTIONS, h11_max_incomplete_event_size=_LARGEST_HEAD, backlog=1024,
     )  # fmt: skip

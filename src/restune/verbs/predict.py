@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from restune.core.console import note
-from restune.core.errors import UserError
+from restune.core.console import note, silent
+from restune.core.files import named_as
+from restune.core.machine import process_rank
 from restune.data.dataset import DataOptions, Item
 from restune.data.inputs import expand
+from restune.data.kinds import kind_of
+from restune.exported.files import is_export
+from restune.exporting.engines import with_engine
 from restune.inference.attribution.method import Attribution, resolve_class
 from restune.inference.load import load_model
 from restune.inference.model import AnswerOptions, Model, Prediction, predict_items
+from restune.inference.prediction import reject_options_of_classes
+from restune.inference.predictor import items_per_batch
 from restune.networks.spec import ResNetSpec
+from restune.reporting.predictions.files import FORMS
+from restune.reporting.predictions.share import Share
+from restune.reporting.predictions.stream import PredictionStream, stream_export
+from restune.reporting.predictions.writer import (
+    PredictionWriter,
+    WrittenPredictions,
+    counter,
+    digest_of,
+    part_of_machine,
+)
 
 if TYPE_CHECKING:
     from restune.inference.attribution.explanation import Explanation
@@ -33,6 +50,8 @@ def predict(
     coverage: float | None = None,
     class_conditional: bool = False,
     device: str = "auto",
+    engine: str | None = None,
+    precision: str = "fp32",
     data_options: DataOptions | None = None,
     explain: str | Path | None = None,
     attribution: Attribution | None = None,
@@ -43,7 +62,8 @@ def predict(
     An input that cannot be read, or matches no file, gives a prediction with an `error`.
 
     Args:
-        model, weights, device, preprocess: as `restune.load`.
+        model, weights, device, preprocess: as `restune.load`; also an export (a folder, .onnx or .xml), which is
+            computed by its runtime.
         inputs: paths of files and folders, patterns such as ``photos/*.jpg``, or content as `Model.predict` takes
             it; one or many. A folder is replaced by the images (videos, sounds, texts) in it and its subfolders, and a
             table or a file of series, or of lines of "label text", by its rows. For a text model a ``str`` is a file
@@ -54,6 +74,9 @@ def predict(
         threshold: abstain where the probability is lower: the label is then None.
         coverage: list the classes among which the true one is with this probability.
         class_conditional: that probability holds for the items of each class.
+        engine: what computes the network: ``torch`` (the default), ``onnx`` (ONNX Runtime), ``openvino``, or ``auto``,
+            see `exporting.engines.with_engine`; of an export ``onnx`` or ``openvino``, by default whichever is there.
+        precision: ``fp32``, ``bf16``, or ``auto``: bf16 where the processor multiplies it and the answers agree.
         data_options: how to read tables and files of series.
         explain: a folder to write a picture of each input's explanation to, and index.html; see `Model.explain`.
         attribution: what to explain and how; by default the predicted class by class activation maps.
@@ -65,27 +88,10 @@ def predict(
     """
     stream = stream_predictions(
         model, inputs, weights=weights, topk=topk, batch_size=batch_size, workers=workers, views=views,
-        threshold=threshold, coverage=coverage, class_conditional=class_conditional, device=device,
-        data_options=data_options, explain=explain, attribution=attribution, **preprocess,
+        threshold=threshold, coverage=coverage, class_conditional=class_conditional, device=device, engine=engine,
+        precision=precision, data_options=data_options, explain=explain, attribution=attribution, **preprocess,
     )  # fmt: skip
     return list(stream.predictions)
-
-
-@dataclass(frozen=True)
-class PredictionStream:
-    """Predictions that are computed lazily.
-
-    Args:
-        classes: the model's classes, in the order of its logits.
-        predictions: one per input, in order; computed when they are needed.
-        knows_novelty: whether the model tells inputs that are unlike its training data.
-        task: of the model.
-    """
-
-    classes: tuple[str, ...]
-    predictions: Iterator[Prediction]
-    knows_novelty: bool = False
-    task: str = "single-label"
 
 
 def stream_predictions(
@@ -101,37 +107,57 @@ def stream_predictions(
     coverage: float | None = None,
     class_conditional: bool = False,
     device: str = "auto",
+    engine: str | None = None,
+    precision: str = "fp32",
     data_options: DataOptions | None = None,
     explain: str | Path | None = None,
     attribution: Attribution | None = None,
     command: str = "",
+    select: Callable[[Iterator[Item]], Iterator[Item]] = iter,
+    description: str = "predict",
     **preprocess: Any,
 ) -> PredictionStream:
     """Predict as `predict`, in bounded memory: a few batches ahead of their use.
 
     Args:
         command: how to repeat this, for index.html of `explain`.
+        select: takes all items, lazily, and returns those to predict.
+        description: of the progress bar; empty for none.
 
     Raises UserError immediately for a model that cannot be loaded.
     """
+    if not isinstance(model, Model) and is_export(model):
+        return stream_export(
+            model, inputs, weights=weights, topk=topk, batch_size=batch_size, workers=workers, views=views,
+            threshold=threshold, coverage=coverage, class_conditional=class_conditional, device=device, engine=engine,
+            precision=None if precision == "fp32" else precision, data_options=data_options, explain=explain,
+            attribution=attribution, select=select, description=description,
+            **preprocess,
+        )  # fmt: skip
     options = AnswerOptions(threshold=threshold, coverage=coverage, class_conditional=class_conditional)
     options.check()
-    loaded = load_model(model, weights=weights, device=device, **preprocess)
+    loaded = with_engine(
+        load_model(model, weights=weights, device=device, **preprocess), engine or "torch", precision=precision
+    )
     if loaded.info.task != "single-label":
-        _reject_options_of_classes(loaded, {"--threshold": threshold, "--coverage": coverage, "--explain": explain})
+        reject_options_of_classes(
+            loaded.info.task, {"--threshold": threshold, "--coverage": coverage, "--explain": explain}
+        )
         reading = replace(data_options or DataOptions(), kind=loaded.preprocess.kind, task=loaded.info.task)
-        items = expand(inputs, reading, loaded.classes)
-        predictions = predict_items(loaded, items, topk, batch_size=batch_size, workers=workers, views=views)
-        return PredictionStream(loaded.classes, predictions, task=loaded.info.task)
+        items = select(expand(inputs, reading, loaded.classes))
+        predictions = predict_items(
+            loaded, items, topk, batch_size=batch_size, workers=workers, views=views, description=description
+        )
+        return _stream(loaded, predictions)
     if threshold is not None and loaded.calibration is None:
         note("this model is not calibrated: the threshold is compared with the network's own probabilities")
-    items = expand(inputs, replace(data_options or DataOptions(), kind=loaded.preprocess.kind), loaded.classes)
-    knows_novelty = loaded.novelty is not None
+    items = select(expand(inputs, replace(data_options or DataOptions(), kind=loaded.preprocess.kind), loaded.classes))
     if explain is None:
         predictions = predict_items(
-            loaded, items, topk, batch_size=batch_size, workers=workers, views=views, options=options
-        )
-        return PredictionStream(loaded.classes, predictions, knows_novelty)
+            loaded, items, topk,
+            batch_size=batch_size, workers=workers, views=views, options=options, description=description,
+        )  # fmt: skip
+        return _stream(loaded, predictions)
     from restune.inference.attribution.explain import explain_items, fitted_to
     from restune.reporting.explanations import explanation_folder
 
@@ -140,18 +166,72 @@ def stream_predictions(
     explained = explain_items(
         loaded, items, wanted, topk, batch_size=batch_size, workers=workers, views=views, options=options
     )
-    return PredictionStream(loaded.classes, _written(loaded, explained, folder, command), knows_novelty)
+    return _stream(loaded, _written(loaded, explained, folder, command))
 
 
-def _reject_options_of_classes(model: Model, options: dict[str, object]) -> None:
-    """Raise UserError for options that only a model that predicts one class has."""
-    for option, value in options.items():
-        if value is not None:
-            raise UserError(
-                f"this is for models that predict one class; this is a {model.info.task} model",
-                where=option,
-                fix="leave it out",
-            )
+def _stream(model: Model, predictions: Iterator[Prediction]) -> PredictionStream:
+    return PredictionStream(
+        classes=model.classes,
+        predictions=predictions,
+        task=model.info.task,
+        knows_novelty=model.novelty is not None,
+        preprocess=model.preprocess,
+        digest=partial(digest_of, model),
+    )
+
+
+def predict_to_file(
+    model: str | Path | Model,
+    inputs: Any,
+    out: str | Path,
+    *,
+    topk: int = 1,
+    batch_size: int = 64,
+    views: str | None = None,
+    threshold: float | None = None,
+    coverage: float | None = None,
+    class_conditional: bool = False,
+    **options: Any,
+) -> WrittenPredictions | None:
+    """Predict as `predict`, in bounded memory, and write one row per input to a .csv or .parquet file, in order.
+
+    A file that was begun with the same model, settings and inputs is continued: in the end it has the bytes of a
+    command that was never stopped. Several processes that torchrun started share the work; the first one joins their
+    rows, and the others return None.
+
+    Args:
+        model, inputs, batch_size, views, threshold, coverage, class_conditional, options: as `predict`.
+        out: the file.
+        topk: number of classes that have columns.
+
+    Raises UserError for a file that cannot be continued or written, and Interrupted when a signal stopped it.
+
+    >>> predict_to_file(run_folder, photos, folder / "predictions.csv").inputs
+    20
+    """
+    path, share = named_as(out, FORMS, "predictions"), Share(*process_rank())
+    with silent(share.rank > 0), part_of_machine(share.size, options.get("device", "auto")):
+        stream = stream_predictions(
+            model, inputs, topk=topk, batch_size=batch_size, views=views, threshold=threshold, coverage=coverage,
+            class_conditional=class_conditional, select=share.take, description="", **options,
+        )  # fmt: skip
+        preprocess = stream.preprocess
+        share.batch = items_per_batch(preprocess, batch_size, views)
+        settings = {
+            "MODEL": stream.digest(),
+            "preprocessing": str(preprocess),
+            "--topk": topk,
+            "--threshold": threshold,
+            "--coverage": coverage,
+            "--class-conditional": class_conditional,
+            "--views": kind_of(preprocess.kind).view_mode(views),
+            "--batch-size": batch_size,
+        }
+        return PredictionWriter(
+            path=path, share=share, predictions=stream.predictions, settings=settings,
+            columns=stream.columns(topk, threshold=threshold, coverage=coverage),
+            count=counter(inputs, stream, options.get("data_options")),
+        ).write()  # fmt: skip
 
 
 def _written(

@@ -16,8 +16,8 @@ from restune.data.audit.audit import Audit
 from restune.data.audit.findings import Finding
 from restune.data.class_names import nearly_equal_names
 from restune.data.dataset import Item
-from restune.data.decode import DecodeError
 from restune.data.items import targets_of
+from restune.data.pixels import DecodeError
 from restune.data.plausibility import is_constant
 
 _PROPERTY = 0.1

@@ -101,7 +101,11 @@ class SignalPreprocess:
         """
         import torch
 
-        from restune.data.decode import DecodeError
+        return torch.from_numpy(self.whole_values(content))
+
+    def whole_values(self, content: bytes | NDArray[Any]) -> NDArray[np.float32]:
+        """Return the array of `whole`, without torch. Raises DecodeError."""
+        from restune.data.pixels import DecodeError
         from restune.data.wav import MAX_VALUES, decode_wav
 
         series = decode_wav(content, self.rate) if isinstance(content, bytes) else np.asarray(content)
@@ -119,7 +123,7 @@ class SignalPreprocess:
             values = np.array(series, np.float32)
         if np.isinf(values).any():
             raise DecodeError("the series contains an infinite value")
-        return torch.from_numpy(_filled(values))
+        return _filled(values)
 
     def view(self, whole: Tensor) -> Tensor:
         """Cut a long series to its centre and normalise it."""
@@ -265,7 +269,7 @@ def channel_statistics(wholes: Iterable[Tensor]) -> tuple[tuple[float, ...], tup
 
 def _filled(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Interpolate missing values (NaN) linearly; at the ends, repeat the nearest value. Raises DecodeError."""
-    from restune.data.decode import DecodeError
+    from restune.data.pixels import DecodeError
 
     missing = np.isnan(values)
     if not missing.any():

@@ -91,15 +91,19 @@ class TextPreprocess:
         """Convert a text, or the bytes of a text file, to int32 tokens ``[L]``, at least one. Raises DecodeError."""
         import torch
 
+        return torch.from_numpy(self.token_ids(content))
+
+    def token_ids(self, content: str | bytes) -> NDArray[np.int32]:
+        """Return the array of `apply`, without torch. Raises DecodeError."""
         from restune.data.tokens import byte_tokens, written_words
 
         text = self.checked_text(content)
         if self.tokens == "words":
             found = chain.from_iterable(map(self._known.__getitem__, written_words(text)))
             tokens = np.fromiter(islice((token for token in found if token >= 0), self.length), np.int32)
-            return torch.from_numpy(tokens if len(tokens) else self.no_tokens())
+            return tokens if len(tokens) else self.no_tokens()
         tokens = byte_tokens(text[: self.length] or " ")  # each character is at least one byte
-        return torch.from_numpy(tokens[: self.length])
+        return tokens[: self.length]
 
     def spans(self, content: str | bytes) -> tuple[str, tuple[tuple[int, int], ...]]:
         """Return a text, with composed accents if tokens are words, and the start and end in it of each of `apply`'s
@@ -134,7 +138,7 @@ class TextPreprocess:
 
     def checked_text(self, content: str | bytes) -> str:
         """Return the text, as `text_of`. Raises DecodeError for half a character, too."""
-        from restune.data.decode import DecodeError
+        from restune.data.pixels import DecodeError
 
         text = self.text_of(content)
         try:
@@ -261,8 +265,8 @@ class TextPreprocess:
 
     def _decoded(self, content: bytes) -> str:
         from restune.data.dataset import MAX_BYTES
-        from restune.data.decode import DecodeError
         from restune.data.encodings import decode_text
+        from restune.data.pixels import DecodeError
 
         if len(content) > MAX_BYTES:
             raise DecodeError(f"the file has {len(content) / 2**20:.0f} MiB, the limit is {MAX_BYTES // 2**20}")

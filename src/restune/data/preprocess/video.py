@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from restune.data.augment import Augment, RandomKey
     from restune.data.dataset import Dataset, Item
     from restune.data.frames import Timeline
+    from restune.data.video_bytes import VideoBytes
+
+    Content = str | Path | bytes | VideoBytes
     from restune.data.preprocess.base import InputSettings, Preprocess
     from restune.networks.spec import ResNetSpec
 
@@ -87,8 +90,8 @@ class VideoPreprocess:
         """True: all clips have the same shape."""
         return True
 
-    def apply(self, content: str | Path) -> Tensor:
-        """Return the middle clip of a video file or a folder of images, uint8 ``[C, T, crop, crop]``.
+    def apply(self, content: Content) -> Tensor:
+        """Return the middle clip of a video file, its bytes or a folder of images, uint8 ``[C, T, crop, crop]``.
 
         Raises `decode.DecodeError`.
         """
@@ -96,7 +99,7 @@ class VideoPreprocess:
         start = (self._starts(self._count(timeline)) - 1) // 2
         return self._render(path, timeline, self._clip(start, self._count(timeline)), cropped=True)
 
-    def raw_clip(self, content: str | Path) -> Tensor:
+    def raw_clip(self, content: Content) -> Tensor:
         """Return the frames of `apply` at their own size, uint8 ``[C, T, H, W]``. Raises `decode.DecodeError`."""
         import torch
 
@@ -109,7 +112,7 @@ class VideoPreprocess:
         frames = list(read_frames(path, timeline, wanted.tolist(), lambda pixels: pixels, self.channels))
         return torch.stack([frames[slot] for slot in slots], dim=1)
 
-    def views(self, content: str | Path, mode: str) -> Tensor:
+    def views(self, content: Content, mode: str) -> Tensor:
         """Return uint8 ``[V, C, T, crop, crop]``: `clips` clips with ``spread``, the middle clip with ``single``.
 
         Raises `decode.DecodeError`.
@@ -120,13 +123,13 @@ class VideoPreprocess:
         """Count a clip as four images."""
         return 4 * (self.clips if mode == "spread" else 1)
 
-    def whole_bytes(self, content: str | Path) -> int:
+    def whole_bytes(self, content: Content) -> int:
         """Return the size of `whole` in bytes. Raises `decode.DecodeError`."""
         _, timeline = _probed(content)
         height, width = self._size(timeline)
         return self.channels * self._count(timeline) * height * width
 
-    def whole(self, content: str | Path) -> Tensor:
+    def whole(self, content: Content) -> Tensor:
         """Decode the whole timeline to uint8 ``[C, T, h, w]``, resized but not cropped.
 
         Raises `decode.DecodeError`, also if it takes more than half of the machine's memory: check `whole_bytes` first.
@@ -137,7 +140,7 @@ class VideoPreprocess:
             raise _too_large(size)
         return self._render(path, timeline, np.arange(self._count(timeline)), cropped=False)
 
-    def whole_if(self, content: str | Path, fits: Callable[[int], bool]) -> Tensor | None:
+    def whole_if(self, content: Content, fits: Callable[[int], bool]) -> Tensor | None:
         """Return `whole` if its size in bytes fits; else None, after decoding one clip as a check.
 
         Raises `decode.DecodeError`.
@@ -152,7 +155,7 @@ class VideoPreprocess:
         start = (self._starts(whole.shape[1]) - 1) // 2
         return self.center(whole[:, self._clip(start, whole.shape[1])])
 
-    def clip_of(self, content: str | Path, share: float) -> Tensor:
+    def clip_of(self, content: Content, share: float) -> Tensor:
         """Decode one clip to uint8 ``[C, T, h, w]``, not cropped; only its frames are in memory.
 
         Args:
@@ -169,7 +172,7 @@ class VideoPreprocess:
         count = whole.shape[1]
         return whole[:, self._clip(self._start(share, count), count)]
 
-    def spread(self, content: str | Path) -> Tensor:
+    def spread(self, content: Content) -> Tensor:
         """Return clips spread evenly from start to end, uint8 ``[clips, C, T, crop, crop]``.
 
         A single clip is the middle one; clips of a short video overlap or are equal. Raises `decode.DecodeError`.
@@ -327,7 +330,9 @@ class VideoPreprocess:
         assert self.resize is not None
         return max(2, min(16, _MOST_PIXELS // (self.resize**2 * self.frames)))
 
-    def _render(self, path: Path, timeline: Timeline, positions: NDArray[np.int64], *, cropped: bool) -> Tensor:
+    def _render(
+        self, path: Path | VideoBytes, timeline: Timeline, positions: NDArray[np.int64], *, cropped: bool
+    ) -> Tensor:
         """Decode each frame once, at its final size only, to uint8 ``[C, *positions.shape, h, w]``."""
         import torch
 
@@ -352,15 +357,17 @@ class VideoPreprocess:
         return clip[:, torch.from_numpy(slots.reshape(positions.shape))]
 
 
-def _probed(content: str | Path) -> tuple[Path, Timeline]:
+def _probed(content: Content) -> tuple[Path | VideoBytes, Timeline]:
     from restune.data.video import probe
+    from restune.data.video_bytes import VideoBytes
 
-    path = Path(content)
-    return path, probe(path)
+    source = VideoBytes(content) if isinstance(content, bytes) else content
+    source = Path(source) if isinstance(source, str) else source
+    return source, probe(source)
 
 
 def _too_large(size: int) -> Exception:
-    from restune.data.decode import DecodeError
+    from restune.data.pixels import DecodeError
 
     return DecodeError(f"the whole video takes {size / 2**20:.0f} MiB, more than half of this machine's memory")
 

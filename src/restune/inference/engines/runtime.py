@@ -1,0 +1,100 @@
+"""What a `Model` needs of a runtime, and what all runtimes share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from restune.core.errors import UserError, did_you_mean
+from restune.core.machine import cpu_count
+from restune.data.preprocess import Preprocess
+from restune.networks.layout import in_parts
+
+ENGINES = ("auto", "torch", "onnx", "openvino")
+PRECISIONS = ("auto", "fp32", "bf16")
+PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
+"""The package of each engine other than torch."""
+
+Outputs = tuple[Tensor, Tensor | None]
+"""Logits ``[N, C]`` and embeddings ``[N, F]`` (None where the network has none), float32, on the CPU."""
+
+
+class Runtime(Protocol):
+    """Computes a network's outputs from samples as restune's decoding makes them."""
+
+    @property
+    def name(self) -> str:
+        """Name of the engine: ``torch``, ``onnx`` or ``openvino``."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """Numeric precision: ``fp32`` or ``bf16``."""
+        ...
+
+    def __call__(self, samples: Tensor) -> Outputs:
+        """Compute samples ``[N, *sample]``, as the preprocessing stacks them. Safe to call from several threads."""
+        ...
+
+
+def is_installed(engine: str) -> bool:
+    """Return whether an engine's package is installed.
+
+    >>> is_installed("torch")
+    True
+    """
+    return engine not in PACKAGES or find_spec(PACKAGES[engine]) is not None
+
+
+def reject_unknown(engine: str, precision: str) -> None:
+    """Raise UserError for an engine or a precision that there is not."""
+    for value, allowed, option in ((engine, ENGINES, "--engine"), (precision, PRECISIONS, "--precision")):
+        if value not in allowed:
+            raise UserError(
+                f"unknown value {value!r}",
+                where=option,
+                fix=did_you_mean(value, allowed) or f"use one of {', '.join(allowed)}",
+            )
+
+
+def not_installed(engine: str) -> UserError:
+    """Return the error for an engine whose package is missing."""
+    package = PACKAGES[engine]
+    return UserError(
+        f"the engine {engine} needs the package {package}",
+        where=f"--engine {engine}",
+        fix="pip install 'restune[export]'",
+    )
+
+
+def engine_threads() -> int:
+    """Return the number of compute threads: torch's own (OMP_NUM_THREADS), within the container's CPU quota."""
+    return max(1, min(cpu_count(), torch.get_num_threads()))
+
+
+def sample_parts(preprocess: Preprocess, samples: Tensor) -> Iterator[Tensor]:
+    """Split long series and texts into parts that fit in memory, as `forward` does; other samples stay whole."""
+    if samples.ndim > 3:
+        yield samples
+        return
+    _, mask = preprocess.inputs(samples)
+    for part, _ in in_parts(samples, mask):
+        yield part
+
+
+def joined_outputs(parts: Sequence[tuple[Tensor, Tensor]]) -> Outputs:
+    """Concatenate the outputs of parts."""
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat([logits for logits, _ in parts]), torch.cat([embeddings for _, embeddings in parts])
+
+
+def memory_error(error: Exception) -> Exception:
+    """Return MemoryError for a runtime's own error that memory ran out, else the error."""
+    text = str(error).lower()
+    is_memory = any(words in text for words in ("bad alloc", "bad_alloc", "failed to allocate", "can't allocate"))
+    return MemoryError(str(error)) if is_memory else error

@@ -1,0 +1,1 @@
+"""Tables of predictions: their columns, and files that are written as the predictions come."""

@@ -113,6 +113,7 @@ ROOMS = (
         "data",
         "weights",
         "inference",
+        "exported",
         "evaluation",
         "training",
         "reporting",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 LOCAL = ("file:", "data:", "blob:", "about:")
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+FAKE_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 IMAGES_LOAD = """async () => {
   const images = [...document.images];
   for (const image of images) image.loading = "eager";
@@ -33,7 +36,7 @@ def browser() -> Iterator[Any]:
     if program is None:
         pytest.skip("chromium is not installed")
     with playwright.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=program, args=ARGUMENTS)
+        running = started.chromium.launch(executable_path=program, args=ARGUMENTS + FAKE_CAMERA)
         yield running
         running.close()
 
@@ -95,3 +98,71 @@ def axe() -> Callable[[Any], None]:
         assert not serious, "\n".join(serious)
 
     return check
+
+
+@pytest.fixture(scope="session")
+def served() -> Any:
+    """The helpers of the server's tests."""
+    path = Path(__file__).parents[1] / "serving" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("serving_helpers", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def photos(served: Any, tmp_path_factory: Any) -> Path:
+    """Photos of each class as files; "broken" cannot be read."""
+    folder: Path = tmp_path_factory.mktemp("photos")
+    for name, value in (("dark", 20), ("bright", 235)):
+        (folder / f"{name}.png").write_bytes(served.photo(value))
+    (folder / "broken.png").write_bytes(served.photo(20)[:80])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def served_address(served: Any, tmp_path_factory: Any) -> Iterator[str]:
+    """The address of a server of the model that tells dark photos from bright ones."""
+    path = served.write_model(tmp_path_factory.mktemp("model") / "light.safetensors")
+    limits = served.Limits(max_body=2**20)
+    engine = served.Engine(served.load_model(path, device="cpu"))
+    with served.running(served.make_app({"light": engine}, limits), limits) as found:
+        yield found
+
+
+@pytest.fixture
+def open_served(browser: Any, served_address: str) -> Iterator[Callable[..., Any]]:
+    """Open a server's page: `open_served(query="", width=1280, dark=False, address=None)`.
+
+    It fails on errors in the console, on requests to other addresses, and where the page is wider than the window when
+    the test ends. `open_served.faults` lists them, for tests that expect some.
+    """
+    pages: list[Any] = []
+    faults: list[str] = []
+
+    def open_it(query: str = "", width: int = 1280, dark: bool = False, address: str | None = None) -> Any:
+        home = address or served_address
+        scheme = "dark" if dark else "light"
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, locale="en")
+        page = context.new_page()
+        pages.append(page)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        page.on(
+            "request",
+            lambda request: None if request.url.startswith((home, "data:", "blob:")) else faults.append(request.url),
+        )
+        page.goto(f"{home}/{query}")
+        page.locator("#drop:visible, #writing:visible, #opening:visible").first.wait_for()
+        return page
+
+    open_it.faults = faults  # type: ignore[attr-defined]
+    yield open_it
+    wide = [found for page in pages for found in page.evaluate(OVERFLOW)]
+    for page in pages:
+        page.context.close()
+    assert not wide, wide[:5]
+    assert not faults, faults[:5]

@@ -3,79 +3,11 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import re
-import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
 
-import restune
-from restune.data.preprocess.signal import SignalPreprocess
-from restune.data.preprocess.text import TextPreprocess
-from restune.inference.model import Model
-from restune.weights.bundle import BundleInfo
-
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
-
-
-@pytest.fixture(scope="module")
-def served():
-    """The helpers of the server's tests."""
-    path = Path(__file__).parents[1] / "serving" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("serving_helpers", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def photos(served, tmp_path_factory):
-    """Photos of each class as files; "unusual" cannot be read."""
-    folder = tmp_path_factory.mktemp("photos")
-    for name, value in (("dark", 20), ("bright", 235)):
-        (folder / f"{name}.png").write_bytes(served.photo(value))
-    (folder / "broken.png").write_bytes(served.photo(20)[:80])
-    return folder
-
-
-@pytest.fixture(scope="module")
-def address(served, tmp_path_factory):
-    path = served.write_model(tmp_path_factory.mktemp("model") / "light.safetensors")
-    limits = served.Limits()
-    engine = served.Engine(served.load_model(path, device="cpu"))
-    with served.running(served.make_app({"light": engine}, limits), limits) as found:
-        yield found
-
-
-@pytest.fixture
-def open_served(browser, address):
-    """Open the page; it fails on errors in the console and on requests to other addresses."""
-    contexts, faults = [], []
-
-    def open_it(query="", width=1280, dark=False):
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
-        page.on(
-            "request",
-            lambda request: None if request.url.startswith((address, "data:", "blob:")) else faults.append(request.url),
-        )
-        page.goto(f"{address}/{query}")
-        page.locator("#drop").wait_for(state="visible")
-        return page
-
-    open_it.faults = faults
-    yield open_it
-    for context in contexts:
-        context.close()
-    assert not faults, faults[:5]
 
 
 def answer_of(page):
@@ -87,7 +19,7 @@ def tab_to(page, wanted):
     """Press Tab until an element has the focus."""
     reached = []
     while wanted not in reached:
-        assert len(reached) < 12, reached
+        assert len(reached) < 15, reached
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id"))
 
@@ -132,82 +64,156 @@ def test_by_keyboard_alone(open_served, photos):
     chosen.value.set_files(photos / "bright.png")
     assert answer_of(page).startswith("bright: ")
     tab_to(page, "opacity")
-    before = page.locator("#map").evaluate("e => e.style.opacity")
+    before = page.locator("#map").evaluate("e => getComputedStyle(e).opacity")
     page.keyboard.press("ArrowLeft")
-    assert page.locator("#map").evaluate("e => e.style.opacity") < before
+    assert page.locator("#map").evaluate("e => getComputedStyle(e).opacity") < before
 
 
 def test_the_language_switches_and_a_phone_in_the_dark_shows_everything(open_served, photos, axe):
     page = open_served(width=390, dark=True)
+    page.locator("#file").set_input_files(photos / "dark.png")
+    assert answer_of(page).startswith("dark: ")
     page.locator("#language").click()
     page.locator("html[lang=zh-CN]").wait_for()
-    page.locator("#drop").wait_for(state="visible")
-    page.locator("#file").set_input_files(photos / "dark.png")
-    assert answer_of(page).startswith("dark：")
+    assert page.locator("#answer").inner_text().startswith("dark：")  # the answer stays, in the other language
+    assert page.locator("#map").get_attribute("alt") == "dark 的类激活图"
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     axe(page)
     page.locator("#language").click()
     page.locator("html[lang=en]").wait_for()
 
 
-def test_texts_and_series_have_forms_of_their_own(served, browser, tmp_path):
-    limits, engines, preprocesses = served.Limits(), {}, {"text": TextPreprocess(), "series": SignalPreprocess()}
-    options = {"text": {"width": 8, "in_channels": 8, "vocabulary": 257}, "series": {"width": 4, "in_channels": 1}}
-    for name, network_name in (("text", "textresnet"), ("series", "resnet1d_ts")):
-        network = restune.create_model(network_name, num_classes=2, **options[name]).eval()
-        info = BundleInfo(spec=network.spec, classes=("no", "yes"), preprocess=preprocesses[name])
-        engines[name] = served.Engine(Model(network, info, "test"))
-    (tmp_path / "one.csv").write_text("1,2,3,4,5,6,7,8\n")
-    with served.running(served.make_app(engines, limits), limits) as address:
-        page = browser.new_page()
-        page.goto(address)
-        page.locator("#text").fill("他说得对 <b>")
-        page.locator("#send").click()
-        (wanted,) = engines["text"].model.predict("他说得对 <b>")
-        assert answer_of(page).strip() == f"{wanted.label}: {wanted.probability:.1%}"
-        page.locator("#model").select_option("series")
-        assert page.locator("#text").is_hidden()
-        page.locator("#file").set_input_files(tmp_path / "one.csv")
-        (wanted,) = engines["series"].model.predict(np.arange(1.0, 9.0, dtype=np.float32))
-        assert answer_of(page).strip() == f"{wanted.label}: {wanted.probability:.1%}"
-        assert page.locator("#explained").is_hidden()
-        page.close()
-
-
-def test_an_api_key_is_asked_for(served, browser, tmp_path, photos):
+def test_an_api_key_is_asked_for_and_a_wrong_one_is_said_to_be(served, open_served, tmp_path, photos):
     path = served.write_model(tmp_path / "light.safetensors")
     limits = served.Limits(api_keys=("secret",))
     engine = served.Engine(served.load_model(path, device="cpu"))
     with served.running(served.make_app({"light": engine}, limits), limits) as address:
-        page = browser.new_page()
-        page.goto(address)
+        page = open_served(address=address)
+        page.keyboard.type("guess")  # the field has the focus
+        page.keyboard.press("Enter")
+        page.locator("#answer", has_text="does not know this API key").wait_for()
+        assert "401" in open_served.faults.pop()
         page.locator("#key").fill("secret")
         page.keyboard.press("Enter")
         page.locator("#drop").wait_for(state="visible")
         page.locator("#file").set_input_files(photos / "dark.png")
         assert answer_of(page).startswith("dark: ")
-        page.close()
+        page.locator("#inside > summary").click()
+        page.locator(".map-button:visible").first.wait_for()
 
 
-def test_not_sure_and_unlike_the_training_data_are_said(open_served, photos):
-    page = open_served()
-    page.route("**/models", lambda route: route.fulfill(json={"models": [{
-        "name": "light", "kind": "image", "task": "single-label", "threshold": 0.9, "explains": False}]}))  # fmt: skip
-    page.route("**/predict?*", lambda route: route.fulfill(json={"model": "light", "predictions": [{
-        "input": "a", "label": "dark", "probability": 0.6, "top": [["dark", 0.6], ["bright", 0.4]], "novel": True,
-        "novelty": 1.2}]}))  # fmt: skip
+def answering(page, prediction, **described):
+    """Let the page think that the server has one model and answers this."""
+    model = {"name": "light", "network": "resnet8", "kind": "image", "task": "single-label", "threshold": None,
+             "classes": ["dark", "bright"], "explains": False, "has_stages": False, **described}  # fmt: skip
+    page.route("**/models", lambda route: route.fulfill(json={"models": [model]}))
+    page.route("**/predict?*", lambda route: route.fulfill(json={"model": "light", "predictions": [prediction]}))
     page.reload()
     page.locator("#drop").wait_for(state="visible")
+
+
+def test_not_sure_and_unlike_the_training_data_are_said(open_served, photos, axe):
+    page = open_served()
+    answering(page, {"input": "a", "label": "dark", "probability": 0.6, "top": [["dark", 0.6], ["bright", 0.4]],
+                     "novel": True, "novelty": 1.2}, threshold=0.9)  # fmt: skip
     page.locator("#file").set_input_files(photos / "dark.png")
     said = answer_of(page)
     assert "Not sure: at 60.0% it is below the model's threshold of 90.0%" in said
     assert "unlike the training data" in said
+    track = page.locator(".track").first.bounding_box()
+    line = page.locator(".track .line").first.bounding_box()
+    assert line["x"] == pytest.approx(track["x"] + 0.9 * track["width"], abs=2)
+    assert page.locator("#map").is_hidden()
+    assert page.locator("#photo").is_visible()
+    axe(page)
 
 
-def test_an_unreadable_image_is_said_to_be(open_served, photos):
+def test_labels_numbers_and_a_thousand_classes(open_served, photos):
+    page = open_served(width=390)
+    labels = [["even", 0.9], ["big", 0.7], ["prime", 0.2]]
+    answering(page, {"input": "a", "labels": ["even", "big"], "probabilities": dict(labels), "top": labels},
+              task="multi-label", classes=["big", "even", "prime"])  # fmt: skip
+    page.locator("#file").set_input_files(photos / "dark.png")
+    assert answer_of(page).strip() == "Labels: even, big"
+    assert page.locator(".bars .name").all_inner_texts() == ["✓ even", "✓ big", "prime"]
+    answering(page, {"input": "a", "values": {"width": 12.345678, "height": 0.5}}, task="regression",
+              classes=["width", "height"])  # fmt: skip
+    page.locator("#file").set_input_files(photos / "dark.png")
+    assert answer_of(page).strip() == "width = 12.35; height = 0.5"
+    names = [f"a class with quite a long name, {number}" for number in range(1000)]
+    answering(page, {"input": "a", "label": names[0], "probability": 0.1, "top": [[name, 0.1] for name in names[:10]]},
+              classes=names)  # fmt: skip
+    assert page.locator("#about-model").inner_text().count("long name") == 2
+    page.locator("#file").set_input_files(photos / "dark.png")
+    answer_of(page)
+    assert page.locator("#bars-note").inner_text() == "The 10 most probable of 1000."
+
+
+def failing(page, photos, **answer):
+    page.unroute_all()
+    page.route("**/predict?*", lambda route: route.fulfill(**answer))
+    page.locator("#file").set_input_files(photos / "dark.png")
+
+
+def test_what_goes_wrong_is_said_plainly(open_served, photos, tmp_path):
     page = open_served()
+    said = page.locator("#answer")
     page.locator("#file").set_input_files(photos / "broken.png")
-    page.locator("#answer", has_text="did not work").wait_for()
+    said.get_by_text("That did not work").wait_for()
     assert page.locator("#details").is_hidden()
-    assert len(open_served.faults) == 1  # the browser's own report of status 422
+    (tmp_path / "large.png").write_bytes(bytes(2**20 + 1))
+    page.locator("#file").set_input_files(tmp_path / "large.png")  # not even sent
+    said.get_by_text("larger than the 1 MiB").wait_for()
+    failing(page, photos, status=502, body="<html>Bad gateway</html>")
+    said.get_by_text("status 502").wait_for()
+    failing(page, photos, status=504, json={"error": {"what": "not answered", "where": None, "fix": None}})
+    said.get_by_text("did not finish in time").wait_for()
+    busy = {"error": {"what": "the queue is full", "where": None, "fix": None}}
+    failing(page, photos, status=503, json=busy, headers={"Retry-After": "7"})
+    said.get_by_text("try again in 7 s").wait_for()
+    page.unroute_all()
+    said.get_by_role("button", name="Try again").click()
+    assert answer_of(page).startswith("dark: ")
+    page.locator("#photo").evaluate("image => image.decode()")  # the same picture is shown again
+    page.route("**/predict?*", lambda route: route.abort())
+    page.locator("#file").set_input_files(photos / "dark.png")
+    said.get_by_text("the server does not answer").wait_for()
+    assert len(open_served.faults) == 5  # the browser's own reports of 422, 502, 504, 503 and of the connection
+    open_served.faults.clear()
+
+
+def test_several_images_are_listed_and_each_can_be_shown(open_served, photos, axe):
+    page = open_served()
+    page.locator("#file").set_input_files([photos / f"{name}.png" for name in ("dark", "broken", "bright")])
+    page.locator("#several-title", has_text="3 of 3 inputs").wait_for()
+    texts = page.locator("#several-list button").all_inner_texts()
+    assert [text.split("\n")[0] for text in texts] == ["dark.png", "broken.png", "bright.png"]
+    assert "bright: " in texts[2]
+    assert answer_of(page).startswith("dark: ")
+    page.locator("#several-list button").nth(2).focus()
+    page.keyboard.press("Enter")
+    assert answer_of(page).startswith("bright: ")
+    assert page.evaluate("document.activeElement.innerText").startswith("bright.png")  # the focus stays
+    assert page.locator("#several-list button[aria-pressed=true]").inner_text().startswith("bright.png")
+    axe(page)
     assert "422" in open_served.faults.pop()
+
+
+DROP = """([content, target]) => {
+  const moved = new DataTransfer();
+  moved.items.add(new File([Uint8Array.from(atob(content), (c) => c.charCodeAt(0))], "one.png"));
+  for (const kind of ["dragenter", "dragover", "drop"]) {
+    const event = new DragEvent(kind, { dataTransfer: moved, bubbles: true, cancelable: true });
+    document.querySelector(target).dispatchEvent(event);
+  }
+}"""
+
+
+def test_dropping_an_image_anywhere_on_the_page(open_served, photos):
+    page = open_served()
+    page.evaluate(DROP, [base64.b64encode((photos / "bright.png").read_bytes()).decode(), "h1"])
+    assert answer_of(page).startswith("bright: ")
+    assert "over" not in page.locator("#drop").get_attribute("class")
+    text = "const moved = new DataTransfer(); moved.setData('text/plain', 'a word');"
+    event = "new DragEvent('drop', { dataTransfer: moved, bubbles: true, cancelable: true })"
+    assert page.evaluate(f"() => {{ {text} return document.body.dispatchEvent({event}); }}")  # left to the browser

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -126,3 +127,15 @@ def test_this_machine():
     limit = cpu_limit()
     assert limit is None or machine.cpu_count() <= math.ceil(limit)
     assert machine.memory_bytes() > 2**28
+
+
+def test_the_quota_is_read_once_per_second_and_again_later(monkeypatch):
+    now, quotas = [100.2], iter([1.0, 2.0])
+    monkeypatch.setattr(machine, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(machine, "cpu_limit", lambda _: next(quotas))
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    machine._quota_in.cache_clear()
+    assert [machine.cpu_count(), machine.cpu_count()] == [1, 1]
+    now[0] = 101.3
+    assert machine.cpu_count() == 2, "a container's quota may change while it runs"
+    machine._quota_in.cache_clear()

@@ -42,6 +42,11 @@ def test_bytes_json_and_upload_get_the_same_answers_as_predict(address, model_pa
     raw = requests.post(f"{address}/predict", data=photos["dark"], headers={"Content-Type": "image/png"})
     assert raw.status_code == 200
     same(raw.json()["predictions"][0], wanted["dark"])
+    by_curl = {"Content-Type": "application/x-www-form-urlencoded"}  # what curl --data-binary sends
+    same(
+        requests.post(f"{address}/predict", data=photos["dark"], headers=by_curl).json()["predictions"][0],
+        wanted["dark"],
+    )
     encoded = [{"b64": base64.b64encode(photos[name]).decode(), "name": name} for name in ("bright", "dark")]
     answered = requests.post(f"{address}/predict?topk=1", json={"inputs": encoded}).json()["predictions"]
     assert [(one["input"], one["label"], len(one["top"])) for one in answered] == [
@@ -174,9 +179,9 @@ def test_slow_bodies_and_slow_heads_are_ended(engine, monkeypatch, running):
 def test_an_api_key_opens_everything_but_health_and_the_page(engine, photos, running):
     limits = Limits(api_keys=("secret", "other"))
     with running(make_app({"light": engine}, limits), limits) as address:
-        for path in ("/", "/healthz", "/v2/health/ready", "/page/predict.js"):
+        for path in ("/", "/healthz", "/v2/health/ready", "/page/main.js"):
             assert requests.get(address + path).status_code == 200
-        for path in ("/models", "/metrics", "/openapi.json", "/v2/models/light"):
+        for path in ("/models", "/metrics", "/openapi.json", "/structure", "/v2/models/light"):
             assert requests.get(address + path).status_code == 401
         assert requests.post(f"{address}/predict", data=photos["dark"], headers={"X-API-Key": "no"}).status_code == 401
         for headers in ({"X-API-Key": "other"}, {"Authorization": "Bearer secret"}):

@@ -155,18 +155,97 @@ def test_closing_answers_everything_accepted_and_refuses_more(pool):
 
 
 def test_models_that_share_a_slot_compute_in_turn(pool):
-    slots, now, most = Slots(1), [0], [0]
+    slots, now, most, order, ready = Slots(1), [0], [0], [], threading.Event()
 
-    def compute(_settings, batch):
+    def compute(settings, batch):
+        assert ready.wait(5)
         now[0] += 1
         most[0] = max(most[0], now[0])
+        order.append(settings)
         time.sleep(0.002)
         now[0] -= 1
         return batch
 
     batchers = [made(pool, compute, slots=slots, max_batch=1) for _ in range(2)]
-    futures = [batcher.submit([number], None, 10) for number in range(10) for batcher in batchers]
+    futures = [
+        batcher.submit([number], name, 10) for number in range(10) for name, batcher in zip("ab", batchers, strict=True)
+    ]
+    until(lambda: sum(len(batcher._ready) for batcher in batchers) == 19)
+    ready.set()
     assert sum(future.result(5)[0] for future in futures) == 90
     assert most == [1]
+    longest = max(len(run) for name in "ab" for run in "".join(order).split(name))
+    assert longest <= 3  # neither waits until the other one has nothing more to do
     for batcher in batchers:
         batcher.close()
+
+
+def test_a_lone_request_of_many_items_uses_all_slots(pool):
+    model, taken = Gated(), []
+    batcher = made(pool, model, slots=Slots(2), max_batch=32)
+    real = batcher._take
+
+    def late():  # as if all had become ready at the same moment
+        if not taken:
+            until(lambda: len(batcher._ready) == 16)
+        taken.append(real())
+        return taken[-1]
+
+    batcher._take = late
+    future = batcher.submit(list(range(16)), "a", 10)
+    for _ in range(2):  # both compute at a time
+        assert model.began.acquire(timeout=5)
+    for _ in range(2):
+        model.gate.release()
+    assert len(future.result(5)) == 16
+    assert [len(batch) for _, batch in model.batches] == [8, 8]
+    batcher.close()
+
+
+def test_a_batch_beside_another_one_waits_for_items_that_are_about_to_be_ready(pool):
+    model, slow = Gated(), threading.Event()
+
+    def prepared(_settings, item):
+        if item == 2:
+            slow.wait(5)
+        return item
+
+    batcher = Batcher(prepared, model, pool=pool, slots=Slots(2))
+    batcher._seconds_per_batch = 40.0  # of which it may wait a quarter
+    first = batcher.submit([0], "a", 20)
+    assert model.began.acquire(timeout=5)  # nothing else was computed: it did not wait
+    rest = batcher.submit([1, 2], "a", 20)
+    until(lambda: len(batcher._ready) == 1)
+    assert not model.began.acquire(timeout=0.05)
+    slow.set()
+    assert model.began.acquire(timeout=5)
+    assert model.batches[1] == ("a", [1, 2])
+    for _ in range(2):
+        model.gate.release()
+    assert first.result(5) + rest.result(5) == ["a0", "a1", "a2"]
+    batcher.close()
+
+
+def test_a_batch_that_waits_begins_when_nothing_else_is_computed(pool):
+    model, slow = Gated(), threading.Event()
+
+    def prepared(_settings, item):
+        if item == 2:
+            slow.wait(5)
+        return item
+
+    batcher = Batcher(prepared, model, pool=pool, slots=Slots(2))
+    batcher._seconds_per_batch = 40.0
+    first = batcher.submit([0], "a", 20)
+    assert model.began.acquire(timeout=5)
+    rest = batcher.submit([1, 2], "a", 20)
+    until(lambda: len(batcher._ready) == 1)
+    model.gate.release()
+    assert first.result(5) == ["a0"]
+    assert model.began.acquire(timeout=5)
+    assert model.batches[1] == ("a", [1])
+    slow.set()
+    for _ in range(2):
+        model.gate.release()
+    assert rest.result(5) == ["a1", "a2"]
+    batcher.close()

@@ -13,6 +13,8 @@ CHECKS = ("not_a_server_error", "status_code_conformance", "content_type_conform
 
 ENDPOINTS = [
     ("POST", "/predict"),
+    ("POST", "/feature-maps"),
+    ("GET", "/structure"),
     ("POST", "/v2/models/{name}/infer"),
     ("GET", "/models"),
     ("GET", "/healthz"),
@@ -41,7 +43,7 @@ def test_answers_are_as_described(address, method, path):
     seen = set()
 
     @hypothesis.settings(
-        max_examples=60 if method == "POST" else 5, deadline=None, database=None, derandomize=True,
+        max_examples={"/predict": 60, "/feature-maps": 30}.get(path, 5), deadline=None, database=None, derandomize=True,
         suppress_health_check=list(hypothesis.HealthCheck),
     )  # fmt: skip
     @hypothesis.given(case=schema[path][method].as_strategy())
@@ -53,4 +55,4 @@ def test_answers_are_as_described(address, method, path):
     ask()
     if method == "POST":
         forms = {"application/json", "application/octet-stream"}
-        assert seen == (forms | {"multipart/form-data"} if path == "/predict" else forms)
+        assert seen == (forms | {"multipart/form-data"} if path in ("/predict", "/feature-maps") else forms)

@@ -18,7 +18,8 @@ from restune.core.translations import VERBATIM, entries, split_template, transla
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 AS_THEY_ARE = {
     # words of a command, an option or a call, which nobody translates
-    "INPUT", "MODEL", "MODEL {}", "--set mixup", "--set spec.{}", "--device cuda", "restune {}", "restune cache",
+    "INPUT", "MODEL", "--engine torch",
+    "MODEL {}", "--set mixup", "--set spec.{}", "--device cuda", "restune {}", "restune cache",
     "restune check", "pip install 'restune[check]'", "pip install 'restune[track]'",
     "pip install 'restune[serve]'", "serve", "threshold", "explain",
     "restune lesson", "restune lesson exercise", "restune {} --resume --out {}", "pip install 'restune[video]'",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from restune.core.errors import UserError, did_you_mean
 from restune.core.files import is_there, user_path
 from restune.data.kinds import KINDS, kind_of
+from restune.inference.engines.names import is_installed, not_installed
 from restune.networks import zoo
 
 if TYPE_CHECKING:
@@ -78,11 +79,18 @@ def check_inference(model: str, options: dict[str, Any]) -> None:
     """Raise UserError for a model that cannot exist, and for views and input settings that no model takes.
 
     Args:
-        options: of the groups `on_inference` and, where the verb has it, `on_views`.
+        options: of the groups `on_inference` and, where the verb has them, `on_views` and `on_engine`.
     """
+    check_engine(options.get("engine"))
     check_model(model, options["weights"])
     _check_views(options.get("views"), model)
     _check_input(options)
+
+
+def check_engine(engine: str | None) -> None:
+    """Raise UserError for an engine that is not installed."""
+    if engine not in (None, "auto") and not is_installed(str(engine)):
+        raise not_installed(str(engine))
 
 
 def check_model(model: str, weights: str | None) -> None:

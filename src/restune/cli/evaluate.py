@@ -34,7 +34,9 @@ class Split(StrEnum):
     all = "all"
 
 
-@opt.takes(opt.on_inference, opt.on_data, opt.on_decisions, opt.on_views, opt.on_device, opt.on_all_verbs)
+@opt.takes(
+    opt.on_inference, opt.on_data, opt.on_decisions, opt.on_views, opt.on_engine, opt.on_device, opt.on_all_verbs
+)  # fmt: skip
 def evaluate(
     model: opt.ModelArgument,
     data: opt.DataArgument,
@@ -97,9 +99,10 @@ def evaluate(
     """
     with verb(options["quiet"]):
         reading, views = opt.data_options(options), options.pop("views")
+        engine = opt.engine_options(options)
         inference = opt.inference_options(options)
         check_coverage(coverage)
-        early.check_inference(model, {**inference, "views": views})
+        early.check_inference(model, {**inference, **engine, "views": views})
         early.check_data(data, reading)
         from restune.evaluation.evaluation import Evaluation
         from restune.verbs.evaluate import evaluate as run
@@ -118,6 +121,7 @@ def evaluate(
             coverage=coverage,
             target_precision=target_precision,
             data_options=reading,
+            **engine,
             **inference,
         )
         of_classes = result if isinstance(result, Evaluation) else None

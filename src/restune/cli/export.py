@@ -52,6 +52,17 @@ def export(
     max_drop: Annotated[
         float, typer.Option(help="Largest loss of accuracy that --int8 accepts, a fraction.", min=0.0, max=1.0)
     ] = 0.01,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            help="Upload model card, bundle and exports to this repository of the Hugging Face hub; private if new. "
+            "The token is that of `hf auth login`, or HF_TOKEN.",
+            metavar="USER/NAME",
+        ),
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="With --push-to-hub: a new repository can be seen by everyone.")
+    ] = False,
     **options: Any,
 ) -> None:
     """Write a model for other runtimes. Each export is compared with the model in its own runtime.
@@ -75,6 +86,8 @@ def export(
             int8=int8,
             calibrate=calibrate,
             max_drop=max_drop,
+            push_to_hub=push_to_hub,
+            public=public,
             **settings,
         )
         if options["as_json"]:
@@ -83,3 +96,5 @@ def export(
             say(f"exported: {result.out}")
             for one in result.targets.values():
                 say(f"  {one.how}")
+            if result.hub is not None:
+                say(f"uploaded: {result.hub}")

@@ -142,13 +142,19 @@ def on_views(
 
 def on_engine(
     engine: Annotated[
-        Engine,
-        typer.Option(help="What computes the network: torch, ONNX Runtime or OpenVINO; auto: the fastest here."),
-    ] = Engine.torch,
+        Engine | None,
+        typer.Option(
+            help="What computes the network: torch, ONNX Runtime or OpenVINO; auto: the fastest one here, where that "
+            "is worth finding out. By default torch, of predict auto. Of an export onnx or openvino; by default "
+            "whichever is there."
+        ),
+    ] = None,
     precision: Annotated[
-        Precision,
-        typer.Option(help="Numeric precision; auto: bf16 where the processor multiplies it and answers agree."),
-    ] = Precision.fp32,
+        Precision | None,
+        typer.Option(
+            help="Numeric precision, by default fp32; auto: bf16 where the processor multiplies it and answers agree."
+        ),
+    ] = None,
 ) -> None:
     """Options for the engine that computes the network."""
 
@@ -311,8 +317,9 @@ def data_options(options: dict[str, Any]) -> DataOptions:
 
 
 def engine_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the group `on_engine` out of a verb's options."""
-    return {name: options.pop(name).value for name in inspect.signature(on_engine).parameters}
+    """Take the group `on_engine` out of a verb's options; those that are not named are left out."""
+    taken = {name: options.pop(name) for name in inspect.signature(on_engine).parameters}
+    return {name: value.value for name, value in taken.items() if value is not None}
 
 
 def inference_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,11 +19,13 @@ from restune.core.errors import UserError
 from restune.core.files import named_as
 from restune.core.machine import process_rank
 from restune.core.rowlog import reject_foreign
+from restune.exported.files import is_export
 from restune.inference.attribution.method import METHODS, Attribution, check_method
 from restune.reporting.predictions.rows import PredictionRows, csv_line
 
 if TYPE_CHECKING:
-    from restune.inference.model import Prediction
+    from restune.inference.prediction import Prediction
+    from restune.reporting.predictions.stream import PredictionStream
 
 
 @opt.takes(opt.on_inference, opt.on_data, opt.on_views, opt.on_engine, opt.on_device, opt.on_all_verbs)
@@ -94,21 +96,20 @@ def predict(
         reading, views = opt.data_options(options), options.pop("views")
         engine = opt.engine_options(options)
         inference = opt.inference_options(options)
-        early.check_inference(model, {**inference, "views": views})
         attribution = _attribution(explain, explain_class, method, stage)
         answers = {"threshold": threshold, "coverage": coverage, "class_conditional": class_conditional}
-        inference |= {"views": views, "data_options": reading, **answers, **engine}
+        inference |= {"views": views, "data_options": reading, **engine, **answers}
+        if not is_export(model):
+            early.check_inference(model, inference)
         if out is not None:
             _write(model, inputs, out, topk or 1, as_json=options["as_json"], **inference)
             return
-        from restune.verbs.predict import stream_predictions
-
-        stream = stream_predictions(
+        stream = _streaming(model)(
             model,
             opt.listed(inputs),
             topk=topk or 5,
             explain=explain,
-            attribution=attribution,
+            attribution=attribution if explain else None,
             command=shlex.join(["restune", *sys.argv[1:]]),
             **inference,
         )
@@ -162,6 +163,17 @@ def _write(model: str, inputs: list[str], out: Path, topk: int, *, as_json: bool
 
 def _unreadable(failed: int, total: int, fix: str = "see the reasons above") -> UserError:
     return UserError(f"{failed} of {total} inputs could not be read", where="INPUT", fix=fix)
+
+
+def _streaming(model: str) -> Callable[..., PredictionStream]:
+    """Return what predicts with this model; for an export nothing that imports torch."""
+    if is_export(model):
+        from restune.reporting.predictions.stream import stream_export
+
+        return stream_export
+    from restune.verbs.predict import stream_predictions
+
+    return stream_predictions
 
 
 def _attribution(folder: Path | None, label: str | None, method: str | None, stage: int | None) -> Attribution:

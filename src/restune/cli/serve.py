@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +23,7 @@ class LogFormat(StrEnum):
     json = "json"
 
 
-@opt.takes(opt.on_device, opt.on_all_verbs)
+@opt.takes(opt.on_engine, opt.on_device, opt.on_all_verbs)
 def serve(
     models: Annotated[
         list[str], typer.Argument(help="Model files or run folders; served under their names.", metavar="MODEL...")
@@ -45,8 +46,12 @@ def serve(
     Example: restune serve runs/train-001 --port 8000
     """
     with verb(options["quiet"]):
+        # Before torch is loaded: its threads would wait for work on the cores that decode and answer.
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
         if not all(map(find_spec, _NEEDED)):
             raise UserError("serving needs further packages", where="serve", fix="pip install 'restune[serve]'")
+        engine = opt.engine_options(options)
+        early.check_engine(engine.get("engine"))
         for model in models:
             early.check_model(model, None)
         from restune.serving.answers import Limits
@@ -59,7 +64,8 @@ def serve(
         )
         device = options["device"].value
         names = run(
-            models, host=host, port=port, limits=limits, max_pixels_each=max_pixels, device=device, log=log.value
-        )
+            models, host=host, port=port, limits=limits, max_pixels_each=max_pixels, device=device, log=log.value,
+            **engine,
+        )  # fmt: skip
         if options["as_json"]:
             print_json({"served": names})

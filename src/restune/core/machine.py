@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import os
 import platform
+import time
+from functools import lru_cache
 from pathlib import Path
 
 from restune.core.cgroups import cpu_limit, memory_limit
 
+_ROOT = Path("/")
 
-def cpu_count(root: Path = Path("/")) -> int:
+
+def cpu_count(root: Path = _ROOT) -> int:
     """Return the number of cores this process may use: its affinity mask, or the container's CPU quota if lower.
 
     Threads beyond a quota are all suspended for the rest of each period.
@@ -19,8 +23,14 @@ def cpu_count(root: Path = Path("/")) -> int:
         root: folder that contains ``proc`` and ``sys``.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = cpu_limit(root)
+    quota = _quota_in(int(time.monotonic())) if root == _ROOT else cpu_limit(root)
     return max(1, cores if quota is None else min(cores, math.ceil(quota)))
+
+
+@lru_cache(maxsize=1)
+def _quota_in(second: int) -> float | None:  # noqa: ARG001
+    """Return the CPU quota, read once per second: reading it takes as long as a small network takes for an image."""
+    return cpu_limit(_ROOT)
 
 
 def memory_bytes(root: Path = Path("/")) -> int:
@@ -60,6 +70,16 @@ def has_fast_bf16() -> bool:
     except OSError:
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def processor_name() -> str:
+    """Return the processor's name, as far as the platform tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())
 
 
 def memory_mib() -> int:

@@ -138,7 +138,7 @@ def read_size(location: Location) -> tuple[int, int] | None:
 def upright_size(content: bytes | NDArray[Any], channels: int = 3) -> tuple[int, int]:
     """Return the height and width of `decode_image`'s result, from the header alone. Raises DecodeError."""
     if isinstance(content, np.ndarray):
-        return tuple(from_array(content, channels).shape[1:])  # type: ignore[return-value]
+        return tuple(from_array(content, channels).shape[1:])
     with closing(open_image(content)) as image:
         turned = 5 <= orientation_of(image) <= 8
         return (image.width, image.height) if turned else (image.height, image.width)

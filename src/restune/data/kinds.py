@@ -124,10 +124,13 @@ class Kind:
 
     def location(self, path: Path) -> Location:
         """Return the location of a file, or of a folder that is one item."""
-        from restune.data.dataset import FileLocation
-        from restune.data.sources.clips import ClipLocation
+        if self.holds_folders:
+            from restune.data.sources.clips import ClipLocation
 
-        return ClipLocation(path) if self.holds_folders else FileLocation(path)
+            return ClipLocation(path)
+        from restune.data.items import FileLocation  # the readers of tables take longer to import than an image to read
+
+        return FileLocation(path)
 
     def files_below(self, path: Path) -> Iterator[Path]:
         """Iterate over the items of this kind in a folder and its subfolders."""

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -17,15 +18,19 @@ from torch import Tensor, nn
 from restune.core.console import note
 from restune.core.errors import UserError
 from restune.core.files import cache_folder
+from restune.core.machine import has_fast_bf16, memory_bytes
 from restune.core.version import __version__
 from restune.data.preprocess.image import ImagePreprocess
 from restune.data.preprocess.text import PADDING
 from restune.data.preprocess.video import VideoPreprocess
 from restune.exporting.deployable import InputSpec, deployable, input_spec
 from restune.exporting.onnx_graph import write_onnx
+from restune.inference.engines.agreement import Answers, ReducedPrecision, compared_answers
+from restune.inference.engines.choice import Candidate, ChosenRuntime, ModelFacts
+from restune.inference.engines.names import is_installed, not_installed, reject_unknown
 from restune.inference.engines.onnx_runtime import OnnxRuntime
 from restune.inference.engines.openvino_runtime import OpenVinoRuntime
-from restune.inference.engines.runtime import Runtime, is_installed, not_installed, reject_unknown
+from restune.inference.engines.runtime import Runtime
 from restune.inference.engines.torch_runtime import TorchRuntime
 from restune.inference.model import Model
 from restune.networks.resnet import ResNet
@@ -35,6 +40,10 @@ GRAPH_VERSION = 1
 MOST_BYTES = 2 * 2**30
 """Size of all graphs in the cache folder; the longest unused are removed."""
 OUTPUTS = ("logits", "embedding")
+LEAST_MEMORY = 4 * 2**30
+"""Memory of the machine, bytes, from which other engines are tried unasked: making a graph needs some."""
+SETTLED_ITEMS = 8
+"""Number of made-up items on which a server's engine is chosen."""
 TOLERANCE = 1e-3
 """Largest accepted difference of logits between a graph and the network, as a share of the largest logit."""
 
@@ -65,18 +74,106 @@ class PaddedSamples(nn.Module):
         return torch.where(mask[:, None], samples, torch.zeros_like(samples)), mask
 
 
-def with_engine(model: Model, engine: str = "torch", *, precision: str = "fp32") -> Model:
+def with_engine(model: Model, engine: str = "auto", *, precision: str = "fp32", items: int | None = None) -> Model:
     """Return the model with its logits computed by an engine; everything else stays the same.
 
     Args:
         model: a loaded model.
-        engine: ``torch``, ``onnx`` (ONNX Runtime) or ``openvino``.
-        precision: ``fp32`` or ``bf16``.
+        engine: ``torch``, ``onnx`` (ONNX Runtime), ``openvino``, or ``auto``: see `ChosenRuntime`.
+        precision: ``fp32``; ``bf16``; or ``auto``: bf16 where the processor multiplies it and the answers agree with
+            fp32 to 0.02 in probability on the first items.
+        items: number of items that will be computed; None: not known.
 
-    Raises UserError for an engine that is not installed, or does not have this model.
+    Raises UserError for an engine that is not installed or does not have this model, and for bf16 where the processor
+    does not multiply it.
+
+    >>> with_engine(restune.load(run_folder), "onnx").predict(photo)[0].label
+    'red'
     """
     reject_unknown(engine, precision)
-    return replace(model, runtime=runtime_of(model, engine, precision))
+    if precision == "bf16":
+        _reject_slow_bf16(model, engine)
+    if engine == "auto":
+        return replace(model, runtime=_chosen(model, precision, items))
+    if precision == "fp32" or not (_has_bf16(model) and engine != "onnx"):
+        # Torch in fp32 is what a model computes with by itself.
+        return replace(model, runtime=None if engine == "torch" else runtime_of(model, engine, "fp32"))
+    return replace(model, runtime=_reduced(model, engine, falls_back=precision == "auto"))
+
+
+def settled(model: Model) -> Model:
+    """Choose the engine of a model whose engine is ``auto`` now, on made-up items, and return the model."""
+    if isinstance(model.runtime, ChosenRuntime):
+        samples = input_spec(model.preprocess, cropped=True).example
+        model.runtime.settle(torch.cat([samples] * (SETTLED_ITEMS // len(samples))))
+    return model
+
+
+def _reduced(model: Model, engine: str, *, falls_back: bool) -> Runtime:
+    return ReducedPrecision(
+        runtime_of(model, engine, "bf16"),
+        partial(runtime_of, model, engine, "fp32"),
+        _answers(model),
+        runtime_of(model, "torch", "fp32"),
+        falls_back=falls_back,
+    )
+
+
+def _chosen(model: Model, precision: str, items: int | None) -> Runtime:
+    """Return torch, which another engine replaces where that pays."""
+    usual = runtime_of(model, "torch", "fp32") if precision != "bf16" else _reduced(model, "torch", falls_back=False)
+    precisions = {"fp32": ("fp32",), "bf16": ("bf16",), "auto": ("bf16", "fp32")}[precision]
+    candidates = [
+        Candidate(engine=engine, precision=one, build=partial(runtime_of, model, engine, one))
+        for one in precisions
+        for engine in ("openvino", "onnx", "torch")
+        if _may_choose(model, engine, one) and (engine, one) != (usual.name, usual.precision)
+    ]
+    key = cache(partial(graph_key, model))
+    facts = ModelFacts(key=key, has_graph=lambda: _has_graph(key()), answers=_answers(model))
+    return ChosenRuntime(usual, candidates, facts, items=items)
+
+
+def _may_choose(model: Model, engine: str, precision: str) -> bool:
+    """Return whether an engine can compute a model here."""
+    if precision == "bf16" and (engine == "onnx" or not _has_bf16(model)):
+        return False
+    if engine == "torch":
+        return True
+    try:
+        reject_without_graph(model, engine)
+    except UserError:
+        return False
+    return memory_bytes() >= LEAST_MEMORY
+
+
+def _answers(model: Model) -> Answers:
+    return compared_answers(model.info.task, model.probabilities)
+
+
+def _has_bf16(model: Model) -> bool:
+    """Return whether the device multiplies bf16 in hardware, and the network is one of restune's own."""
+    if not isinstance(model.module, ResNet):
+        return False
+    return torch.cuda.is_bf16_supported() if model.device.type == "cuda" else has_fast_bf16()
+
+
+def _reject_slow_bf16(model: Model, engine: str) -> None:
+    """Raise UserError where bf16 is not to be had."""
+    if engine == "onnx":
+        raise UserError(
+            "ONNX Runtime computes in fp32 here", where="--precision bf16", fix="use --engine openvino or torch"
+        )
+    if not isinstance(model.module, ResNet):
+        raise UserError(
+            "modules of your own are computed in their own precision",
+            where="--precision bf16",
+            fix="leave --precision out",
+        )
+    if not _has_bf16(model):
+        raise UserError(
+            "this processor does not multiply bf16 in hardware", where="--precision bf16", fix="use --precision fp32"
+        )
 
 
 def runtime_of(model: Model, engine: str, precision: str) -> Runtime:
@@ -127,13 +224,18 @@ def core_graph(model: Model) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="restune-engine-") as name:
             yield _made(model, Path(name) / "core.onnx")
         return
-    path = folder / f"{_key(model)}.onnx"
+    path = folder / f"{graph_key(model)}.onnx"
     if not path.is_file():
         _made(model, path)
-        _remove_old(folder, keep=path)
+        remove_old(folder, keep=path)
     with suppress(OSError):
         path.touch()  # used now
     yield path
+
+
+def _has_graph(key: str) -> bool:
+    folder = _folder()
+    return folder is not None and (folder / f"{key}.onnx").is_file()
 
 
 def _made(model: Model, path: Path) -> Path:
@@ -188,7 +290,7 @@ def _folder() -> Path | None:
         return None
 
 
-def _key(model: Model) -> str:
+def graph_key(model: Model) -> str:
     """Hash everything that the graph depends on."""
     about = [
         GRAPH_VERSION,
@@ -204,7 +306,7 @@ def _key(model: Model) -> str:
     return digest.hexdigest()
 
 
-def _remove_old(folder: Path, keep: Path) -> None:
+def remove_old(folder: Path, keep: Path) -> None:
     """Remove the longest unused graphs beyond `MOST_BYTES`."""
     with suppress(OSError):
         files = sorted(folder.glob("*.onnx"), key=lambda file: file.stat().st_mtime, reverse=True)

@@ -18,7 +18,7 @@ from restune.core.errors import UserError, did_you_mean
 from restune.core.files import cannot_write
 from restune.exporting import timm_folder, torchvision_state
 from restune.exporting.deployable import Deployable, InputSpec, deployable, input_spec
-from restune.exporting.golden import write_golden
+from restune.exporting.golden import tolerance, write_golden
 from restune.exporting.html_page import reject_other_inputs, write_page
 from restune.exporting.metadata import metadata
 from restune.exporting.onnx_graph import append_graph, run_batches, run_onnx, write_onnx
@@ -26,6 +26,7 @@ from restune.exporting.openvino_graph import probabilities_in_openvino, run_open
 from restune.exporting.pixels import BytePixels
 from restune.exporting.quantize import Int8Data, Int8Scores, compose, paired_scores, quantize, reject_drop
 from restune.exporting.raw_examples import RawExample, batched
+from restune.exporting.snippets import write_snippets
 from restune.exporting.torch_program import run_program, write_program
 from restune.exporting.verify import Agreement, compare, expected_answers, reject_disagreement
 from restune.exporting.web_runtime import web_runtime
@@ -47,16 +48,23 @@ class Exported:
         agreement: with the model, measured in the target's own runtime.
         how: the call that loads it.
         int8: accuracy before and after, of an int8 export.
+        snippets: names of programs that run the export and compare it with the golden files.
     """
 
     files: tuple[str, ...]
     agreement: Agreement
     how: str
     int8: Int8Scores | None = None
+    snippets: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the target's part of the command's JSON."""
-        content = {"files": list(self.files), "load": self.how, **asdict(self.agreement)}
+        content = {
+            "files": list(self.files),
+            "snippets": list(self.snippets),
+            "load": self.how,
+            **asdict(self.agreement),
+        }
         if self.int8 is not None:
             content |= {
                 "accuracy_before": self.int8.before,
@@ -125,8 +133,14 @@ def export_model(
             exported[target] = _checked(job, target, _WRITERS[target](job))
             note(_summary(target, exported[target]))
         write_golden(job.folder, comparable[:GOLDEN], _golden_answers(job), model.classes, job.graph.answer)
+        exported = {target: _with_snippets(job, target, one) for target, one in exported.items()}
         _put_in_place(job.folder, out, exported)
     return exported
+
+
+def _with_snippets(job: Job, target: str, exported: Exported) -> Exported:
+    answer = job.graph.answer
+    return replace(exported, snippets=write_snippets(job.folder, target, job.inputs, answer.name, tolerance(answer)))
 
 
 def _golden_answers(job: Job) -> NDArray[np.float32]:
@@ -195,7 +209,7 @@ def _core_file(job: Job) -> Path:
         job.made["float core"] = core
         if job.int8 is not None:
             batches = [job.int8.calibration[i : i + 32] for i in range(0, len(job.int8.calibration), 32)]
-            core = quantize(core, job.folder / "core.int8.onnx", batches)
+            core = quantize(core, job.folder / "core.int8.onnx", batches, job.int8.choosing)
         for made in {core, job.made["float core"]} if job.graph.novelty is not None else ():
             append_graph(made, _novelty_file(job))
         job.made["core"] = core
@@ -316,7 +330,7 @@ def _summary(target: str, exported: Exported) -> str:
 
 def _put_in_place(made: Path, out: Path, exported: Mapping[str, Exported]) -> None:
     """Move the verified files into the folder."""
-    wanted = {name for one in exported.values() for name in one.files} | {"golden.npz", "golden.json"}
+    wanted = {name for one in exported.values() for name in (*one.files, *one.snippets)} | {"golden.npz", "golden.json"}
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name in sorted(wanted):

@@ -16,7 +16,7 @@ from restune.exporting.deployable import Answer
 from restune.exporting.raw_examples import RawExample
 
 
-def _tolerance(answer: Answer) -> float:
+def tolerance(answer: Answer) -> float:
     """Return the largest difference that a reader should accept: of a probability, or of a value."""
     return 0.02 * float(answer.get_buffer("std").max()) if answer.task == "regression" else 0.02
 
@@ -42,6 +42,6 @@ def write_golden(
         }
         for i, (example, row) in enumerate(zip(examples, answers, strict=True))
     ]
-    content = {"task": answer.task, "tolerance": _tolerance(answer), "classes": list(classes), "examples": rows}
+    content = {"task": answer.task, "tolerance": tolerance(answer), "classes": list(classes), "examples": rows}
     write_text(folder / "golden.json", json.dumps(content, ensure_ascii=False, indent=1) + "\n")
     return [folder / "golden.npz", folder / "golden.json"]

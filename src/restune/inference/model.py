@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,138 +23,20 @@ from restune.inference.engines.runtime import Runtime
 from restune.inference.engines.torch_runtime import TorchRuntime
 from restune.inference.features import FeatureCache
 from restune.inference.forward import mean_of_task_views, mean_of_views, prediction_sets, probabilities
+from restune.inference.prediction import AnswerOptions, Prediction
 from restune.inference.predictor import Predictor, compute_batch, predict_with_embeddings
 from restune.inference.task_predictions import task_answers
 from restune.networks.custom import CustomNetwork, CustomSpec, Network, own_names
 from restune.networks.spec import ResNetSpec
 from restune.weights.bundle import BundleInfo, write_bundle
-from restune.weights.calibration import Calibration, check_coverage, check_probability
+from restune.weights.calibration import Calibration
 from restune.weights.novelty import Novelty
 
 if TYPE_CHECKING:
     from restune.data.inputs import Input
     from restune.inference.attribution.explanation import Explanation
 
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """A model's answer to one input.
-
-    Args:
-        input: its path, or ``input 3`` for one passed as content.
-        label: the most probable class; None when the input could not be read, and when the model abstains.
-        probability: of the most probable class, after calibration.
-        top: the most probable classes with their probabilities, in falling order.
-        error: why the input could not be read.
-        labels: of a multi-label network, those whose probability reaches their threshold, the most probable first.
-        probabilities: of a multi-label network, of every label.
-        values: of a regression network, the numbers by name.
-        novel: whether the input is unlike the training data; None where the model does not know.
-        novelty: its novelty score, the distance to the nearest training embeddings (0 to 2).
-        explanation: path of the picture of its explanation, if one was written.
-        abstained: whether the probability is below the threshold; None without a threshold.
-        prediction_set: the classes among which the true one is, with the wanted coverage, the most probable first; None
-            where no coverage was wanted.
-
-    >>> (prediction,) = restune.predict(run_folder, photo)
-    >>> prediction.label, prediction.top[0][0], prediction.error
-    ('red', 'red', None)
-    """
-
-    input: str
-    label: str | None = None
-    probability: float | None = None
-    top: tuple[tuple[str, float], ...] = ()
-    error: str | None = None
-    labels: tuple[str, ...] | None = None
-    probabilities: Mapping[str, float] | None = None
-    values: Mapping[str, float] | None = None
-    explanation: str | None = None
-    abstained: bool | None = None
-    prediction_set: tuple[str, ...] | None = None
-    novel: bool | None = None
-    novelty: float | None = None
-
-    def __repr__(self) -> str:
-        if self.labels is not None:
-            known = self.probabilities or {}
-            shown = ", ".join(f"{label!r} {known[label]:.1%}" for label in self.labels)
-            return f"Prediction({self.input!r}, labels {shown or 'none'})"
-        if self.values is not None:
-            return f"Prediction({self.input!r}, {', '.join(f'{name} {v:.4g}' for name, v in self.values.items())})"
-        if self.error is not None or self.probability is None:
-            return f"Prediction({self.input!r}, error={self.error!r})"
-        if self.abstained:
-            return f"Prediction({self.input!r}, abstained: {self.top[0][0]!r} {self.probability:.1%})"
-        others = ", ".join(f"{label!r} {probability:.1%}" for label, probability in self.top[1:3])
-        return (
-            f"Prediction({self.input!r}, {self.label!r} {self.probability:.1%}{f'; then {others}' if others else ''}"
-            f"{'; unlike the training data' if self.novel else ''})"
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """``{"input", "label", "probability", "top"}``, or ``{"input", "error"}``.
-
-        Of multi-label networks ``{"input", "labels", "probabilities", "top"}``, of regression ``{"input", "values"}``.
-        With a threshold also ``"abstained"``, and where a coverage was wanted ``"prediction_set"``.
-        """
-        if self.error is not None:
-            return {"input": self.input, "error": self.error}
-        if self.values is not None:
-            return {"input": self.input, "values": dict(self.values)}
-        top = [[label, probability] for label, probability in self.top]
-        if self.labels is not None:
-            probabilities = dict(self.probabilities or {})
-            return {"input": self.input, "labels": list(self.labels), "probabilities": probabilities, "top": top}
-        return {
-            "input": self.input,
-            "label": self.label,
-            "probability": self.probability,
-            "top": top,
-            **({} if self.novel is None else {"novel": self.novel, "novelty": self.novelty}),
-            **({} if self.abstained is None else {"abstained": self.abstained}),
-            **({} if self.prediction_set is None else {"prediction_set": list(self.prediction_set)}),
-            **({} if self.explanation is None else {"explanation": self.explanation}),
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnswerOptions:
-    """When to abstain, and which classes to list.
-
-    Args:
-        threshold: least probability of an answer; below it the model abstains. None: it always answers.
-        coverage: wanted share of prediction sets that contain the true class; None: no sets.
-        class_conditional: the coverage is wanted for the items of each class, not of all classes together.
-    """
-
-    threshold: float | None = None
-    coverage: float | None = None
-    class_conditional: bool = False
-
-    def check(self) -> None:
-        """Raise UserError for values that are not probabilities."""
-        if self.threshold is not None:
-            check_probability(self.threshold, "--threshold")
-        if self.coverage is not None:
-            check_coverage(self.coverage)
-        if self.class_conditional and self.coverage is None:
-            raise UserError("no coverage is named", where="--class-conditional", fix="add --coverage 0.9, for example")
-
-    def set_thresholds(self, predictor: Predictor) -> float | tuple[float, ...] | None:
-        """Return the thresholds of prediction sets; None where no coverage is wanted.
-
-        Raises UserError for a model without calibration.
-        """
-        if self.coverage is None:
-            return None
-        if predictor.calibration is None:
-            raise UserError(
-                "this model is not calibrated: prediction sets need thresholds from validation items",
-                where=f"--coverage {self.coverage:g}",
-                fix="train it with validation items (--val)",
-            )
-        return predictor.calibration.conformal.at(self.coverage, class_conditional=self.class_conditional)
+__all__ = ["AnswerOptions", "Model", "Prediction", "novelty_of", "predict_batch", "predict_items"]
 
 
 @dataclass(frozen=True)
@@ -363,7 +245,7 @@ def predict_items(
     batch_size: int = 64,
     workers: int | None = None,
     views: str | None = None,
-    options: AnswerOptions = AnswerOptions(),  # a frozen value
+    options: AnswerOptions = AnswerOptions(),  # noqa: B008 (a frozen value)
     description: str = "predict",
 ) -> Iterator[Prediction]:
     """Yield the predictions of items; those of unreadable items have an `error`.
@@ -378,7 +260,7 @@ def predict_items(
     Raises UserError for options that the model does not support.
     """
     options.check()
-    thresholds = options.set_thresholds(predictor)
+    thresholds = options.set_thresholds(predictor.calibration)
     return _predictions(
         predictor,
         predict_with_embeddings(
@@ -391,13 +273,17 @@ def predict_items(
 
 
 def predict_batch(
-    predictor: Predictor, batch: Batch, topk: int = 5, *, options: AnswerOptions = AnswerOptions()
+    predictor: Predictor,
+    batch: Batch,
+    topk: int = 5,
+    *,
+    options: AnswerOptions = AnswerOptions(),  # noqa: B008 (a frozen value)
 ) -> list[Prediction]:
     """Return the predictions of items that are already read, as `predict_items` does. Raises UserError."""
     options.check()
     computed = (batch, *compute_batch(predictor, batch))
     topk = max(1, min(topk, len(predictor.classes)))
-    return list(_predictions(predictor, [computed], topk, options, options.set_thresholds(predictor)))
+    return list(_predictions(predictor, [computed], topk, options, options.set_thresholds(predictor.calibration)))
 
 
 def _predictions(

@@ -19,7 +19,7 @@ from restune.reporting.score_words import main_interval, metric_value
 from restune.reporting.summary import Say, conclusion, confidence_of, cost_rows
 from restune.reporting.usage import python_lines
 
-_PIPELINES = {"image": "image-classification", "text": "text-classification", "video": "video-classification"}
+PIPELINES = {"image": "image-classification", "text": "text-classification", "video": "video-classification"}
 """Hugging Face's names of tasks; there is none for the classification of series."""
 _MARK = "<!-- restune "
 _MOST_CLASSES = 200
@@ -57,7 +57,7 @@ def front_matter(run: RunFiles) -> dict[str, Any]:
     fields = {
         "license": licence,
         "library_name": "restune",
-        "pipeline_tag": _PIPELINES.get(result["kind"]),
+        "pipeline_tag": PIPELINES.get(result["kind"]),
         "tags": ["restune", "resnet", result["kind"], result["verb"]],
         "metrics": ["accuracy", "f1"] if run.scores else None,
         "model-index": [{"name": str(result["model"]), "results": _results(run)}] if run.scores else None,
@@ -66,7 +66,7 @@ def front_matter(run: RunFiles) -> dict[str, Any]:
 
 
 def _results(run: RunFiles) -> list[dict[str, Any]]:
-    task = _PIPELINES.get(run.result["kind"], "other")
+    task = PIPELINES.get(run.result["kind"], "other")
     found = []
     for split, score in run.scores.items():
         metrics = [

@@ -291,6 +291,26 @@ REPORT: dict[str, tuple[str, str]] = {
     # the model card
     "card_title": ("{model} for {data}", "{model}，用于 {data}"),
     "card_classes": ("Classes", "类别"),
+    "card_licence": ("Licence", "许可证"),
+    "card_licence_known": ("The licence of the weights is {licence}.", "权重的许可证为 {licence}。"),
+    "card_licence_non_commercial": (
+        "**Not for commercial use.** The licence of the weights, {licence}, forbids it, for this model and for its "
+        "exports.",
+        "**不得用于商业用途。** 权重的许可证 {licence} 禁止商业使用，本模型及其导出文件均受此限。",
+    ),
+    "card_licence_unknown": (
+        "The licence of the weights is not known.",
+        "权重的许可证未知。",
+    ),
+    "card_exports": ("Exports", "导出文件"),
+    "card_exports_about": (
+        "The folder `{folder}` has the model for other runtimes. `golden.npz` and `golden.json` contain inputs and the "
+        "answers that a program must compute from them.",
+        "文件夹 `{folder}` 中是供其他运行时使用的模型。`golden.npz` 和 `golden.json` 中是若干输入，"
+        "以及程序应当算出的答案。",
+    ),
+    "card_target": ("target", "目标"),
+    "card_loaded_by": ("loaded by", "加载方式"),
     "card_limits": ("Limits", "局限"),
     "card_limits_about": (
         "The scores hold for items like the held-out ones, which come from the same source as the training items. "

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from restune.core.language import translated
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -83,6 +85,41 @@ _TOP = {
     },
 }
 _OPTIONAL_NUMBER = {"type": "number"}
+_SOME_NUMBERS = {"type": "array", "items": {"type": ["number", "null"]}}
+_EXPLANATION = {
+    "oneOf": [
+        {"type": "string"},
+        {
+            "type": "object",
+            "properties": {
+                "pieces": {
+                    "type": "array",
+                    "items": {"type": "array", "items": {"type": ["string", "number", "null"]}},
+                    "description": "Of a text: its characters in runs of one value of the map.",
+                }
+            },
+            "required": ["pieces"],
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "properties": {"frames": {"type": "string"}, "map": {"type": "string"}},
+            "required": ["frames", "map"],
+            "additionalProperties": False,
+        },
+        {
+            "type": "object",
+            "properties": {
+                "length": {"type": "integer"},
+                "heat": _SOME_NUMBERS,
+                "channels": {"type": "array", "items": _SOME_NUMBERS},
+                "all_channels": {"type": "integer"},
+            },
+            "required": ["length", "heat", "channels", "all_channels"],
+            "additionalProperties": False,
+        },
+    ]
+}
 _PREDICTION = {
     "type": "object",
     "properties": {
@@ -97,7 +134,7 @@ _PREDICTION = {
         "abstained": {"type": "boolean"},
         "novel": {"type": "boolean"},
         "novelty": _OPTIONAL_NUMBER,
-        "explanation": {"type": "string"},
+        "explanation": _EXPLANATION,
     },
     "required": ["input"],
     "additionalProperties": False,
@@ -151,6 +188,54 @@ PREDICTED: dict[int | str, dict[str, Any]] = {
     **ERRORS,
 }
 
+_STAGE = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "shape": {"type": "array", "items": {"type": "integer"}},
+        "maps": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "channel": {"type": "integer"},
+                    "least": {"type": "number"},
+                    "largest": {"type": "number"},
+                    "image": {"type": "string"},
+                },
+                "required": ["channel", "least", "largest", "image"],
+                "additionalProperties": False,
+            },
+        },
+    },
+    "required": ["name", "shape", "maps"],
+    "additionalProperties": False,
+}
+STAGES: dict[int | str, dict[str, Any]] = {
+    200: _described(
+        "The feature maps of each stage.",
+        {
+            "type": "object",
+            "properties": {"model": {"type": "string"}, "stages": {"type": "array", "items": _STAGE}},
+            "required": ["model", "stages"],
+            "additionalProperties": False,
+        },
+    ),
+    **ERRORS,
+}
+DRAWING: dict[int | str, dict[str, Any]] = {
+    200: _described(
+        "SVG elements for wide and for narrow screens.",
+        {
+            "type": "object",
+            "properties": {"wide": {"type": "string"}, "narrow": {"type": "string"}},
+            "required": ["wide", "narrow"],
+            "additionalProperties": False,
+        },
+    ),
+    **{status: ERRORS[status] for status in (401, 404, 422)},
+}
+
 
 class Refused(Exception):  # noqa: N818 (an answer, not a fault)
     """A request is answered with an error.
@@ -174,5 +259,6 @@ class Refused(Exception):  # noqa: N818 (an answer, not a fault)
         self.status, self.what, self.where, self.fix, self.retry_after = status, what, where, fix, retry_after
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the answer's body."""
-        return {"error": {"what": self.what, "where": self.where, "fix": self.fix}}
+        """Return the answer's body, in the language that the client asks for."""
+        fix = None if self.fix is None else translated(self.fix)
+        return {"error": {"what": translated(self.what), "where": self.where, "fix": fix}}

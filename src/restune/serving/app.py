@@ -8,32 +8,28 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from restune.core.errors import UserError
+from restune.core.language import translated
 from restune.core.machine import cpu_count
 from restune.core.version import __version__
 from restune.data.dataset import Item
+from restune.inference.feature_maps import StageMaps
 from restune.inference.model import Prediction
-from restune.serving import protocol
+from restune.serving import inside, page, protocol
 from restune.serving.answers import ERRORS, PREDICTED, REQUEST, Limits, Refused
 from restune.serving.batching import ClosedError, QueueFullError, Slots
-from restune.serving.engine import AnswerSettings, Engine, Served, load_engine
+from restune.serving.engine import Answer, AnswerSettings, Engine, MapSettings, Served, Settings, load_engine
 from restune.serving.guard import Guard
 from restune.serving.metrics import Metrics
-from restune.serving.page import SCRIPT, page
 from restune.serving.request_inputs import items_of
 
-_POLICY = (
-    "default-src 'self'; script-src 'self'; style-src 'unsafe-inline'; img-src 'self' data: blob:; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-)
 _WATCH_SECONDS = 1.0
 _SLOTS = 4
 """Most batches that are computed at a time, each with its share of the cores."""
@@ -63,7 +59,9 @@ class Models:
             self.by_name[name] = Served(
                 name, engine, pool=self._pool, slots=slots, max_queue=limits.max_queue, max_batch=limits.max_batch,
                 on_batch=metrics.batch_sizes(name), file=file,
-                load=None if file is None else partial(load_engine, str(file), engine.model.device.type),
+                load=None if file is None else partial(
+                    load_engine, str(file), engine.model.device.type, engine.engine, engine.precision
+                ),
             )  # fmt: skip
             metrics.watch_queue(name, partial(_length, self.by_name[name]))
 
@@ -78,6 +76,14 @@ class Models:
         self, served: Served, engine: Engine, items: Sequence[Item], settings: AnswerSettings
     ) -> list[Prediction]:
         """Return the predictions of items that were made for `engine`. Raises Refused."""
+        return cast("list[Prediction]", await self._answers(served, engine, items, settings))
+
+    async def feature_maps(self, served: Served, engine: Engine, item: Item, most: int) -> list[StageMaps]:
+        """Return the feature maps of an item that was made for `engine`. Raises Refused."""
+        (found,) = await self._answers(served, engine, [item], MapSettings(most))
+        return cast("list[StageMaps]", found)
+
+    async def _answers(self, served: Served, engine: Engine, items: Sequence[Item], settings: Settings) -> list[Answer]:
         timeout = self.limits.timeout
         try:
             future = served.submit(items, settings, timeout, engine)
@@ -127,7 +133,8 @@ def make_app(
     _answer_errors(app)
     _add_predictions(app, models)
     _add_state(app, models, metrics)
-    _add_page(app, models)
+    page.add_routes(app, models)
+    inside.add_routes(app, models)
     protocol.add_routes(app, models)
     return Guard(app, limits, metrics, log)
 
@@ -139,7 +146,7 @@ def _add_predictions(app: FastAPI, models: Models) -> None:
         model: Annotated[str | None, Query(description="The model's name; the first one by default.")] = None,
         topk: Annotated[int, Query(ge=1, le=100_000, description="Number of classes to list.")] = 5,
         threshold: Annotated[float | None, Query(ge=0, le=1, description="Abstain below this probability.")] = None,
-        explain: Annotated[bool, Query(description="Draw the class activation map over each image.")] = False,
+        explain: Annotated[bool, Query(description="Add each input's class activation map.")] = False,
     ) -> Response:
         """Predict one or many inputs: JSON, an upload of files, or the bytes of one input."""
         served = models.find(model)
@@ -147,7 +154,7 @@ def _add_predictions(app: FastAPI, models: Models) -> None:
         settings = AnswerSettings(topk=topk, threshold=threshold, explain=explain)
         items = await items_of(await request.body(), request.headers, engine.kind, models.limits.max_queue)
         answered = await models.predict(served, engine, items, settings)
-        predictions = [prediction.to_dict() for prediction in answered]
+        predictions = [_told(prediction) for prediction in answered]
         if all("error" in prediction for prediction in predictions):
             content = Refused(422, "no input can be read", "body", "the predictions give the reasons").to_dict()
             return _json({**content, "predictions": predictions}, 422)
@@ -177,20 +184,6 @@ def _add_state(app: FastAPI, models: Models, metrics: Metrics) -> None:
     async def figures() -> Response:
         """Return requests, latencies, queue lengths and batch sizes."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
-
-
-def _add_page(app: FastAPI, models: Models) -> None:
-    script = (resources.files("restune") / "serving" / SCRIPT).read_text(encoding="utf-8")
-
-    @app.get("/", include_in_schema=False)
-    async def people(lang: str = "en") -> Response:
-        names = tuple(models.by_name)
-        content = page("zh" if lang.startswith("zh") else "en", names, needs_key=bool(models.limits.api_keys))
-        return Response(content, media_type="text/html", headers={"content-security-policy": _POLICY})
-
-    @app.get("/page/predict.js", include_in_schema=False)
-    async def module() -> Response:
-        return Response(script, media_type="text/javascript")
 
 
 def _answer_errors(app: FastAPI) -> None:
@@ -228,6 +221,12 @@ async def _watch(models: Models) -> None:
 def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     text = json.dumps(content, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
     return Response(text, status, media_type="application/json", headers=dict(headers or {}))
+
+
+def _told(prediction: Prediction) -> dict[str, Any]:
+    """Return a prediction for JSON, an error in the language that the client asks for."""
+    told = prediction.to_dict()
+    return told if prediction.error is None else {**told, "error": translated(prediction.error)}
 
 
 def _length(served: Served) -> int:

@@ -18,6 +18,8 @@ SettingsT = TypeVar("SettingsT", bound=Hashable)
 
 _PAUSE = 0.001
 """Seconds without a further item after which a batch begins, while another one is computed."""
+_SMALLEST_SHARE = 4
+"""Least items that a batch leaves to another one that could be computed at the same time."""
 _PATIENCE = 0.25
 """Most time that a batch waits for further items, as a share of the time that a batch takes."""
 
@@ -83,18 +85,24 @@ class Slots:
 
     def __init__(self, count: int = 1) -> None:
         self.count, self.busy = count, 0
-        self._changed = threading.Condition()
+        self._lock, self._waiting = threading.Lock(), deque[threading.Event]()
 
     def __enter__(self) -> Slots:
-        with self._changed:
-            self._changed.wait_for(lambda: self.busy < self.count)
-            self.busy += 1
+        with self._lock:
+            if self.busy < self.count:
+                self.busy += 1
+                return self
+            turn = threading.Event()
+            self._waiting.append(turn)
+        turn.wait()
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self.busy -= 1
-            self._changed.notify()
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().set()  # hand the slot over to whoever waits longest
+            else:
+                self.busy -= 1
 
 
 class Batcher(Generic[SettingsT, ItemT, PreparedT, AnswerT]):
@@ -220,11 +228,17 @@ class Batcher(Generic[SettingsT, ItemT, PreparedT, AnswerT]):
             if len(self._ready) == ready and not is_preparing:
                 return
 
+    def _share(self) -> int:
+        """Return how many of the ready items are taken: all, or an equal share for each slot that is free, too."""
+        free = 1 + self._slots.count - self._slots.busy
+        return min(self.max_batch, max(_SMALLEST_SHARE, -(-len(self._ready) // free)))
+
     def _take(self) -> list[_Waiting[SettingsT, PreparedT, AnswerT]]:
         """Return the first ready items of equal settings, without those that nobody waits for any more."""
         batch: list[_Waiting[SettingsT, PreparedT, AnswerT]] = []
         with self._changed:
-            while self._ready and len(batch) < self.max_batch:
+            most = self._share()
+            while self._ready and len(batch) < most:
                 first = self._ready[0]
                 if self._is_over(first.request):
                     self._ready.popleft()

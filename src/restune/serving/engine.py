@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +14,22 @@ from torch import Tensor
 from restune.core.console import note, warn
 from restune.core.errors import UserError
 from restune.core.files import user_path
-from restune.core.machine import cpu_count
 from restune.data.dataset import Item
-from restune.data.decode import decode_image
 from restune.data.kinds import Kind, kind_of
 from restune.data.loader import as_batch, read_views
-from restune.data.resize import resize_to
-from restune.data.threads import computing_threads
 from restune.evaluation.abstention import threshold_for
-from restune.evaluation.attribution.overlay import data_url, overlaid
+from restune.exporting.engines import settled, with_engine
 from restune.inference.attribution.explain import explain_items, fitted_to
-from restune.inference.attribution.explanation import Explanation
 from restune.inference.attribution.method import Attribution
+from restune.inference.feature_maps import StageMaps, feature_maps
 from restune.inference.load import load_model
 from restune.inference.model import AnswerOptions, Model, Prediction, predict_batch
 from restune.serving.batching import Batcher, Slots
+from restune.serving.cores import Cores
+from restune.serving.pictures import explained
 
 PRECISION = 0.95
 """Share of correct answers from which the page's threshold of "not sure" follows."""
-_LONGEST = 560
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +39,7 @@ class AnswerSettings:
     Args:
         topk: how many classes to list.
         threshold: least probability of an answer; None: the model always answers.
-        explain: whether to draw the class activation map over the input.
+        explain: whether to add each input's class activation map.
     """
 
     topk: int = 5
@@ -51,25 +47,41 @@ class AnswerSettings:
     explain: bool = False
 
 
+@dataclass(frozen=True)
+class MapSettings:
+    """A request for feature maps instead of predictions.
+
+    Args:
+        most: number of channels of each stage.
+    """
+
+    most: int
+
+
+Settings = AnswerSettings | MapSettings
+Answer = Prediction | list[StageMaps]
+
+
 class Engine:
     """A loaded model as `Batcher` needs it.
 
     Args:
         model: of any kind.
+        engine, precision: what computes it, to load it again in the same way.
     """
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
+    def __init__(self, model: Model, *, engine: str = "torch", precision: str = "fp32") -> None:
+        self.model, self.engine, self.precision = model, engine, precision
         self.kind: Kind = kind_of(model.preprocess.kind)
 
-    def check(self, settings: AnswerSettings) -> None:
+    def check(self, settings: Settings) -> None:
         """Raise UserError for settings that this model does not have."""
+        if isinstance(settings, MapSettings):
+            return
         task = self.model.info.task
         if task != "single-label" and (settings.threshold is not None or settings.explain):
             name = "threshold" if settings.threshold is not None else "explain"
             raise UserError(f"this is for models that predict one class; this is a {task} model", where=name)
-        if settings.explain and self.kind.name != "image":
-            raise UserError("only images are explained here", where="explain", fix="use restune predict --explain")
         if settings.explain:
             fitted_to(Attribution(), self.model)
 
@@ -85,15 +97,18 @@ class Engine:
             "classes": list(self.model.classes),
             "threshold": None if curve is None or place is None else curve.abstention.thresholds[place],
             "knows_novelty": self.model.novelty is not None,
-            "explains": info.task == "single-label" and self.kind.name == "image" and hasattr(self.model.spec, "pool"),
+            "explains": info.task == "single-label" and hasattr(self.model.spec, "pool"),
+            "has_stages": hasattr(self.model.spec, "pool"),
         }
 
     def read(self, item: Item) -> Tensor | str:
         """Return an item's evaluation views, or the reason why it cannot be read."""
         return read_views(item, self.model.preprocess, self.kind.view_mode(None))
 
-    def answer(self, settings: AnswerSettings, batch: list[tuple[Item, Tensor | str]]) -> list[Prediction]:
-        """Return the predictions of items that are read."""
+    def answer(self, settings: Settings, batch: list[tuple[Item, Tensor | str]]) -> Sequence[Answer]:
+        """Return the predictions, or the feature maps, of items that are read."""
+        if isinstance(settings, MapSettings):
+            return [self._feature_maps(item, read, settings.most) for item, read in batch]
         options = AnswerOptions(threshold=settings.threshold)
         if settings.explain:
             return [self._explained(item, settings, options) for item, _ in batch]
@@ -101,13 +116,19 @@ class Engine:
         return predict_batch(self.model, as_batch(items, read, self.model.preprocess), settings.topk, options=options)
 
     def _explained(self, item: Item, settings: AnswerSettings, options: AnswerOptions) -> Prediction:
-        """Return a prediction whose explanation is a picture, as a data URL."""
+        """Return a prediction with its explanation, see `pictures.explained`."""
         wanted = fitted_to(Attribution(), self.model)
         found = explain_items(self.model, [item], wanted, settings.topk, workers=0, options=options)
         ((_, prediction, explanation),) = found
         if explanation is None:
             return prediction
-        return replace(prediction, explanation=_overlay(explanation, item.location.read(), self.model))
+        return replace(prediction, explanation=explained(explanation, item.location.read(), self.model))
+
+    def _feature_maps(self, item: Item, read: Tensor | str, most: int) -> list[StageMaps]:
+        """Return the feature maps of an item's first view. Raises UserError."""
+        if isinstance(read, str):
+            raise UserError(f"this input cannot be read: {read}", where=item.id)
+        return feature_maps(self.model, read[0], most)
 
 
 @dataclass(frozen=True)
@@ -115,13 +136,7 @@ class _Wanted:
     """How a batch is computed: by which engine, since items are prepared for one, and with which settings."""
 
     engine: Engine
-    settings: AnswerSettings
-
-
-def _computed(slots: Slots, wanted: _Wanted, batch: list[tuple[Item, Tensor | str]]) -> list[Prediction]:
-    """Compute a batch with its share of the cores: threads of several batches that wait for each other lose time."""
-    with computing_threads(max(1, cpu_count() // slots.count)):
-        return wanted.engine.answer(wanted.settings, batch)
+    settings: Settings
 
 
 class Served:
@@ -152,15 +167,20 @@ class Served:
     ) -> None:
         self.name, self.engine, self.file, self.reloads = name, engine, file, 0
         self._load, self._signature = load, _signature(file)
-        self.batcher: Batcher[_Wanted, Item, tuple[Item, Tensor | str], Prediction] = Batcher(
+        self._slots, self._cores = slots, Cores(slots.count)
+        self.batcher: Batcher[_Wanted, Item, tuple[Item, Tensor | str], Answer] = Batcher(
             lambda wanted, item: (item, wanted.engine.read(item)),
-            partial(_computed, slots),
+            self._computed,
             pool=pool, slots=slots, max_queue=max_queue, max_batch=max_batch, on_batch=on_batch,
         )  # fmt: skip
 
     def submit(
-        self, items: Sequence[Item], settings: AnswerSettings, timeout: float, engine: Engine | None = None
-    ) -> Future[list[Prediction]]:
+        self,
+        items: Sequence[Item],
+        settings: Settings,
+        timeout: float,
+        engine: Engine | None = None,
+    ) -> Future[list[Answer]]:
         """Accept items; see `Batcher.submit`. Raises UserError for settings that the model does not have.
 
         Args:
@@ -169,6 +189,13 @@ class Served:
         engine = engine or self.engine
         engine.check(settings)
         return self.batcher.submit(items, _Wanted(engine, settings), timeout)
+
+    def _computed(self, wanted: _Wanted, batch: list[tuple[Item, Tensor | str]]) -> Sequence[Answer]:
+        def is_alone() -> bool:
+            return self._slots.busy == 1 and self.batcher.length == len(batch)
+
+        with self._cores.used(len(batch), is_alone):
+            return wanted.engine.answer(wanted.settings, batch)
 
     def reload_if_changed(self) -> bool:
         """Load the model again if its file changed. Accepted requests are answered by the model they came to.
@@ -186,13 +213,15 @@ class Served:
             warn(f"{self.name}: the changed file cannot be loaded, the model stays as it was: {reason}")
             return False
         self.engine, self.reloads = engine, self.reloads + 1
+        self._cores = Cores(self._slots.count)
         note(f"{self.name}: loaded again, its file changed")
         return True
 
 
-def load_engine(model: str, device: str = "auto") -> Engine:
-    """Load a model to serve. Raises UserError."""
-    return Engine(load_model(model, device=device))
+def load_engine(model: str, device: str = "auto", engine: str = "torch", precision: str = "fp32") -> Engine:
+    """Load a model to serve; an engine ``auto`` is chosen before the first request. Raises UserError."""
+    loaded = settled(with_engine(load_model(model, device=device), engine, precision=precision))
+    return Engine(loaded, engine=engine, precision=precision)
 
 
 def model_file(model: str) -> Path | None:
@@ -219,18 +248,3 @@ def _signature(file: Path | None) -> tuple[int, int, int] | None:
     except OSError:  # gone, or not there for a moment
         return None
     return None if status is None else (status.st_mtime_ns, status.st_size, status.st_ino)
-
-
-def _overlay(explanation: Explanation, content: Any, model: Model) -> str:
-    """Return the upright image, shrunk and grey, with the map over it, as a data URL."""
-    from PIL import Image
-
-    def shrunk(pixels: Tensor) -> Tensor:
-        height, width = pixels.shape[1:]
-        share = _LONGEST / max(height, width)
-        size = max(1, round(height * share)), max(1, round(width * share))
-        return resize_to(pixels, *size, "bilinear" if share < 1 else "nearest")
-
-    pixels = decode_image(content, model.preprocess.channels, then=shrunk).permute(1, 2, 0).numpy()
-    heat = explanation.on_original((pixels.shape[0], pixels.shape[1]))
-    return data_url(Image.fromarray(overlaid(pixels, heat)))

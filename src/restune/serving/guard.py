@@ -15,6 +15,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from restune.core.language import speaking
 from restune.serving.answers import Limits, Refused
 from restune.serving.metrics import Metrics
 
@@ -61,11 +62,13 @@ class Guard:
             body = await self._body(scope, receive)
             size = len(body)
             try:
-                await self.app(scope, _replayed(body, receive), noting)
+                with speaking(_language(scope)):
+                    await self.app(scope, _replayed(body, receive), noting)
             finally:
                 self._held -= size
         except Refused as refused:
-            await _refuse(noting, refused, scope)
+            with speaking(_language(scope)):
+                await _refuse(noting, refused, scope)
         except Exception:
             traceback.print_exc()
             if not status:
@@ -169,6 +172,12 @@ async def _discard(receive: Receive, most: int) -> None:
                 size += len(message.get("body", b""))
                 if message["type"] == "http.disconnect" or not message.get("more_body", False):
                     return
+
+
+def _language(scope: Scope) -> str:
+    """Return the language of a request's messages: the first that it accepts, where that is Chinese, else English."""
+    accepted: bytes = dict(scope["headers"]).get(b"accept-language", b"")
+    return "zh" if accepted.strip().lower().startswith(b"zh") else "en"
 
 
 async def _refuse(send: Send, refused: Refused, scope: Scope) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Parsed = TypeVar("Parsed")
 
-_RAW = ("", "application/octet-stream")
+_RAW = ("", "application/octet-stream", "application/x-www-form-urlencoded")  # the last is what curl says of bytes
 _RAW_FAMILIES = ("image/", "audio/", "video/", "text/")
 _MOST_FIELDS = 100
 _MOST_BRACKETS = 200_000

@@ -65,6 +65,8 @@ def serve(
     max_pixels_each: int | None = None,
     device: str = "auto",
     log: str = "text",
+    engine: str = "torch",
+    precision: str = "fp32",
 ) -> list[str]:
     """Serve models until SIGTERM or SIGINT; accepted requests are then answered.
 
@@ -74,6 +76,7 @@ def serve(
         models: files and runs' folders.
         max_pixels_each: of an image; None: as everywhere.
         log: ``text`` or ``json``.
+        engine, precision: what computes the networks, see `exporting.engines.with_engine`.
     """
     if max_pixels_each is not None:
         os.environ["RESTUNE_MAX_PIXELS"] = str(max_pixels_each)  # where the decoder reads it
@@ -87,7 +90,7 @@ def serve(
             )
         named[name] = model
     with bound(host, port) as sockets:  # a port in use is found before the models are loaded
-        engines = {name: load_engine(model, device) for name, model in named.items()}
+        engines = {name: load_engine(model, device, engine, precision) for name, model in named.items()}
         files = {name: file for name, model in named.items() if (file := model_file(model)) is not None}
         server = make_server(make_app(engines, limits, files=files, log=log), limits)
         settle()

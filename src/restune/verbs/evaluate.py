@@ -27,6 +27,8 @@ from restune.evaluation.score import match_classes, score, score_any
 from restune.evaluation.slices import find_slices
 from restune.evaluation.tasks import AnyEvaluation
 from restune.evaluation.unknown import with_novelty, with_unknown
+from restune.exporting.engines import with_engine
+from restune.inference.engines.names import reject_unknown
 from restune.inference.load import load_model
 from restune.inference.model import Model
 from restune.runs.own_data import own_items, record_of, warn_of_training_items
@@ -51,6 +53,8 @@ def evaluate(
     coverage: float = 0.9,
     target_precision: float = 0.99,
     device: str = "auto",
+    engine: str = "torch",
+    precision: str = "fp32",
     data_options: DataOptions | None = None,
     **preprocess: Any,
 ) -> AnyEvaluation:
@@ -74,6 +78,7 @@ def evaluate(
         against: another model, which is compared with this one on the same items, see `Comparison`.
         coverage: wanted share of prediction sets that contain the true class.
         target_precision: wanted share of correct answers where the model abstains from others.
+        engine, precision: what computes the network, as of `restune.predict`.
 
     Of a multi-label model the scores are those of `MultiLabelEvaluation`, of regression those of
     `RegressionEvaluation`; a table's label columns are those that the model predicts, unless named.
@@ -88,6 +93,7 @@ def evaluate(
         raise UserError(f"unknown value {on_corrupt!r}", where="--on-corrupt", fix="use error or skip")
     check_coverage(coverage)
     check_precision(target_precision)
+    reject_unknown(engine, precision)
     started = time.perf_counter()
     loaded = load_model(model, weights=weights, device=device, **preprocess)
     if loaded.info.task != "single-label":
@@ -110,6 +116,7 @@ def evaluate(
         dataset = _choose_split(dataset, split, loaded, allow_missing=allow_missing)
     if record is not None:
         warn_of_training_items(record, dataset)
+    loaded = with_engine(loaded, engine, precision=precision, items=len(dataset))
     if dataset.task != "single-label":
         scored_task = score_any(
             loaded, dataset, on_corrupt=on_corrupt, batch_size=batch_size, workers=workers, views=views

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from restune.core.console import note, quiet
+from restune.core.console import note, quiet, warn
 from restune.core.errors import UserError
 from restune.core.files import user_path
 from restune.core.streams import generator
@@ -21,14 +21,15 @@ from restune.data.sources import open_dataset
 from restune.evaluation.score import match_classes
 from restune.exporting.export import Exported, export_model, reject_unknown
 from restune.exporting.html_page import reject_other_inputs
+from restune.exporting.hub_push import full_name, push
 from restune.exporting.quantize import Int8Data
 from restune.exporting.raw_examples import RawExample, made_up_examples, raw_examples
 from restune.inference.load import load_model
 from restune.inference.model import Model
 from restune.runs.own_data import own_items, record_of
 
-CALIBRATED, MEASURED = 300, 10_000
-"""Items for int8 at most: to calibrate, and to measure the accuracy on."""
+CALIBRATED, CHOSEN, MEASURED = 300, 700, 10_000
+"""Items for int8 at most: to calibrate, to choose the version on, and to measure the accuracy on."""
 COMPARED = 64
 """Number of items on which exports are compared with the model."""
 
@@ -40,14 +41,23 @@ class ExportResult:
     Args:
         out: the folder.
         targets: files and agreement by target.
+        hub: URL of the repository that they were uploaded to.
     """
 
     out: Path
     targets: dict[str, Exported]
+    hub: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the object that ``restune export --json`` prints."""
-        return {"out": str(self.out), "targets": {name: one.to_dict() for name, one in self.targets.items()}}
+        content = {"out": str(self.out), "targets": {name: one.to_dict() for name, one in self.targets.items()}}
+        return content if self.hub is None else {**content, "hub": self.hub}
+
+    @property
+    def files(self) -> list[str]:
+        """Names of all files in the folder that the export wrote."""
+        listed = [name for one in self.targets.values() for name in (*one.files, *one.snippets)]
+        return [*dict.fromkeys(listed), "golden.npz", "golden.json"]
 
 
 def export(
@@ -62,6 +72,8 @@ def export(
     int8: bool = False,
     calibrate: Any = None,
     max_drop: float = 0.01,
+    push_to_hub: str | None = None,
+    public: bool = False,
     **preprocess: Any,
 ) -> Path:
     """Write a model for other runtimes, compare each with the original, and return the folder.
@@ -76,20 +88,25 @@ def export(
         web_runtime: for ``html``, a folder with the npm package onnxruntime-web; by default npm fetches it once.
 
         int8: quantise the graphs of ``onnx``, ``openvino`` and ``html`` after training.
-        calibrate: labelled items for `int8`: a random third, at most 300, calibrates; accuracy is measured on
-            others, at most 10,000.
+        calibrate: labelled items for `int8`: a random part, at most 300, calibrates; the version of the graph is chosen
+            on others, at most 700; accuracy is measured on the rest, at most 10,000. Of a run's own data training items
+            calibrate, and held-out items are scored.
         max_drop: the largest loss of accuracy that is accepted, a fraction.
+        push_to_hub: a repository of the Hugging Face hub, USER/NAME, to upload card, bundle and exports to; created if
+            missing. The token is the one that ``hf auth login`` stored, or ``HF_TOKEN``.
+        public: a new repository can be seen by everyone; otherwise by its owners alone.
 
     The graphs of onnx, openvino and torch take raw input (images uint8 ``[N, H, W, 3]`` of any size) and contain the
     preprocessing. If an export disagrees with the model, nothing is written. Raises UserError.
 
     >>> out = restune.export(run_folder, to="torch", out=folder / "exported", data=photos)
     >>> sorted(path.name for path in out.iterdir())
-    ['golden.json', 'golden.npz', 'model.pt2']
+    ['example_torch.py', 'golden.json', 'golden.npz', 'model.pt2']
     """
     return export_all(
         model, to=to, out=out, data=data, weights=weights, data_options=data_options,
-        web_runtime=web_runtime, int8=int8, calibrate=calibrate, max_drop=max_drop, **preprocess,
+        web_runtime=web_runtime, int8=int8, calibrate=calibrate, max_drop=max_drop,
+        push_to_hub=push_to_hub, public=public, **preprocess,
     ).out  # fmt: skip
 
 
@@ -105,11 +122,14 @@ def export_all(
     int8: bool = False,
     calibrate: Any = None,
     max_drop: float = 0.01,
+    push_to_hub: str | None = None,
+    public: bool = False,
     **preprocess: Any,
 ) -> ExportResult:
     """Export as `export` does, and return what each target agrees to."""
     targets = list(dict.fromkeys([to] if isinstance(to, str) else to))
     reject_unknown(targets, int8=int8)
+    repo = None if push_to_hub is None else full_name(push_to_hub)
     loaded = load_model(model, weights=weights, device="cpu", **preprocess)
     labelled = next((one for one in (data, calibrate) if one is not None), None)
     if not loaded.classes_known and labelled is not None:
@@ -119,7 +139,13 @@ def export_all(
     runtime = None if web_runtime is None else user_path(web_runtime)
     examples = _examples(loaded, labelled, data_options)
     exported = export_model(loaded, targets, folder, examples, web_runtime=runtime, int8=quantising)
-    return ExportResult(out=folder, targets=exported)
+    result = ExportResult(out=folder, targets=exported)
+    if repo is None:
+        return result
+    if labelled is not None:
+        warn("the golden files contain items of your data: they are uploaded, too")
+    loads = {target: one.how for target, one in exported.items()}
+    return replace(result, hub=push(repo, loaded, folder, result.files, loads, public=public))
 
 
 def _examples(model: Model, data: Any, options: DataOptions | None) -> list[RawExample]:
@@ -136,7 +162,8 @@ def _examples(model: Model, data: Any, options: DataOptions | None) -> list[RawE
 def _int8_data(model: Model, data: Any, options: DataOptions | None, largest_drop: float) -> Int8Data:
     """Read labelled items for calibration, and others to measure accuracy on.
 
-    Of a run's own data the training items calibrate, and held-out items are scored.
+    Of a run's own data the training items calibrate, held-out items are scored, and the validation items choose the
+    graph's version, or training items where those are scored.
     """
     reject_other_inputs(model)
     if data is None:
@@ -149,18 +176,25 @@ def _int8_data(model: Model, data: Any, options: DataOptions | None, largest_dro
     record = record_of(model.source)
     held_out = None if record is None else own_items(record, dataset, None)
     if record is not None and held_out is not None:
+        samples, targets = _drawn(model, held_out, MEASURED)
         with quiet():
             training = own_items(record, dataset, "train")
+            validation = own_items(record, dataset, "val") if "val" in record.splits else None
         assert training is not None
-        calibration, _ = _drawn(model, training, CALIBRATED)
-        samples, targets = _drawn(model, held_out, MEASURED)
+        pixels, _ = _drawn(model, training, CALIBRATED + CHOSEN)
+        count = min(CALIBRATED, (len(pixels) + 1) // 2)
+        calibration, choosing = pixels[:count], pixels[count:]
+        if validation is not None and validation.items[0].id not in {item.id for item in held_out.items}:
+            choosing, _ = _drawn(model, validation, CHOSEN)
     else:
-        pixels, classes = _drawn(model, dataset, CALIBRATED + MEASURED)
-        count = min(CALIBRATED, len(pixels) // 3)
-        calibration, samples, targets = pixels[:count], pixels[count:], classes[count:]
-    if not len(calibration) or not len(samples):
+        pixels, classes = _drawn(model, dataset, CALIBRATED + CHOSEN + MEASURED)
+        count, last = min(CALIBRATED, len(pixels) // 4), min(CALIBRATED + CHOSEN, len(pixels) // 2)
+        calibration, choosing, samples, targets = pixels[:count], pixels[count:last], pixels[last:], classes[last:]
+    if not len(calibration) or not len(choosing) or not len(samples):
         raise UserError("there are too few readable items to calibrate on", where="--calibrate", fix="name more data")
-    return Int8Data(calibration=calibration, samples=samples, targets=targets, largest_drop=largest_drop)
+    return Int8Data(
+        calibration=calibration, choosing=choosing, samples=samples, targets=targets, largest_drop=largest_drop
+    )
 
 
 def _drawn(model: Model, dataset: Dataset, most: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,19 +15,20 @@ from restune.core.machine import process_rank
 from restune.data.dataset import DataOptions, Item
 from restune.data.inputs import expand
 from restune.data.kinds import kind_of
+from restune.exported.files import is_export
 from restune.exporting.engines import with_engine
 from restune.inference.attribution.method import Attribution, resolve_class
 from restune.inference.load import load_model
 from restune.inference.model import AnswerOptions, Model, Prediction, predict_items
+from restune.inference.prediction import reject_options_of_classes
 from restune.inference.predictor import items_per_batch
 from restune.networks.spec import ResNetSpec
 from restune.reporting.predictions.files import FORMS
-from restune.reporting.predictions.rows import PredictionRows
 from restune.reporting.predictions.share import Share
+from restune.reporting.predictions.stream import PredictionStream, stream_export
 from restune.reporting.predictions.writer import (
     PredictionWriter,
     WrittenPredictions,
-    chosen_before,
     counter,
     digest_of,
     part_of_machine,
@@ -49,7 +51,7 @@ def predict(
     coverage: float | None = None,
     class_conditional: bool = False,
     device: str = "auto",
-    engine: str = "torch",
+    engine: str | None = None,
     precision: str = "fp32",
     data_options: DataOptions | None = None,
     explain: str | Path | None = None,
@@ -61,7 +63,8 @@ def predict(
     An input that cannot be read, or matches no file, gives a prediction with an `error`.
 
     Args:
-        model, weights, device, preprocess: as `restune.load`.
+        model, weights, device, preprocess: as `restune.load`; also an export (a folder, .onnx or .xml), which is
+            computed by its runtime.
         inputs: paths of files and folders, patterns such as ``photos/*.jpg``, or content as `Model.predict` takes
             it; one or many. A folder is replaced by the images (videos, sounds, texts) in it and its subfolders, and a
             table or a file of series, or of lines of "label text", by its rows. For a text model a ``str`` is a file
@@ -72,8 +75,9 @@ def predict(
         threshold: abstain where the probability is lower: the label is then None.
         coverage: list the classes among which the true one is with this probability.
         class_conditional: that probability holds for the items of each class.
-        engine: what computes the network: ``torch``, ``onnx`` (ONNX Runtime), ``openvino``, or ``auto``, see
-            `exporting.engines.with_engine`.
+        engine: what computes the network: ``torch``, ``onnx`` (ONNX Runtime), ``openvino``; by default ``auto``: torch,
+            until enough work shows that another one is faster here, or an earlier measurement says so. Of an export
+            ``onnx`` or ``openvino``, by default whichever is there.
         precision: ``fp32``, ``bf16``, or ``auto``: bf16 where the processor multiplies it and the answers agree.
         data_options: how to read tables and files of series.
         explain: a folder to write a picture of each input's explanation to, and index.html; see `Model.explain`.
@@ -92,34 +96,6 @@ def predict(
     return list(stream.predictions)
 
 
-@dataclass(frozen=True)
-class PredictionStream:
-    """Predictions that are computed lazily.
-
-    Args:
-        classes: the model's classes, in the order of its logits.
-        predictions: one per input, in order; computed when they are needed.
-        model: what computes them.
-    """
-
-    classes: tuple[str, ...]
-    predictions: Iterator[Prediction]
-    model: Model
-
-    @property
-    def task(self) -> str:
-        """Of the model."""
-        return self.model.info.task
-
-    def columns(self, topk: int = 1, *, threshold: float | None, coverage: float | None) -> PredictionRows:
-        """Return the columns of a table of these predictions; see `AnswerOptions`."""
-        knows_novelty = self.model.novelty is not None
-        known = {"abstained": threshold is not None, "prediction_set": coverage is not None}
-        known |= dict.fromkeys(("novel", "novelty"), knows_novelty)
-        more = tuple(name for name, is_known in known.items() if is_known)
-        return PredictionRows(task=self.task, classes=self.classes, topk=topk, more=more)
-
-
 def stream_predictions(
     model: str | Path | Model,
     inputs: Any,
@@ -133,7 +109,7 @@ def stream_predictions(
     coverage: float | None = None,
     class_conditional: bool = False,
     device: str = "auto",
-    engine: str = "torch",
+    engine: str | None = None,
     precision: str = "fp32",
     data_options: DataOptions | None = None,
     explain: str | Path | None = None,
@@ -152,17 +128,31 @@ def stream_predictions(
 
     Raises UserError immediately for a model that cannot be loaded.
     """
+    if not isinstance(model, Model) and is_export(model):
+        return stream_export(
+            model, inputs, weights=weights, topk=topk, batch_size=batch_size, workers=workers, views=views,
+            threshold=threshold, coverage=coverage, class_conditional=class_conditional, device=device, engine=engine,
+            precision=None if precision == "fp32" else precision, data_options=data_options, explain=explain,
+            attribution=attribution, select=select, description=description,
+            **preprocess,
+        )  # fmt: skip
     options = AnswerOptions(threshold=threshold, coverage=coverage, class_conditional=class_conditional)
     options.check()
+    engine = engine or "auto"
+    if explain is not None:
+        _reject_with_explanations(engine, precision)
+        engine = "torch"
     loaded = with_engine(load_model(model, weights=weights, device=device, **preprocess), engine, precision=precision)
     if loaded.info.task != "single-label":
-        _reject_options_of_classes(loaded, {"--threshold": threshold, "--coverage": coverage, "--explain": explain})
+        reject_options_of_classes(
+            loaded.info.task, {"--threshold": threshold, "--coverage": coverage, "--explain": explain}
+        )
         reading = replace(data_options or DataOptions(), kind=loaded.preprocess.kind, task=loaded.info.task)
         items = select(expand(inputs, reading, loaded.classes))
         predictions = predict_items(
             loaded, items, topk, batch_size=batch_size, workers=workers, views=views, description=description
         )
-        return PredictionStream(loaded.classes, predictions, loaded)
+        return _stream(loaded, predictions)
     if threshold is not None and loaded.calibration is None:
         note("this model is not calibrated: the threshold is compared with the network's own probabilities")
     items = select(expand(inputs, replace(data_options or DataOptions(), kind=loaded.preprocess.kind), loaded.classes))
@@ -171,7 +161,7 @@ def stream_predictions(
             loaded, items, topk,
             batch_size=batch_size, workers=workers, views=views, options=options, description=description,
         )  # fmt: skip
-        return PredictionStream(loaded.classes, predictions, loaded)
+        return _stream(loaded, predictions)
     from restune.inference.attribution.explain import explain_items, fitted_to
     from restune.reporting.explanations import explanation_folder
 
@@ -180,7 +170,18 @@ def stream_predictions(
     explained = explain_items(
         loaded, items, wanted, topk, batch_size=batch_size, workers=workers, views=views, options=options
     )
-    return PredictionStream(loaded.classes, _written(loaded, explained, folder, command), loaded)
+    return _stream(loaded, _written(loaded, explained, folder, command))
+
+
+def _stream(model: Model, predictions: Iterator[Prediction]) -> PredictionStream:
+    return PredictionStream(
+        classes=model.classes,
+        predictions=predictions,
+        task=model.info.task,
+        knows_novelty=model.novelty is not None,
+        preprocess=model.preprocess,
+        digest=partial(digest_of, model),
+    )
 
 
 def predict_to_file(
@@ -213,16 +214,26 @@ def predict_to_file(
     20
     """
     path, share = named_as(out, FORMS, "predictions"), Share(*process_rank())
+    if not is_export(model):  # one engine from the first row to the last, also where the file is continued
+        options["engine"] = options.get("engine") or "torch"
+    for option in ("engine", "precision"):
+        if (
+            options.get(option) == "auto"
+        ):  # a second measurement might choose another, whose answers are rounded otherwise
+            raise UserError(
+                f"a file of predictions needs one {option} from its first row to its last",
+                where=f"--{option}",
+                fix="name it: --engine torch, onnx or openvino; --precision fp32 or bf16",
+            )
     with silent(share.rank > 0), part_of_machine(share.size, options.get("device", "auto")):
-        options |= chosen_before(path, share, options)
         stream = stream_predictions(
             model, inputs, topk=topk, batch_size=batch_size, views=views, threshold=threshold, coverage=coverage,
             class_conditional=class_conditional, select=share.take, description="", **options,
         )  # fmt: skip
-        preprocess, runtime = stream.model.preprocess, stream.model.runtime
+        preprocess = stream.preprocess
         share.batch = items_per_batch(preprocess, batch_size, views)
         settings = {
-            "MODEL": digest_of(stream.model),
+            "MODEL": stream.digest(),
             "preprocessing": str(preprocess),
             "--topk": topk,
             "--threshold": threshold,
@@ -230,25 +241,21 @@ def predict_to_file(
             "--class-conditional": class_conditional,
             "--views": kind_of(preprocess.kind).view_mode(views),
             "--batch-size": batch_size,
-            "--engine": "torch" if runtime is None else runtime.name,
-            "--precision": "fp32" if runtime is None else runtime.precision,
+            "--engine": options.get("engine"),
+            "--precision": options.get("precision", "fp32"),
         }
         return PredictionWriter(
             path=path, share=share, predictions=stream.predictions, settings=settings,
             columns=stream.columns(topk, threshold=threshold, coverage=coverage),
-            count=counter(inputs, stream.model, options.get("data_options")),
+            count=counter(inputs, stream, options.get("data_options")),
         ).write()  # fmt: skip
 
 
-def _reject_options_of_classes(model: Model, options: dict[str, object]) -> None:
-    """Raise UserError for options that only a model that predicts one class has."""
-    for option, value in options.items():
-        if value is not None:
-            raise UserError(
-                f"this is for models that predict one class; this is a {model.info.task} model",
-                where=option,
-                fix="leave it out",
-            )
+def _reject_with_explanations(engine: str, precision: str) -> None:
+    """Raise UserError for an engine or a precision that does not explain."""
+    for value, usual, option in ((engine, ("auto", "torch"), "--engine"), (precision, ("fp32",), "--precision")):
+        if value not in usual:
+            raise UserError("explanations are computed by torch in fp32", where=f"{option} {value}", fix="leave it out")
 
 
 def _written(

@@ -101,6 +101,10 @@ class SignalPreprocess:
         """
         import torch
 
+        return torch.from_numpy(self.whole_values(content))
+
+    def whole_values(self, content: bytes | NDArray[Any]) -> NDArray[np.float32]:
+        """Return the array of `whole`, without torch. Raises DecodeError."""
         from restune.data.pixels import DecodeError
         from restune.data.wav import MAX_VALUES, decode_wav
 
@@ -119,7 +123,7 @@ class SignalPreprocess:
             values = np.array(series, np.float32)
         if np.isinf(values).any():
             raise DecodeError("the series contains an infinite value")
-        return torch.from_numpy(_filled(values))
+        return _filled(values)
 
     def view(self, whole: Tensor) -> Tensor:
         """Cut a long series to its centre and normalise it."""

@@ -91,15 +91,19 @@ class TextPreprocess:
         """Convert a text, or the bytes of a text file, to int32 tokens ``[L]``, at least one. Raises DecodeError."""
         import torch
 
+        return torch.from_numpy(self.token_ids(content))
+
+    def token_ids(self, content: str | bytes) -> NDArray[np.int32]:
+        """Return the array of `apply`, without torch. Raises DecodeError."""
         from restune.data.tokens import byte_tokens, written_words
 
         text = self.checked_text(content)
         if self.tokens == "words":
             found = chain.from_iterable(map(self._known.__getitem__, written_words(text)))
             tokens = np.fromiter(islice((token for token in found if token >= 0), self.length), np.int32)
-            return torch.from_numpy(tokens if len(tokens) else self.no_tokens())
+            return tokens if len(tokens) else self.no_tokens()
         tokens = byte_tokens(text[: self.length] or " ")  # each character is at least one byte
-        return torch.from_numpy(tokens[: self.length])
+        return tokens[: self.length]
 
     def spans(self, content: str | bytes) -> tuple[str, tuple[tuple[int, int], ...]]:
         """Return a text, with composed accents if tokens are words, and the start and end in it of each of `apply`'s

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from restune.data.preprocess import Preprocess
+from restune.inference.engines.names import not_installed
 from restune.inference.engines.runtime import (
     Outputs,
     engine_threads,
     joined_outputs,
     memory_error,
-    not_installed,
     sample_parts,
 )
 

@@ -55,7 +55,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batches", type=int, nargs="+", default=[32, 1])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--limit", type=float, default=600.0, help="seconds after which a part begins no further round")
+    parser.add_argument(
+        "--limit", type=float, default=600.0, help="seconds of a part: it begins no round that would end later"
+    )
     parser.add_argument("--seconds", type=float, default=1.0, help="of each turn; at least one batch")
     parser.add_argument("--count", type=int, default=1024, help="photos of the part `folder`")
     parser.add_argument("--contenders", default="", help="only those whose name contains one of these words (a|b)")
@@ -148,6 +150,8 @@ def compute(chosen: Sequence[Contender], work: Path, options: argparse.Namespace
     began = time.perf_counter()
     program = peaks.build(work)
     workers = {one.key: Worker(one, work, options.batches) for one in chosen}
+    for worker in workers.values():
+        worker.wait()
     tops: dict[str, list[float]] = {precision: [] for precision in peaks.PRECISIONS}
     rates: dict[tuple[str, int], list[float]] = {(key, batch): [] for batch in options.batches for key in workers}
     loads = []
@@ -160,27 +164,41 @@ def compute(chosen: Sequence[Contender], work: Path, options: argparse.Namespace
     for worker in workers.values():
         worker.stop()
     rows = [
-        {
-            "contender": one.name,
-            "precision": one.precision,
-            "batch": batch,
-            "images_per_s": _spread(rates[one.key, batch]),
-            "share_of_peak": share_of_peak(rates[one.key, batch], tops[one.precision], multiply_adds),
-            "times_eager": ratio(rates[one.key, batch], rates.get((EAGER, batch))),
-        }
+        _row(one, batch, rates[one.key, batch], tops[one.precision], rates.get((EAGER, batch)), multiply_adds)
         for batch in options.batches
         for one in chosen
     ]
     return {"peaks": {name: _spread(values) for name, values in tops.items()}, "load": loads, "rows": rows}
 
 
+def _row(
+    one: Contender,
+    batch: int,
+    rates: Sequence[float],
+    tops: Sequence[float],
+    eager: Sequence[float] | None,
+    multiply_adds: int,
+) -> dict[str, Any]:
+    return {
+        "contender": one.name,
+        "precision": one.precision,
+        "batch": batch,
+        "images_per_s": _spread(rates),
+        "share_of_peak": share_of_peak(rates, tops, multiply_adds),
+        "times_eager": ratio(rates, eager),
+    }
+
+
 def rounds_within(rounds: int, limit: float, began: float) -> Iterator[int]:
-    """Yield the numbers of the rounds, at least one; none begins later than so many seconds after the beginning."""
+    """Yield the numbers of the rounds, at least one; none that would end later than so many seconds after `began`."""
+    longest = 0.0
     for number in range(rounds):
-        if number and time.perf_counter() - began > limit:
-            print(f"stopped after {number} rounds: {limit:g} s are over")
+        start = time.perf_counter()
+        if number and start + longest - began > limit:
+            print(f"stopped after {number} rounds: another would end after {limit:g} s")
             return
         yield number
+        longest = max(longest, time.perf_counter() - start)
 
 
 def share_of_peak(rates: Sequence[float], tops: Sequence[float], multiply_adds: int) -> float | None:

@@ -187,7 +187,10 @@ class Worker:
         )
         self.process.start()
         theirs.close()
-        _received(self.pipe, contender.key)
+
+    def wait(self) -> None:
+        """Wait until everything is made and warm."""
+        _received(self.pipe, self.process.name)
 
     def turn(self, batch: int, seconds: float) -> float:
         """Return images per second of calls for so many seconds, at least one."""

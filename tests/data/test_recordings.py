@@ -179,3 +179,11 @@ def test_decimal_commas_beside_quotes(tmp_path):
     assert dataset.classes == ('a; "b" c', "d")
     assert [item.location.read().tolist() for item in dataset.items[:2]] == [[[1.5, 2.25]], [[3.5, 4.75]]]
     assert "columns 0,5 to 1,5" in dataset.reading
+
+
+def test_a_long_text_is_not_the_name_of_a_file(tmp_path):
+    rows = [f'"{number} {"word " * 100}",{"ab"[number % 2]}' for number in range(6)]
+    (tmp_path / "texts.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    dataset = open_dataset(tmp_path / "texts.csv", None)
+    assert dataset.kind == "text"
+    assert dataset.items[5].location.read().startswith("5 word")

@@ -19,6 +19,7 @@ import torchvision
 
 import restune
 from restune.exporting import export as exporting
+from restune.exporting.raw_examples import RawExample
 from restune.inference.model import Model
 from restune.verbs.export import export_all
 from restune.weights.bundle import BundleInfo
@@ -137,3 +138,12 @@ def test_unknown_targets(run: Callable[..., Any], saved: Path, tmp_path: Path) -
     assert done.returncode == 2
     assert "unknown target 'onxx'" in done.stderr
     assert "onnx" in done.stderr
+
+
+def test_golden_files_hold_few_large_inputs() -> None:
+    def sized(megabytes: int) -> RawExample:
+        return RawExample("a", torch.zeros(1, megabytes * 2**20, dtype=torch.uint8), None)
+
+    assert len(exporting.golden_examples([sized(1)] * 12)) == 8
+    assert len(exporting.golden_examples([sized(5)] * 12)) == 3
+    assert len(exporting.golden_examples([sized(20)] * 2)) == 1

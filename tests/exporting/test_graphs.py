@@ -116,6 +116,8 @@ def test_runtimes_agree_with_the_network(family: str, tmp_path: Path, randomize:
     results = {"onnxruntime": [run_onnx(path, raw) for raw in batches]}
     if "k-max" not in family:
         results["openvino"] = run_openvino(path, batches, graph.output_names)
+    program = write_program(graph, inputs, tmp_path / "model.pt2", {})
+    results["torch"] = run_program(program, batches, graph.output_names)
     for found in results.values():
         for one, logits in zip(found, expected, strict=True):
             np.testing.assert_allclose(one["logits"], logits, atol=1e-4 * max(1.0, np.abs(logits).max()))

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 
 import restune
 from restune.exporting.quantize import paired_scores
@@ -56,8 +57,26 @@ def test_both_runtimes_keep_the_accuracy_on_held_out_items(
     assert {one.key for one in proto.metadata_props} >= {"classes", "preprocess"}
     session = onnxruntime.InferenceSession(str(tmp_path / "out" / "model.onnx"))
     golden = np.load(tmp_path / "out" / "golden.npz")
-    (probabilities,) = session.run(["probabilities"], {"images": golden["input_0"]})
+    probabilities, novelty = session.run(["probabilities", "novelty"], {"images": golden["input_0"]})
     np.testing.assert_allclose(probabilities[0], golden["probabilities"][0], atol=1e-3)
+    np.testing.assert_allclose(novelty[0], golden["novelty"][0], atol=1e-3)
+    assert found["onnx"]["false_alarms"]["n"] == test["n"]
+    assert abs(found["onnx"]["false_alarms"]["after"] - found["onnx"]["false_alarms"]["before"]) <= 0.1
+    assert "held-out items unlike the training data" in done.stderr
+
+
+def test_the_novelty_score_stays_in_float(trained: Any, photos: Path, tmp_path: Path) -> None:
+    out = restune.export(trained.out, to="onnx", int8=True, calibrate=photos, out=tmp_path / "out")
+    graph = onnx.load(out / "model.onnx").graph
+    made_by = {name: node for node in graph.node for name in node.output}
+    (product,) = [node for node in graph.node if node.op_type == "MatMul" and "appended/" in node.output[0]]
+    assert not {"DequantizeLinear", "QuantizeLinear"} & {made_by[name].op_type for name in product.input}
+    embedding, novelty = onnxruntime.InferenceSession(str(out / "model.onnx")).run(
+        ["embedding", "novelty"], {"images": np.load(out / "golden.npz")["input_1"]}
+    )
+    known = restune.load(trained.out).novelty
+    assert known is not None
+    np.testing.assert_allclose(novelty, known.scores(torch.from_numpy(embedding)).numpy(), atol=1e-4)
 
 
 def test_a_loss_of_accuracy_is_refused(

@@ -159,8 +159,15 @@ def check_networks(names: Iterable[str], where: str) -> None:
 
 
 def _check_file(path: Path, where: str) -> None:
+    from restune.exported.files import is_export
     from restune.weights.suffixes import WEIGHT_SUFFIXES
 
+    if is_export(path):
+        raise UserError(
+            "this is an export, which only predict takes",
+            where=where,
+            fix="use the run's folder or its model.safetensors",
+        )
     if path.is_dir() and not (path / "model.safetensors").is_file():
         fix = "name the folder of a finished run, or a weights file in it"
         if (path / "recipe.yaml").is_file():

@@ -58,7 +58,7 @@ def read_info(graph: Graph) -> ExportInfo:
     try:
         info = _parsed(graph.metadata)
     except UserError as error:
-        raise UserError(error.what, where=where, fix=error.fix) from error
+        raise UserError(error.what, where=where, fix=error.fix or _AGAIN) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"[:200]
         raise UserError(

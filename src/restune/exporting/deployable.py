@@ -142,10 +142,9 @@ class InputSpec:
     axes: dict[int, str]
 
 
-def novelty_score_of(model: Model) -> NoveltyScore | None:
-    """Return what scores how unlike the training data an input is; None where `predict` does not say it either."""
-    known = model.novelty if model.info.task == "single-label" else None
-    return None if known is None else NoveltyScore(known)
+def novelty_of_graph(model: Model) -> Novelty | None:
+    """Return what a graph scores novelty against; None where `predict` does not score it either."""
+    return model.novelty if model.info.task == "single-label" else None
 
 
 def deployable(model: Model, *, cropped: bool = False, novelty: bool = True) -> Deployable:
@@ -167,7 +166,8 @@ def deployable(model: Model, *, cropped: bool = False, novelty: bool = True) -> 
     preprocess = model.preprocess
     takes_crops = cropped and isinstance(preprocess, ImagePreprocess | VideoPreprocess)
     raw = CroppedImages(preprocess) if takes_crops else raw_input(preprocess)  # type: ignore[arg-type]
-    score = novelty_score_of(model) if novelty else None
+    known = novelty_of_graph(model) if novelty else None
+    score = None if known is None else NoveltyScore(known)
     return Deployable(model.module.cpu(), raw, answer_of(model), score).eval()
 
 

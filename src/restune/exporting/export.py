@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,26 +17,34 @@ from restune.core.console import note
 from restune.core.errors import UserError, did_you_mean
 from restune.core.files import cannot_write
 from restune.exporting import timm_folder, torchvision_state
-from restune.exporting.deployable import Deployable, InputSpec, deployable, input_spec
+from restune.exporting.deployable import Deployable, InputSpec, deployable, input_spec, novelty_of_graph
 from restune.exporting.golden import tolerance, write_golden
 from restune.exporting.html_page import reject_other_inputs, write_page
 from restune.exporting.metadata import metadata
-from restune.exporting.onnx_graph import append_graph, run_batches, run_onnx, write_onnx
-from restune.exporting.openvino_graph import probabilities_in_openvino, run_openvino, write_openvino
+from restune.exporting.novelty_check import (
+    FalseAlarms,
+    NoveltyAgreement,
+    compare_novelty,
+    false_alarms,
+    reject_other_novelty,
+)
+from restune.exporting.onnx_graph import append_graph, outputs_in_onnx, write_onnx
+from restune.exporting.openvino_graph import outputs_in_openvino, run_openvino, write_openvino
 from restune.exporting.pixels import BytePixels
 from restune.exporting.quantize import Int8Data, Int8Scores, compose, paired_scores, quantize, reject_drop
 from restune.exporting.raw_examples import RawExample, batched
 from restune.exporting.snippets import write_snippets
+from restune.exporting.tokenizer_files import write_tokenizer
 from restune.exporting.torch_program import run_program, write_program
-from restune.exporting.verify import Agreement, compare, expected_answers, reject_disagreement
+from restune.exporting.verify import Agreement, Expected, compare, expected_answers, reject_disagreement
 from restune.exporting.web_runtime import web_runtime
 from restune.inference.model import Model
 
 TARGETS = ("onnx", "openvino", "torch", "torchvision", "timm", "html")
 QUANTISED = ("onnx", "openvino", "html")
 """Targets that --int8 applies to."""
-GOLDEN = 8
-"""Number of inputs in the golden files."""
+GOLDEN, GOLDEN_BYTES = 8, 16 * 2**20
+"""Inputs in the golden files at most, and their size; one is there however large it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +55,8 @@ class Exported:
         files: their names in the folder.
         agreement: with the model, measured in the target's own runtime.
         how: the call that loads it.
+        novelty: agreement of the novelty scores, where the export has them.
+        false_alarms: of an int8 export with novelty scores, before and after.
         int8: accuracy before and after, of an int8 export.
         snippets: names of programs that run the export and compare it with the golden files.
     """
@@ -55,6 +65,8 @@ class Exported:
     agreement: Agreement
     how: str
     int8: Int8Scores | None = None
+    novelty: NoveltyAgreement | None = None
+    false_alarms: FalseAlarms | None = None
     snippets: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,6 +85,10 @@ class Exported:
                 "accuracy_difference": list(self.int8.difference),
                 "labels_kept": self.int8.agreement,
             }
+        if self.novelty is not None:
+            content["novelty"] = asdict(self.novelty)
+        if self.false_alarms is not None:
+            content["false_alarms"] = asdict(self.false_alarms)
         return content
 
 
@@ -84,7 +100,7 @@ class Job:
     graph: Deployable
     inputs: InputSpec
     examples: Sequence[RawExample]
-    expected: NDArray[np.float32]
+    expected: Expected
     metadata: Mapping[str, str]
     folder: Path
     web_runtime: Path | None = None
@@ -114,15 +130,14 @@ def export_model(
     Raises UserError for an unknown target, a network that a target does not have, or an export that disagrees.
     """
     reject_unknown(targets)
-    comparable = [example for example in examples if example.content is not None]
     graph, inputs = deployable(model), input_spec(model.preprocess)
     with tempfile.TemporaryDirectory(prefix="restune-export-") as name:
         job = Job(
             model=model,
             graph=graph,
             inputs=inputs,
-            examples=comparable,
-            expected=expected_answers(model, comparable),
+            examples=examples,
+            expected=expected_answers(model, examples),
             metadata=metadata(model, graph, inputs, "float32" if int8 is None else "int8"),
             folder=Path(name),
             web_runtime=web_runtime,
@@ -132,9 +147,11 @@ def export_model(
         for target in targets:
             exported[target] = _checked(job, target, _WRITERS[target](job))
             note(_summary(target, exported[target]))
-        write_golden(job.folder, comparable[:GOLDEN], _golden_answers(job), model.classes, job.graph.answer)
+            _note_novelty(exported[target])
+        beside = write_golden(job.folder, golden_examples(examples), _golden_answers(job), model, graph.answer)
+        beside += write_tokenizer(job.folder, model.preprocess)
         exported = {target: _with_snippets(job, target, one) for target, one in exported.items()}
-        _put_in_place(job.folder, out, exported)
+        _put_in_place(job.folder, out, exported, beside)
     return exported
 
 
@@ -143,22 +160,38 @@ def _with_snippets(job: Job, target: str, exported: Exported) -> Exported:
     return replace(exported, snippets=write_snippets(job.folder, target, job.inputs, answer.name, tolerance(answer)))
 
 
-def _golden_answers(job: Job) -> NDArray[np.float32]:
+def golden_examples(examples: Sequence[RawExample]) -> Sequence[RawExample]:
+    """Return the examples of the golden files: the first ones, fewer of large inputs."""
+    sizes = np.cumsum([one.raw.nbytes for one in examples[:GOLDEN]])
+    return examples[: max(1, int((sizes <= GOLDEN_BYTES).sum()))]
+
+
+def _golden_answers(job: Job) -> Expected:
     """Return the answers of the golden files: the model's, of int8 exports the quantised graph's."""
+    examples, novelty = golden_examples(job.examples), job.expected.novelty
     if job.int8 is None:
-        return job.expected[:GOLDEN]
-    path = _onnx_file(job)
-    return np.concatenate([run_onnx(path, one.raw)[job.graph.answer.name] for one in job.examples[:GOLDEN]])
+        count = len(examples)
+        return Expected(answers=job.expected.answers[:count], novelty=None if novelty is None else novelty[:count])
+    found = _rows(job, outputs_in_onnx(_onnx_file(job), (one.raw.numpy() for one in examples)))
+    return Expected(answers=found[job.graph.answer.name], novelty=found.get("novelty"))
+
+
+def _rows(job: Job, batches: Iterable[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[np.float32]]:
+    """Return the answers and, where there are some, novelty scores of all batches."""
+    kept, names = list(batches), (job.graph.answer.name, "novelty")
+    return {name: np.concatenate([one[name] for one in kept]) for name in names if name in kept[0]}
 
 
 def _checked(job: Job, target: str, exported: Exported) -> Exported:
     """Return the export if it computes what the model does: within rounding, or within the accepted loss of int8."""
     if job.int8 is None:
         reject_disagreement(exported.agreement, target)
+        if exported.novelty is not None:
+            reject_other_novelty(exported.novelty, target)
         return exported
-    scores = int8_scores(job, target)
+    scores, alarms = int8_scores(job, target)
     reject_drop(scores, job.int8.largest_drop)
-    return replace(exported, int8=scores)
+    return replace(exported, int8=scores, false_alarms=alarms)
 
 
 def reject_unknown(targets: Sequence[str], *, int8: bool = False) -> None:
@@ -179,10 +212,8 @@ def reject_unknown(targets: Sequence[str], *, int8: bool = False) -> None:
 
 def _onnx(job: Job) -> Exported:
     path = _onnx_file(job)
-    found = [run_onnx(path, batch)[job.graph.answer.name] for batch in batched(job.examples)]
-    return Exported(
-        files=(path.name,), agreement=_agreement(job, found), how=f'onnxruntime.InferenceSession("{path.name}")'
-    )
+    outputs = outputs_in_onnx(path, (batch.numpy() for batch in batched(job.examples)))
+    return _graph(job, (path,), outputs, f'onnxruntime.InferenceSession("{path.name}")')
 
 
 def _onnx_file(job: Job) -> Path:
@@ -226,16 +257,19 @@ def _novelty_file(job: Job) -> Path:
     return path
 
 
-def int8_scores(job: Job, target: str) -> Int8Scores:
+def int8_scores(job: Job, target: str) -> tuple[Int8Scores, FalseAlarms | None]:
     """Compare the float and the int8 graph on labelled items, in the target's own runtime."""
     assert job.int8 is not None
     _core_file(job)
     data = job.int8
     parts = [data.samples[i : i + 64] for i in range(0, len(data.samples), 64)]
-    run = probabilities_in_openvino if target == "openvino" else run_batches
-    graphs = (job.made["float core"], job.made["core"])
-    before, after = (np.concatenate([found.argmax(axis=1) for found in run(graph, parts)]) for graph in graphs)
-    return paired_scores(before, after, data.targets)
+    run = outputs_in_openvino if target == "openvino" else outputs_in_onnx
+    known = novelty_of_graph(job.model)
+    names = ("probabilities",) if known is None else ("probabilities", "novelty")
+    before, after = (_rows(job, run(job.made[graph], parts, names)) for graph in ("float core", "core"))
+    alarms = None if known is None else false_alarms(before["novelty"], after["novelty"], known.threshold)
+    labels, kept = before["probabilities"].argmax(axis=1), after["probabilities"].argmax(axis=1)
+    return paired_scores(labels, kept, data.targets), alarms
 
 
 def _openvino(job: Job) -> Exported:
@@ -244,11 +278,7 @@ def _openvino(job: Job) -> Exported:
     files = write_openvino(_onnx_file(job), path, job.metadata)
     outputs = run_openvino(path, batched(job.examples), job.graph.output_names)
     how = 'openvino.Core().compile_model("model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})'
-    return Exported(
-        files=tuple(file.name for file in files),
-        agreement=_agreement(job, [one[job.graph.answer.name] for one in outputs]),
-        how=how,
-    )
+    return _graph(job, files, outputs, how)
 
 
 def _reject_k_max(job: Job) -> None:
@@ -263,8 +293,7 @@ def _reject_k_max(job: Job) -> None:
 def _torch(job: Job) -> Exported:
     path = write_program(job.graph, job.inputs, job.folder / "model.pt2", job.metadata)
     outputs = run_program(path, batched(job.examples), job.graph.output_names)
-    found = [one[job.graph.answer.name] for one in outputs]
-    return Exported(files=(path.name,), agreement=_agreement(job, found), how='torch.export.load("model.pt2").module()')
+    return _graph(job, (path,), outputs, 'torch.export.load("model.pt2").module()')
 
 
 def _torchvision(job: Job) -> Exported:
@@ -288,29 +317,62 @@ def _html(job: Job) -> Exported:
     preprocess = reject_other_inputs(job.model)
     core = _core_file(job)
     page = write_page(job.model, core, web_runtime(job.web_runtime), job.folder / "model.html")
-    crops = [preprocess.apply(example.content)[None].numpy() for example in job.examples]
-    found = np.concatenate(list(run_batches(core, crops)))
-    return Exported(files=(page.name,), agreement=compare(job.expected, found), how="open model.html in a browser")
+    crops = [example.sample(preprocess)[None].numpy() for example in job.examples]
+    found = _rows(job, outputs_in_onnx(core, crops))
+    how, order = "open model.html in a browser", list(range(len(job.examples)))
+    return _compared(job, (page,), found, order, how)
 
 
 def _of_network(job: Job, network: torch.nn.Module) -> Agreement:
     """Compare a plain network, which takes preprocessed input, with the model."""
     preprocess, rows = job.model.preprocess, []
     for example in job.examples:
-        inputs, _ = preprocess.inputs(preprocess.stack([preprocess.apply(example.content)]))
+        inputs, _ = preprocess.inputs(preprocess.stack([example.sample(preprocess)]))
         with torch.inference_mode():
             rows.append(job.graph.answer(network(inputs)).numpy())
-    return compare(job.expected, np.concatenate(rows), job.graph.answer)
+    return compare(job.expected.answers, np.concatenate(rows), job.graph.answer)
 
 
-def _agreement(job: Job, found: Sequence[NDArray[np.float32]]) -> Agreement:
-    """Compare the outputs of `batched` examples with what was expected of each."""
+def _graph(job: Job, files: Sequence[Path], outputs: Iterable[Mapping[str, NDArray[Any]]], how: str) -> Exported:
+    """Compare a graph's outputs of `batched` examples with what was expected of each."""
     order = [row for shape in dict.fromkeys(_shapes(job)) for row, own in enumerate(_shapes(job)) if own == shape]
-    return compare(job.expected[order], np.concatenate(found), job.graph.answer)
+    return _compared(job, files, _rows(job, outputs), order, how)
+
+
+def _compared(
+    job: Job, files: Sequence[Path], found: Mapping[str, NDArray[np.float32]], order: Sequence[int], how: str
+) -> Exported:
+    """Return an export with its agreement; `order` are the examples' places of the rows of `found`."""
+    known, scores = novelty_of_graph(job.model), job.expected.novelty
+    alike = None
+    if known is not None and scores is not None:
+        alike = compare_novelty(scores[order], found["novelty"], known.threshold)
+    return Exported(
+        files=tuple(file.name for file in files),
+        agreement=compare(job.expected.answers[order], found[job.graph.answer.name], job.graph.answer),
+        how=how,
+        novelty=alike,
+    )
 
 
 def _shapes(job: Job) -> list[tuple[int, ...]]:
     return [tuple(example.raw.shape) for example in job.examples]
+
+
+def _note_novelty(exported: Exported) -> None:
+    """Say how far novelty scores agree, or how int8 changes the false alarms."""
+    alarms, alike = exported.false_alarms, exported.novelty
+    if alarms is not None:
+        change = 100 * (alarms.after - alarms.before)
+        note(
+            f"novelty: int8 calls {alarms.after:.2%} of {alarms.n:,} held-out items unlike the training data, float "
+            f"{alarms.before:.2%} ({change:+.2f} points)"
+        )
+    elif alike is not None:
+        note(
+            f"novelty: largest difference of a score {alike.max_difference:.2g}, {alike.agreement:.1%} of {alike.n} "
+            f"inputs called alike"
+        )
 
 
 def _summary(target: str, exported: Exported) -> str:
@@ -328,9 +390,10 @@ def _summary(target: str, exported: Exported) -> str:
     )
 
 
-def _put_in_place(made: Path, out: Path, exported: Mapping[str, Exported]) -> None:
-    """Move the verified files into the folder."""
-    wanted = {name for one in exported.values() for name in (*one.files, *one.snippets)} | {"golden.npz", "golden.json"}
+def _put_in_place(made: Path, out: Path, exported: Mapping[str, Exported], beside: Sequence[Path]) -> None:
+    """Move the verified files, and those beside them, into the folder."""
+    wanted = {name for one in exported.values() for name in (*one.files, *one.snippets)}
+    wanted |= {path.name for path in beside}
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name in sorted(wanted):

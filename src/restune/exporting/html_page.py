@@ -86,6 +86,7 @@ def _settings(model: Model, preprocess: ImagePreprocess) -> dict[str, Any]:
         "aspect": None if preprocess.resize is None else longest_aspect(preprocess.resize),
         "most_pixels": MAX_PIXELS,
         "sure": SURE,
+        "novelty_threshold": None if model.novelty is None else model.novelty.threshold,
         "language": current_language(),
     }
 

@@ -6,11 +6,10 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -108,20 +107,19 @@ def _silent() -> Any:
         logger.setLevel(level)
 
 
-def run_onnx(path: Path, inputs: Tensor) -> dict[str, Any]:
+def run_onnx(path: Path, inputs: Tensor) -> dict[str, NDArray[Any]]:
     """Run a file in ONNX Runtime and return the outputs by name."""
+    return next(outputs_in_onnx(path, [inputs.numpy()]))
+
+
+def outputs_in_onnx(
+    path: Path, batches: Iterable[NDArray[Any]], names: Sequence[str] | None = None
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """Run a file in ONNX Runtime on batches and yield the named outputs of each; None: all."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, {session.get_inputs()[0].name: inputs.numpy()}), strict=True))
-
-
-def run_batches(path: Path, batches: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
-    """Run a file in ONNX Runtime on batches and yield the probabilities of each."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()] if names is None else names
     name = session.get_inputs()[0].name
     for batch in batches:
-        yield session.run(["probabilities"], {name: batch})[0]
+        yield dict(zip(names, session.run(names, {name: batch}), strict=True))

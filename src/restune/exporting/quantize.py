@@ -15,7 +15,7 @@ from restune.core.console import note, progress
 from restune.core.errors import UserError
 from restune.evaluation.metrics import wilson_interval
 from restune.exporting.int8_graph import QdqGraph, multiply_adds
-from restune.exporting.onnx_graph import run_batches
+from restune.exporting.onnx_graph import outputs_in_onnx
 
 VERSIONS = ("int8", "float-residuals")
 """Of an int8 graph, the fastest first."""
@@ -135,7 +135,9 @@ def cheap_first(model: Any) -> str | None:
 
 def _labels(path: Path, samples: NDArray[Any]) -> NDArray[np.int64]:
     parts = [samples[i : i + 64] for i in range(0, len(samples), 64)]
-    return np.concatenate([found.argmax(axis=1) for found in run_batches(path, parts)])
+    return np.concatenate(
+        [found["probabilities"].argmax(axis=1) for found in outputs_in_onnx(path, parts, ["probabilities"])]
+    )
 
 
 def _write_version(version: str, prepared: Path, path: Path, batches: Sequence[NDArray[Any]]) -> Path:

@@ -16,6 +16,7 @@ from restune.data.preprocess import Preprocess
 from restune.data.preprocess.image import ImagePreprocess
 from restune.data.preprocess.signal import SignalPreprocess
 from restune.data.preprocess.video import VideoPreprocess
+from restune.exporting.raw_inputs import frame_preprocess
 
 NOISE_SIZES = ((1, 1), (17, 43), (32, 32), (97, 1500), (300, 224), (480, 640), (225, 225), (500, 333))
 """Heights and widths of made-up images: tiny, odd, long, of the network's size."""
@@ -28,12 +29,18 @@ class RawExample:
     Args:
         id: the item's id.
         raw: ``[1, ...]``, see `Deployable`.
-        content: what `Preprocess.apply` reads.
+        content: what `Preprocess.apply` reads; None for a made-up clip.
+        rendered: a made-up clip, preprocessed frame by frame.
     """
 
     id: str
     raw: Tensor
     content: Any
+    rendered: Tensor | None = None
+
+    def sample(self, preprocess: Preprocess) -> Tensor:
+        """Return the item preprocessed by restune itself. Raises DecodeError."""
+        return preprocess.apply(self.content) if self.rendered is None else self.rendered
 
 
 def raw_of(content: Any, preprocess: Preprocess) -> Tensor:
@@ -76,8 +83,11 @@ def _made_up(preprocess: Preprocess, random: np.random.Generator, number: int) -
         if isinstance(preprocess, ImagePreprocess):
             pixels = _smooth(random, height, width, channels)
             return RawExample(name, torch.from_numpy(pixels)[None], pixels)
+        height, width = min(height, 4 * width), min(width, 4 * height)  # longer frames are cut before
         frames = np.stack([_smooth(random, height, width, channels) for _ in range(preprocess.frames)])
-        return RawExample(name, torch.from_numpy(frames)[None], None)
+        single = frame_preprocess(preprocess)
+        rendered = torch.stack([single.apply(frame) for frame in frames], dim=1)
+        return RawExample(name, torch.from_numpy(frames)[None], None, rendered)
     length = int(random.integers(20, 300))
     if isinstance(preprocess, SignalPreprocess):
         series = random.normal(size=(preprocess.channels, length)).cumsum(axis=1).astype(np.float32)

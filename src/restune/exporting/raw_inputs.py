@@ -43,21 +43,25 @@ class CroppedImages(nn.Module):
         return (images.float() / 255 - self.get_buffer("mean")) / self.get_buffer("std"), None
 
 
+def frame_preprocess(preprocess: VideoPreprocess) -> ImagePreprocess:
+    """Return the preprocessing of single frames."""
+    return ImagePreprocess(
+        crop=preprocess.crop,
+        resize=preprocess.resize,
+        interpolation=preprocess.interpolation,
+        mean=preprocess.mean,
+        std=preprocess.std,
+    )
+
+
 class RawClips(nn.Module):
     """uint8 ``[N, T, H, W, 3]``, the clip's frames, to normalised float32 ``[N, C, T, crop, crop]``."""
 
     def __init__(self, preprocess: VideoPreprocess) -> None:
         super().__init__()
         self.frames = preprocess.frames
-        frame = ImagePreprocess(
-            crop=preprocess.crop,
-            resize=preprocess.resize,
-            interpolation=preprocess.interpolation,
-            mean=preprocess.mean,
-            std=preprocess.std,
-        )
         aspect = None if preprocess.resize is None else preprocess.longest_aspect()
-        self.pixels = ResizedCrop(frame, aspect)
+        self.pixels = ResizedCrop(frame_preprocess(preprocess), aspect)
         self.register_buffer("mean", torch.tensor(preprocess.mean).view(1, -1, 1, 1, 1))
         self.register_buffer("std", torch.tensor(preprocess.std).view(1, -1, 1, 1, 1))
 

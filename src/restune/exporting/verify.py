@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from restune.core.errors import UserError
-from restune.exporting.deployable import Answer, answer_of
+from restune.exporting.deployable import Answer, answer_of, novelty_of_graph
 from restune.exporting.raw_examples import RawExample
 from restune.inference.model import Model
 
@@ -37,13 +37,30 @@ class Agreement:
     clear_disagreements: int
 
 
-def expected_answers(model: Model, examples: Sequence[RawExample]) -> NDArray[np.float32]:
-    """Compute restune's own answers ``[N, C]``: decoding, preprocessing and network as in predict."""
-    answer, rows = answer_of(model), []
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Expected:
+    """What restune itself computes of the examples.
+
+    Args:
+        answers: probabilities or values ``[N, C]``.
+        novelty: scores ``[N]``; None where the model does not know its training data.
+    """
+
+    answers: NDArray[np.float32]
+    novelty: NDArray[np.float32] | None
+
+
+def expected_answers(model: Model, examples: Sequence[RawExample]) -> Expected:
+    """Compute restune's own answers: decoding, preprocessing, network and novelty as in predict."""
+    answer, rows, scores = answer_of(model), [], []
+    known = novelty_of_graph(model)
     for example in examples:
-        sample = model.preprocess.apply(example.content)
-        rows.append(answer(model.logits(model.preprocess.stack([sample])[:, None])[:, 0]))
-    return torch.cat(rows).numpy()
+        sample = model.preprocess.stack([example.sample(model.preprocess)])
+        logits, embeddings = model.logits_and_embeddings(sample[:, None])
+        rows.append(answer(logits[:, 0]))
+        if known is not None and embeddings is not None:
+            scores.append(known.scores(embeddings[:, 0]))
+    return Expected(answers=torch.cat(rows).numpy(), novelty=torch.cat(scores).numpy() if scores else None)
 
 
 def compare(expected: NDArray[np.float32], found: NDArray[np.float32], answer: Answer = Answer()) -> Agreement:  # noqa: B008

@@ -29,7 +29,6 @@ from restune.reporting.predictions.stream import PredictionStream, stream_export
 from restune.reporting.predictions.writer import (
     PredictionWriter,
     WrittenPredictions,
-    chosen_before,
     counter,
     digest_of,
     part_of_machine,
@@ -219,8 +218,8 @@ def predict_to_file(
     path, share = named_as(out, FORMS, "predictions"), Share(*process_rank())
     if not is_export(model):  # one engine from the first row to the last, also where the file is continued
         options["engine"] = options.get("engine") or "torch"
+    _reject_auto(options)
     with silent(share.rank > 0), part_of_machine(share.size, options.get("device", "auto")):
-        options |= chosen_before(path, share, options)
         stream = stream_predictions(
             model, inputs, topk=topk, batch_size=batch_size, views=views, threshold=threshold, coverage=coverage,
             class_conditional=class_conditional, select=share.take, description="", **options,
@@ -244,6 +243,18 @@ def predict_to_file(
             columns=stream.columns(topk, threshold=threshold, coverage=coverage),
             count=counter(inputs, stream, options.get("data_options")),
         ).write()  # fmt: skip
+
+
+def _reject_auto(options: dict[str, Any]) -> None:
+    """Raise UserError for ``auto``: a second measurement might choose another engine, whose answers are rounded
+    otherwise."""
+    for option in ("engine", "precision"):
+        if options.get(option) == "auto":
+            raise UserError(
+                f"a file of predictions needs one {option} from its first row to its last",
+                where=f"--{option}",
+                fix="name it: --engine torch, onnx or openvino; --precision fp32 or bf16",
+            )
 
 
 def _reject_with_explanations(engine: str, precision: str) -> None:

@@ -342,7 +342,11 @@ def _file(places: Sequence[Path], name: str) -> Path | None:
     if not name or "\0" in name or len(name) > 1000:
         return None
     endings = ("",) if _is_name(name) else SUFFIXES
-    return next((file for place in places for ending in endings if (file := place / f"{name}{ending}").is_file()), None)
+    try:
+        candidates = (place / f"{name}{ending}" for place in places for ending in endings)
+        return next((file for file in candidates if file.is_file()), None)
+    except OSError:  # a text that is longer than names of files may be
+        return None
 
 
 def _head(path: Path, encoding: str | None) -> list[list[str]]:

@@ -169,20 +169,6 @@ class PredictionWriter:
                 note(f"waiting for the process that writes {log.name}")
 
 
-def chosen_before(path: Path, share: Share, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the engine and precision with which a file was begun, of those that are ``auto``.
-
-    A second measurement might choose others, whose answers differ by rounding. With several processes, the first one
-    chooses for all.
-    """
-    open_ones = [name for name in ("engine", "precision") if options.get(name) == "auto"]
-    record = read_record(record_of(path)) or read_record(record_of(log_path(path, 0, share.size)))
-    while open_ones and record is None and share.rank > 0:
-        time.sleep(_POLL_SECONDS)
-        record = read_record(record_of(log_path(path, 0, share.size)))
-    return {} if record is None else {name: record.settings[f"--{name}"] for name in open_ones}
-
-
 @contextmanager
 def part_of_machine(size: int, device: str) -> Iterator[None]:
     """Compute with this process's GPU or share of the cores within this block. Raises UserError for too few GPUs."""

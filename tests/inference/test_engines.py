@@ -143,7 +143,7 @@ def calibrated(model: Model) -> Model:
     embeddings = model.logits_and_embeddings(samples_of(model.preprocess, 6)[:, None])[1]
     assert embeddings is not None
     reference = torch.nn.functional.normalize(embeddings[:, 0]).half()
-    novelty = Novelty(reference=reference, k=1, threshold=0.01, promised=0.05, false_alarms=1, n=20)
+    novelty = Novelty(reference=reference, k=1, threshold=0.05, promised=0.05, false_alarms=1, n=20)
     return replace(
         model,
         info=replace(model.info, calibration=fit_calibration(logits, targets, logits.argmax(axis=1)), novelty=novelty),

@@ -50,7 +50,8 @@ def feature_maps(model: Model, sample: Tensor, most: int = 8) -> list[StageMaps]
 
     >>> import restune
     >>> model = restune.load(run_folder)
-    >>> [(maps.name, maps.maps.shape) for maps in feature_maps(model, model.preprocess.apply(photo), most=2)][:2]
+    >>> sample = model.preprocess.apply(photo.read_bytes())
+    >>> [(maps.name, maps.maps.shape) for maps in feature_maps(model, sample, most=2)][:2]
     [('stem', (2, 16, 16)), ('stage1', (2, 16, 16))]
     """
     network = model.module
@@ -76,5 +77,5 @@ def _most_varied(name: str, values: Tensor, most: int) -> StageMaps:
     order = values.flatten(1).std(dim=1, correction=0).argsort(descending=True, stable=True)[:most]
     maps = values[order] if values.ndim < 4 else values[order, values.shape[1] // 2]
     return StageMaps(
-        name=name, shape=tuple(values.shape), channels=tuple(order.tolist()), maps=np.array(maps.cpu(), np.float32)
+        name=name, shape=tuple(values.shape), channels=tuple(order.tolist()), maps=maps.cpu().float().numpy()
     )

@@ -110,7 +110,7 @@ def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Te
     Source: Hinton, Vinyals and Dean 2015, arXiv:1503.02531, section 2: the factor keeps the gradients' size as the
     temperature changes.
 
-    >>> logits = torch.tensor([[2.0, 0.0]])
+    >>> logits = Tensor([[2.0, 0.0]])
     >>> float(distillation_loss(logits, logits, 4.0))
     0.0
     """

@@ -52,6 +52,13 @@ class Study:
         default: the trial with the recipe's own settings; None where the space does not contain them.
         importances: share of the scores' variance that each setting explains.
         run: the final run with the best settings; None where another worker made it.
+
+    >>> found = restune.search(
+    ...     photos, weights=run_folder, freeze="all", trials=2, space={"class_weights": Choice(("none", "balanced"))},
+    ...     out=folder / "study",
+    ... )
+    >>> found.best.score, sorted(found.to_dict()["counts"])
+    (1.0, ['complete', 'failed', 'pruned'])
     """
 
     out: Path

@@ -26,7 +26,7 @@ class PredictionProgress:
     >>> progress.begin(now=0.0)
     >>> progress.done = 2000
     >>> progress.parts(now=10.0)
-    ('100/s', '0:30 left')
+    ('100/s', '30 s left')
     """
 
     done: int = 0

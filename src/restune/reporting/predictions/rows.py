@@ -97,8 +97,8 @@ def csv_line(values: Iterable[Any]) -> str:
 
     Texts that a spreadsheet would take for a formula get an apostrophe in front.
 
-    >>> csv_line(["=1+1", "-1", -0.5, True, None, 'a "b", c'])
-    "'=1+1,-1,-0.5,true,,\\"a \\"\\"b\\"\\", c\\"\\n"
+    >>> print(csv_line(["=1+1", "-1", -0.5, True, None, 'a "b", c']), end="")
+    '=1+1,-1,-0.5,true,,"a ""b"", c"
     """
     return ",".join(map(_cell, values)) + "\n"
 

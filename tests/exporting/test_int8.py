@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory, write_noise: Callable[..., Path]) -> Path:
-    return write_noise(tmp_path_factory.mktemp("photos"), bright=(110, 60), dark=(0, 60), grey=(60, 60))
+    return write_noise(tmp_path_factory.mktemp("photos"), bright=(110, 80), dark=(0, 80), grey=(60, 80))
 
 
 @pytest.fixture(scope="module")

@@ -122,6 +122,7 @@ def test_metadata_and_golden_files_hold_threshold_and_scores(model: Model, expor
         assert example["novelty"] == pytest.approx(predicted.novelty, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_an_export_with_other_scores_is_not_written(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

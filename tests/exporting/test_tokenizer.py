@@ -79,7 +79,7 @@ def test_tokens_of_real_texts(tokens: str, tmp_path: Path, real_data: Path) -> N
     assert all(tokenizer.ids_of(text) == preprocess.apply(text).tolist() for text in texts)
 
 
-@pytest.mark.parametrize("tokens", PREPROCESSES)
+@pytest.mark.parametrize("tokens", ["words", pytest.param("bytes", marks=pytest.mark.slow)])
 def test_text_to_answer_without_restune_and_torch(tokens: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     preprocess = PREPROCESSES[tokens]

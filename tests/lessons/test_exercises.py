@@ -109,6 +109,7 @@ def test_loops_and_crashes_end_in_a_message(tmp_path, fault):
         assert "last words" in finding.explanation
 
 
+@pytest.mark.slow
 def test_endless_memory_is_an_exception_of_the_learners(tmp_path):
     file = tmp_path / "learner.py"
     file.write_text("x = bytearray(1)\nwhile True:\n    x = bytearray(2 * len(x))\n")  # zeros take no real memory

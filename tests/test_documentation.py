@@ -174,6 +174,7 @@ def test_the_block_of_answer_five_works(folder):
     assert names["BasicBlock"](8, 16, 2)(torch.randn(2, 8, 10, 10)).shape == (2, 16, 5, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["finetune-a-folder", "inside-a-residual-network"])
 def test_notebooks_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -232,6 +232,7 @@ def test_eight_threads_that_predict_get_what_each_gets_alone(bundle):
     assert {count for before, _, after in results for count in (before, after)} == {torch.get_num_threads()}
 
 
+@pytest.mark.slow
 def test_runs_in_threads_give_what_one_alone_gives(photos, tmp_path):
     def digest(number: int) -> str:
         settings = SETTINGS | {"threads": 1, "workers": 1}

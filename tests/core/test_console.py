@@ -57,6 +57,7 @@ def on_a_terminal(arguments, columns, folder):
     return printed, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
 
 
+@pytest.mark.slow
 def test_an_epoch_on_a_terminal(write_noise, tmp_path):
     data = write_noise(tmp_path / "data", (32, 32), dark=(0, 100), light=(120, 100))
     words = ["train", data, "--model", "resnet8", "--epochs", 2, "--out", tmp_path / "run", "--batch-size", 2]

@@ -102,6 +102,7 @@ def test_evaluation_clips_are_spread_from_start_to_end(video):
     assert [shown(clip)[0] for clip in SMALL.override(clips=5).spread(video)] == [0, 4, 8, 12, 16]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"rate": 10.0}, {"stride": 4}, {"rate": 60.0, "stride": 2}])
 def test_real_clips_are_the_same_from_the_file_as_from_memory(real_data, changes):
     folder = real_data / "video"

@@ -149,6 +149,7 @@ def test_intervals_of_the_mean_average_precision_cover():
     assert hits >= 52
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_thresholds_are_the_best_of_all(seed):

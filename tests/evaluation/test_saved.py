@@ -60,6 +60,7 @@ def test_another_file_is_one_message(tmp_path, content):
         built()[0].save(tmp_path / "scores.csv")
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_items_of_a_thousand_classes_in_bounded_memory(tmp_path):
     """400 MB of logits; anonymous memory, which memory maps are not part of, grows by far less."""
     code = f"""

@@ -69,6 +69,7 @@ def scores_in(runtime: str, folder: Path, images: NDArray[np.uint8]) -> NDArray[
         return torch.export.load(folder / "model.pt2").module()(torch.from_numpy(images))[-1].numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["onnx", "openvino", "torch"])
 def test_scores_and_flags_are_predicts(runtime: str, model: Model, exported: Path) -> None:
     random = np.random.default_rng(1)

@@ -236,6 +236,7 @@ def test_one_block_less_costs_a_residual_network_little_and_a_plain_one_almost_a
     assert evidence.facts["val_accuracy"]["residual"] - removed_last["residual"] < 0.08  # a few points
 
 
+@pytest.mark.slow
 def test_lesions_of_a_short_training_already_differ() -> None:
     evidence = lesion.experiment(Settings(seeds=(0,)), depth=20, epochs=5)
     assert_drawable(evidence)

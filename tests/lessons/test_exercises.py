@@ -118,6 +118,7 @@ def test_endless_memory_is_an_exception_of_the_learners(tmp_path):
     assert "Line 3: MemoryError" in finding.explanation
 
 
+@pytest.mark.slow
 def test_a_loop_in_forward_names_the_check_that_hung(tmp_path):
     file = tmp_path / "learner.py"
     file.write_text(
@@ -131,6 +132,7 @@ def restune(*arguments, cwd):
     return subprocess.run([sys.executable, "-m", "restune", *arguments], cwd=cwd, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_from_the_command_line(tmp_path):
     listed = json.loads(restune("lesson", "exercise", "--json", cwd=tmp_path).stdout)
     assert [exercise["name"] for exercise in listed["exercises"]] == list(EXERCISES)

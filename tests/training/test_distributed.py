@@ -127,6 +127,7 @@ def test_two_then_one_then_two(start, tmp_path):
         assert theirs["train_loss"] == pytest.approx(mine["train_loss"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_thaw_from_one_solved_head(start, tmp_path):
     """The first solves it; both begin there, and agree on what each phase bought."""
     together(start, tmp_path / "run", 2, "--freeze", "auto", "--epochs", "4")
@@ -138,6 +139,7 @@ def test_two_processes_thaw_from_one_solved_head(start, tmp_path):
     assert records[-1]["step"] > 0
 
 
+@pytest.mark.slow
 def test_only_the_main_process_calls_on_epoch(start, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
@@ -168,6 +170,7 @@ def with_other_data(start, other, tmp_path):
     return (str(script),)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["differs: its size was", "is not there"])
 def test_a_process_with_other_data_ends_all_with_one_message(start, tmp_path, what):
     other = Path(shutil.copytree(start / "data", tmp_path / "other"))
@@ -185,6 +188,7 @@ def test_a_process_with_other_data_ends_all_with_one_message(start, tmp_path, wh
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_the_first_process_decides_which_items_are_left_out(start, tmp_path):
     """An item that only the second process can read trains nowhere."""
     other = Path(shutil.copytree(start / "data", tmp_path / "other"))

@@ -133,6 +133,7 @@ def test_weights_that_are_no_numbers_are_not_kept(data, tmp_path, monkeypatch):
     assert all(value.isfinite().all() for value in state.tensors["network"].values())
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_last_checkpoint(data, tmp_path):
     """By a limit on the size of files, which the system enforces as it does a full disk."""
     out = tmp_path / "run"
@@ -197,6 +198,7 @@ def test_changes_are_noticed(data, tmp_path, monkeypatch, change):
     assert going_on.result["epochs"] == 4
 
 
+@pytest.mark.slow
 def test_a_clock_set_back_changes_nothing(data, tmp_path, monkeypatch):
     """Neither checkpoints by minutes nor a budget look at the time of day, which here runs backwards."""
     backwards = itertools.count(time.time(), -1000)
@@ -257,6 +259,7 @@ def test_a_read_only_folder(data, tmp_path):
         restune.train(data, out=tmp_path / "runs" / "one", set=SETTINGS, **SMALL)
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_work_on_one_run(data, tmp_path, monkeypatch):
     """The second is refused while the first is at work; what a killed one left behind stops nobody."""
     refused = []

@@ -43,6 +43,7 @@ def test_numbers_are_scikit_learns_ridge(l2, count, width):
     assert head.logits(rows).numpy() == pytest.approx(peer.predict(rows.double().numpy()), abs=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["multi-label", "regression"])
 def test_the_strength_is_the_one_with_the_least_held_out_loss(task):
     rows, signal = features(90, 60, seed=4)

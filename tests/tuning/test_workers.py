@@ -34,7 +34,7 @@ def database():
     programs = _programs()
     if programs is None:
         pytest.skip("PostgreSQL is not installed")
-    user = "postgres" if os.geteuid() == 0 else None  # the server refuses to run as root
+    user = "nobody" if os.geteuid() == 0 else None  # the server refuses to run as root
     folder = Path(tempfile.mkdtemp(prefix="restune-postgres-"))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -133,6 +133,7 @@ quickstart.quickstart()
 """
 
 
+@pytest.mark.slow
 def test_quickstart_goes_on_after_a_kill(tmp_path, run, monkeypatch):
     killed = subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr

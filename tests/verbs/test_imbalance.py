@@ -64,6 +64,7 @@ def test_balanced_data_is_not_lectured(tmp_path, write_noise, capsys):
     assert "macro F1" not in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("monitor", ["val_balanced_accuracy", "val_macro_f1"])
 def test_the_best_epoch_follows_the_monitored_score(parts, tmp_path, monitor):
     run = restune.train(parts, epochs=4, monitor=monitor, out=tmp_path / "run", set=QUICK, **SMALL)

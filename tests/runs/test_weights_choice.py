@@ -8,7 +8,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import restune
 from restune.data.sources import open_dataset
@@ -17,14 +16,8 @@ from restune.weights import bundle
 
 
 @pytest.fixture
-def shapes(tmp_path):
-    random = np.random.default_rng(0)
-    for name, level in (("bright", 150), ("dark", 60)):
-        (tmp_path / "shapes" / name).mkdir(parents=True)
-        for number in range(20):
-            pixels = random.integers(level - 50, level + 50, (16, 16, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "shapes" / name / f"{number}.png")
-    return tmp_path / "shapes"
+def shapes(tmp_path, write_noise):
+    return write_noise(tmp_path / "shapes", (16, 16), bright=(100, 20), dark=(10, 20))
 
 
 @pytest.fixture

@@ -19,17 +19,8 @@ SMALL = {"model": "resnet8", "image_size": 16, "epochs": 1, "batch_size": 8, "de
 
 
 @pytest.fixture(scope="module")
-def shapes(tmp_path_factory):
-    from PIL import Image
-
-    folder = tmp_path_factory.mktemp("shapes")
-    random = np.random.default_rng(0)
-    for name, level in (("bright", 150), ("dark", 60)):
-        (folder / name).mkdir()
-        for number in range(20):
-            pixels = random.integers(level - 50, level + 50, (16, 16, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{number}.png")
-    return folder
+def shapes(tmp_path_factory, write_noise):
+    return write_noise(tmp_path_factory.mktemp("shapes"), (16, 16), bright=(100, 20), dark=(10, 20))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import restune
 from restune.core.errors import UserError
@@ -18,15 +17,8 @@ SMALL = {"model": "resnet8", "image_size": 16, "batch_size": 8, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
-def shapes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shapes")
-    random = np.random.default_rng(0)
-    for name, level in (("bright", 125), ("dark", 95)):
-        (folder / name).mkdir()
-        for number in range(30):
-            pixels = random.integers(level - 90, level + 90, (16, 16, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{number}.png")
-    return folder
+def shapes(tmp_path_factory, write_noise):
+    return write_noise(tmp_path_factory.mktemp("shapes"), (16, 16), bright=(60, 30), dark=(30, 30))
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import restune
 
@@ -55,20 +53,15 @@ def database():
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_every_trial_ends_and_none_counts_twice(database, tmp_path):
+def test_every_trial_ends_and_none_counts_twice(database, write_noise, tmp_path):
     import optuna
 
-    random = np.random.default_rng(0)
-    for name, level in (("bright", 125), ("dark", 95)):
-        (tmp_path / "shapes" / name).mkdir(parents=True)
-        for number in range(30):
-            pixels = random.integers(level - 90, level + 90, (16, 16, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "shapes" / name / f"{number}.png")
+    shapes = write_noise(tmp_path / "shapes", (16, 16), bright=(60, 30), dark=(30, 30))
     address = database.replace("postgresql://", "postgresql+psycopg://")
 
     def worker(name: str) -> subprocess.Popen[str]:
         command = [
-            *(sys.executable, "-m", "restune", "search", tmp_path / "shapes", "--model", "resnet8"),
+            *(sys.executable, "-m", "restune", "search", shapes, "--model", "resnet8"),
             *("--image-size", "16", "--epochs", "20", "--batch-size", "8", "--device", "cpu", "--trials", str(TRIALS)),
             *("--storage", database, "--study", "shared", "--out", tmp_path / name),
         ]

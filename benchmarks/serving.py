@@ -41,7 +41,8 @@ from restune.serving.server import bound, make_server, settle
 from restune.weights.bundle import BundleInfo
 
 SECONDS = 5.0
-CLIENTS = 64
+CLIENTS, FEW_CLIENTS = 64, 16
+"""At saturation, and at half load: the first requests of clients that all connect at once are no steady load."""
 HEAD = b"POST /predict?topk=1 HTTP/1.1\r\nHost: benchmark\r\nContent-Length: %d\r\n\r\n"
 
 
@@ -112,7 +113,7 @@ def measure(port: int, bodies: list[bytes]) -> dict[str, float]:
     alone = load(port, bodies, 1, SECONDS)
     full = load(port, bodies, CLIENTS, SECONDS)
     rate = len(full) / SECONDS
-    half = load(port, bodies, CLIENTS, SECONDS, rate / 2)
+    half = load(port, bodies, FEW_CLIENTS, SECONDS, rate / 2)
     return {
         "alone_ms": round(1000 * statistics.median(alone), 2),
         "requests_per_s": round(rate, 1),

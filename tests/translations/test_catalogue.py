@@ -30,7 +30,8 @@ AS_THEY_ARE = {
     "StageSpec", "ResNetSpec", "{}.forward",
     # names of lessons
     "freeze", "transfer",
-    "--to openvino", "--to torch", "--to html, --int8", "--to html", "--to timm", "--to torchvision", "pip install 'restune[export]'",
+    "--to openvino", "--to torch", "--to html, --int8", "--to html", "--to timm", "--to torchvision",
+    "pip install 'restune[export]'",
     "pip install timm",
     "val loss {}{}", "val loss {}{}  best",  # parts of lines that have entries
 }  # fmt: skip

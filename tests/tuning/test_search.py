@@ -72,7 +72,7 @@ def test_the_best_settings_are_found_and_no_trial_reads_a_test_item(shapes, tmp_
 
     fit, run = room.Trials.fit, verb.run
     monkeypatch.setattr(room.Trials, "fit", lambda *given: (phase.__setitem__(0, "trials"), fit(*given))[1])
-    monkeypatch.setattr(verb, "run", lambda *given: (phase.__setitem__(0, "final"), run(*given))[1])
+    monkeypatch.setattr(verb, "run", lambda *given, **more: (phase.__setitem__(0, "final"), run(*given, **more))[1])
     found = restune.search(
         shapes, verb="train", trials=4, epochs=3, test=0.2, out=tmp_path / "study", seed=1,
         space={"optimizer.lr": Choice((1e-9, 0.05))}, **SMALL,
@@ -117,6 +117,31 @@ def test_the_final_run_scores_what_its_trial_did(shapes, pretrained, tmp_path):
         space={"optimizer.lr": Range(low=1e-4, high=0.1, log=True), "freeze": Choice(("none", 1))},
     )  # fmt: skip
     assert found.run.result["val"]["accuracy"] == pytest.approx(found.best.score, abs=1e-6)
+
+
+def test_settings_without_effect_on_the_best_are_left_out_of_its_run(shapes, pretrained, tmp_path):
+    """Where the best trial fitted the head alone, a learning rate has no effect, and a run refuses it."""
+    found = restune.search(
+        shapes, weights=pretrained, trials=2, epochs=1, out=tmp_path / "study", device="cpu", batch_size=8,
+        space={"optimizer.lr": Choice((1e-9, 1e-8)), "freeze": Choice(("all",))},
+    )  # fmt: skip
+    assert found.run is not None
+    assert "freeze: all" in (found.run.out / "recipe.yaml").read_text()
+
+
+def test_a_final_run_that_was_stopped_is_made_by_the_next_start(run, shapes, pretrained, tmp_path, monkeypatch):
+    from restune.verbs import search as verb
+
+    final = verb.run
+    command = ["search", shapes, "--weights", pretrained, "--freeze", "all", "--trials", 1, "--out", tmp_path / "study"]
+    monkeypatch.setattr(verb, "run", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert run(*command).returncode == 130
+    monkeypatch.setattr(verb, "run", final)
+    done = run(*command, "--resume", "--json")
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout.splitlines()[-1])
+    assert len(made["trials"]) == 1
+    assert made["run"]["val"]["n"] == 12
 
 
 def test_folds_are_a_cross_validation(shapes, pretrained, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import sys
@@ -9,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from restune.core.errors import UserError
 
@@ -123,6 +125,15 @@ def write_bytes(destination: Path, content: bytes) -> None:
     """Write `content` to `destination` atomically."""
     with written_whole(destination) as temporary:
         temporary.write_bytes(content)
+
+
+def cached_json(name: str) -> dict[str, Any]:
+    """Return the object in a file of the cache folder; empty without the folder, the file, or an object in it."""
+    try:
+        content = json.loads((cache_folder() / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError, UserError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def write_text(destination: Path, content: str) -> None:

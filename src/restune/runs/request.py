@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,21 @@ class Request:
         recipe = recipe.changed({"custom": names}) if [*recipe.custom] != names else recipe
         self.custom.check(recipe, self.verb)
         return recipe
+
+    def without_idle(self, settings: Mapping[str, Any], kind: Kind, form: str | None = None) -> dict[str, Any]:
+        """Return those of some settings that have an effect in this request's recipe once all of them are made.
+
+        Args:
+            settings: by dotted key.
+            kind, form: of the data, as of `recipe_for`.
+        """
+        recipe = self._recipe(kind, form).changed(settings)
+        idle = [key for key, is_idle, _ in _IDLE if is_idle(recipe)]
+        return {
+            name: value
+            for name, value in settings.items()
+            if not any(name == key or name.startswith(f"{key}.") for key in idle)
+        }
 
     def _reject_idle(self, recipe: Recipe) -> None:
         for key, is_idle, why in _IDLE:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from typing import Any
 
 import torch
 
 from restune.core.console import warn_once
 from restune.core.errors import UserError
-from restune.core.files import cache_folder, write_text
+from restune.core.files import cache_folder, cached_json, write_text
 from restune.core.machine import cpu_count
 from restune.networks.custom import CustomSpec
 from restune.networks.spec import ResNetSpec
@@ -23,7 +22,7 @@ def record_compile_gain(
     spec: ResNetSpec, shape: tuple[int, ...], precision: str, device: torch.device, gain: float
 ) -> None:
     """Store the measured speed-up of compiled training steps. Warn if the cache folder cannot be written."""
-    known = _known()
+    known = cached_json(_FILE)
     known[_key(spec, shape, precision, device)] = {"what": "compile", "gain": round(gain, 3)}
     try:
         write_text(cache_folder() / _FILE, json.dumps(known, indent=1, sort_keys=True) + "\n")
@@ -43,17 +42,9 @@ def known_compile_gain(
     Args:
         shape: the network's input shape, batch included.
     """
-    entry = _known().get(_key(spec, shape, precision, device))
+    entry = cached_json(_FILE).get(_key(spec, shape, precision, device))
     gain = entry.get("gain") if isinstance(entry, dict) else None
     return float(gain) if isinstance(gain, int | float) else None
-
-
-def _known() -> dict[str, Any]:
-    try:
-        content = json.loads((cache_folder() / _FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, UserError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _key(spec: ResNetSpec | CustomSpec, shape: tuple[int, ...], precision: str, device: torch.device) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time as clock
 from dataclasses import dataclass, field
@@ -11,8 +12,9 @@ from typing import Any
 from restune.core.console import command_started, note
 from restune.core.errors import UserError
 from restune.core.files import user_path, write_text
-from restune.data.dataset import DataOptions
+from restune.data.dataset import DataOptions, Dataset
 from restune.data.kinds import kind_of
+from restune.data.sources import open_dataset
 from restune.reporting.search_page import search_page
 from restune.runs.folder import RunFolder, removed_unless_begun, run_folder
 from restune.runs.request import Request
@@ -131,18 +133,19 @@ def search(
     import_optuna()
     if folds < 1:
         raise UserError("a cross-validation has at least two folds", where="--folds", fix="5 are usual")
-    chosen_verb = _verb(verb, options)
-    seconds = None if time is None else parse_duration(time)
     if trials is not None and trials < 1:
         raise UserError("a search needs at least one trial", where="--trials")
-    weights_named = options.get("weights") is not None
-    settings = dict(options)
-    request = Request(chosen_verb, recipe, _with_weights(settings, chosen_verb, data, data_options), set or {})
-    place = _folder(out, resume=resume)
+    chosen_verb = _verb(verb, options)
+    seconds = None if time is None else parse_duration(time)
     started = command_started.get() or clock.perf_counter()
+    place = _folder(out, resume=resume)
     with removed_unless_begun(place):
-        opened = open_trials(data, request, data_options, place.path, folds=folds)
-        used = _space(space, opened, chosen_verb, [] if weights_named else _at_hand(opened))
+        dataset = open_dataset(data, data_options)
+        request = Request(chosen_verb, recipe, _with_weights(options, chosen_verb, dataset), set or {})
+        opened = open_trials(
+            data, request, data_options, place.path, opened=lambda _data, _options: dataset, folds=folds
+        )  # fmt: skip
+        used = _space(space, opened, chosen_verb, [] if options.get("weights") is not None else _at_hand(opened))
         made = open_study(
             study or place.path.resolve().name,
             storage or default_storage(place.path),
@@ -158,13 +161,6 @@ def search(
     run_trials(made, opened, used, Budget(trials=count, deadline=deadline))
     ended = records(made)
     best = _best(ended, opened.direction)
-    final = None
-    if not running(made) and _claim(made):
-        changes = {**(set or {}), **best.settings}
-        note(f"the best of {len(finished(made))} trials is number {best.number}: one run with its settings follows")
-        named = {key: value for key, value in request.options.items() if key not in best.settings}
-        last = Request(chosen_verb, recipe, named, changes)
-        final = run(data, last, _unused(place.path / "best"), data_options)
     result = Study(
         out=place.path,
         monitor=opened.monitor,
@@ -172,11 +168,28 @@ def search(
         best=best,
         default=ended[0] if ended and ended[0].number == 0 and ended[0].score is not None else None,
         importances=importances(made),
-        run=final,
+        run=_final_run(made, best, data, dataset, request, data_options, place.path),
     )
     write_text(place.path / "study.json", json.dumps(result.to_dict(), ensure_ascii=False, indent=1) + "\n")
     write_text(place.path / "search.html", search_page(result.to_dict()))
     return result
+
+
+def _final_run(
+    study: Any, best: TrialRecord, data: Any, dataset: Dataset, request: Request, options: DataOptions | None, out: Path
+) -> Run | None:
+    """Make one run with the best settings; None where other workers are still at trials, or have made it."""
+    folder = None if running(study) else _claimed(study, out)
+    if folder is None:
+        return None
+    note(f"the best of {len(finished(study))} trials is number {best.number}: one run with its settings follows")
+    with_effect = request.without_idle(
+        {**request.options, **request.changes, **best.settings}, kind_of(dataset.kind), dataset.form
+    )
+    named = {key: value for key, value in with_effect.items() if key in request.options and key not in best.settings}
+    changes = {key: value for key, value in with_effect.items() if key not in named}
+    last = Request(request.verb, request.recipe, named, changes)
+    return run(data, last, folder, options, resume=folder.exists(), opened=lambda _data, _options: dataset)
 
 
 def _verb(verb: str | None, options: dict[str, Any]) -> str:
@@ -187,16 +200,11 @@ def _verb(verb: str | None, options: dict[str, Any]) -> str:
     return "finetune" if options.get("weights") is not None or options.get("freeze") is not None else "train"
 
 
-def _with_weights(
-    options: dict[str, Any], verb: str, data: Any, data_options: DataOptions | None
-) -> dict[str, Any]:  # fmt: skip
+def _with_weights(options: dict[str, Any], verb: str, dataset: Dataset) -> dict[str, Any]:
     """Return the options; where several weights are at hand and none is named, trials begin with the first."""
     if verb == "train" or options.get("weights") is not None:
         return options
-    from restune.data.sources import open_dataset
-
-    with_kind = kind_of(open_dataset(data, data_options).kind)
-    first = next(iter(candidates(with_kind, options.get("model"))), None)
+    first = next(iter(candidates(kind_of(dataset.kind), options.get("model"))), None)
     return options if first is None else {**options, "weights": first}
 
 
@@ -228,19 +236,17 @@ def _best(ended: list[TrialRecord], direction: str) -> TrialRecord:
     return max(scored, key=lambda one: sign * (one.score or 0.0))
 
 
-def _claim(study: Any) -> bool:
-    """Return whether this worker is to make the final run: the first that asks once all trials have ended."""
-    count = len(finished(study))
-    if study.user_attrs.get("final run after trials") == count:
-        return False
-    study.set_user_attr("final run after trials", count)
-    return True
-
-
-def _unused(folder: Path) -> Path:
-    """Return this folder, or the first numbered one that does not exist: of a search that went on."""
-    numbered = (folder.with_name(f"{folder.name}-{number}") for number in range(2, 10_000))
-    return folder if not folder.exists() else next(path for path in numbered if not path.exists())
+def _claimed(study: Any, out: Path) -> Path | None:
+    """Return the folder of the final run, if this worker is to make it: the first that asks once all trials have ended,
+    or the one whose final run was stopped."""
+    count, before = len(finished(study)), study.user_attrs.get("final run")
+    if before is not None and before["trials"] == count:
+        folder = Path(before["folder"])
+        return folder if folder.parent == out.absolute() and not (folder / "result.json").exists() else None
+    numbered = (out.absolute() / f"best-{number}" for number in itertools.count(2))
+    folder = next(path for path in itertools.chain([out.absolute() / "best"], numbered) if not path.exists())
+    study.set_user_attr("final run", {"trials": count, "folder": str(folder)})
+    return folder
 
 
 def _plain(dimension: Any) -> Any:

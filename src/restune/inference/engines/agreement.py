@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from restune.core.console import note, warn
-from restune.inference.engines.runtime import Outputs, Runtime
+from restune.inference.engines.runtime import Outputs, ReplaceableRuntime, Runtime
 
 TOLERANCES = {"fp32": 1e-3, "bf16": 0.02}
 """Largest accepted difference of a probability (of regression: in standard deviations of the targets)."""
@@ -31,7 +31,7 @@ def largest_difference(answers: Answers, expected: Tensor, found: Tensor) -> flo
     return difference if difference == difference else float("inf")
 
 
-class ReducedPrecision:
+class ReducedPrecision(ReplaceableRuntime):
     """A runtime in bf16, compared with fp32 on the first items it computes.
 
     Args:
@@ -51,20 +51,11 @@ class ReducedPrecision:
         *,
         falls_back: bool,
     ) -> None:
-        self.current, self._exact, self._answers = fast, exact, answers
+        super().__init__(fast)
+        self._exact, self._answers = exact, answers
         self._reference: Runtime | None = reference
         self._falls_back = falls_back
         self._is_checked, self._lock = False, threading.Lock()
-
-    @property
-    def name(self) -> str:
-        """Name of the engine."""
-        return self.current.name
-
-    @property
-    def precision(self) -> str:
-        """``bf16``, or ``fp32`` where the answers differed too much."""
-        return self.current.precision
 
     def __call__(self, samples: Tensor) -> Outputs:
         """Compute samples ``[N, *sample]``."""

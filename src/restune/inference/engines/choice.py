@@ -13,7 +13,7 @@ from restune.core.console import note
 from restune.core.errors import UserError
 from restune.inference.engines.agreement import TOLERANCES, Answers, largest_difference
 from restune.inference.engines.measured import Measurement, measurement_key, remember, remembered
-from restune.inference.engines.runtime import Outputs, Runtime
+from restune.inference.engines.runtime import Outputs, ReplaceableRuntime, Runtime
 
 MEASURED_ITEMS = 16
 """Number of items on which engines are measured at most; larger batches are as fast per item."""
@@ -54,7 +54,7 @@ class ModelFacts:
     answers: Answers
 
 
-class ChosenRuntime:
+class ChosenRuntime(ReplaceableRuntime):
     """Computes with torch until another engine is known to be faster, and worth its start, for the rest of the work.
 
     The first batch is always torch's. From the second one on a remembered measurement for this model, machine and
@@ -79,7 +79,8 @@ class ChosenRuntime:
         items: int | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.current, self._default = default, default
+        super().__init__(default)
+        self._default = default
         self._candidates, self._facts, self._items, self._clock = candidates, facts, items, clock
         self._lock = threading.Lock()
         self._is_decided = not candidates
@@ -87,16 +88,6 @@ class ChosenRuntime:
         """Items and seconds of each batch so far."""
         self._known: Measurement | None = None
         self._key: tuple[tuple[int, ...], str] | None = None
-
-    @property
-    def name(self) -> str:
-        """Name of the engine that computes at present."""
-        return self.current.name
-
-    @property
-    def precision(self) -> str:
-        """Precision of the engine that computes at present."""
-        return self.current.precision
 
     def __call__(self, samples: Tensor) -> Outputs:
         """Compute samples ``[N, *sample]``."""

@@ -7,11 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from restune.core.console import warn_once
 from restune.core.errors import UserError
-from restune.core.files import cache_folder, write_text
+from restune.core.files import cache_folder, cached_json, write_text
 from restune.core.machine import has_fast_bf16, processor_name
 from restune.inference.engines.names import PACKAGES
 from restune.inference.engines.runtime import engine_threads
@@ -55,7 +54,7 @@ def measurement_key(model: str, shape: Sequence[int], precisions: Sequence[str])
 
 def remembered(key: str) -> Measurement | None:
     """Return a measurement; None where there is none."""
-    entry = _known().get(key)
+    entry = cached_json(_FILE).get(key)
     try:
         found = Measurement(**entry) if isinstance(entry, Mapping) else None
     except TypeError:
@@ -67,7 +66,7 @@ def remembered(key: str) -> Measurement | None:
 
 def remember(key: str, measurement: Measurement) -> None:
     """Store a measurement. Warn if the cache folder cannot be written."""
-    known = _known()
+    known = cached_json(_FILE)
     known.pop(key, None)
     kept = dict([*known.items(), (key, asdict(measurement))][-_MOST:])
     try:
@@ -81,14 +80,6 @@ def remember(key: str, measurement: Measurement) -> None:
 
 
 _NUMBERS = ("seconds", "torch_seconds", "start_seconds", "difference")
-
-
-def _known() -> dict[str, Any]:
-    try:
-        content = json.loads((cache_folder() / _FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, UserError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _versions() -> list[str]:

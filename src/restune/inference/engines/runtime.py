@@ -34,6 +34,27 @@ class Runtime(Protocol):
         ...
 
 
+class ReplaceableRuntime:
+    """A runtime that hands its work to another one, which may change.
+
+    Args:
+        current: computes at present.
+    """
+
+    def __init__(self, current: Runtime) -> None:
+        self.current = current
+
+    @property
+    def name(self) -> str:
+        """Name of the engine that computes at present."""
+        return self.current.name
+
+    @property
+    def precision(self) -> str:
+        """Precision in which it computes at present."""
+        return self.current.precision
+
+
 def engine_threads() -> int:
     """Return the number of compute threads: torch's own (OMP_NUM_THREADS), within the container's CPU quota."""
     return max(1, min(cpu_count(), torch.get_num_threads()))

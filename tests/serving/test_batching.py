@@ -202,15 +202,20 @@ def test_a_lone_request_of_many_items_uses_all_slots(pool):
     batcher.close()
 
 
-def test_a_batch_beside_another_one_waits_for_items_that_are_about_to_be_ready(pool):
-    model, slow = Gated(), threading.Event()
+def slow_at_two(ready):
+    """Prepare items at once, but item 2 only when the event is set."""
 
     def prepared(_settings, item):
         if item == 2:
-            slow.wait(5)
+            ready.wait(5)
         return item
 
-    batcher = Batcher(prepared, model, pool=pool, slots=Slots(2))
+    return prepared
+
+
+def test_a_batch_beside_another_one_waits_for_items_that_are_about_to_be_ready(pool):
+    model, slow = Gated(), threading.Event()
+    batcher = Batcher(slow_at_two(slow), model, pool=pool, slots=Slots(2))
     batcher._seconds_per_batch = 40.0  # of which it may wait a quarter
     first = batcher.submit([0], "a", 20)
     assert model.began.acquire(timeout=5)  # nothing else was computed: it did not wait
@@ -228,13 +233,7 @@ def test_a_batch_beside_another_one_waits_for_items_that_are_about_to_be_ready(p
 
 def test_a_batch_that_waits_begins_when_nothing_else_is_computed(pool):
     model, slow = Gated(), threading.Event()
-
-    def prepared(_settings, item):
-        if item == 2:
-            slow.wait(5)
-        return item
-
-    batcher = Batcher(prepared, model, pool=pool, slots=Slots(2))
+    batcher = Batcher(slow_at_two(slow), model, pool=pool, slots=Slots(2))
     batcher._seconds_per_batch = 40.0
     first = batcher.submit([0], "a", 20)
     assert model.began.acquire(timeout=5)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restune.core.errors import UserError
-from restune.exporting.verify import CLOSE, LARGEST_DIFFERENCE
+from restune.exporting.verify import CLOSE, LARGEST_DIFFERENCE, REPORT
 
 Floats = NDArray[np.float32]
 
@@ -69,8 +69,7 @@ def reject_other_novelty(agreement: NoveltyAgreement, target: str) -> None:
             f"the exported graph disagrees with the model: novelty scores differ by up to "
             f"{agreement.max_difference:.4f}, {agreement.agreement:.1%} of {agreement.n} inputs are called novel alike",
             where=f"--to {target}",
-            fix="nothing was written; report this with the model's network and the versions that `restune --version` "
-            "and `pip list` print",
+            fix=REPORT,
         )
 
 

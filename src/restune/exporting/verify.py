@@ -19,6 +19,12 @@ CLOSE = 0.02
 LARGEST_DIFFERENCE = 0.05
 """Of a probability, beyond which an export is wrong: a grey level here and there moves it by a few thousandths."""
 
+REPORT = (
+    "nothing was written; report this with the model's network and the versions that `restune --version` and "
+    "`pip list` print"
+)
+"""What to do about an export that disagrees."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
@@ -101,6 +107,5 @@ def reject_disagreement(agreement: Agreement, target: str, *, largest: float = L
             f"the exported graph disagrees with the model: answers differ by up to "
             f"{agreement.max_difference:.4f}, labels agree on {agreement.agreement:.1%} of {agreement.n} inputs",
             where=f"--to {target}",
-            fix="nothing was written; report this with the model's network and the versions that `restune --version` "
-            "and `pip list` print",
+            fix=REPORT,
         )

@@ -144,6 +144,19 @@ def test_a_final_run_that_was_stopped_is_made_by_the_next_start(run, shapes, pre
     assert made["run"]["val"]["n"] == 12
 
 
+def test_weights_at_hand_are_a_setting(run, shapes, pretrained, tmp_path, monkeypatch):
+    """--weights auto, or no weights: those in runs/ are compared as one setting among others."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RESTUNE_CACHE", str(tmp_path / "cache"))
+    for name in ("one", "two"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "model.safetensors").write_bytes((pretrained / "model.safetensors").read_bytes())
+    done = run("search", shapes, "--weights", "auto", "--freeze", "all", "--trials", 2, "--out", "study", "--json")
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout.splitlines()[-1])
+    assert {one["settings"]["weights"] for one in made["trials"]} <= {"runs/one", "runs/two"}
+
+
 def test_folds_are_a_cross_validation(shapes, pretrained, tmp_path, monkeypatch):
     """Each item that is not a test item is a validation item once; the score is the mean over the folds."""
     from restune.tuning import trials as room
@@ -173,6 +186,7 @@ def test_mistakes_are_named(run, shapes, pretrained, tmp_path):
         "hold some out": ("--val", "0"),
         "storage cannot be used": ("--storage", "nonsense://nowhere/x"),
         "there is no such file": ("--space", tmp_path / "missing.yaml"),
+        "not for a search": ("--seeds", 3),
     }
     for message, options in cases.items():
         done = run("search", shapes, "--weights", pretrained, "--freeze", "all", "--out", tmp_path / "no", *options)

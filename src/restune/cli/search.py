@@ -13,6 +13,7 @@ from restune.cli import early
 from restune.cli import options as opt
 from restune.cli.run import print_json, verb
 from restune.core.console import say
+from restune.core.errors import UserError
 
 
 class TrainingVerb(StrEnum):
@@ -69,11 +70,13 @@ def search(
         layers = int(freeze) if freeze is not None and freeze.isdigit() else freeze
         reading, settings = opt.data_options(options), opt.training_options(options)
         for name in ("seeds", "smoke", "track", "accept_changes"):
-            settings.pop(name, None)
+            if settings.pop(name, None):
+                option = f"--{name.replace('_', '-')}"
+                raise UserError("this is for single runs, not for a search", where=option, fix="leave it out")
         time, out, resume = (settings.pop(name) for name in ("time", "out", "resume"))
         recipe, changes = settings.pop("recipe"), settings.pop("set")
         early.check_data(data, reading)
-        if weights is not None:
+        if weights not in (None, "auto"):
             early.check_weights(weights)
         from restune.verbs.search import search as run
 

@@ -19,7 +19,7 @@ from restune.reporting.search_page import search_page
 from restune.runs.folder import RunFolder, removed_unless_begun, run_folder
 from restune.runs.request import Request
 from restune.runs.run import Run, run
-from restune.runs.weights_choice import candidates
+from restune.runs.weights_choice import AUTO, candidates
 from restune.training.recipe import parse_duration
 from restune.tuning.space import Choice, Space, check_space, default_space, read_space
 from restune.tuning.study import (
@@ -136,6 +136,8 @@ def search(
     if trials is not None and trials < 1:
         raise UserError("a search needs at least one trial", where="--trials")
     chosen_verb = _verb(verb, options)
+    if options.get("weights") == AUTO:  # which to take is a setting of the space
+        options["weights"] = None
     seconds = None if time is None else parse_duration(time)
     started = command_started.get() or clock.perf_counter()
     place = _folder(out, resume=resume)

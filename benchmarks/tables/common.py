@@ -1,7 +1,7 @@
 """Rows of a table: measure what is missing, one value after another, and store every value at once.
 
-A table is a module of this package with a `TABLE`. `python -m benchmarks.tables.NAME` measures its rows and stores them in
-`results/NAME.json`; `python -m benchmarks.tables` makes docs/results.md from the stored rows.
+A table is a module of this package with a `TABLE`. `python -m benchmarks.tables.NAME` measures its rows and stores them
+in `results/NAME.json`; `python -m benchmarks.tables` makes docs/results.md from the stored rows.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Row:
         label: the first column.
         measure: called with a seed and the settings; None where the row is computed from others (`minus`).
         seeds: one value per seed.
-        protocol: everything that the value depends on besides the code. Stored values of another protocol are discarded.
+        protocol: everything that the value depends on besides the code; values of another protocol are discarded.
         minutes: expected minutes per value on 2 cores.
         needs: called with the settings; returns why the row cannot be measured here, or None.
         reference: a published value in the row's unit, and its source.
@@ -120,7 +120,7 @@ class Table:
         rows: in the document's order.
         columns: further columns.
         digits: decimals in the document.
-        picture: draws pictures for the document from the stored rows, once per language; returns (file, alternative text).
+        picture: draws a picture for the document from the stored rows, per language; returns file and alternative text.
     """
 
     name: str
@@ -199,9 +199,13 @@ def machine() -> dict[str, Any]:
 
 def versions(peers: Sequence[str] = ()) -> dict[str, str]:
     """Return the versions of Python, restune (with its commit), torch and the peers."""
-    asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
     import restune
+
+    git = ["git", "-C", str(ROOT)]
+    asked = [*git, "rev-parse", "--short=10", "HEAD"]
+    commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    if commit and subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "src"], check=False).returncode:
+        commit += " with changes"
 
     found = {"python": platform.python_version(), "restune": f"{restune.__version__} {commit}".strip()}
     for name in ("torch", *peers):

@@ -12,14 +12,14 @@ from benchmarks.tables.common import RESULTS, ROOT, Column, Row, Table, Text, lo
 
 HEAD = Text(
     "# Results\n\n"
-    "Every figure of this page is generated from the values stored in `benchmarks/tables/results/`: `python -m\n"
-    "benchmarks.tables.NAME` measures a table (about the options: `--help`; an interrupted command continues where it\n"
-    "stopped), `python -m benchmarks.tables` writes this page. Means are over seeds, ± is the standard deviation over seeds\n"
-    "(n - 1 in the denominator), and the single values follow. A row without values says why.\n",
+    "Every figure of this page comes from the values stored in `benchmarks/tables/results/`:\n"
+    "`python -m benchmarks.tables.NAME` measures a table (options: `--help`; after an interruption the same command\n"
+    "continues), `python -m benchmarks.tables` writes this page. Means are over seeds, ± is the standard deviation over\n"
+    "seeds (n - 1 in the denominator). A row without values says why.\n",
     "# 结果\n\n"
     "本页的所有数字都由 `benchmarks/tables/results/` 中保存的数值生成：`python -m benchmarks.tables.NAME` 测量一张表\n"
-    "（选项见 `--help`；中断后再次运行会从停下的地方继续），`python -m benchmarks.tables` 生成本页。均值按随机种子计算，\n"
-    "± 为各种子之间的标准差（分母为 n - 1），随后列出各个数值。没有数值的行会说明原因。\n",
+    "（选项见 `--help`；中断后再次运行会继续），`python -m benchmarks.tables` 生成本页。均值按随机种子计算，\n"
+    "± 为各种子之间的标准差（分母为 n - 1）。没有数值的行会说明原因。\n",
 )
 WORDS = {
     "mean": Text("mean", "均值"),
@@ -124,9 +124,8 @@ def _origins(shown: list[tuple[Row, Any]], lang: str) -> list[str]:
             groups.setdefault(_origin(stored, lang), []).append(stored["label"][lang])
     if len(groups) == 1:
         return [f"- {origin}" for origin in groups]
-    return [
-        f"- {word('comma', lang).join(labels)}{word('separator', lang)}{origin}" for origin, labels in groups.items()
-    ]
+    comma, colon = word("comma", lang), word("separator", lang)
+    return [f"- {comma.join(labels)}{colon}{origin}" for origin, labels in groups.items()]
 
 
 def _origin(stored: dict[str, Any], lang: str) -> str:

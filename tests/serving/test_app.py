@@ -6,7 +6,6 @@ import base64
 import http.client
 import io
 import json
-import os
 import socket
 import tempfile
 import threading
@@ -245,7 +244,7 @@ def test_many_clients_lose_nothing_while_the_model_is_replaced(tmp_path, photos,
             until(lambda: "dark" in found)
             path.write_bytes(b"half a file")  # a file that cannot be loaded leaves the model as it is
             time.sleep(1.2)  # longer than the server waits between two looks at the file
-            os.replace(write_model(tmp_path / "next.safetensors", classes=("night", "day")), path)
+            write_model(tmp_path / "next.safetensors", classes=("night", "day")).replace(path)
             until(lambda: "night" in found)
         finally:
             over.set()

@@ -95,7 +95,7 @@ function showClasses(item) {
   const label = labelOf(item), guess = state.hidden ? "" : item.guess;
   const buttons = classes().map((name, place) => {
     const button = element("button", "", { type: "button", className: name === guess ? "guessed" : "" });
-    if (KEYS[place]) button.append(element("kbd", KEYS[place]));
+    if (KEYS[place]) button.append(element("kbd", KEYS[place]), " ");
     button.append(name);
     button.setAttribute("aria-pressed", String(name === label));
     button.addEventListener("click", () => choose(name));
@@ -109,7 +109,7 @@ function showMoves() {
   if (at("guess")) moves.push(["0", state.hidden ? words.show : words.hide, hide, true]);
   at("moves").replaceChildren(...moves.map(([key, text, action, isOn]) => {
     const button = element("button", "", { type: "button", disabled: !isOn });
-    button.append(element("kbd", key), text);
+    button.append(element("kbd", key), " ", text);
     button.addEventListener("click", action);
     return button;
   }));

@@ -172,13 +172,13 @@ def compared(name: str, what: Text, how: Text) -> tuple[Row, Row, Row]:
             Row(
                 key=f"{name}-{'proposed' if chooses else 'random'}",
                 label=Text(f"{what.en}, {way.en}", f"{what.zh}，{way.zh}"),
-                measure=after(name, chooses), seeds=tuple(range(5)), protocol=protocol, minutes=0.3, needs=needs,
+                measure=after(name, chooses), seeds=tuple(range(20)), protocol=protocol, minutes=0.3, needs=needs,
             )
         )  # fmt: skip
     gain = Row(
         key=f"{name}-gain",
         label=Text(f"{what.en}: gain of the proposed ones", f"{what.zh}：挑选带来的提高"),
-        seeds=tuple(range(5)),
+        seeds=tuple(range(20)),
         minus=(f"{name}-proposed", f"{name}-random"),
     )
     return rows[0], rows[1], gain

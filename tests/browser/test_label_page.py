@@ -90,7 +90,7 @@ def test_progress_is_kept_and_enter_takes_the_suggestion_unless_it_is_hidden(lab
     _, made = labelled
     page = open_page(made.out / "label.html")
     page.keyboard.press("Enter")
-    page.keyboard.press("0")
+    page.keyboard.press("-")
     assert page.locator("#guess").inner_text() == ""
     page.keyboard.press("Enter")
     page.reload()
@@ -143,6 +143,21 @@ def test_the_page_opens_alone_and_is_accessible(labelled, open_page, axe, tmp_pa
     assert "<b>bright" in page.locator(".classes").inner_text(), "the name of a class is text"
     strip = page.locator("#strip button").first
     assert strip.get_attribute("class") == "labelled"
+
+
+def test_classes_of_one_character_have_their_own_key(labelled, open_page, tmp_path):
+    folder, made = labelled
+    data = open_dataset([(path, "0") for path in sorted((folder / "photos").iterdir())] + [("x.png", "7")])
+    table = {"form": "path", "name": "labels.csv", "known": [], "rest": [], "open": True}
+    path = tmp_path / "label.html"
+    path.write_text(label_page(data, made.proposed, table=table, commands=[], curve=None, judge=""), encoding="utf-8")
+    page = open_page(path)
+    page.get_by_label("Another class").fill("eight")
+    page.get_by_role("button", name="Add").click()
+    page.locator("h1").click()
+    for key in "071":
+        page.keyboard.press(key)
+    assert [row[1] for row in saved(page)[1:]] == ["0", "7", "eight"]
 
 
 def test_decisions_on_the_rows_of_a_table(tmp_path, open_page):

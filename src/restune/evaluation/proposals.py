@@ -49,7 +49,7 @@ def propose(rows: Tensor, count: int, margins: Margins | None, labelled: Tensor,
         seed: of the clusters.
 
     >>> rows = torch.tensor([[1.0, 0.0], [0.99, 0.01], [0.0, 1.0], [0.7, 0.7]])
-    >>> sorted(propose(rows, 2, np.array([0.1, 0.1, 0.2, 0.9]), rows[:0]).tolist())
+    >>> sorted(propose(rows, 2, np.array([0.1, 0.3, 0.2, 0.9]), rows[:0]).tolist())
     [0, 2]
     """
     places = np.arange(len(rows))

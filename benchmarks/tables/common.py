@@ -12,6 +12,7 @@ import math
 import os
 import platform
 import shlex
+import shutil
 import statistics
 import subprocess
 import time
@@ -44,6 +45,11 @@ def same(text: str) -> Text:
 
 NO_DATA = Text("data not on this machine", "本机没有这份数据")
 NO_GPU = Text("no GPU on this machine", "本机没有 GPU")
+
+
+def has_gpu() -> bool:
+    """Return whether an NVIDIA driver is installed, without importing torch."""
+    return shutil.which("nvidia-smi") is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +250,17 @@ def main(table: Table) -> None:
             rows[row.key] = difference(row, rows)
     save(table, rows, folder)
     print(f"{folder / table.name}.json")
+
+
+def record(table: Table, key: str, seed: int, measured: Measured, command: str, folder: Path = RESULTS) -> None:
+    """Store a value that another command has measured on this machine."""
+    row = next(row for row in table.rows if row.key == key)
+    rows = _stored_or_blank(
+        table, folder, Settings(data=Path(os.environ.get("RESTUNE_TEST_DATA", "data")), quick=False)
+    )
+    rows[key] = _with_value(row, rows[key], seed, measured, command)
+    save(table, rows, folder)
+    print(f"{key}, seed {seed}: {measured.value:.4g} {table.unit}")
 
 
 def _measure_row(

@@ -7,6 +7,7 @@ import re
 import statistics
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from scipy import stats
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 try:
-    from benchmarks.tables import common, document
+    from benchmarks.tables import common, document, time_to_accuracy
     from benchmarks.tables.common import Measured, Row, Table, Text, same
 finally:
     sys.path.remove(str(ROOT))
@@ -77,6 +78,24 @@ def test_the_pages_are_those_of_the_stored_values(lang, page):
             if stored["values"]:
                 mean = statistics.fmean(stored["values"].values())
                 assert any(re.match(rf"\+?{mean:.{table.digits}f}\b", cell) for cell in cells)
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_pictures_are_those_of_the_stored_values(lang):
+    curve = {"0": [[1.0, 40.0], [10.0, 91.5]]}
+    assert time_to_accuracy.picture({"fast": {"values": {}, "extra": {}}}, lang) is None
+    drawn = time_to_accuracy.picture({"fast": {"values": {"0": 90.0}, "extra": {"curve": curve}}}, lang)
+    (line,) = ElementTree.fromstring(drawn.svg).iterfind(".//{*}polyline")
+    (x_first, y_first), (x_last, y_last) = (map(float, point.split(",")) for point in line.get("points").split())
+    assert x_first < x_last
+    assert y_first > y_last
+    for picture in document.pictures(lang):
+        assert (ROOT / "docs" / "pictures" / picture.file).read_text(encoding="utf-8") == picture.svg
+
+
+def test_time_to_accuracy_is_the_first_time_that_reaches_it():
+    curve = [[1.0, 70.0], [2.0, 85.0], [3.0, 84.0], [4.0, 90.0]]
+    assert [time_to_accuracy.time_to(target, curve) for target in (80, 85, 86, 92)] == [2.0, 2.0, 4.0, None]
 
 
 def test_a_change_of_one_stored_value_changes_the_page(tmp_path):

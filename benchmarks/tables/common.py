@@ -114,6 +114,15 @@ class Column:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture of the document: its file in docs/pictures, its alternative text, and the file's content."""
+
+    file: str
+    alternative: str
+    svg: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """One table.
 
@@ -126,7 +135,7 @@ class Table:
         rows: in the document's order.
         columns: further columns.
         digits: decimals in the document.
-        picture: draws a picture for the document from the stored rows, per language; returns file and alternative text.
+        picture: draws the document's picture from the stored rows, per language; None where there is nothing to draw.
     """
 
     name: str
@@ -138,7 +147,7 @@ class Table:
     rows: tuple[Row, ...]
     columns: tuple[Column, ...] = ()
     digits: int = 2
-    picture: Callable[[dict[str, Any], str], tuple[str, str] | None] | None = None
+    picture: Callable[[dict[str, Any], str], Picture | None] | None = None
 
 
 def load(name: str, folder: Path = RESULTS) -> dict[str, Any]:

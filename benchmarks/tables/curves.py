@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 SIZE, MARGIN = (640, 320), (56, 16, 48, 150)
 """Width and height; margins at the left, top, bottom and right."""
 COLOURS = ("#2a78d6", "#d9622b", "#3a9a5b", "#a05bc0")
 
 
-def draw(target: Path, lines: dict[str, list[list[float]]], x_title: str, y_title: str) -> None:
-    """Write one line per name through its (x, y) points, x on a logarithmic axis."""
+def draw(lines: dict[str, list[list[float]]], x_title: str, y_title: str) -> str:
+    """Return one line per name through its (x, y) points, x on a logarithmic axis."""
     points = [point for curve in lines.values() for point in curve if point[0] > 0]
     low_x, high_x = (math.log10(pick(x for x, _ in points)) for pick in (min, max))
     low_y = math.floor(min(y for _, y in points) / 10) * 10
@@ -44,7 +43,7 @@ def draw(target: Path, lines: dict[str, list[list[float]]], x_title: str, y_titl
     parts.append(f'<text x="{middle:.0f}" y="{SIZE[1] - 8}" text-anchor="middle" fill="#222222">{x_title}</text>')
     parts.append(f'<text transform="translate(14 {top + height / 2:.0f}) rotate(-90)" text-anchor="middle" '
                  f'fill="#222222">{y_title}</text></svg>\n')  # fmt: skip
-    target.write_text("\n".join(parts), encoding="utf-8")
+    return "\n".join(parts)
 
 
 def ticks(low: float, high: float) -> list[float]:

@@ -10,7 +10,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tables.common import RESULTS, ROOT, Column, Row, Table, Text, load
+from benchmarks.tables.common import RESULTS, ROOT, Column, Picture, Row, Table, Text, load
 
 TITLE = Text("Results", "结果")
 HEAD = Text(
@@ -60,6 +60,14 @@ def write(docs: Path = ROOT / "docs", folder: Path = RESULTS) -> None:
     """Write the page in both languages."""
     for lang, path in (("en", docs / "results.md"), ("zh", docs / "zh" / "results.md")):
         path.write_text(page(lang, folder), encoding="utf-8")
+        for picture in pictures(lang, folder):
+            (docs / "pictures" / picture.file).write_text(picture.svg, encoding="utf-8")
+
+
+def pictures(lang: str, folder: Path = RESULTS) -> list[Picture]:
+    """Return all pictures of the page in one language."""
+    drawn = [table.picture(load(table.name, folder), lang) for table in tables() if table.picture]
+    return [picture for picture in drawn if picture is not None]
 
 
 def _wrapped(text: str, lang: str) -> str:
@@ -80,7 +88,7 @@ def _section(table: Table, rows: dict[str, Any], lang: str) -> str:
     parts = [f"## {getattr(table.title, lang)}\n", _wrapped(getattr(table.text, lang), lang)]
     if table.picture is not None and (drawn := table.picture(rows, lang)):
         prefix = "" if lang == "en" else "../"
-        parts.append(f"![{drawn[1]}]({prefix}pictures/{drawn[0]})\n")
+        parts.append(f"![{drawn.alternative}]({prefix}pictures/{drawn.file})\n")
     parts.append("\n".join(_grid(table, shown, lang)) + "\n")
     parts.append("\n".join(_origins(shown, lang)) + "\n")
     return "\n".join(part for part in parts if part.strip())

@@ -16,9 +16,9 @@ from typing import Any
 from benchmarks.tables.common import (
     NO_DATA,
     NO_GPU,
-    ROOT,
     Column,
     Measured,
+    Picture,
     Row,
     Settings,
     Table,
@@ -84,7 +84,7 @@ def time_to(target: float, curve: list[list[float]]) -> float | None:
     return next((minutes for minutes, accuracy in curve if accuracy >= target), None)
 
 
-def picture(rows: dict[str, Any], lang: str) -> tuple[str, str] | None:
+def picture(rows: dict[str, Any], lang: str) -> Picture | None:
     """Draw validation accuracy over minutes, one line per run, on a logarithmic time axis."""
     if not any(stored["values"] for stored in rows.values()):
         return None
@@ -97,9 +97,9 @@ def picture(rows: dict[str, Any], lang: str) -> tuple[str, str] | None:
     }
     name = "time-to-accuracy.svg" if lang == "en" else "time-to-accuracy.zh.svg"
     axes = Text("minutes of training", "训练分钟数"), Text("validation accuracy, %", "验证准确率，%")
-    draw(ROOT / "docs" / "pictures" / name, lines, *(getattr(axis, lang) for axis in axes))
+    svg = draw(lines, *(getattr(axis, lang) for axis in axes))
     alternative = Text("Validation accuracy over minutes of training", "验证准确率随训练时间的变化")
-    return name, getattr(alternative, lang)
+    return Picture(file=name, alternative=getattr(alternative, lang), svg=svg)
 
 
 def _needs(key: str, settings: Settings) -> Text | None:

@@ -14,7 +14,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from benchmarks.tables.common import NO_DATA, Column, Measured, Row, Settings, Table, Text, main
+from benchmarks.tables.common import NO_DATA, Column, Measured, Row, Settings, Table, Text, main, same
 
 FULL = {"epochs": 4, "images": 50_000}
 SHORT = {"epochs": 2, "images": 10_000}
@@ -110,8 +110,8 @@ def _needs(settings: Settings) -> Text | None:
 def _rows(name: str) -> tuple[Row, Row, Row]:
     depth, protocol = _depth(name), protocol_of(name)
     minutes = protocol["epochs"] * protocol["images"] / PER_SECOND[depth] / 60
-    kind = Text("plain", "普通网络") if name.startswith("plain") else Text("ResNet", "ResNet")
-    label = Text(f"{kind.en}-{depth}", f"{kind.zh}-{depth}")
+    plain = Text(f"plain-{depth}", f"{depth} 层普通网络")
+    label = plain if name.startswith("plain") else same(f"ResNet-{depth}")
     published = (PUBLISHED[name], "He et al. 2016") if name in PUBLISHED else None
     ours = Row(
         key=f"{name}/restune", label=Text(f"{label.en}, restune", f"{label.zh}，restune"), protocol=protocol,
@@ -122,7 +122,7 @@ def _rows(name: str) -> tuple[Row, Row, Row]:
         measure=partial(by_independent, name), minutes=minutes, needs=_needs, peers=("pillow",),
     )  # fmt: skip
     gap = Row(
-        key=f"{name}/difference", label=Text(f"{label.en}, difference", f"{label.zh}，差"), protocol=protocol,
+        key=f"{name}/difference", label=Text(f"{label.en}, difference", f"{label.zh}，差值"), protocol=protocol,
         minus=(ours.key, theirs.key),
     )  # fmt: skip
     return ours, theirs, gap

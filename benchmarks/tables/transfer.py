@@ -202,7 +202,7 @@ def _rows(name: str) -> tuple[Row, Row, Row]:
         for contender in ("restune", "fastai")
     )  # fmt: skip
     gain = Row(
-        key=f"{name}/difference", label=Text(f"{label.en}: difference", f"{label.zh}：差"), protocol=protocol,
+        key=f"{name}/difference", label=Text(f"{label.en}: difference", f"{label.zh}：差值"), protocol=protocol,
         minus=(ours.key, theirs.key),
     )  # fmt: skip
     return ours, theirs, gain

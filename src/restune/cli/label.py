@@ -17,7 +17,14 @@ from restune.core.files import is_there, user_path
 
 @opt.takes(opt.on_data, opt.on_seed, opt.on_device, opt.on_all_verbs)
 def label(
-    data: opt.DataArgument,
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="A folder of images, videos, .wav or .txt files, with or without class folders; or a table of which "
+            "some rows, or none, have a label.",
+            metavar="DATA",
+        ),
+    ],
     model: Annotated[
         str | None,
         typer.Option(

@@ -17,6 +17,8 @@ _FLOORS = 41
 _SLOPES = 61
 _USUAL_EXPONENT, _SPREAD = 0.5, 0.7
 """Middle and spread (of its logarithm) of the exponents that are expected before the accuracies are looked at."""
+_MISFIT = 0.01
+"""By how much a curve may miss the law, per halving of the labels: with few labels it has not begun to follow it."""
 _NORMAL = np.array([-1.645, -1.15, -0.76, -0.43, -0.14, 0.14, 0.43, 0.76, 1.15, 1.645])
 """Ten values that stand for a normal distribution, each for a tenth of it."""
 
@@ -135,7 +137,8 @@ def _covariance(points: CurvePoints) -> NDArray[np.float64]:
     least = accuracy * (1 - accuracy) / count * 0.05  # where every item is right, or wrong, nothing varies
     shared = np.minimum(1.0, points.sizes / count + 1 / points.heads)  # small subsets average out, large ones overlap
     repeats = points.noise**2 * shared
-    covariance: NDArray[np.float64] = items + np.diag(repeats + least)
+    unlike = (_MISFIT * np.log2(points.sizes[-1] / points.sizes)) ** 2
+    covariance: NDArray[np.float64] = items + np.diag(repeats + least + unlike)
     return covariance
 
 

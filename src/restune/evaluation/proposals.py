@@ -19,6 +19,8 @@ _NEIGHBOURS = 20
 _MOST_POOL = 50_000
 """Items that are clustered; of more, a random sample."""
 _MOST_CLUSTERS = 500
+_MOST_DISTANCES = 5_000_000
+"""Distances of a step of k-means, above which it takes its steps on parts of the items."""
 _MOST_IN_CLUSTER = 2_000
 
 
@@ -59,14 +61,15 @@ def propose(rows: Tensor, count: int, margins: Margins | None, labelled: Tensor,
 
 def _diverse(unit: NDArray[np.float32], count: int, margins: Margins, seed: int) -> NDArray[np.int64]:
     """Cluster the most uncertain items, weighted by uncertainty; take the item nearest to each cluster's centre."""
-    from sklearn.cluster import KMeans
+    from sklearn.cluster import KMeans, MiniBatchKMeans
 
     uncertainty = 1 - margins
     offered = np.argsort(-uncertainty, kind="stable")[: _OFFERED * count]
     if len(offered) <= count:
         return offered
     weights = uncertainty[offered] + 1e-6
-    clusters = KMeans(count, n_init=1, max_iter=50, random_state=seed % 2**32).fit(unit[offered], sample_weight=weights)
+    method = KMeans if len(offered) * count <= _MOST_DISTANCES else MiniBatchKMeans
+    clusters = method(count, n_init=1, max_iter=50, random_state=seed % 2**32).fit(unit[offered], sample_weight=weights)
     chosen = _nearest(unit[offered], clusters.labels_, clusters.cluster_centers_)
     left = np.setdiff1d(np.arange(len(offered)), chosen)  # of clusters that are empty: the most uncertain others
     chosen = np.concatenate([chosen, left[: count - len(chosen)]])

@@ -27,8 +27,8 @@ from restune.training.curve_points import LEAST_LABELS, curve_points
 from restune.training.logistic import Head, Problem, choose_by_folds, principal_axes, solve
 from restune.training.recipe import read_recipe
 
-_MOST_LABELLED = 20_000
-"""Labelled items that the head is fitted to; drawn at random from more."""
+_MOST_LABELLED, _MOST_IN_CURVE = 10_000, 3_000
+"""Labelled items that the head is fitted to, and that the learning curve is measured on; drawn at random from more."""
 _CHECKED = 200
 """Labelled items whose content is compared with the training items of a model."""
 _SEEN = 0.1
@@ -109,7 +109,7 @@ def choose_items(pool: LabelPool, features: ItemFeatures, count: int, more: Sequ
         raise UserError(
             "no item without a label could be read", where=pool.dataset.source, fix="see the warnings above"
         )
-    labelled = _drawn(np.flatnonzero(is_labelled), seed)
+    labelled = _drawn(np.flatnonzero(is_labelled), _MOST_LABELLED, seed)
     free = _not_twice(rows, unlabelled, np.flatnonzero(is_labelled))
     known, own = rows[labelled], targets[labelled]
     is_seen = features.model is not None and _is_trained_on(features.model, pool, features.readable[labelled])
@@ -118,7 +118,7 @@ def choose_items(pool: LabelPool, features: ItemFeatures, count: int, more: Sequ
     chosen = propose(rows[free], min(count, len(free)), margins, known, seed)
     return Labelling(
         proposals=tuple(_proposal(pool, features.readable, free, judge, margins, place) for place in chosen.tolist()),
-        curve=None if is_seen else _curve(known, own, [one for one in more if one > 0], seed),
+        curve=None if is_seen else _curve(rows, targets, more, seed),
         judge="" if judge is None else judge.origin,
         features=features.name,
         unreadable=len(pool.dataset) - len(features.readable),
@@ -139,11 +139,11 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _drawn(positions: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Return at most `_MOST_LABELLED` of the positions, in order."""
-    if len(positions) <= _MOST_LABELLED:
+def _drawn(positions: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
+    """Return at most so many of the positions, in order."""
+    if len(positions) <= most:
         return positions
-    return np.sort(np.random.default_rng(seed).permutation(positions)[:_MOST_LABELLED])
+    return np.sort(np.random.default_rng(seed).permutation(positions)[:most])
 
 
 def _not_twice(rows: Tensor, unlabelled: NDArray[np.int64], labelled: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -218,13 +218,16 @@ def _fitted(rows: Tensor, codes: NDArray[np.int64], classes: int, seed: int) -> 
 
 
 def _curve(rows: Tensor, targets: NDArray[np.int64], more: Sequence[int], seed: int) -> LearningCurve | None:
-    present, codes = np.unique(targets, return_inverse=True)
-    if len(present) < 2 or len(targets) < LEAST_LABELS:
-        note(f"the learning curve needs {LEAST_LABELS} labels of two classes or more; there are {len(targets)}")
+    """Measure and fit the learning curve of the labelled items; None, with a note, for too few."""
+    count = int((targets >= 0).sum())
+    some = _drawn(np.flatnonzero(targets >= 0), _MOST_IN_CURVE, seed)
+    present, codes = np.unique(targets[some], return_inverse=True)
+    if len(present) < 2 or count < LEAST_LABELS:
+        note(f"the learning curve needs {LEAST_LABELS} labels of two classes or more; there are {count}")
         return None
-    if np.bincount(codes).max() < 2 or not more:
+    if np.bincount(codes).max() < 2:
         return None
-    return learning_curve(curve_points(rows, codes.astype(np.int64), len(present), seed), len(targets), more)
+    return learning_curve(curve_points(rows[some], codes.astype(np.int64), len(present), seed), count, more)
 
 
 def _is_trained_on(model: Model, pool: LabelPool, positions: NDArray[np.int64]) -> bool:

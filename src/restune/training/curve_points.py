@@ -107,5 +107,5 @@ class _Tally:
 def _sizes(count: int, classes: int) -> NDArray[np.int64]:
     """Return the numbers of labels to fit to, from few to nine tenths of the items."""
     most = count - -(-count // _FOLDS)
-    least = min(max(_LEAST_SIZE, 2 * classes), most // 2)
+    least = min(max(_LEAST_SIZE, 2 * classes, count // 8), most // 2)
     return np.unique(np.geomspace(least, most, _SIZES).round().astype(np.int64))

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from restune.core.console import note
+from restune.core.console import note, warn
 from restune.core.errors import UserError
 from restune.core.files import cannot_write, user_path, write_bytes, write_text
 from restune.data.dataset import DataOptions
@@ -194,16 +194,30 @@ def _csv(proposals: Sequence[Proposal]) -> str:
 def _table(pool: LabelPool, proposed: set[int]) -> dict[str, Any]:
     """Return what the page saves beside the new labels."""
     is_decided = pool.form == DECISIONS
-    known, rest = [], []
+    known: list[list[str]] = []
+    rest: list[str] = []
+    lost = 0
     for position, item in enumerate(pool.dataset.items):
-        if item.target >= 0:
-            first = text_at(pool.dataset, position) if pool.form == TEXTS else item.id
-            if not is_decided or item.id in pool.decided:
-                known.append([first, pool.dataset.classes[item.target]])
-        elif is_decided and position not in proposed:
-            rest.append(item.id)
+        if item.target < 0:
+            rest += [item.id] if is_decided and position not in proposed else []
+        elif not is_decided or item.id in pool.decided:
+            first = _first_field(pool, position)
+            known += [] if first is None else [[first, pool.dataset.classes[item.target]]]
+            lost += first is None
+    if lost:
+        warn(f"{lost} labels are not saved again: their items cannot be read, or their names are not UTF-8")
     name = "decisions.csv" if is_decided else "labels.csv"
     return {"form": pool.form, "name": name, "known": known, "rest": rest, "open": pool.is_open}
+
+
+def _first_field(pool: LabelPool, position: int) -> str | None:
+    """Return what a labelled item's row begins with: its path, text or id; None if a table cannot hold it."""
+    name = pool.dataset.items[position].id
+    try:
+        name.encode()
+        return text_at(pool.dataset, position) if pool.form == TEXTS else name
+    except (OSError, ValueError, MemoryError):
+        return None
 
 
 def _commands(pool: LabelPool, model: str | Path | Model | None, data: Any, classes: Sequence[str]) -> tuple[str, ...]:

@@ -128,7 +128,8 @@ function showStrip() {
 }
 function draw(message) {
   const item = items[state.place], label = labelOf(item), done = Object.keys(state.labels).length;
-  const focused = document.activeElement && document.activeElement.closest(".classes, .moves");
+  const group = document.activeElement && document.activeElement.closest(".classes, .moves");
+  const focused = group && [...group.children].indexOf(document.activeElement);
   showItem(item);
   showClasses(item);
   showMoves();
@@ -138,7 +139,7 @@ function draw(message) {
   at("progress").textContent = filled("progress", { n: done, total: items.length, skipped: state.skipped.length });
   at("meter").value = done;
   at("message").textContent = message;
-  if (focused) at("desk").focus();
+  if (group && group.children[focused]) group.children[focused].focus();
   keep();
 }
 
@@ -183,6 +184,5 @@ items.forEach((item, place) => {
 if (at("adding")) at("adding").addEventListener("submit", event => { event.preventDefault(); add(at("added").value); });
 at("save").addEventListener("click", save);
 at("desk").hidden = at("keys").hidden = false;
-at("desk").tabIndex = -1;
 state.place = Math.min(state.place, items.length - 1);
 draw("");

@@ -12,6 +12,7 @@ import math
 import os
 import platform
 import shlex
+import shutil
 import statistics
 import subprocess
 import time
@@ -44,6 +45,11 @@ def same(text: str) -> Text:
 
 NO_DATA = Text("data not on this machine", "本机没有这份数据")
 NO_GPU = Text("no GPU on this machine", "本机没有 GPU")
+
+
+def has_gpu() -> bool:
+    """Return whether an NVIDIA driver is installed, without importing torch."""
+    return shutil.which("nvidia-smi") is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +114,15 @@ class Column:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture of the document: its file in docs/pictures, its alternative text, and the file's content."""
+
+    file: str
+    alternative: str
+    svg: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """One table.
 
@@ -120,7 +135,7 @@ class Table:
         rows: in the document's order.
         columns: further columns.
         digits: decimals in the document.
-        picture: draws a picture for the document from the stored rows, per language; returns file and alternative text.
+        picture: draws the document's picture from the stored rows, per language; None where there is nothing to draw.
     """
 
     name: str
@@ -132,7 +147,7 @@ class Table:
     rows: tuple[Row, ...]
     columns: tuple[Column, ...] = ()
     digits: int = 2
-    picture: Callable[[dict[str, Any], str], tuple[str, str] | None] | None = None
+    picture: Callable[[dict[str, Any], str], Picture | None] | None = None
 
 
 def load(name: str, folder: Path = RESULTS) -> dict[str, Any]:
@@ -244,6 +259,17 @@ def main(table: Table) -> None:
             rows[row.key] = difference(row, rows)
     save(table, rows, folder)
     print(f"{folder / table.name}.json")
+
+
+def record(table: Table, key: str, seed: int, measured: Measured, command: str, folder: Path = RESULTS) -> None:
+    """Store a value that another command has measured on this machine."""
+    row = next(row for row in table.rows if row.key == key)
+    rows = _stored_or_blank(
+        table, folder, Settings(data=Path(os.environ.get("RESTUNE_TEST_DATA", "data")), quick=False)
+    )
+    rows[key] = _with_value(row, rows[key], seed, measured, command)
+    save(table, rows, folder)
+    print(f"{key}, seed {seed}: {measured.value:.4g} {table.unit}")
 
 
 def _measure_row(

@@ -1,8 +1,9 @@
 """An independent implementation of He et al. 2016, section 4.2: CIFAR-10 networks, data, augmentation and training.
 
 It shares no code with restune: plain torch, PIL and tarfile. The recipe is the one that restune ships as `cifar-paper`:
-SGD with momentum 0.9 and weight decay 1e-4 on convolutions and the classifier, batches of 128, one epoch of linear warm-up,
-learning rate 0.1 divided by 10 after half and three quarters of the run, images padded by 4 and cropped, and mirrored.
+SGD with momentum 0.9, weight decay 1e-4 on convolutions and the classifier, batches of 128, one epoch of linear
+warm-up, learning rate 0.1 divided by 10 after half and three quarters of the run, images padded by 4 and cropped, and
+mirrored.
 
 Command: python -m benchmarks.tables.independent_cifar TRAIN.tar.gz TEST.tar.gz --depth 20 --epochs 4 --seed 0
 """
@@ -74,7 +75,7 @@ class CifarNet(nn.Module):
 
 
 def read_tar(path: Path) -> tuple[Tensor, Tensor]:
-    """Decode a tar of class folders: images uint8 ``[N, 3, 32, 32]``, class indices ``[N]``, classes in sorted order."""
+    """Decode a tar of class folders: images uint8 ``[N, 3, 32, 32]`` and indices of the sorted classes ``[N]``."""
     pictures, names = [], []
     with tarfile.open(path) as archive:
         for member in archive:

@@ -1,6 +1,6 @@
 """Time series: test accuracy on twelve sets of the UCR and UEA archives, standard splits, over seeds.
 
-Command: python -m benchmarks.tables.series --data DATA, where DATA/ucr/NAME holds NAME_TRAIN and NAME_TEST as .ts or .tsv.
+Command: python -m benchmarks.tables.series --data DATA, with DATA/ucr/NAME/NAME_TRAIN and NAME_TEST, .ts or .tsv.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ TABLE = Table(
     order=30,
     title=Text("Time series", "时间序列"),
     text=Text(
-        "`restune train ucr/NAME --val 0`: the recipe `series`, the archive's own splits. Published: a ResNet trained\n"
+        "`restune train ucr/NAME --val 0`: the recipe `series`, the archive's own splits. Published: a ResNet trained "
         "for 1,500 epochs (arXiv:1809.04356), mean of five runs; restune trains for 300 steps.",
-        "`restune train ucr/NAME --val 0`：配方 `series`，使用数据集自带的划分。已发表的数字来自训练 1,500 轮的\n"
+        "`restune train ucr/NAME --val 0`：配方 `series`，使用数据集自带的划分。已发表的数字来自训练 1,500 轮的"
         "ResNet（arXiv:1809.04356，五次运行的均值）；restune 训练 300 步。",
     ),
     value=Text("test accuracy", "测试准确率"),

@@ -80,7 +80,9 @@ def check_image_sizes(recipe: Recipe, network: Network, side: int | None) -> Non
         )
     if isinstance(network, CustomNetwork):
         raise UserError(
-            "images of several sizes need one of restune's networks", where="image_sizes", fix="set image_sizes=[]"
+            "images of several sizes need one of restune's networks",
+            where="image_sizes",
+            fix="use --set image_sizes=[]",
         )
     largest = max(part.size for part in recipe.image_sizes)
     if side is not None and largest > side:

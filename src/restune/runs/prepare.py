@@ -30,6 +30,7 @@ from restune.runs.initial import Initial, build_network, preprocess_settings, re
 from restune.runs.split_record import SplitRecord
 from restune.runs.splitting import split_data
 from restune.training.distributed import World
+from restune.training.image_sizes import check_image_sizes
 from restune.training.linear_probe import feature_cache, reject_settings_without_optimum
 from restune.training.memory import fitting_items
 from restune.training.progress import whole_epochs
@@ -160,6 +161,7 @@ def resolve_recipe(recipe: Recipe, prepared: Prepared, *, batch_size_named: bool
     recipe = recipe.changed(settled)
     if recipe.fits_head:
         return recipe
+    check_image_sizes(recipe, prepared.network, preprocess.image_size)
     reject_mixup_of_lengths(recipe, prepared.preloaded, preprocess, train)
     from_scratch = prepared.initial.weights is None
     if not (batch_size_named or workspace.continues):
@@ -186,7 +188,8 @@ def place_network(network: Network, recipe: Recipe, device: torch.device) -> Net
     if recipe.memory_format == "channels-last":
         network = network.to(memory_format=weights_layout(network.spec.dims))
     if recipe.compile == "yes":
-        network.compile()  # in place: the names of its tensors stay as they are
+        # In place: the names of its tensors stay as they are. Images of several sizes get a graph for each.
+        network.compile(dynamic=False if recipe.image_sizes else None)
     return network
 
 

@@ -159,7 +159,8 @@ def load(name: str, folder: Path = RESULTS) -> dict[str, Any]:
 
 
 def save(table: Table, rows: dict[str, Any], folder: Path = RESULTS) -> None:
-    """Write all rows of a table, in its order, by one rename."""
+    """Write all rows of a table, in its order, by one rename; differences follow from the rows that they compare."""
+    rows = rows | {row.key: difference(row, rows) for row in table.rows if row.minus}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{table.name}.json"
     stored = {"table": table.name, "unit": table.unit, "rows": [rows[row.key] for row in table.rows]}
@@ -234,7 +235,7 @@ def versions(peers: Sequence[str] = ()) -> dict[str, str]:
 def main(table: Table) -> None:
     """Measure a table's missing values; store each at once, so that an interrupted command loses at most one."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.tables.{table.name}", description=table.title.en)
-    parser.add_argument("--data", type=Path, default=os.environ.get("RESTUNE_TEST_DATA", "data"), help="real data sets")
+    parser.add_argument("--data", type=Path, default=_default_data(), help="real data sets")
     parser.add_argument("--only", default="", help="rows whose key contains this; several: separated by commas")
     parser.add_argument("--again", action="store_true", help="measure the selected rows anew")
     parser.add_argument("--limit", type=float, default=math.inf, metavar="MINUTES", help="start no value after this")
@@ -254,19 +255,25 @@ def main(table: Table) -> None:
     for row in chosen:
         if time.monotonic() < deadline:
             _measure_row(table, row, rows, settings, folder, command, deadline)
-    for row in table.rows:
-        if row.minus:
-            rows[row.key] = difference(row, rows)
     save(table, rows, folder)
     print(f"{folder / table.name}.json")
+
+
+def complete(table: Table, folder: Path = RESULTS) -> None:
+    """Store a blank row for each row of a table that is not stored, with the reason, and remove those it lost."""
+    if list(load(table.name, folder)) != [row.key for row in table.rows]:
+        rows = _stored_or_blank(table, folder, Settings(data=_default_data().resolve(), quick=False))
+        save(table, rows, folder)
+
+
+def _default_data() -> Path:
+    return Path(os.environ.get("RESTUNE_TEST_DATA", "data"))
 
 
 def record(table: Table, key: str, seed: int, measured: Measured, command: str, folder: Path = RESULTS) -> None:
     """Store a value that another command has measured on this machine."""
     row = next(row for row in table.rows if row.key == key)
-    rows = _stored_or_blank(
-        table, folder, Settings(data=Path(os.environ.get("RESTUNE_TEST_DATA", "data")), quick=False)
-    )
+    rows = _stored_or_blank(table, folder, Settings(data=_default_data(), quick=False))
     rows[key] = _with_value(row, rows[key], seed, measured, command)
     save(table, rows, folder)
     print(f"{key}, seed {seed}: {measured.value:.4g} {table.unit}")

@@ -47,9 +47,13 @@ NO_DATA = Text("data not on this machine", "本机没有这份数据")
 NO_GPU = Text("no GPU on this machine", "本机没有 GPU")
 
 
-def has_gpu() -> bool:
-    """Return whether an NVIDIA driver is installed, without importing torch."""
-    return shutil.which("nvidia-smi") is not None
+def gpu_name() -> str | None:
+    """Return the name of the first NVIDIA GPU, without importing torch; None where there is none."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    named = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return (named.stdout.splitlines() or [None])[0] if named.returncode == 0 else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,16 +203,13 @@ def difference(row: Row, rows: dict[str, Any]) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """Describe the machine: processor, cores, AVX-512 bf16 and VNNI, memory, GPU."""
-    import torch
-
     from restune.core.machine import cpu_count, memory_bytes, processor_name
 
     cpuinfo = Path("/proc/cpuinfo")
     flags = set(cpuinfo.read_text(encoding="utf-8").split()) if cpuinfo.is_file() else set()
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "processor": processor_name(), "cores": cpu_count(), "memory_gib": round(memory_bytes() / 2**30),
-        "avx512_bf16": "avx512_bf16" in flags, "avx512_vnni": "avx512_vnni" in flags, "gpu": gpu,
+        "avx512_bf16": "avx512_bf16" in flags, "avx512_vnni": "avx512_vnni" in flags, "gpu": gpu_name(),
         "system": platform.system(),
     }  # fmt: skip
 
@@ -270,12 +271,11 @@ def _default_data() -> Path:
     return Path(os.environ.get("RESTUNE_TEST_DATA", "data"))
 
 
-def record(table: Table, key: str, seed: int, measured: Measured, command: str, folder: Path = RESULTS) -> None:
-    """Store a value that another command has measured on this machine."""
-    row = next(row for row in table.rows if row.key == key)
-    rows = _stored_or_blank(table, folder, Settings(data=_default_data(), quick=False))
-    rows[key] = _with_value(row, rows[key], seed, measured, command)
-    save(table, rows, folder)
+def record(table: Table, key: str, seed: int, measured: Measured, command: str, used: dict[str, str]) -> None:
+    """Store a value that another command has measured on this machine with the versions `used`."""
+    rows = _stored_or_blank(table, RESULTS, Settings(data=_default_data(), quick=False))
+    rows[key] = _with_value(rows[key], seed, measured, command, used)
+    save(table, rows)
     print(f"{key}, seed {seed}: {measured.value:.4g} {table.unit}")
 
 
@@ -299,20 +299,21 @@ def _measure_row(
             continue
         began = time.monotonic()
         measured = row.measure(seed, settings)
-        rows[row.key] = _with_value(row, rows[row.key], seed, measured, command)
+        rows[row.key] = _with_value(rows[row.key], seed, measured, command, versions(row.peers))
         save(table, rows, folder)
         took = time.monotonic() - began
         print(f"{row.key}, seed {seed}: {measured.value:.4g} {table.unit} ({took:.0f} s)", flush=True)
 
 
-def _with_value(row: Row, stored: dict[str, Any], seed: int, measured: Measured, command: str) -> dict[str, Any]:
+def _with_value(
+    stored: dict[str, Any], seed: int, measured: Measured, command: str, used: dict[str, str]
+) -> dict[str, Any]:
     values = stored["values"] | {str(seed): float(measured.value)}
-    found = versions(row.peers)
-    extras = {"commit": found["restune"], **measured.extra}
+    extras = {"commit": used["restune"], **measured.extra}
     extra = {key: stored["extra"].get(key, {}) | {str(seed): value} for key, value in extras.items()}
     return stored | summary(list(values.values())) | {
         "values": values, "n": measured.n, "extra": stored["extra"] | extra, "reason": None, "machine": machine(),
-        "versions": found, "command": command, "date": datetime.now(UTC).date().isoformat(),
+        "versions": used, "command": command, "date": datetime.now(UTC).date().isoformat(),
     }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Texts: test accuracy of the text recipe and of TF-IDF with logistic regression on the same splits, over seeds.
 
-Command: python -m benchmarks.tables.text --data DATA, with TREC.train.all, TREC.test.all, rt-polarity.all, sms.tsv in DATA/text.
+Command: python -m benchmarks.tables.text --data DATA, with the files of `SETS` in DATA/text.
 """
 
 from __future__ import annotations
@@ -27,14 +27,18 @@ def splits(name: str, settings: Settings) -> tuple[Pairs, Pairs]:
     """Return train and test, the same for all contenders and seeds; identical texts are in one split."""
     from benchmarks.texts import held_out, rows
 
-    train, test = rows(settings.data / "text", name)
+    from restune.core.console import quiet
+
+    with quiet():
+        train, test = rows(settings.data / "text", name)
     return held_out(train, TEST_SHARE[name], SPLIT_SEED) if test is None else (train, test)
 
 
 def by_restune(name: str, seed: int, settings: Settings) -> Measured:
     """Train with the text recipe on the whole training split; score the test split once."""
-    import restune
     from benchmarks.texts import write
+
+    import restune
     from restune.core.console import quiet
 
     train, test = splits(name, settings)
@@ -79,8 +83,8 @@ def _rows(name: str) -> tuple[Row, Row]:
     )  # fmt: skip
     baseline = Row(
         key=f"{name}/tf-idf", label=Text("the same: TF-IDF, logistic regression", "同上：TF-IDF 加逻辑回归"),
-        measure=partial(by_tfidf, name), protocol={**protocol, "C": [1, 10, 100], "ngrams": 2}, minutes=0.3, needs=needs,
-        peers=("scikit-learn",),
+        measure=partial(by_tfidf, name), protocol={**protocol, "C": [1, 10, 100], "ngrams": 2}, minutes=0.3,
+        needs=needs, peers=("scikit-learn",),
     )  # fmt: skip
     return ours, baseline
 
@@ -90,15 +94,16 @@ TABLE = Table(
     order=40,
     title=Text("Texts", "文本"),
     text=Text(
-        "The recipe `text`, without pretrained embeddings, beside scikit-learn's logistic regression on TF-IDF of words and\n"
-        "word pairs, its strength chosen by cross-validation on the training split, with the seed drawing the folds. Both see\n"
-        "the same splits: TREC's own, with the test's questions removed from train; a fixed tenth of each class of movie\n"
-        "reviews and a fifth of SMS as test, with identical texts in one split. Published: a convolutional network without\n"
-        "pretrained embeddings (CNN-rand, arXiv:1408.5882); movie reviews there are scored by tenfold cross-validation.",
-        "配方 `text`，不用预训练词向量；旁边是 scikit-learn 在词和词对的 TF-IDF 上做的逻辑回归，其强度在训练集上由交叉验证\n"
-        "选出，种子决定折的划分。两者使用相同的划分：TREC 用自带划分，并从训练集中去掉测试集里也有的问题；影评每类固定取\n"
-        "十分之一、短信固定取五分之一作测试，相同的文本只在一边。已发表的数字来自不用预训练词向量的卷积网络\n"
-        "（CNN-rand，arXiv:1408.5882）；该文的影评成绩由十折交叉验证得到。",
+        "The recipe `text`, without pretrained embeddings, beside scikit-learn's logistic regression on TF-IDF of "
+        "words and word pairs, its strength chosen by cross-validation on the training split, with the seed drawing "
+        "the folds. Both see the same splits: TREC's own, with the test's questions removed from train; a fixed "
+        "tenth of each class of movie reviews and a fifth of SMS as test, with identical texts in one split. "
+        "Published: a convolutional network without pretrained embeddings (CNN-rand, arXiv:1408.5882); movie reviews "
+        "there are scored by tenfold cross-validation.",
+        "配方 `text`，不用预训练词向量；旁边是 scikit-learn 在词和词对的 TF-IDF 上做的逻辑回归，其强度在训练集上由交"
+        "叉验证选出，种子决定折的划分。两者使用相同的划分：TREC 用自带划分，并从训练集中去掉测试集里也有的问题；影评"
+        "每类固定取十分之一、短信固定取五分之一作测试，相同的文本只在一边。已发表的数字来自不用预训练词向量的卷积网"
+        "络（CNN-rand，arXiv:1408.5882）；该文的影评成绩由十折交叉验证得到。",
     ),
     value=Text("test accuracy", "测试准确率"),
     unit="%",

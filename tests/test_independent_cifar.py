@@ -18,7 +18,7 @@ from restune.core.console import quiet
 from restune.data.augment import Augment, RandomKey, augment_pixels
 
 ROOT = Path(__file__).parents[1]
-EPOCHS, IMAGES = 8, 40
+EPOCHS, IMAGES = 8, 50
 DECAY = 0.2
 """Weight decay, so large that eight steps show it."""
 

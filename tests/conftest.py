@@ -160,3 +160,45 @@ def four_colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels = np.clip(20 * np.array(colour) + random.integers(0, 60, (16, 16, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / label / f"{number}.png")
     return folder
+
+
+@pytest.fixture
+def nothing_bundled(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package without weights inside it."""
+    from restune.weights import bundled
+
+    monkeypatch.setattr(bundled, "FOLDER", tmp_path_factory.mktemp("bundled"))
+
+
+@pytest.fixture
+def bundle_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, randomize: Callable) -> Callable[..., Path]:
+    """Put weights into the package in place of its own: a network's name, and the data's. Returns the file."""
+    from restune.weights import bundled
+
+    folder = tmp_path / "bundled"
+    folder.mkdir()
+    monkeypatch.setattr(bundled, "FOLDER", folder)
+
+    def write(model: str = "resnet8", data: str = "cifar10", default: bool = True, **changes: object) -> Path:
+        import restune
+        from restune.weights.bundle import BundleInfo, write_bundle
+
+        torch.manual_seed(0)
+        network = randomize(restune.create_model(model, num_classes=3, **changes))
+        info = BundleInfo(
+            spec=network.spec, name=model, classes=("cat", "dog", "ship"), dtype="bfloat16", licence="Apache-2.0",
+            preprocess=restune.ImagePreprocess(crop=32, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2)),
+            training={
+                "data": {"name": "Tiny CIFAR", "fingerprint": "0123456789abcdef", "items": {"train": 900, "val": 100}},
+                "recipe": {"seed": 7}, "recipe_name": "cifar-fast", "epochs": 5, "source": "trained in a test",
+            },
+            scores=({"side": "test", "accuracy": 0.875, "n": 1000, "interval": [0.85, 0.9], "data": "Tiny CIFAR"},),
+        )  # fmt: skip
+        file = folder / f"{model}-{data}.safetensors"
+        state = {k: v.bfloat16() if v.is_floating_point() else v for k, v in network.state_dict().items()}
+        write_bundle(file, state, info)
+        if default:
+            monkeypatch.setattr(bundled, "DEFAULT", f"{model}:{data}")
+        return file
+
+    return write

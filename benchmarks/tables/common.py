@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -214,17 +215,22 @@ def machine() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def versions(peers: Sequence[str] = ()) -> dict[str, str]:
-    """Return the versions of Python, restune (with its commit), torch and the peers."""
-    import restune
-
+@cache
+def _commit() -> str:
+    """Return the commit of this source tree, and whether the package differs from it; empty outside git."""
     git = ["git", "-C", str(ROOT)]
     asked = [*git, "rev-parse", "--short=10", "HEAD"]
     commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
     if commit and subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "src"], check=False).returncode:
         commit += " with changes"
+    return commit
 
-    found = {"python": platform.python_version(), "restune": f"{restune.__version__} {commit}".strip()}
+
+def versions(peers: Sequence[str] = ()) -> dict[str, str]:
+    """Return the versions of Python, restune (with its commit), torch and the peers."""
+    import restune
+
+    found = {"python": platform.python_version(), "restune": f"{restune.__version__} {_commit()}".strip()}
     for name in ("torch", *peers):
         try:
             found[name] = metadata.version(name).partition("+")[0]

@@ -48,7 +48,7 @@ def propose(rows: Tensor, count: int, margins: Margins | None, labelled: Tensor,
         labelled: features of the labelled items, ``[M, D]``.
         seed: of the clusters.
 
-    >>> rows = torch.tensor([[1.0, 0.0], [0.99, 0.01], [0.0, 1.0], [0.7, 0.7]])
+    >>> rows = torch.tensor([[1.0, 0.0], [0.99, 0.01], [0.0, 1.0], [0.1, 1.0]])
     >>> sorted(propose(rows, 2, np.array([0.1, 0.3, 0.2, 0.9]), rows[:0]).tolist())
     [0, 2]
     """

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+LIMIT = 120_000
+"""Milliseconds until an action in the browser fails, however busy the machine is."""
 LOCAL = ("file:", "data:", "blob:", "about:")
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 FAKE_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
@@ -55,6 +57,7 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
         scheme = "dark" if dark else "light"
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
+        context.set_default_timeout(LIMIT)
         page, address = context.new_page(), path.resolve().as_uri()
 
         def asked(request: Any) -> None:
@@ -147,6 +150,7 @@ def open_served(browser: Any, served_address: str) -> Iterator[Callable[..., Any
         home = address or served_address
         scheme = "dark" if dark else "light"
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, locale="en")
+        context.set_default_timeout(LIMIT)
         page = context.new_page()
         pages.append(page)
         page.on("pageerror", lambda error: faults.append(str(error)))

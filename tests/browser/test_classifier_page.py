@@ -98,7 +98,7 @@ def test_pixels_and_answers_are_pythons(
     model: Model, page_file: Path, pictures: list[Path], open_page: Callable[..., Any]
 ) -> None:
     page = open_page(page_file, alone=True)
-    page.wait_for_selector("body[data-ready]", timeout=60_000)
+    page.wait_for_selector("body[data-ready]", timeout=120_000)
     expected = model.predict(pictures, topk=1)
     for picture, prediction in zip(pictures, expected, strict=True):
         page.evaluate("window.restune.forget()")
@@ -121,7 +121,7 @@ def test_language_map_and_keyboard(
     page_file: Path, pictures: list[Path], open_page: Callable[..., Any], axe: Callable[[Any], None]
 ) -> None:
     page = open_page(page_file, width=390, dark=True, alone=True)
-    page.wait_for_selector("body[data-ready]", timeout=60_000)
+    page.wait_for_selector("body[data-ready]", timeout=120_000)
     axe(page)
     page.set_input_files("#file", pictures[0])
     page.wait_for_selector(".bar")
@@ -162,7 +162,7 @@ def test_unlike_the_training_data(
     for name, image in {**made, "black": Image.new("RGB", (64, 64))}.items():
         image.save(tmp_path / f"{name}.png")
     page = open_page(page_file, alone=True)
-    page.wait_for_selector("body[data-ready]", timeout=60_000)
+    page.wait_for_selector("body[data-ready]", timeout=120_000)
     for name, flagged in (("like", False), ("black", True), ("digit", True), ("like", False)):
         (predicted,) = model.predict(tmp_path / f"{name}.png")
         found = classified(page, tmp_path / f"{name}.png")
@@ -180,7 +180,7 @@ def test_real_photos(
     lossless: bool, model: Model, page_file: Path, real_data: Path, open_page: Callable[..., Any]
 ) -> None:
     page = open_page(page_file, alone=True)
-    page.wait_for_selector("body[data-ready]", timeout=60_000)
+    page.wait_for_selector("body[data-ready]", timeout=120_000)
     photos = [one for one in odd_photos(real_data / "hymenoptera", 200, lossless=lossless) if "cmyk" not in one[0]]
     pairs = []
     for name, content in photos:
@@ -216,7 +216,7 @@ def test_digits_are_unlike_cifar(real_data: Path, runtime: Path, tmp_path: Path,
     odd = [tmp_path / "black.png", *(tmp_path / f"digit{number}.png" for number in range(20))]
     photos = sorted((tmp_path / "test").rglob("*.jpg"))[::25]
     page = open_page(folder / "model.html", alone=True)
-    page.wait_for_selector("body[data-ready]", timeout=60_000)
+    page.wait_for_selector("body[data-ready]", timeout=120_000)
     shown = {path: classified(page, path)["shown"] for path in (*odd, *photos)}
     assert [shown[path] for path in odd] == [one.novel for one in known.predict(odd)]
     assert sum(shown[path] for path in odd) >= 18
@@ -226,7 +226,7 @@ def test_digits_are_unlike_cifar(real_data: Path, runtime: Path, tmp_path: Path,
 
 def test_what_is_not_an_image_is_said(page_file: Path, open_page: Callable[..., Any]) -> None:
     page = open_page(page_file, alone=True)
-    page.wait_for_selector("body[data-ready]", timeout=60_000)
+    page.wait_for_selector("body[data-ready]", timeout=120_000)
     page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": io.BytesIO(b"no image").read()})
     page.wait_for_function("document.getElementById('status').textContent.includes('not an image')")
 

@@ -18,7 +18,7 @@ def opened(page, photo):
 
 def until(page, holds):
     """Wait until a script's value is true; the page's policy forbids what `wait_for_function` does."""
-    for _ in range(200):
+    for _ in range(2400):
         if page.evaluate(holds):
             return
         page.wait_for_timeout(50)

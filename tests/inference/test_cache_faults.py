@@ -57,6 +57,23 @@ def tuned(start, out, freeze="all", **more):
     return restune.finetune(data, weights=weights, freeze=freeze, out=out, **settings)
 
 
+@pytest.fixture(scope="module")
+def good(start, tmp_path_factory):
+    """A run whose cache works, and the folder of that cache: one run for each number of frozen stages."""
+    made = {}
+
+    def of(freeze):
+        if freeze not in made:
+            folder = tmp_path_factory.mktemp("good")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("RESTUNE_CACHE", str(folder / "cache"))
+                made[freeze] = tuned(start, folder / "run", freeze), folder / "cache"
+            assert list((folder / "cache" / "features").glob("*/*.safetensors"))
+        return made[freeze]
+
+    return of
+
+
 def tensors(run):
     return run.model.module.state_dict()
 
@@ -119,27 +136,27 @@ FAULTS = (file_in_its_place, read_only, full, full_as_safetensors_says_it, no_ho
 @pytest.mark.parametrize("freeze", ["all", 1])
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_a_run_without_a_folder_is_the_same_run_with_one_warning(
-    start, tmp_path, monkeypatch, capsys, fault, freeze
+    start, good, tmp_path, monkeypatch, capsys, fault, freeze
 ):  # fmt: skip
-    good = tuned(start, tmp_path / "good", freeze)
+    expected, _ = good(freeze)
     assert not warnings(capsys)
-    assert list((cache_folder() / "features").glob("*/*.safetensors"))
     monkeypatch.setenv("RESTUNE_CACHE", str(tmp_path / "empty"))
     fault(monkeypatch, tmp_path)
     bad = tuned(start, tmp_path / "bad", freeze)
     (said,) = warnings(capsys)
     assert "RESTUNE_CACHE" in said
     assert "held in memory" in said
-    assert_equal(good, bad)
+    assert_equal(expected, bad)
 
 
-def test_a_read_only_cache_is_still_read(start, tmp_path, monkeypatch, capsys):
-    good = tuned(start, tmp_path / "good")
+def test_a_read_only_cache_is_still_read(start, good, tmp_path, monkeypatch, capsys):
+    expected, cache = good("all")
+    shutil.copytree(cache, cache_folder(), dirs_exist_ok=True)
     monkeypatch.setattr(rowstore, "save_file", full_disk)
     bad = tuned(start, tmp_path / "bad")
     assert not warnings(capsys), "there was nothing to write"
     assert bad.result["head"]["features_computed"] == 0
-    assert_equal(good, bad)
+    assert_equal(expected, bad)
 
 
 def damage(path, how):
@@ -157,8 +174,9 @@ def damage(path, how):
 
 
 @pytest.mark.parametrize("how", ["cut", "empty", "header only", "flipped", "header", "length", "keys"])
-def test_damaged_segments_are_computed_again(start, tmp_path, capsys, how):
-    good = tuned(start, tmp_path / "good", 1)
+def test_damaged_segments_are_computed_again(start, good, tmp_path, capsys, how):
+    expected, cache = good(1)
+    shutil.copytree(cache, cache_folder(), dirs_exist_ok=True)
     segments = list((cache_folder() / "features").glob("*/*.safetensors"))
     assert len(segments) > 1
     for path in segments:
@@ -168,10 +186,10 @@ def test_damaged_segments_are_computed_again(start, tmp_path, capsys, how):
     (said,) = warnings(capsys)
     assert "damaged" in said
     assert "RESTUNE_CACHE" in said
-    assert_equal(good, bad)
+    assert_equal(expected, bad)
     again = tuned(start, tmp_path / "again", 1)
     assert not warnings(capsys), "what was damaged has been replaced"
-    assert_equal(good, again)
+    assert_equal(expected, again)
 
 
 def test_large_segments_are_checked_to_the_last_byte_too(tmp_path):
@@ -255,10 +273,13 @@ class _then:  # noqa: N801  # reads as a word
         self.action()
 
 
-def _write_and_read(folder):
+def _write_and_read(folder, pruned):
+    """Write half of the rows, and the rest once a process has pruned."""
     store = RowStore(Path(folder), {"what": "a test"})
     keys = [[bytes([start, row] + [0] * 14) for row in range(50)] for start in range(40)]
     for start, part in enumerate(keys):
+        if start == 20:
+            assert pruned.wait(240)
         store.add(part, np.full((50, 8), start, np.float32))
     rows = store.rows([key for part in keys for key in part]).take(slice(None))
     assert rows[:, 0].tolist() == [start for start in range(40) for _ in range(50)]
@@ -266,16 +287,18 @@ def _write_and_read(folder):
 
 def test_two_write_while_a_third_prunes(tmp_path):
     context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_write_and_read, args=(str(tmp_path / "store"),)) for _ in range(2)]
+    pruned = context.Event()
+    writers = [context.Process(target=_write_and_read, args=(str(tmp_path / "store"), pruned)) for _ in range(2)]
     for writer in writers:
         writer.start()
-    limit = time.monotonic() + 60
-    pruned = 0
+    limit = time.monotonic() + 240
     while any(writer.is_alive() for writer in writers) and time.monotonic() < limit:
-        pruned += (tmp_path / "store").is_dir()
+        is_there = (tmp_path / "store").is_dir()
         shutil.rmtree(tmp_path / "store", ignore_errors=True)
+        if is_there:
+            pruned.set()
         time.sleep(0.01)
-    assert pruned
+    assert pruned.is_set()
     assert [writer.exitcode for writer in writers] == [0, 0]
 
 
@@ -304,8 +327,8 @@ def test_a_disk_that_fills_up_amid_a_table_larger_than_memory(start, tmp_path, m
         tuned(start, tmp_path / "head")
 
 
-def test_little_of_the_disk_is_free(start, tmp_path, monkeypatch, capsys):
-    good = tuned(start, tmp_path / "good", 1)
+def test_little_of_the_disk_is_free(start, good, tmp_path, monkeypatch, capsys):
+    expected, _ = good(1)
     monkeypatch.setenv("RESTUNE_CACHE", str(tmp_path / "small"))
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(feature_batches.shutil, "disk_usage", lambda _folder: usage)
@@ -314,7 +337,7 @@ def test_little_of_the_disk_is_free(start, tmp_path, monkeypatch, capsys):
     assert "held in memory" in said
     assert "RESTUNE_CACHE" in said
     assert not list((tmp_path / "small").rglob("*.safetensors"))
-    assert_equal(good, bad)
+    assert_equal(expected, bad)
 
 
 @pytest.mark.parametrize("fault", [file_in_its_place, no_home], ids=lambda fault: fault.__name__)

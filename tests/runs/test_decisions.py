@@ -157,6 +157,26 @@ def test_evaluate_obeys_them_too(run, begin, noise, decide):
     assert json.loads(done.stdout.splitlines()[-1])["n"] == 39
 
 
+def test_a_runs_own_data_is_scored_by_the_labels_that_it_learned(begin, noise, decide, capsys):
+    """Half of the bright images are called dark: by these labels, and by those of the folders, scores differ."""
+    names = [f"bright/{number:03d}.png" for number in range(0, 20, 2)]
+    file = decide(*(f"{name},relabel,dark" for name in names), "dark/000.png,drop,")
+    made = begin(epochs=1, val=0.25, data_options=restune.DataOptions(decisions=file))
+    split = json.loads((made.out / "split.json").read_text())["splits"]["val"]
+    expected = dict(zip(split["ids"], split["targets"], strict=True))
+    assert any(expected[name] for name in names if name in expected), "some relabelled item is held out"
+    scored = restune.evaluate(made.out, noise)
+    assert dict(zip(scored.ids, scored.targets.tolist(), strict=True)) == expected
+    assert scored.accuracy == made.result["val"]["accuracy"]
+    capsys.readouterr()
+    file.write_text(file.read_text() + "dark/001.png,keep,\n")
+    by_folder = restune.evaluate(made.out, noise)
+    assert "which is gone or has changed" in capsys.readouterr().err
+    assert not any(by_folder.targets[by_folder.ids.index(name)] for name in names if name in expected)
+    named = restune.evaluate(made.out, noise, data_options=restune.DataOptions(decisions=file))
+    assert named.targets.tolist() == scored.targets.tolist()
+
+
 def test_a_spreadsheets_file_is_read(tmp_path):
     (tmp_path / "decisions.csv").write_bytes("\ufeffitem,decision,label\r\na,Drop,\r\nb,relabel, cat \r\n".encode())
     made = read_decisions(tmp_path / "decisions.csv")

@@ -140,11 +140,11 @@ def test_an_interrupted_run_gets_more_epochs(cut, noise, tmp_path):
     assert files(repeated) == files(longer)
 
 
-def test_a_run_by_epochs_goes_on_by_the_clock_and_back(begin):
+def test_a_run_by_epochs_goes_on_by_the_clock_and_back(begin, step_clock):
     short = begin(epochs=2)
-    timed = restune.train(resume=True, out=short.out, time="7s")
+    timed = restune.train(resume=True, out=short.out, time="17s")
     assert timed.result["epochs"] > 2
-    assert read_recipe(short.out / "recipe.yaml").time == 7
+    assert read_recipe(short.out / "recipe.yaml").time == 17
     longer = restune.train(resume=True, out=short.out, epochs=timed.result["epochs"] + 2)
     assert longer.result["epochs"] == timed.result["epochs"] + 2
     assert [set(length) for length in longer.result["lengthened"]] == [{"epochs", "until_step"}, {"time", "until_step"}]

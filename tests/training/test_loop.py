@@ -28,6 +28,14 @@ def data(tmp_path, write_noise):
     return write_noise(tmp_path / "data", bright=(120, 30), dark=(0, 30))
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, write_noise):
+    """A run on images like `data`, from its beginning to its end."""
+    folder = tmp_path_factory.mktemp("whole")
+    data = write_noise(folder / "data", bright=(120, 30), dark=(0, 30))
+    return restune.train(data, out=folder / "run", set=SETTINGS, **SMALL)
+
+
 def call(monkeypatch, on_epoch):
     """Have trainers call `on_epoch`."""
     original = Trainer.__init__
@@ -86,9 +94,8 @@ def test_on_epoch_is_not_called_for_a_fitted_head(data, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 4])
-def test_an_exception_in_on_epoch_stops_a_run_that_can_be_resumed(data, tmp_path, monkeypatch, epoch):
+def test_an_exception_in_on_epoch_stops_a_run_that_can_be_resumed(data, whole, tmp_path, monkeypatch, epoch):
     """The checkpoint takes a while to write; the exception comes when it is written and its thread has ended."""
-    whole = restune.train(data, out=tmp_path / "whole", set=SETTINGS, **SMALL)
     write = checkpoint.write_checkpoint
 
     def slow_write(folder, state):

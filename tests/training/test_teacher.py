@@ -15,6 +15,7 @@ from restune.data.batches import TrainingBatches
 from restune.data.preload import Preloaded
 from restune.data.sources import open_dataset
 from restune.inference.load import load_model
+from restune.runs import teacher as teacher_module
 from restune.training.recipe import Recipe
 from restune.training.teacher import distillation_loss, make_teacher
 
@@ -88,13 +89,16 @@ def test_a_student_follows_its_teacher_not_the_labels(run, shapes, teacher, tmp_
     assert "swapped.safetensors" in (tmp_path / "run" / "recipe.yaml").read_text()
 
 
-def test_a_teacher_of_frozen_layers(shapes, teacher, tmp_path):
-    """With cached activations of frozen layers the teacher's logits are those of the same views."""
+def test_a_teacher_of_frozen_layers(shapes, teacher, tmp_path, monkeypatch):
+    """With cached activations of frozen layers the teacher's logits are those of the same views. It is loaded once."""
+    loads = []
+    monkeypatch.setattr(teacher_module, "load_model", lambda *a, **k: (loads.append(a), load_model(*a, **k))[1])
     run = restune.finetune(
         shapes, weights=teacher, teacher=teacher, freeze=1, epochs=3, batch_size=8, device="cpu", out=tmp_path / "run",
         val=0.25,
     )  # fmt: skip
     assert run.result["epochs"] == 3
+    assert len(loads) == 1
     lines = [json.loads(line) for line in (run.out / "metrics.jsonl").read_text().splitlines()]
     assert all(np.isfinite(line["train_loss"]) for line in lines)
 

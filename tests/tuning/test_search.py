@@ -113,7 +113,7 @@ def test_the_final_run_scores_what_its_trial_did(shapes, pretrained, tmp_path):
     """Splits, seed and settings of the best trial are those of the final run, so is its validation score."""
     found = restune.search(
         shapes, weights=pretrained, freeze="none", trials=3, epochs=2, out=tmp_path / "study", batch_size=8,
-        device="cpu",
+        device="cpu", precision="fp32",
         space={"optimizer.lr": Range(low=1e-4, high=0.1, log=True), "freeze": Choice(("none", 1))},
     )  # fmt: skip
     assert found.run.result["val"]["accuracy"] == pytest.approx(found.best.score, abs=1e-6)

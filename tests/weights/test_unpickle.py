@@ -26,7 +26,8 @@ from restune.weights.load import read_weights
 from restune.weights.unpickle import StandIn
 
 MARK = "what is replaced"
-SECONDS = 5
+SECONDS = 30
+"""Processor time that a reader takes at most; where it grows with the square of the size, it takes many minutes."""
 
 
 def equal(a, b):
@@ -423,13 +424,13 @@ TOO_LARGE = {
 def test_large_pickles_end_soon(state, tmp_path, form):
     payload = (LARGE | TOO_LARGE)[form]
     path = write(tmp_path / "weights.pth", {"args": NAMED, "payload": MARK, "state_dict": state}, payload)
-    started = time.perf_counter()
+    started = time.thread_time()
     if form in LARGE:
         assert equal(read_weights(path).state, state)
     else:
         with pytest.raises(restune.UserError, match="not a readable checkpoint"):
             read_weights(path)
-    assert time.perf_counter() - started < SECONDS
+    assert time.thread_time() - started < SECONDS
 
 
 NAMED = argparse.Namespace()

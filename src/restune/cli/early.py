@@ -164,7 +164,7 @@ def _check_file(path: Path, where: str) -> None:
 
     if is_export(path):
         raise UserError(
-            "this is an export, which only predict takes",
+            "this is an export, which only predict and evaluate take",
             where=where,
             fix="use the run's folder or its model.safetensors",
         )

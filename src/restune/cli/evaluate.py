@@ -11,6 +11,7 @@ from restune.cli import early
 from restune.cli import options as opt
 from restune.cli.run import print_json, verb
 from restune.core import console
+from restune.exported.files import is_export
 from restune.weights.calibration import check_coverage
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ def evaluate(
         engine = opt.engine_options(options)
         inference = opt.inference_options(options)
         check_coverage(coverage)
-        early.check_inference(model, {**inference, **engine, "views": views})
+        if not is_export(model):
+            early.check_inference(model, {**inference, **engine, "views": views})
         early.check_data(data, reading)
         from restune.evaluation.evaluation import Evaluation
         from restune.verbs.evaluate import evaluate as run

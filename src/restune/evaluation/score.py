@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Protocol, Self, TypeVar
 
 from restune.core.console import warn
 from restune.core.errors import UserError, shorten
 from restune.data.dataset import Dataset
+from restune.data.items import Item
 from restune.data.kinds import kind_of
 from restune.evaluation.evaluation import Evaluation
 from restune.evaluation.metrics import ClipCount
@@ -17,7 +19,26 @@ from restune.evaluation.tasks import AnyEvaluation, builder_for
 from restune.inference.forward import mean_of_task_views
 from restune.inference.predictor import Predictor, predict_with_embeddings
 
-P = TypeVar("P", bound=Predictor)
+
+class Classified(Protocol):
+    """A model, or an export, whose classes can be matched with a data set's."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the logits."""
+        ...
+
+    @property
+    def classes_known(self) -> bool:
+        """Whether the classes are named; else they are numbered."""
+        ...
+
+    def with_classes(self, classes: Sequence[str]) -> Self:
+        """Return the same model with its classes named."""
+        ...
+
+
+P = TypeVar("P", bound=Classified)
 
 
 def score(
@@ -75,14 +96,8 @@ def score_any(
         batch_size=batch_size, workers=workers, views=views, description="evaluate", retry=retry,
     ):  # fmt: skip
         for position, reason in batch.failures.items():
-            item = batch.items[position]
-            if on_corrupt == "error":
-                raise UserError(
-                    f"this item cannot be read: {reason}",
-                    where=item.id,
-                    fix="repair or remove it, or pass --on-corrupt skip to leave such items out and list them",
-                )
-            skipped.append((item.id, reason))
+            reject_unreadable(batch.items[position], reason, on_corrupt)
+            skipped.append((batch.items[position].id, reason))
         readable = batch.readable()
         if properties is not None:
             properties.add(batch)
@@ -91,8 +106,7 @@ def score_any(
             clips = (clips or ClipCount()).plus(logits, targets)
         mean = None if embeddings is None else embeddings.mean(dim=1)
         builder.add([item.id for item in readable], targets, mean_of_task_views(logits, outputs.task), mean)
-    if len(skipped) == len(dataset):
-        raise UserError("no item of this data could be read", where=dataset.source, fix=f"the first: {skipped[0][1]}")
+    reject_lost(skipped, dataset)
     return builder.evaluation(
         skipped=tuple(skipped),
         model=predictor.source,
@@ -101,6 +115,22 @@ def score_any(
         seconds=time.perf_counter() - started,
         **({} if clips is None else {"clips": clips}),
     )
+
+
+def reject_unreadable(item: Item, reason: str, on_corrupt: str) -> None:
+    """Raise UserError for an item that cannot be read, unless such items are skipped."""
+    if on_corrupt == "error":
+        raise UserError(
+            f"this item cannot be read: {reason}",
+            where=item.id,
+            fix="repair or remove it, or pass --on-corrupt skip to leave such items out and list them",
+        )
+
+
+def reject_lost(skipped: Sequence[tuple[str, str]], dataset: Dataset) -> None:
+    """Raise UserError where no item could be read."""
+    if len(skipped) == len(dataset):
+        raise UserError("no item of this data could be read", where=dataset.source, fix=f"the first: {skipped[0][1]}")
 
 
 def match_classes(

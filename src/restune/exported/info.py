@@ -31,6 +31,7 @@ class ExportInfo:
         task, classes, preprocess, calibration: as a bundle's.
         outputs: what the network's outputs mean.
         novelty_threshold: a novelty score above it is novel; None: the graph does not score novelty.
+        novelty: what validation promised of that threshold, as a bundle's header holds it.
     """
 
     name: str
@@ -40,6 +41,7 @@ class ExportInfo:
     calibration: Calibration | None
     outputs: Outputs
     novelty_threshold: float | None
+    novelty: Mapping[str, Any] | None = None
 
     @property
     def kind(self) -> Kind:
@@ -95,6 +97,7 @@ def _parsed(metadata: Mapping[str, str]) -> ExportInfo:
         calibration=calibration,
         outputs=_outputs(task, known["thresholds"], known["target_scale"], len(classes)),
         novelty_threshold=None if known["novelty"] is None else _number(known["novelty"]["threshold"]),
+        novelty=known["novelty"],
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -14,11 +14,12 @@ from restune.core.errors import UserError
 from restune.core.machine import cpu_count
 from restune.data.dataset import DataOptions, Item
 from restune.data.inputs import expand
+from restune.data.preprocess import Preprocess
 from restune.exported.answers import Answering, Fields, answers, wanted_outputs
 from restune.exported.files import chosen_graph
 from restune.exported.info import ExportInfo, read_info
 from restune.exported.inputs import Raw, read_items, reject_unreadable_kind, stacked
-from restune.exported.runtimes import Graph, open_graph
+from restune.exported.runtimes import Graph, Outputs, open_graph
 from restune.inference.prediction import AnswerOptions, Prediction, reject_options_of_classes
 
 _MOST_BYTES = 2**26
@@ -39,6 +40,30 @@ class Export:
 
     graph: Graph
     info: ExportInfo
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the answers."""
+        return self.info.classes
+
+    @property
+    def classes_known(self) -> bool:
+        """Whether the classes are named, which they are in every export."""
+        return True
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How the graph prepares an item's content."""
+        return self.info.preprocess
+
+    @property
+    def source(self) -> str:
+        """The graph's file, for messages."""
+        return str(self.graph.path)
+
+    def with_classes(self, classes: Sequence[str]) -> Export:
+        """Return the same export with its classes renamed."""
+        return replace(self, info=replace(self.info, classes=tuple(classes)))
 
     def digest(self) -> str:
         """Hash the graph's files."""
@@ -124,11 +149,8 @@ def reject_options_of_models(options: Mapping[str, Any]) -> None:
 def _predictions(
     export: Export, items: Iterable[Item], answering: Answering, batch_size: int, workers: int | None, description: str
 ) -> Iterator[Prediction]:
-    rest = iter(items)
-    first = tuple(islice(rest, 2))
-    workers = 0 if len(first) < 2 else cpu_count() if workers is None else workers
     with progress(description, None) as advance:
-        for group in _groups(read_items(chain(first, rest), export.info.preprocess, workers), batch_size):
+        for group in read_groups(export, items, batch_size, workers):
             known = dict(_computed(export, group, answering))
             for place, (item, read) in enumerate(group):
                 fields = {"error": read} if isinstance(read, str) else known[place]
@@ -136,11 +158,14 @@ def _predictions(
             advance(len(group))
 
 
-def _groups(read: Iterator[tuple[Item, Raw | str]], batch_size: int) -> Iterator[Group]:
-    """Yield consecutive items: at most `batch_size`, fewer where their inputs are large."""
+def read_groups(export: Export, items: Iterable[Item], batch_size: int, workers: int | None) -> Iterator[Group]:
+    """Yield consecutive items with their raw inputs: at most `batch_size`, fewer where their inputs are large."""
+    rest = iter(items)
+    first = tuple(islice(rest, 2))
+    workers = 0 if len(first) < 2 else cpu_count() if workers is None else workers
     group: Group = []
     size = 0
-    for item, raw in read:
+    for item, raw in read_items(chain(first, rest), export.info.preprocess, workers):
         group.append((item, raw))
         size += 0 if isinstance(raw, str) else raw.nbytes
         if len(group) == batch_size or size > _MOST_BYTES:
@@ -151,13 +176,20 @@ def _groups(read: Iterator[tuple[Item, Raw | str]], batch_size: int) -> Iterator
 
 
 def _computed(export: Export, group: Group, answering: Answering) -> Iterator[tuple[int, Fields]]:
-    """Yield the place in the group and the answer of each readable item. Images of one size are computed together."""
-    info = export.info
+    """Yield the place in the group and the answer of each readable item."""
+    for places, outputs in computed_outputs(export, group, wanted_outputs(export.info)):
+        yield from zip(places, answers(outputs, export.info, answering), strict=True)
+
+
+def computed_outputs(export: Export, group: Group, names: Sequence[str]) -> Iterator[tuple[list[int], Outputs]]:
+    """Yield places in the group with the named outputs of their items. Images of one size are computed together.
+
+    Items that cannot be read are left out. Raises UserError where the graph cannot be computed.
+    """
     batches: dict[Any, list[int]] = {}
     for place, (_, raw) in enumerate(group):
         if not isinstance(raw, str):
-            batches.setdefault(raw.shape if info.preprocess.kind == "image" else None, []).append(place)
+            batches.setdefault(raw.shape if export.info.preprocess.kind == "image" else None, []).append(place)
     for places in batches.values():
         raws = [raw for place in places if not isinstance(raw := group[place][1], str)]
-        outputs = export.graph.run(stacked(raws), wanted_outputs(info))
-        yield from zip(places, answers(outputs, info, answering), strict=True)
+        yield places, export.graph.run(stacked(raws), names)

@@ -23,7 +23,6 @@ from restune.runs.custom import Custom
 from restune.runs.lengthen import describe_lengthening
 from restune.runs.novelty import novelty_cost
 from restune.runs.prepare import Prepared, compute_together, place_network
-from restune.runs.teacher import load_teacher
 from restune.runs.versions import versions
 from restune.training.feature_batches import FeatureBatches, make_feature_batches
 from restune.training.linear_probe import (
@@ -226,7 +225,9 @@ def _teacher(prepared: Prepared, recipe: Recipe) -> Teacher | None:
     if recipe.teacher.model is None:
         return None
     epochs = recipe.epochs if recipe.time is None else None
-    return make_teacher(load_teacher(recipe), prepared.splits.train, recipe, prepared.augment, epochs)
+    return make_teacher(
+        prepared.workspace.teacher.take(recipe), prepared.splits.train, recipe, prepared.augment, epochs
+    )
 
 
 _CLOSING_SECONDS = 5.0

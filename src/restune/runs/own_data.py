@@ -10,7 +10,9 @@ from restune.core.errors import UserError, shorten
 from restune.core.files import is_there, user_path
 from restune.data.ahead import ahead_in_groups
 from restune.data.dataset import SPLITS, Dataset, Item
+from restune.data.decisions import decided
 from restune.data.preload import content_hash
+from restune.runs.record import read_run_record
 from restune.runs.split_record import PREFIXES, SplitRecord, read_split_record, signature_of
 
 _SHARE = 0.5
@@ -64,6 +66,27 @@ def own_items(record: SplitRecord, dataset: Dataset, split: str | None) -> Datas
     note(f"this is the data that the run was made from ({listed}); the {split} items are scored (--split)")
     _warn_of_differences(wanted, items)
     return replace(dataset, items=tuple(items))
+
+
+def with_run_labels(model: str, record: SplitRecord, dataset: Dataset) -> Dataset:
+    """Return a run's own data as the run's ``--decisions`` left it: relabelled items have the labels that it learned.
+
+    Other data is returned as it is. Warns where the table of decisions is gone or has another content than in the run.
+
+    Args:
+        model: where it was loaded from.
+    """
+    run = read_run_record(user_path(model).parent)
+    table = None if run is None else run.options.decisions
+    if run is None or table is None or _recognised(record, dataset) is None:
+        return dataset
+    if not run.has_its_table("decisions"):
+        warn(
+            f"the run was made with --decisions {table}, which is gone or has changed: items that it relabelled are "
+            "scored by their labels in the data; name the table with --decisions"
+        )
+        return dataset
+    return decided(dataset, None, table)
 
 
 def warn_of_training_items(record: SplitRecord, dataset: Dataset) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from restune.runs.initial import Initial, build_network, preprocess_settings, re
 from restune.runs.input_size import choose_input_size
 from restune.runs.split_record import SplitRecord
 from restune.runs.splitting import split_data
+from restune.runs.teacher import CheckedTeacher
 from restune.training.distributed import World
 from restune.training.image_sizes import check_image_sizes
 from restune.training.linear_probe import feature_cache, reject_settings_without_optimum
@@ -50,6 +51,7 @@ class Workspace:
         continues: whether the folder contains a run to resume.
         accept_changes: resume even though data or versions changed.
         started: `time.perf_counter()` when the command began.
+        teacher: of distillation, where it is loaded already.
     """
 
     folder: Path
@@ -58,6 +60,7 @@ class Workspace:
     continues: bool = False
     accept_changes: bool = False
     started: float
+    teacher: CheckedTeacher = field(default_factory=CheckedTeacher)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,6 +103,14 @@ class RunRecord:
                     fix="use the same file with the same content, or start another run with --out",
                 )
 
+    def has_its_table(self, name: str) -> bool:
+        """Return whether the table that ``--exclude`` or ``--decisions`` named is there with the content of the run."""
+        path = getattr(self.options, name)
+        try:
+            return path is not None and _sha256(path) == self.tables.get(name)
+        except UserError:
+            return False
+
     def write(self, folder: Path) -> None:
         """Write run.json into a run's folder."""
         options = {key: value for key, value in asdict(self.options).items() if value != getattr(DataOptions(), key)}

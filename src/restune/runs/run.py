@@ -37,7 +37,7 @@ from restune.runs.record import RunRecord, no_data, read_run_record
 from restune.runs.request import Request
 from restune.runs.results import save_results
 from restune.runs.task_settings import settle_task
-from restune.runs.teacher import check_teacher
+from restune.runs.teacher import checked_teacher
 from restune.runs.tracking import followed, start_tracking
 from restune.runs.weights_choice import AUTO, choose_weights
 from restune.training.distributed import World, is_lost_peer, join_world, leave_world
@@ -212,9 +212,9 @@ def _perform(task: _Task, folder: Path, world: World, continues: bool, accept_ch
     for decision in decisions:
         note(f"{decision.key}: {decision.value} ({decision.reason})")
     workspace = Workspace(
-        folder=folder, device=device, world=world, continues=continues, accept_changes=accept_changes, started=started
-    )
-    check_teacher(recipe, train)
+        folder=folder, device=device, world=world, continues=continues, accept_changes=accept_changes, started=started,
+        teacher=checked_teacher(recipe, train),
+    )  # fmt: skip
     initial = initial_state(recipe, train, request.verb, encoding, request.custom.model)
     with computing_threads(recipe.threads or 1):
         prepared = prepare(run_data, initial, recipe, workspace)

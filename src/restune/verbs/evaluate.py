@@ -23,15 +23,18 @@ from restune.evaluation.abstention import check_precision
 from restune.evaluation.compare import compare
 from restune.evaluation.evaluation import Evaluation
 from restune.evaluation.properties import PropertyColumns
-from restune.evaluation.score import match_classes, score, score_any
+from restune.evaluation.score import match_classes, score_any
+from restune.evaluation.score_export import score_export
 from restune.evaluation.slices import find_slices
 from restune.evaluation.tasks import AnyEvaluation
 from restune.evaluation.unknown import with_novelty, with_unknown
+from restune.exported.files import is_export
+from restune.exported.predict import Export, open_export, reject_options_of_models
 from restune.exporting.engines import with_engine
 from restune.inference.engines.names import reject_unknown
 from restune.inference.load import load_model
 from restune.inference.model import Model
-from restune.runs.own_data import own_items, record_of, warn_of_training_items
+from restune.runs.own_data import own_items, record_of, warn_of_training_items, with_run_labels
 from restune.weights.calibration import check_coverage
 
 
@@ -53,7 +56,7 @@ def evaluate(
     coverage: float = 0.9,
     target_precision: float = 0.99,
     device: str = "auto",
-    engine: str = "torch",
+    engine: str | None = None,
     precision: str = "fp32",
     data_options: DataOptions | None = None,
     **preprocess: Any,
@@ -61,7 +64,8 @@ def evaluate(
     """Measure a model on labelled data: scores with 95% intervals, calibration, abstention, prediction sets.
 
     Args:
-        model, weights, device, preprocess: as `restune.load`.
+        model, weights, device, preprocess: as `restune.load`; also an export (a folder, .onnx or .xml), which is
+            computed by its runtime.
         data, data_options: see `DataOptions`; a folder of class folders, a table, an npz, a tar or a known name.
         split: ``train``, ``val``, ``test`` or ``all``; by default test where the data has it, else val, else all. Of a
             run's model on the data that it was made from these are the run's splits, without unreadable items.
@@ -78,7 +82,7 @@ def evaluate(
         against: another model, which is compared with this one on the same items, see `Comparison`.
         coverage: wanted share of prediction sets that contain the true class.
         target_precision: wanted share of correct answers where the model abstains from others.
-        engine, precision: what computes the network, as of `restune.predict`.
+        engine, precision: what computes the network, as of `restune.predict`; by default torch.
 
     Of a multi-label model the scores are those of `MultiLabelEvaluation`, of regression those of
     `RegressionEvaluation`; a table's label columns are those that the model predicts, unless named.
@@ -93,21 +97,29 @@ def evaluate(
         raise UserError(f"unknown value {on_corrupt!r}", where="--on-corrupt", fix="use error or skip")
     check_coverage(coverage)
     check_precision(target_precision)
-    reject_unknown(engine, precision)
+    reject_unknown(engine or "torch", precision)
     started = time.perf_counter()
-    loaded = load_model(model, weights=weights, device=device, **preprocess)
+    loaded: Model | Export
+    if is_export(model):
+        of_models = {"precision": precision, "views": views, "unknown": unknown, **preprocess}
+        loaded = _opened(model, engine, weights=weights, device=device, **of_models)
+        note("an export does not record which items trained its model: scores of such items say nothing about new data")
+    else:
+        loaded = load_model(model, weights=weights, device=device, **preprocess)
     if loaded.info.task != "single-label":
         _reject_options_of_classes(loaded, {"--unknown": unknown, "--by": by or None, "--against": against})
     dataset = open_dataset(data, labelled_as(loaded, data, data_options))
     if dataset.kind != loaded.preprocess.kind:
         raise UserError(
-            f"the model takes {loaded.kind.noun}, the data is {kind_of(dataset.kind).noun}",
+            f"the model takes {kind_of(loaded.preprocess.kind).noun}, the data is {kind_of(dataset.kind).noun}",
             where=dataset.source,
             fix=f"name the kind with --kind {loaded.preprocess.kind} if restune took the data for another kind",
         )
     columns = {name: column_by_id(data, dataset, name, data_options) for name in ([by] if isinstance(by, str) else by)}
-    other = None if against is None else load_model(against, device=device)
+    other = None if against is None else _other(against, device, views)
     record = record_of(loaded.source)
+    if record is not None and (data_options is None or data_options.decisions is None):
+        dataset = with_run_labels(loaded.source, record, dataset)
     own = None if record is None else own_items(record, dataset, split)
     if own is not None:
         loaded, dataset = match_classes(loaded, own, class_order, allow_missing=True)
@@ -116,18 +128,16 @@ def evaluate(
         dataset = _choose_split(dataset, split, loaded, allow_missing=allow_missing)
     if record is not None:
         warn_of_training_items(record, dataset)
-    loaded = with_engine(loaded, engine, precision=precision, items=len(dataset))
-    if dataset.task != "single-label":
-        scored_task = score_any(
-            loaded, dataset, on_corrupt=on_corrupt, batch_size=batch_size, workers=workers, views=views
-        )
-        return replace(scored_task, seconds=time.perf_counter() - started)
-    scorer = partial(score, on_corrupt=on_corrupt, batch_size=batch_size, workers=workers, views=views)
+    if isinstance(loaded, Model):
+        loaded = with_engine(loaded, engine or "torch", precision=precision, items=len(dataset))
+    scorer = partial(_score, on_corrupt=on_corrupt, batch_size=batch_size, workers=workers, views=views)
     properties = PropertyColumns(dataset.kind)
-    scored = with_novelty(scorer(loaded, dataset, properties=properties), loaded)
+    scored = scorer(loaded, dataset, properties=properties)
+    if not isinstance(scored, Evaluation):
+        return replace(scored, seconds=time.perf_counter() - started)
     values = {name: [of[item] for item in scored.ids] for name, of in columns.items()}
     scored = replace(scored, slices=find_slices(scored, values, properties.columns()))
-    if unknown is not None:
+    if unknown is not None and isinstance(loaded, Model):  # exports refuse it
         items, source = _unknown_items(unknown, loaded, data_options)
         scored = with_unknown(scored, loaded, items, source, batch_size=batch_size, workers=workers, views=views)
     if other is not None:
@@ -136,15 +146,42 @@ def evaluate(
     return replace(scored, seconds=seconds, coverage=coverage, target_precision=target_precision)
 
 
-def _score_other(other: Model, dataset: Dataset, scorer: Callable[[Model, Dataset], Evaluation]) -> Evaluation:
+def _score(
+    model: Model | Export, dataset: Dataset, *, properties: PropertyColumns | None = None, views: str | None,
+    **options: Any,
+) -> AnyEvaluation:  # fmt: skip
+    """Score a model or an export, with the novelty of the items where it knows."""
+    if isinstance(model, Export):
+        return score_export(model, dataset, **options)
+    scored = score_any(model, dataset, properties=properties, views=views, **options)
+    return with_novelty(scored, model) if isinstance(scored, Evaluation) else scored
+
+
+def _other(against: str | Path | Model, device: str, views: str | None) -> Model | Export:
+    """Load the model or the export to compare with."""
+    return _opened(against, device=device, views=views) if is_export(against) else load_model(against, device=device)
+
+
+def _opened(model: str | Path | Model, engine: str | None = None, **of_models: Any) -> Export:
+    """Open an export. Raises UserError for options that only a model has."""
+    reject_options_of_models(of_models)
+    return open_export(str(model), engine)
+
+
+def _score_other(
+    other: Model | Export, dataset: Dataset, scorer: Callable[[Model | Export, Dataset], AnyEvaluation]
+) -> Evaluation:
     """Score the model to compare with on the same items, whatever the order of its classes."""
     if dataset.kind != other.preprocess.kind:
-        raise UserError(f"this model takes {other.kind.noun}", where=f"--against {other.source}", fix="compare another")
+        noun = kind_of(other.preprocess.kind).noun
+        raise UserError(f"this model takes {noun}", where=f"--against {other.source}", fix="compare another")
     other, dataset = match_classes(other, dataset, allow_missing=True)
     record = record_of(other.source)
     if record is not None:
         warn_of_training_items(record, dataset)
-    return scorer(other, dataset)
+    scored = scorer(other, dataset)
+    assert isinstance(scored, Evaluation), "its task was compared with the data's"
+    return scored
 
 
 def _unknown_items(data: Any, model: Model, options: DataOptions | None) -> tuple[Iterable[Item], str]:
@@ -157,7 +194,7 @@ def _unknown_items(data: Any, model: Model, options: DataOptions | None) -> tupl
         return expand(data, options, model.classes), str(data)
 
 
-def _reject_options_of_classes(model: Model, options: dict[str, object]) -> None:
+def _reject_options_of_classes(model: Model | Export, options: dict[str, object]) -> None:
     """Raise UserError for options that only a model that predicts one class has."""
     for option, value in options.items():
         if value is not None:
@@ -168,7 +205,7 @@ def _reject_options_of_classes(model: Model, options: dict[str, object]) -> None
             )
 
 
-def labelled_as(model: Model, data: Any, options: DataOptions | None) -> DataOptions | None:
+def labelled_as(model: Model | Export, data: Any, options: DataOptions | None) -> DataOptions | None:
     """Return how to read the data's labels: as the model's task needs them, where that is not named.
 
     A table that has all columns of the numbers or labels that the model predicts is read with these.
@@ -184,7 +221,7 @@ def labelled_as(model: Model, data: Any, options: DataOptions | None) -> DataOpt
     return options
 
 
-def _choose_split(dataset: Dataset, split: str | None, model: Model, *, allow_missing: bool) -> Dataset:
+def _choose_split(dataset: Dataset, split: str | None, model: Model | Export, *, allow_missing: bool) -> Dataset:
     have = dataset.splits()
     if split is None:
         split = next((name for name in ("test", "val") if name in have), "all")

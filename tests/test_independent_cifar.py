@@ -18,7 +18,9 @@ from restune.core.console import quiet
 from restune.data.augment import Augment, RandomKey, augment_pixels
 
 ROOT = Path(__file__).parents[1]
-EPOCHS, IMAGES = 8, 40
+EPOCHS, IMAGES = 8, 50
+DECAY = 0.2
+"""Weight decay, so large that eight steps show it."""
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +61,13 @@ def test_both_compute_the_same_losses_from_the_same_initial_weights(depth, resid
     with quiet():
         restune.train(
             photos, model=ours, out=tmp_path / "run", recipe="cifar-paper", epochs=EPOCHS, batch_size=IMAGES, val=0,
-            precision="fp32", set={"augment.shift": 0, "augment.flip": False},
+            precision="fp32", set={"augment.shift": 0, "augment.flip": False, "optimizer.weight_decay": DECAY},
             on_step=lambda step: found.append((step.lr, step.loss)),
         )  # fmt: skip
     images, labels = independent.read_tar(photos)
     independent.train(
-        theirs, images, labels, epochs=EPOCHS, seed=0, batch=IMAGES, augment=False, on_step=expected.append
-    )
+        theirs, images, labels, epochs=EPOCHS, seed=0, batch=IMAGES, augment=False, decay=DECAY, on_step=expected.append
+    )  # fmt: skip
     rates = [independent.rate_at(step, EPOCHS, 1) for step in range(EPOCHS)]
     assert [rate for rate, _ in found] == pytest.approx(rates)
     assert sorted(set(rates)) == pytest.approx([0.001, 0.01, 0.1]), "the eight steps cover the whole schedule"

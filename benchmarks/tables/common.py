@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,13 @@ NO_DATA = Text("data not on this machine", "本机没有这份数据")
 NO_GPU = Text("no GPU on this machine", "本机没有 GPU")
 
 
-def has_gpu() -> bool:
-    """Return whether an NVIDIA driver is installed, without importing torch."""
-    return shutil.which("nvidia-smi") is not None
+def gpu_name() -> str | None:
+    """Return the name of the first NVIDIA GPU, without importing torch; None where there is none."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    named = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return (named.stdout.splitlines() or [None])[0] if named.returncode == 0 else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +164,8 @@ def load(name: str, folder: Path = RESULTS) -> dict[str, Any]:
 
 
 def save(table: Table, rows: dict[str, Any], folder: Path = RESULTS) -> None:
-    """Write all rows of a table, in its order, by one rename."""
+    """Write all rows of a table, in its order, by one rename; differences follow from the rows that they compare."""
+    rows = rows | {row.key: difference(row, rows) for row in table.rows if row.minus}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{table.name}.json"
     stored = {"table": table.name, "unit": table.unit, "rows": [rows[row.key] for row in table.rows]}
@@ -198,31 +204,33 @@ def difference(row: Row, rows: dict[str, Any]) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """Describe the machine: processor, cores, AVX-512 bf16 and VNNI, memory, GPU."""
-    import torch
-
     from restune.core.machine import cpu_count, memory_bytes, processor_name
 
     cpuinfo = Path("/proc/cpuinfo")
     flags = set(cpuinfo.read_text(encoding="utf-8").split()) if cpuinfo.is_file() else set()
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "processor": processor_name(), "cores": cpu_count(), "memory_gib": round(memory_bytes() / 2**30),
-        "avx512_bf16": "avx512_bf16" in flags, "avx512_vnni": "avx512_vnni" in flags, "gpu": gpu,
+        "avx512_bf16": "avx512_bf16" in flags, "avx512_vnni": "avx512_vnni" in flags, "gpu": gpu_name(),
         "system": platform.system(),
     }  # fmt: skip
+
+
+@cache
+def _commit() -> str:
+    """Return the commit of this source tree, and whether the package differs from it; empty outside git."""
+    git = ["git", "-C", str(ROOT)]
+    asked = [*git, "rev-parse", "--short=10", "HEAD"]
+    commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    if commit and subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "src"], check=False).returncode:
+        commit += " with changes"
+    return commit
 
 
 def versions(peers: Sequence[str] = ()) -> dict[str, str]:
     """Return the versions of Python, restune (with its commit), torch and the peers."""
     import restune
 
-    git = ["git", "-C", str(ROOT)]
-    asked = [*git, "rev-parse", "--short=10", "HEAD"]
-    commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
-    if commit and subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "src"], check=False).returncode:
-        commit += " with changes"
-
-    found = {"python": platform.python_version(), "restune": f"{restune.__version__} {commit}".strip()}
+    found = {"python": platform.python_version(), "restune": f"{restune.__version__} {_commit()}".strip()}
     for name in ("torch", *peers):
         try:
             found[name] = metadata.version(name).partition("+")[0]
@@ -234,7 +242,7 @@ def versions(peers: Sequence[str] = ()) -> dict[str, str]:
 def main(table: Table) -> None:
     """Measure a table's missing values; store each at once, so that an interrupted command loses at most one."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.tables.{table.name}", description=table.title.en)
-    parser.add_argument("--data", type=Path, default=os.environ.get("RESTUNE_TEST_DATA", "data"), help="real data sets")
+    parser.add_argument("--data", type=Path, default=_default_data(), help="real data sets")
     parser.add_argument("--only", default="", help="rows whose key contains this; several: separated by commas")
     parser.add_argument("--again", action="store_true", help="measure the selected rows anew")
     parser.add_argument("--limit", type=float, default=math.inf, metavar="MINUTES", help="start no value after this")
@@ -254,21 +262,26 @@ def main(table: Table) -> None:
     for row in chosen:
         if time.monotonic() < deadline:
             _measure_row(table, row, rows, settings, folder, command, deadline)
-    for row in table.rows:
-        if row.minus:
-            rows[row.key] = difference(row, rows)
     save(table, rows, folder)
     print(f"{folder / table.name}.json")
 
 
-def record(table: Table, key: str, seed: int, measured: Measured, command: str, folder: Path = RESULTS) -> None:
-    """Store a value that another command has measured on this machine."""
-    row = next(row for row in table.rows if row.key == key)
-    rows = _stored_or_blank(
-        table, folder, Settings(data=Path(os.environ.get("RESTUNE_TEST_DATA", "data")), quick=False)
-    )
-    rows[key] = _with_value(row, rows[key], seed, measured, command)
-    save(table, rows, folder)
+def complete(table: Table, folder: Path = RESULTS) -> None:
+    """Store a blank row for each row of a table that is not stored, with the reason, and remove those it lost."""
+    if list(load(table.name, folder)) != [row.key for row in table.rows]:
+        rows = _stored_or_blank(table, folder, Settings(data=_default_data().resolve(), quick=False))
+        save(table, rows, folder)
+
+
+def _default_data() -> Path:
+    return Path(os.environ.get("RESTUNE_TEST_DATA", "data"))
+
+
+def record(table: Table, key: str, seed: int, measured: Measured, command: str, used: dict[str, str]) -> None:
+    """Store a value that another command has measured on this machine with the versions `used`."""
+    rows = _stored_or_blank(table, RESULTS, Settings(data=_default_data(), quick=False))
+    rows[key] = _with_value(rows[key], seed, measured, command, used)
+    save(table, rows)
     print(f"{key}, seed {seed}: {measured.value:.4g} {table.unit}")
 
 
@@ -292,20 +305,21 @@ def _measure_row(
             continue
         began = time.monotonic()
         measured = row.measure(seed, settings)
-        rows[row.key] = _with_value(row, rows[row.key], seed, measured, command)
+        rows[row.key] = _with_value(rows[row.key], seed, measured, command, versions(row.peers))
         save(table, rows, folder)
         took = time.monotonic() - began
         print(f"{row.key}, seed {seed}: {measured.value:.4g} {table.unit} ({took:.0f} s)", flush=True)
 
 
-def _with_value(row: Row, stored: dict[str, Any], seed: int, measured: Measured, command: str) -> dict[str, Any]:
+def _with_value(
+    stored: dict[str, Any], seed: int, measured: Measured, command: str, used: dict[str, str]
+) -> dict[str, Any]:
     values = stored["values"] | {str(seed): float(measured.value)}
-    found = versions(row.peers)
-    extras = {"commit": found["restune"], **measured.extra}
+    extras = {"commit": used["restune"], **measured.extra}
     extra = {key: stored["extra"].get(key, {}) | {str(seed): value} for key, value in extras.items()}
     return stored | summary(list(values.values())) | {
         "values": values, "n": measured.n, "extra": stored["extra"] | extra, "reason": None, "machine": machine(),
-        "versions": found, "command": command, "date": datetime.now(UTC).date().isoformat(),
+        "versions": used, "command": command, "date": datetime.now(UTC).date().isoformat(),
     }  # fmt: skip
 
 

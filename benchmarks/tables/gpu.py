@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from benchmarks.tables.common import NO_GPU, Column, Measured, Row, Settings, Table, Text, has_gpu, main
+from benchmarks.tables.common import NO_GPU, Column, Measured, Row, Settings, Table, Text, gpu_name, main
 
 NETWORKS = {"resnet18": "ResNet-18", "resnet50": "ResNet-50"}
 SECONDS = 4.0
@@ -30,7 +30,7 @@ def measure(network: str, use: str, _seed: int, settings: Settings) -> Measured:
 
 
 def _needs(_settings: Settings) -> Text | None:
-    return None if has_gpu() else NO_GPU
+    return None if gpu_name() else NO_GPU
 
 
 USES = {"train": Text("training", "训练"), "predict": Text("inference", "推理")}

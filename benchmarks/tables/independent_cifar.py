@@ -105,11 +105,11 @@ def rate_at(step: int, steps: int, warmup: int) -> float:
     return 0.1 * (0.1 if step >= 0.5 * steps else 1.0) * (0.1 if step >= 0.75 * steps else 1.0)
 
 
-def optimizer_of(network: nn.Module) -> torch.optim.SGD:
+def optimizer_of(network: nn.Module, decay: float) -> torch.optim.SGD:
     """SGD; norms and biases do not decay."""
     decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in network.parameters() if parameter.ndim == 1]
-    groups = [{"params": decayed, "weight_decay": 1e-4}, {"params": others, "weight_decay": 0.0}]
+    groups = [{"params": decayed, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.SGD(groups, lr=0.1, momentum=0.9)
 
 
@@ -122,12 +122,12 @@ def batches(images: Tensor, labels: Tensor, size: int, random: torch.Generator) 
 
 def train(
     network: nn.Module, images: Tensor, labels: Tensor, *, epochs: int, seed: int, batch: int = 128, bf16: bool = False,
-    augment: bool = True, on_step: Callable[[float], None] = lambda _loss: None,
+    augment: bool = True, decay: float = 1e-4, on_step: Callable[[float], None] = lambda _loss: None,
 ) -> None:  # fmt: skip
     """Train in place by the paper's recipe, its schedule scaled to `epochs`."""
     random = torch.Generator().manual_seed(seed)
     per_epoch = len(images) // batch
-    optimizer, step = optimizer_of(network), 0
+    optimizer, step = optimizer_of(network, decay), 0
     network.train().to(memory_format=torch.channels_last)
     for _ in range(epochs):
         for pixels, targets in batches(images, labels, batch, random):

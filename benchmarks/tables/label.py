@@ -36,11 +36,12 @@ def embedded(data: Path, path: str) -> tuple[Any, Any]:
     """Return the embeddings and targets of a set's items."""
     from restune.data.items import targets_of
     from restune.data.sources import open_dataset
-    from restune.runs.item_features import item_features
+    from restune.inference.features import FeatureCache
+    from restune.inference.load import load_model
 
-    dataset = open_dataset(data / path)
-    features = item_features(dataset, data / WEIGHTS)
-    return features.rows, targets_of(dataset.items)[features.readable].astype("int64")
+    model, dataset = load_model(data / WEIGHTS), open_dataset(data / path)
+    found = FeatureCache(model.module, model.preprocess, bf16=True, batch_size=128).of(dataset.items)
+    return found.rows[0 : len(found.rows)].float(), targets_of(dataset.items)[found.readable].astype("int64")
 
 
 def drawn(name: str, seed: int, settings: Settings) -> tuple[Any, Any, Any, Any, Any]:
@@ -54,8 +55,8 @@ def drawn(name: str, seed: int, settings: Settings) -> tuple[Any, Any, Any, Any,
     return rows[pool], targets[pool], rows[scored], targets[scored], np.arange(chosen.start)
 
 
-def fitted(rows: Any, targets: Any, seed: int) -> Any:
-    """Return the head that `finetune --freeze all` fits."""
+def chosen_head(rows: Any, targets: Any, seed: int) -> Any:
+    """Return a head whose L2 strength is chosen by cross-validation."""
     import numpy as np
     import torch
 
@@ -63,6 +64,23 @@ def fitted(rows: Any, targets: Any, seed: int) -> Any:
 
     problem = Problem(rows=rows, targets=torch.from_numpy(targets), classes=10)
     return choose_by_folds(problem, np.arange(len(targets)), seed).head
+
+
+@cache
+def first_head(data: Path, name: str, seed: int) -> Any:
+    """Return the head of the labels to begin with."""
+    rows, targets, _, _, first = drawn(name, seed, Settings(data=data, quick=False))
+    return chosen_head(rows[first], targets[first], seed)
+
+
+def longer_head(rows: Any, targets: Any, before: Any, count: int) -> Any:
+    """Return the head of more labels: its L2 strength is that of the first `count`, in proportion to the loss."""
+    import torch
+
+    from restune.training.logistic import Problem, solve
+
+    problem = Problem(rows=rows, targets=torch.from_numpy(targets), classes=10)
+    return solve(problem, before.l2 * count / len(targets))
 
 
 def accuracy(head: Any, rows: Any, targets: Any) -> float:
@@ -80,9 +98,9 @@ def after(name: str, chooses: bool) -> Any:
         started = time.perf_counter()
         rows, targets, unseen, truth, first = drawn(name, seed, settings)
         left = np.setdiff1d(np.arange(len(targets)), first)
-        before, margins = None, None
+        before, margins, head = None, None, None
         if len(first):
-            head = fitted(rows[first], targets[first], seed)
+            head = first_head(settings.data, name, seed)
             before = 100 * accuracy(head, unseen, truth)
             margins = margins_of(head.logits(rows[left]).double().softmax(1).numpy())
         if chooses:
@@ -90,12 +108,25 @@ def after(name: str, chooses: bool) -> Any:
         else:
             new = np.random.default_rng(1000 + seed).permutation(len(left))[: SETS[name].more]
         all_of = np.concatenate([first, left[new]])
-        reached = accuracy(fitted(rows[all_of], targets[all_of], seed), unseen, truth)
+        if len(first):
+            last = longer_head(rows[all_of], targets[all_of], head, len(first))
+        else:
+            last = chosen_head(rows[all_of], targets[all_of], seed)
+        reached = accuracy(last, unseen, truth)
         return Measured(
             value=100 * reached, n=len(truth), extra={"before": before, "seconds": time.perf_counter() - started}
         )
 
     return measure
+
+
+@cache
+def points(data: Path, name: str, seed: int) -> Any:
+    """Return the cross-validated accuracies of the labels to begin with."""
+    from restune.training.curve_points import curve_points
+
+    rows, targets, _, _, first = drawn(name, seed, Settings(data=data, quick=False))
+    return curve_points(rows[first], targets[first], 10, seed)
 
 
 def covers(name: str, more: int) -> Any:
@@ -105,14 +136,14 @@ def covers(name: str, more: int) -> Any:
         import numpy as np
 
         from restune.evaluation.learning_curve import learning_curve
-        from restune.training.curve_points import curve_points
 
         started = time.perf_counter()
         rows, targets, unseen, truth, first = drawn(name, seed, settings)
-        gain = learning_curve(curve_points(rows[first], targets[first], 10, seed), len(first), [more]).gains[0]
+        gain = learning_curve(points(settings.data, name, seed), len(first), [more]).gains[0]
         longer = np.arange(len(first) + more)
-        scores = [accuracy(fitted(rows[part], targets[part], seed), unseen, truth) for part in (first, longer)]
-        brought = scores[1] - scores[0]
+        head = first_head(settings.data, name, seed)
+        more_head = longer_head(rows[longer], targets[longer], head, len(first))
+        brought = accuracy(more_head, unseen, truth) - accuracy(head, unseen, truth)
         return Measured(
             value=100.0 * (gain.low <= brought <= gain.high),
             n=len(truth),
@@ -141,13 +172,13 @@ def compared(name: str, what: Text, how: Text) -> tuple[Row, Row, Row]:
             Row(
                 key=f"{name}-{'proposed' if chooses else 'random'}",
                 label=Text(f"{what.en}, {way.en}", f"{what.zh}，{way.zh}"),
-                measure=after(name, chooses), seeds=tuple(range(5)), protocol=protocol, minutes=0.3, needs=needs,
+                measure=after(name, chooses), seeds=tuple(range(20)), protocol=protocol, minutes=0.3, needs=needs,
             )
         )  # fmt: skip
     gain = Row(
         key=f"{name}-gain",
         label=Text(f"{what.en}: gain of the proposed ones", f"{what.zh}：挑选带来的提高"),
-        seeds=tuple(range(5)),
+        seeds=tuple(range(20)),
         minus=(f"{name}-proposed", f"{name}-random"),
     )
     return rows[0], rows[1], gain
@@ -159,7 +190,7 @@ def covered(name: str, more: int, what: Text) -> Row:
         label=Text(
             f"{what.en}: interval of {more} more covers the truth", f"{what.zh}：再标 {more} 个的区间包含真值"
         ),
-        measure=covers(name, more), seeds=tuple(range(20)), minutes=0.3, needs=needs,
+        measure=covers(name, more), seeds=tuple(range(10)), minutes=0.3, needs=needs,
         protocol={"start": SETS[name].start, "more": more, "scored": SETS[name].scored, "weights": WEIGHTS},
     )  # fmt: skip
 

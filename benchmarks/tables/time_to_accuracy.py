@@ -7,6 +7,7 @@ same recipe is taken over by `--run=KEY/SEED=FOLDER`, for example --run=fast/0=r
 from __future__ import annotations
 
 import json
+import platform
 import sys
 import tempfile
 from functools import partial
@@ -23,7 +24,7 @@ from benchmarks.tables.common import (
     Settings,
     Table,
     Text,
-    has_gpu,
+    gpu_name,
     main,
     record,
 )  # fmt: skip
@@ -79,6 +80,15 @@ def of_run(folder: Path) -> Measured:
     return Measured(value=100 * result["test"]["accuracy"], n=result["test"]["n"], extra=extra | reached)
 
 
+def versions_of(folder: Path) -> dict[str, str]:
+    """Return the versions that a finished run was made with."""
+    stored = json.loads((folder / "result.json").read_text(encoding="utf-8"))["versions"]
+    return {
+        "python": platform.python_version(),
+        **{name: stored[name].partition("+")[0] for name in ("restune", "torch")},
+    }
+
+
 def time_to(target: float, curve: list[list[float]]) -> float | None:
     """Return the minutes of training until validation accuracy first reaches the target; None where it never does."""
     return next((minutes for minutes, accuracy in curve if accuracy >= target), None)
@@ -103,7 +113,7 @@ def picture(rows: dict[str, Any], lang: str) -> Picture | None:
 
 
 def _needs(key: str, settings: Settings) -> Text | None:
-    if key == "gpu" and not has_gpu():
+    if key == "gpu" and not gpu_name():
         return NO_GPU
     return None if (settings.data / "cifar10-jpeg" / "train.tar.gz").is_file() else NO_DATA
 
@@ -151,6 +161,6 @@ if __name__ == "__main__":
         recipe, options, _ = RECIPES[key]
         listed = "".join(f" --{name} {value}" for name, value in options.items())
         command = f"restune train train.tar.gz --test test.tar.gz --recipe {recipe} --seed {seed}{listed}"
-        record(TABLE, key, int(seed), of_run(Path(folder)), command)
+        record(TABLE, key, int(seed), of_run(Path(folder)), command, versions_of(Path(folder)))
     if not taken:
         main(TABLE)

@@ -28,9 +28,10 @@ def labelled(tmp_path_factory):
     random = np.random.default_rng(0)
     names = [f"{number:02d}.png" for number in range(11)] + [f"{ODD}.png"]
     for number, name in enumerate(names):
-        pixels = random.integers(150 * (number % 2), 150 * (number % 2) + 100, (18, 18, 3), dtype=np.uint8)
+        pixels = random.integers(0, 60, (18, 18, 3), dtype=np.uint8)
+        (pixels if number % 2 else pixels.swapaxes(0, 1))[::3] += 150  # stripes, across or down
         Image.fromarray(pixels).save(folder / "photos" / name)
-    rows = ["path,label", *(f"{names[number]},{'bright' if number % 2 else 'dark'}" for number in range(6))]
+    rows = ["path,label", *(f"{names[number]},{'across' if number % 2 else 'down'}" for number in range(6))]
     (folder / "first.csv").write_text("\n".join(rows) + "\n")
     made = restune.label(folder / "photos", labels=folder / "first.csv", next=6, out=folder / "out")
     return folder, made
@@ -53,7 +54,7 @@ def test_the_suggestions_are_right_and_every_unlabelled_photo_is_proposed(labell
     assert {one.item for one in made.proposed} == {"06.png", "07.png", "08.png", "09.png", "10.png", f"{ODD}.png"}
     for one in made.proposed:
         number = 11 if one.item.startswith("comma") else int(one.item[:2])
-        assert one.suggestion == ("bright" if number % 2 else "dark")
+        assert one.suggestion == ("across" if number % 2 else "down")
     assert made.judge == "fitted"
 
 
@@ -82,14 +83,14 @@ def test_keys_label_skip_undo_and_the_table_has_old_and_new_labels(labelled, ope
     assert rows[0] == ["path", "label"]
     assert len(rows) == 1 + 6 + 4
     new = dict(rows[7:])
-    assert new == {order[0]: "bright", order[1]: "dark", order[2]: "dark", order[3]: "grey one"}
+    assert new == {order[0]: "across", order[1]: "down", order[2]: "down", order[3]: "grey one"}
 
 
 def test_progress_is_kept_and_enter_takes_the_suggestion_unless_it_is_hidden(labelled, open_page):
     _, made = labelled
     page = open_page(made.out / "label.html")
     page.keyboard.press("Enter")
-    page.keyboard.press("0")
+    page.keyboard.press("-")
     assert page.locator("#guess").inner_text() == ""
     page.keyboard.press("Enter")
     page.reload()
@@ -108,7 +109,7 @@ def test_the_printed_command_trains_with_the_saved_table(labelled, open_page, ru
     with (tmp_path / "labels.csv").open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
     data = open_dataset(tmp_path / "labels.csv", DataOptions(root=folder / "photos"))
-    assert data.class_counts() == {"bright": 6, "dark": 6}
+    assert data.class_counts() == {"across": 6, "down": 6}
     words = shlex.split(made.commands[0])
     assert words[:3] == ["restune", "finetune", "labels.csv"]
     assert page.locator("pre").inner_text().splitlines()[0] == made.commands[0]
@@ -142,6 +143,21 @@ def test_the_page_opens_alone_and_is_accessible(labelled, open_page, axe, tmp_pa
     assert "<b>bright" in page.locator(".classes").inner_text(), "the name of a class is text"
     strip = page.locator("#strip button").first
     assert strip.get_attribute("class") == "labelled"
+
+
+def test_classes_of_one_character_have_their_own_key(labelled, open_page, tmp_path):
+    folder, made = labelled
+    data = open_dataset([(path, "0") for path in sorted((folder / "photos").iterdir())] + [("x.png", "7")])
+    table = {"form": "path", "name": "labels.csv", "known": [], "rest": [], "open": True}
+    path = tmp_path / "label.html"
+    path.write_text(label_page(data, made.proposed, table=table, commands=[], curve=None, judge=""), encoding="utf-8")
+    page = open_page(path)
+    page.get_by_label("Another class").fill("eight")
+    page.get_by_role("button", name="Add").click()
+    page.locator("h1").click()
+    for key in "071":
+        page.keyboard.press(key)
+    assert [row[1] for row in saved(page)[1:]] == ["0", "7", "eight"]
 
 
 def test_decisions_on_the_rows_of_a_table(tmp_path, open_page):

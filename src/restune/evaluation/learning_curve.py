@@ -1,7 +1,7 @@
 """The learning curve: an inverse power law through accuracies at several numbers of labels, and what more would bring.
 
 Cortes et al. 1993 (Learning curves: asymptotic values and rate of convergence); Hestness et al. 2017
-(arXiv:1712.00409): the error of n labels is about ``c + a * n ** -b``.
+(arXiv:1712.00409): the error of n labels is about ``c + a * n ** -b``; with very few labels it falls more slowly.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-_EXPONENTS = np.geomspace(0.05, 2.0, 45)
-_FLOORS = 41
-_SLOPES = 61
+_EXPONENTS = np.geomspace(0.05, 3.0, 24)
+_SHIFTS = np.array([0.0, 0.25, 0.5, 1.0, 2.0])
+_FLOORS = np.linspace(0, 1, 21)
+_LEVELS = np.linspace(-4, 4, 17)
+"""The grid of power laws: exponents; shifts, as a share of the pivot; floors, as a share of the error there; and errors
+there, in standard deviations from the measured one."""
 _USUAL_EXPONENT, _SPREAD = 0.5, 0.7
 """Middle and spread (of its logarithm) of the exponents that are expected before the accuracies are looked at."""
 _MISFIT = 0.01
@@ -87,23 +90,27 @@ class LearningCurve:
 
 @dataclass(frozen=True)
 class PowerLaws:
-    """Many power laws ``c + a * n ** -b`` with their posterior probabilities.
+    """Many power laws ``c + a * (n + s) ** -b`` with their posterior probabilities.
 
     Args:
-        a, b, c: parameters ``[M]``; `a` is the reducible error at `pivot` labels.
+        level: error at `pivot` labels, ``[M]``.
+        floor: share of that error which no label takes away, ``[M]``.
+        exponent, shift: `b` and `s`, ``[M]``.
         weight: posterior probability of each, adding up to 1.
-        pivot: number of labels that `a` refers to.
+        pivot: number of labels.
     """
 
-    a: NDArray[np.float64]
-    b: NDArray[np.float64]
-    c: NDArray[np.float64]
+    level: NDArray[np.float64]
+    floor: NDArray[np.float64]
+    exponent: NDArray[np.float64]
+    shift: NDArray[np.float64]
     weight: NDArray[np.float64]
     pivot: float
 
     def error(self, labels: float) -> NDArray[np.float64]:
         """Return the error of each law at a number of labels, ``[M]``."""
-        found: NDArray[np.float64] = self.c + self.a * (labels / self.pivot) ** -self.b
+        fall = ((labels + self.shift) / (self.pivot + self.shift)) ** -self.exponent
+        found: NDArray[np.float64] = np.minimum(1, self.level * (self.floor + (1 - self.floor) * fall))
         return found
 
 
@@ -111,22 +118,25 @@ def fit_power_law(points: CurvePoints) -> PowerLaws:
     """Return the posterior of the power law's parameters on a grid.
 
     The likelihood is normal around the mean errors. Their covariance is that of resampled items, plus the variance of
-    drawing the labels. Priors: exponents log-normal around 0.5, as measured curves have (Hestness et al. 2017); floor
-    and reducible error uniform.
+    drawing the labels. The shift lets errors of very few labels fall more slowly than the law says. Priors: the
+    exponent at the largest number of labels log-normal around 0.5, as measured curves have (Hestness et al. 2017);
+    small floors more likely than large ones.
     """
-    error = 1 - points.accuracy
+    error, covariance = 1 - points.accuracy, _covariance(points)
     pivot = float(points.sizes[-1])
-    top = float(min(1.0, max(error.max(), 3 / len(points.correct))))
-    grids = np.meshgrid(_EXPONENTS, np.linspace(0, top, _FLOORS), np.linspace(0, top, _SLOPES))
-    b, c, a = (grid.reshape(-1) for grid in grids)
-    model = c[:, None] + a[:, None] * (points.sizes / pivot)[None] ** -b[:, None]  # [M, K]
-    difference = error - model
-    fitting = -0.5 * np.einsum("mk,kl,ml->m", difference, np.linalg.inv(_covariance(points)), difference)
-    prior = -0.5 * (np.log(b / _USUAL_EXPONENT) / _SPREAD) ** 2
-    logs = fitting + prior
+    levels = np.unique(np.clip(error[-1] + _LEVELS * covariance[-1, -1] ** 0.5, 0, 1))
+    grids = np.meshgrid(_EXPONENTS, _SHIFTS * pivot, _FLOORS, levels)
+    exponent, shift, floor, level = (grid.reshape(-1) for grid in grids)
+    laws = PowerLaws(level, floor, exponent, shift, np.ones(len(level)), pivot)
+    difference = error - np.stack([laws.error(float(size)) for size in points.sizes], axis=1)  # [M, K]
+    fitting = -0.5 * np.einsum("mk,kl,ml->m", difference, np.linalg.inv(covariance), difference)
+    local = exponent * pivot / (pivot + shift)
+    logs = fitting - 0.5 * (np.log(local / _USUAL_EXPONENT) / _SPREAD) ** 2 + np.log(1.02 - floor)
     weight = np.exp(logs - logs.max())
-    keep = weight > 1e-6
-    return PowerLaws(a[keep], b[keep], c[keep], weight[keep] / weight[keep].sum(), pivot)
+    keep = weight > 1e-5
+    return PowerLaws(
+        level[keep], floor[keep], exponent[keep], shift[keep], weight[keep] / weight[keep].sum(), pivot
+    )  # fmt: skip
 
 
 def _covariance(points: CurvePoints) -> NDArray[np.float64]:
@@ -166,7 +176,7 @@ def learning_curve(points: CurvePoints, labels: int, more: Sequence[int]) -> Lea
         low, middle, high = _quantiles(drawn, np.repeat(laws.weight[:, None], len(_NORMAL), 1))
         gains.append(Gain(count, middle, low, high))
     end = labels + max(more)
-    at = np.unique(np.geomspace(points.sizes[0], end, 40).round().astype(np.int64))
+    at = np.unique(np.geomspace(points.sizes[0], end, 24).round().astype(np.int64))
     curve = [_quantiles(1 - laws.error(float(size)), laws.weight) for size in at]
     low, middle, high = _quantiles(1 - now, laws.weight)
     return LearningCurve(

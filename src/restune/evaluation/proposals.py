@@ -7,13 +7,16 @@ arXiv:2202.02794).
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 Margins = NDArray[np.float64]
-_OFFERED = 10
+_OFFERED = 3
 """Uncertain items that proposals are chosen from, as a multiple of the number of proposals."""
 _NEIGHBOURS = 20
 _MOST_POOL = 50_000
@@ -46,7 +49,7 @@ def propose(rows: Tensor, count: int, margins: Margins | None, labelled: Tensor,
         seed: of the clusters.
 
     >>> rows = torch.tensor([[1.0, 0.0], [0.99, 0.01], [0.0, 1.0], [0.7, 0.7]])
-    >>> sorted(propose(rows, 2, np.array([0.1, 0.1, 0.2, 0.9]), rows[:0]).tolist())
+    >>> sorted(propose(rows, 2, np.array([0.1, 0.3, 0.2, 0.9]), rows[:0]).tolist())
     [0, 2]
     """
     places = np.arange(len(rows))
@@ -69,11 +72,18 @@ def _diverse(unit: NDArray[np.float32], count: int, margins: Margins, seed: int)
         return offered
     weights = uncertainty[offered] + 1e-6
     method = KMeans if len(offered) * count <= _MOST_DISTANCES else MiniBatchKMeans
-    clusters = method(count, n_init=1, max_iter=50, random_state=seed % 2**32).fit(unit[offered], sample_weight=weights)
+    clusters = _fitted(method(count, n_init=1, max_iter=50, random_state=seed % 2**32), unit[offered], weights)
     chosen = _nearest(unit[offered], clusters.labels_, clusters.cluster_centers_)
     left = np.setdiff1d(np.arange(len(offered)), chosen)  # of clusters that are empty: the most uncertain others
     chosen = np.concatenate([chosen, left[: count - len(chosen)]])
     return offered[np.sort(chosen)]
+
+
+def _fitted(clusters: Any, rows: NDArray[np.float32], weights: NDArray[np.float64] | None = None) -> Any:
+    """Fit k-means; fewer distinct rows than clusters are no reason to warn."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Number of distinct clusters")
+        return clusters.fit(rows, sample_weight=weights)
 
 
 def _nearest(
@@ -92,7 +102,7 @@ def _typical(unit: NDArray[np.float32], count: int, known: NDArray[np.float32], 
 
     number = min(len(known) + count, _MOST_CLUSTERS, len(unit))
     method = KMeans if len(unit) <= 5_000 else MiniBatchKMeans
-    fitted = method(number, n_init=1, random_state=seed % 2**32).fit(np.concatenate([unit, known]))
+    fitted = _fitted(method(number, n_init=1, random_state=seed % 2**32), np.concatenate([unit, known]))
     labels, covered = fitted.labels_[: len(unit)], np.bincount(fitted.labels_[len(unit) :], minlength=number)
     sizes = np.bincount(labels, minlength=number)
     order = sorted(np.flatnonzero(sizes).tolist(), key=lambda cluster: (covered[cluster], -sizes[cluster]))

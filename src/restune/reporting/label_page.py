@@ -185,5 +185,4 @@ def _panel(curve: LearningCurve) -> Lines:
                    is_dashed=True),
             Series(both("label_measured"), curve.sizes, percent(curve.accuracy)),
         ],
-        x_log=True,
     )  # fmt: skip

@@ -43,12 +43,12 @@ LABEL: dict[str, tuple[str, str]] = {
     "label_add": ("Add", "添加"),
     "label_save": ("Save {file}", "保存 {file}"),
     "label_keys": (
-        "Keyboard: 1 to 9, then letters, for the classes; → skips, ← goes back, Backspace undoes.",
-        "键盘：1 到 9，再往后是字母，对应各个类别；→ 跳过，← 返回，退格键撤销。",
+        "Keyboard: the key before each class gives it; → skips, ← goes back, Backspace undoes.",
+        "键盘：每个类别前面标着对应的键；→ 跳过，← 返回，退格键撤销。",
     ),
     "label_keys_guess": (
-        "Enter takes the suggestion; 0 hides suggestions, which helps where they would sway you.",
-        "回车采纳猜测；按 0 隐藏猜测，以免先入为主。",
+        "Enter takes the suggestion; - hides suggestions, which helps where they would sway you.",
+        "回车采纳猜测；按 - 隐藏猜测，以免先入为主。",
     ),
     "label_curve": ("What more labels bring", "更多标签能带来什么"),
     "label_axis_labels": ("labels", "标签数"),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from restune.core.console import note, warn
 from restune.core.errors import UserError, shorten
-from restune.core.files import user_path
+from restune.core.files import is_there, user_path
 from restune.data import not_taken
 from restune.data.class_names import class_order, clean_name
 from restune.data.dataset import DataOptions, Dataset, FileLocation, Item
@@ -23,7 +23,9 @@ from restune.data.sources import open_dataset, recognise, series, shards
 from restune.data.sources.clips import ClipLocation, looks_like_clips
 from restune.data.sources.folder import SPLIT_FOLDERS, UNLABELLED
 from restune.data.sources.sentences import TextLocation
+from restune.runs.record import read_run_record
 from restune.runs.reopen import reopened_splits
+from restune.runs.split_record import read_split_record
 
 PATHS, TEXTS, DECISIONS = "path", "text", "item"
 """Forms of the table that the labels go into, by its first column: ``path,label``, ``text,label``, and decisions on the
@@ -223,20 +225,54 @@ def _decided(pool: LabelPool, labels: Mapping[str, str], file: Path) -> LabelPoo
 
 
 def _with_run(pool: LabelPool, run: Path) -> LabelPool:
-    """Add the training and validation items of a run, if its data is still there."""
+    """Add the training and validation items of a run, if its data is still there; leave out its test items."""
     try:
-        splits = reopened_splits(run)
+        kind, labelled, tests = _recorded(run) or _reopened(run)
     except UserError as error:
         note(f"the labels of {run} are not used: {error.what}")
         return pool
-    parts = [part for part in (splits.train, splits.val) if part is not None]
-    if splits.train.kind != pool.dataset.kind or splits.train.task != "single-label":
+    if kind != pool.dataset.kind:
         return pool
-    labelled = [(item, part.classes[item.target]) for part in parts for item in part.items]
-    tests = [] if splits.test is None else [_place(item) for item in splits.test.items]
-    held_out = set(tests)
+    held_out = {_place(item) for item in tests}
     kept = tuple(item for item in pool.dataset.items if _place(item) not in held_out)
     return _joined(replace(pool, dataset=replace(pool.dataset, items=kept)), labelled, str(run))
+
+
+_Found = tuple[str, list[tuple[Item, str]], list[Item]]
+"""Kind of a run's data, its training and validation items with their labels, and its test items."""
+
+
+def _recorded(run: Path) -> _Found | None:
+    """Return the items of a run on a folder of files, as its record has them: files may have come in since.
+
+    None for other data, and where most of the files are gone.
+    """
+    record, split = read_run_record(run), read_split_record(run)
+    folder = None if record is None or record.absolute is None else Path(record.absolute)
+    if split is None or folder is None or not folder.is_dir() or split.task != "single-label" or split.kind == "text":
+        return None
+    place = kind_of(split.kind).location
+    labelled, tests, missing = [], [], 0
+    for name, items in split.splits.items():
+        for item, target in zip(items.ids, items.targets.tolist(), strict=True):
+            file = folder / item
+            if not is_there(file):
+                missing += 1
+            elif name == "test":
+                tests.append(Item(id=item, location=place(file), target=-1))
+            else:
+                labelled.append((Item(id=item, location=place(file), target=target), split.classes[target]))
+    return None if missing > len(labelled) else (split.kind, labelled, tests)
+
+
+def _reopened(run: Path) -> _Found:
+    """Open a run's data again. Raises UserError if it is gone, or not of single-label data."""
+    splits = reopened_splits(run)
+    if splits.train.task != "single-label":
+        raise UserError(f"items to label have one class each; this is {splits.train.task} data", where=str(run))
+    parts = [part for part in (splits.train, splits.val) if part is not None]
+    labelled = [(item, part.classes[item.target]) for part in parts for item in part.items]
+    return splits.train.kind, labelled, [] if splits.test is None else list(splits.test.items)
 
 
 def _joined(pool: LabelPool, labelled: Sequence[tuple[Item, str]], source: str) -> LabelPool:

@@ -29,6 +29,8 @@ from restune.training.recipe import read_recipe
 
 _MOST_LABELLED, _MOST_IN_CURVE = 10_000, 3_000
 """Labelled items that the head is fitted to, and that the learning curve is measured on; drawn at random from more."""
+_FEW = 5
+"""Labels per class below which typical items are proposed: the margins of so early a head say little."""
 _CHECKED = 200
 """Labelled items whose content is compared with the training items of a model."""
 _SEEN = 0.1
@@ -115,7 +117,8 @@ def choose_items(pool: LabelPool, features: ItemFeatures, count: int, more: Sequ
     is_seen = features.model is not None and _is_trained_on(features.model, pool, features.readable[labelled])
     judge = _judge(pool, features, known, own, rows[free], is_seen, seed)
     margins = None if judge is None else margins_of(judge.probabilities)
-    chosen = propose(rows[free], min(count, len(free)), margins, known, seed)
+    is_early = judge is not None and judge.origin == "fitted" and len(own) < _FEW * len(judge.classes)
+    chosen = propose(rows[free], min(count, len(free)), None if is_early else margins, known, seed)
     return Labelling(
         proposals=tuple(_proposal(pool, features.readable, free, judge, margins, place) for place in chosen.tolist()),
         curve=None if is_seen else _curve(rows, targets, more, seed),
@@ -208,11 +211,7 @@ def _fitted(rows: Tensor, codes: NDArray[np.int64], classes: int, seed: int) -> 
     """Fit the head; with one label per class there is nothing to choose its L2 strength by."""
     problem = Problem(rows=rows, targets=torch.from_numpy(codes), classes=classes)
     if np.bincount(codes).max() >= 2:
-        import warnings
-
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The least populated class")
-            return choose_by_folds(problem, np.arange(len(codes)), seed).head
+        return choose_by_folds(problem, np.arange(len(codes)), seed).head
     axes = principal_axes(rows)
     return solve(problem, float(axes.variances.sum()) / rows.shape[1], axes=axes)
 

@@ -42,6 +42,10 @@ class Proposals:
         features: what tells items apart.
         out: folder of label.html, proposed.csv and label.json.
         commands: to run with the table that the page saves.
+
+    >>> proposals = restune.label(photos, classes=["blue"], next=2, out=folder / "typical")
+    >>> len(proposals.proposed), proposals.classes, proposals.curve
+    (2, ('blue',), None)
     """
 
     source: str

@@ -1,7 +1,7 @@
 const facts = JSON.parse(document.getElementById("facts").textContent);
 const { items, words } = facts, at = id => document.getElementById(id);
 const filled = (key, values) => facts.templates[key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
-const KEYS = [..."123456789abcdefghijklmnopqrstuvwxyz"];
+const KEYS = [..."123456789abcdefghijklmnopqrstuvwxyz"], HIDE = "-";
 const STORE = "restune-label-" + facts.key;
 const state = { labels: {}, skipped: [], place: 0, added: [], hidden: false, history: [], ...restored() };
 
@@ -15,6 +15,14 @@ function element(name, text, properties = {}) {
   return Object.assign(document.createElement(name), { textContent: text, ...properties });
 }
 const classes = () => [...facts.classes, ...state.added];
+function keys() {
+  // Classes that are called by one character each have that key: 0 to 9 for digits, not 1 for 0.
+  const names = classes(), own = names.map(name => (/^[0-9a-z]$/i.test(name) ? name.toLowerCase() : ""));
+  const given = own.slice(0, facts.classes.length);
+  if (!given.length || given.includes("") || new Set(given).size < given.length) return names.map((_, place) => KEYS[place] || "");
+  const free = KEYS.filter(key => !own.includes(key));
+  return own.map((key, place) => (key && own.indexOf(key) === place ? key : free.shift() || ""));
+}
 const labelOf = item => (Object.hasOwn(state.labels, item.id) ? state.labels[item.id] : null);
 const isOpen = item => labelOf(item) === null && !state.skipped.includes(item.id);
 
@@ -92,10 +100,10 @@ function showItem(item) {
   at("name").textContent = filled("place", { n: state.place + 1, total: items.length }) + " · " + item.id;
 }
 function showClasses(item) {
-  const label = labelOf(item), guess = state.hidden ? "" : item.guess;
+  const label = labelOf(item), guess = state.hidden ? "" : item.guess, codes = keys();
   const buttons = classes().map((name, place) => {
     const button = element("button", "", { type: "button", className: name === guess ? "guessed" : "" });
-    if (KEYS[place]) button.append(element("kbd", KEYS[place]));
+    if (codes[place]) button.append(element("kbd", codes[place]), " ");
     button.append(name);
     button.setAttribute("aria-pressed", String(name === label));
     button.addEventListener("click", () => choose(name));
@@ -106,10 +114,10 @@ function showClasses(item) {
 function showMoves() {
   const has = state.history.length > 0;
   const moves = [["←", words.previous, back, state.place > 0], ["→", words.skip, skip, true], ["⌫", words.undo, undo, has]];
-  if (at("guess")) moves.push(["0", state.hidden ? words.show : words.hide, hide, true]);
+  if (at("guess")) moves.push([HIDE, state.hidden ? words.show : words.hide, hide, true]);
   at("moves").replaceChildren(...moves.map(([key, text, action, isOn]) => {
     const button = element("button", "", { type: "button", disabled: !isOn });
-    button.append(element("kbd", key), text);
+    button.append(element("kbd", key), " ", text);
     button.addEventListener("click", action);
     return button;
   }));
@@ -165,13 +173,13 @@ function save() {
 
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, textarea, select, audio")) return;
-  const place = KEYS.indexOf(event.key.toLowerCase()), guess = items[state.place].guess;
+  const place = keys().indexOf(event.key.toLowerCase()), guess = items[state.place].guess;
   const scrolls = event.target.matches("blockquote");
-  if (place >= 0 && place < classes().length) choose(classes()[place]);
+  if (place >= 0) choose(classes()[place]);
   else if (event.key === "ArrowRight") skip();
   else if (event.key === "ArrowLeft") back();
   else if (event.key === "Backspace") undo();
-  else if (event.key === "0" && at("guess")) hide();
+  else if (event.key === HIDE && at("guess")) hide();
   else if (event.key === "Enter" && guess && !state.hidden && !scrolls && !event.target.matches("button, a")) choose(guess);
   else return;
   event.preventDefault();

@@ -265,6 +265,18 @@ def test_texts_do_not_have_image_sizes(tmp_path):
         restune.train(tmp_path / "texts.tsv", set={"image_sizes": SIZES}, epochs=1, out=tmp_path / "run")
 
 
+def test_muon_leaves_networks_of_ones_own_alone(data, tmp_path):
+    own = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+                              torch.nn.Linear(4, 2))  # fmt: skip
+    options = {name: value for name, value in SMALL.items() if name != "model"}
+    for number, (more, message) in enumerate((
+        ({"optimizer.name": "muon"}, "Muon is for restune's own networks"),
+        ({"image_sizes": SIZES}, "need one of restune's networks"),
+    )):  # fmt: skip
+        with pytest.raises(restune.UserError, match=message):
+            restune.train(data, model=own, out=tmp_path / str(number), set=more, **options)
+
+
 def test_the_network_of_the_recipe_by_hand():
     network = restune.create_model("wide_resnet8")
     block = sum(

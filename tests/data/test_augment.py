@@ -14,6 +14,7 @@ from restune.data.augment import (
     Augment,
     RandomKey,
     _crop_box,
+    _reflected,
     _trivial_strength,
     apply_operation,
     augment_pixels,
@@ -49,6 +50,22 @@ def place(count, *, epoch=0, step=0, seed=1, first=0):
 def images():
     rows = np.random.default_rng(0).integers(0, 256, (8, 3, 32, 32), dtype=np.uint8)
     return torch.from_numpy(rows)
+
+
+def test_a_reflected_border_is_numpys(images):
+    shifted = augment_pixels(images, Augment(shift=4, border="reflect"), place(8))
+    for image, one in zip(shifted, images, strict=True):
+        whole = np.pad(one.numpy(), ((0, 0), (4, 4), (4, 4)), mode="reflect")
+        places = [(y, x) for y in range(9) for x in range(9)]
+        assert any(np.array_equal(image.numpy(), whole[:, y : y + 32, x : x + 32]) for y, x in places)
+    assert not torch.equal(shifted, images)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_a_shift_wider_than_the_image_reflects_again(size):
+    image = torch.arange(size * size, dtype=torch.uint8).view(1, 1, size, size)
+    padded = np.pad(image.numpy(), ((0, 0), (0, 0), (7, 7), (7, 7)), mode="reflect")
+    assert np.array_equal(_reflected(image, 7).numpy(), padded)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -124,3 +124,18 @@ def test_unreadable_items_are_listed(dataset):
     dataset.items[3].location.path.write_bytes(b"")
     preloaded = preload(dataset.items, ImagePreprocess(crop=16), store_size=None, as_seen=True)
     assert preloaded.unreadable == {dataset.items[3].id: "the file is empty (0 bytes)"}
+
+
+def test_alternate_flips_show_both_sides_of_every_image_in_two_epochs(dataset):
+    made = batches(dataset, Augment(flip=True, alternate_flip=True), in_memory=True)
+    seen = {}
+    for epoch in range(3):
+        for batch in made.epoch(epoch, 0):
+            for item, sample in zip(batch.items, batch.samples, strict=True):
+                seen.setdefault(item.id, {})[epoch] = sample
+    both = [views for views in seen.values() if {0, 1} <= set(views)]
+    again = [views for views in seen.values() if {0, 2} <= set(views)]
+    assert len(both) > 10
+    assert len(again) > 10
+    assert all(torch.equal(views[1], views[0].flip(-1)) for views in both)
+    assert all(torch.equal(views[2], views[0]) for views in again)

@@ -24,6 +24,7 @@ def test_the_peers_cover_what_they_should():
     assert without_twin == {
         *("preresnet18", "preresnet50", "preresnet110"),
         *("resnet8", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110"),
+        "wide_resnet8",
         *("resnet1d_ts", "resnet1d18", "resnet1d34", "resnet1d50"),
         *("vdcnn9", "vdcnn17", "vdcnn29", "vdcnn49", "textresnet"),
         *("r3d_18", "mc3_18", "r2plus1d_18"),  # see test_video

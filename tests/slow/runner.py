@@ -20,6 +20,11 @@ CASES = {
     "repeats, erasing": {"augment.repeats": 2, "augment.erase": 0.5, "augment.policy": "trivial"},
     "balance, early stopping": {"sampling": "balanced", "class_weights": "balanced", "early_stopping.patience": 4,
                                 "schedule.name": "one-cycle"},
+    "muon, sizes, alternate flips": {
+        "optimizer.name": "muon", "optimizer.accumulate": 2, "augment.flip": True, "augment.alternate_flip": True,
+        "augment.shift": 2, "augment.border": "reflect", "schedule.name": "linear", "ema.decay": 0.9, "ema.every": 3,
+        "ema.ramp": 2, "image_sizes": [{"until": 0.33, "size": 8}, {"until": 0.7, "size": 12}],
+    },
     "dropout, drop path, steps": {"spec.dropout": 0.3, "spec.drop_path": 0.2, "schedule.name": "step"},
     "frozen stage": {"freeze": 1, "ema.decay": 0.9},
     "thawing": {"freeze": "auto", "ema.decay": 0.9, "augment.crop_scale": [0.5, 1.0]},

@@ -41,6 +41,12 @@ def test_cosine_is_torchs():
     assert ours(ScheduleRecipe(name="cosine", final=0.1)) == pytest.approx(theirs, abs=1e-9)
 
 
+def test_linear_is_torchs():
+    theirs = torchs_rates(lambda o: torch.optim.lr_scheduler.PolynomialLR(o, 100, power=1.0))
+    assert ours(ScheduleRecipe(name="linear")) == pytest.approx(theirs, abs=1e-9)
+    assert multiplier(ScheduleRecipe(name="linear", final=0.2), 0.55, 0.1) == pytest.approx(0.6)
+
+
 def test_step_is_torchs():
     theirs = torchs_rates(lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [50, 75], gamma=0.1))
     assert ours(ScheduleRecipe(name="step")) == pytest.approx(theirs)
@@ -115,7 +121,7 @@ def test_rates_fall_toward_the_stem(network):
     assert peaks == {4: 1.0, 3: 0.5, 2: 0.25, 1: 0.125, 0: 0.0625}
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw", "adam"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "adam", "muon"])
 def test_state_by_name_is_the_identity(network, name):
     apply_freeze(network, "none")
     recipe = OptimizerRecipe(name=name, lr=0.01)
@@ -154,6 +160,24 @@ def test_ema_is_torchs(network):
     for key, value in theirs.module.state_dict().items():
         if value.is_floating_point():
             assert torch.allclose(mine.average[key], value, atol=1e-6), key
+
+
+def test_a_rare_update_of_the_average_counts_for_several_and_its_ramp_forgets(network):
+    average = WeightAverage(network, 0.9, every=2, ramp=3)
+    before = average.average["fc.bias"].clone()
+    with torch.no_grad():
+        network.fc.bias.add_(1.0)
+    average.update(network, 3, "none", 0.5)
+    assert torch.equal(average.average["fc.bias"], before), "between two updates"
+    average.update(network, 4, "none", 0.5)
+    share = 0.9**2 * 0.5**3
+    assert torch.allclose(average.average["fc.bias"] - before, torch.tensor(1 - share), atol=1e-6)
+    first = WeightAverage(network, 0.9, every=100, ramp=3)
+    with torch.no_grad():
+        network.fc.bias.add_(1.0)
+    first.update(network, 1, "none", 1e-4)
+    assert torch.allclose(first.average["fc.bias"], network.fc.bias), "a run shorter than that has an average, too"
+    assert average.restarted(network).decay_at(2, 1.0) == pytest.approx(0.81)
 
 
 @pytest.mark.parametrize("freeze", ["all", 0, 1, 2, 3])

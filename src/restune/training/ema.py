@@ -37,7 +37,7 @@ class WeightAverage:
             freeze: the freezing policy.
             progress: share of the run that is done.
         """
-        if step % self.every:
+        if step % self.every and step > self.every:  # runs of few steps have an average, too
             return
         decay = self.decay_at(step, progress)
         frozen = _frozen_names(network, freeze)

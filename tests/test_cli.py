@@ -113,7 +113,7 @@ def test_csv_rows_are_written_as_they_come(model, photos, tmp_path):
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen(command, **pipes, text=True, env=buffered)
-    limit = threading.Timer(60, process.kill)
+    limit = threading.Timer(120, process.kill)
     limit.start()
     for path in sorted((tmp_path / "list").iterdir()):
         process.stdin.write(f"{path}\n")
@@ -121,7 +121,7 @@ def test_csv_rows_are_written_as_they_come(model, photos, tmp_path):
     first = [process.stdout.readline() for _ in range(37)]  # all but the last batch, while the input is still open
     assert first[0] == "input,label,probability,error\n"
     process.send_signal(signal.SIGINT)
-    rest, errors = process.communicate(timeout=60)
+    rest, errors = process.communicate(timeout=120)
     limit.cancel()
     assert process.returncode == 130, errors
     assert "Traceback" not in errors

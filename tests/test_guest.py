@@ -175,7 +175,7 @@ def test_a_number_of_threads_concerns_one_thread():
 
     def bystander() -> None:
         seen.append(torch.get_num_threads())
-        ready.wait()
+        ready.wait(60)
         seen.append(torch.get_num_threads())
         done.set()
 
@@ -185,7 +185,7 @@ def test_a_number_of_threads_concerns_one_thread():
         assert torch.get_num_threads() == other
         newcomer = threads_of_a_new_thread()
         ready.set()
-        assert done.wait(10)
+        assert done.wait(60)
     thread.join()
     assert (torch.get_num_threads(), newcomer, seen) == (here, here, [here, here])
 

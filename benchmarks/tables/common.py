@@ -1,7 +1,7 @@
 """Rows of a table: measure what is missing, one value after another, and store every value at once.
 
-A table is a module of this package with a `TABLE`. `python -m benchmarks.tables.NAME` measures its rows and stores them in
-`results/NAME.json`; `python -m benchmarks.tables` makes docs/results.md from the stored rows.
+A table is a module of this package with a `TABLE`. `python -m benchmarks.tables.NAME` measures its rows and stores them
+in `results/NAME.json`; `python -m benchmarks.tables` makes docs/results.md from the stored rows.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import math
 import os
 import platform
 import shlex
+import shutil
 import statistics
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,15 @@ def same(text: str) -> Text:
 
 NO_DATA = Text("data not on this machine", "本机没有这份数据")
 NO_GPU = Text("no GPU on this machine", "本机没有 GPU")
+
+
+def gpu_name() -> str | None:
+    """Return the name of the first NVIDIA GPU, without importing torch; None where there is none."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    named = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return (named.stdout.splitlines() or [None])[0] if named.returncode == 0 else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +89,7 @@ class Row:
         label: the first column.
         measure: called with a seed and the settings; None where the row is computed from others (`minus`).
         seeds: one value per seed.
-        protocol: everything that the value depends on besides the code. Stored values of another protocol are discarded.
+        protocol: everything that the value depends on besides the code; values of another protocol are discarded.
         minutes: expected minutes per value on 2 cores.
         needs: called with the settings; returns why the row cannot be measured here, or None.
         reference: a published value in the row's unit, and its source.
@@ -108,6 +119,15 @@ class Column:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture of the document: its file in docs/pictures, its alternative text, and the file's content."""
+
+    file: str
+    alternative: str
+    svg: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """One table.
 
@@ -120,7 +140,7 @@ class Table:
         rows: in the document's order.
         columns: further columns.
         digits: decimals in the document.
-        picture: draws pictures for the document from the stored rows, once per language; returns (file, alternative text).
+        picture: draws the document's picture from the stored rows, per language; None where there is nothing to draw.
     """
 
     name: str
@@ -132,7 +152,7 @@ class Table:
     rows: tuple[Row, ...]
     columns: tuple[Column, ...] = ()
     digits: int = 2
-    picture: Callable[[dict[str, Any], str], tuple[str, str] | None] | None = None
+    picture: Callable[[dict[str, Any], str], Picture | None] | None = None
 
 
 def load(name: str, folder: Path = RESULTS) -> dict[str, Any]:
@@ -144,7 +164,8 @@ def load(name: str, folder: Path = RESULTS) -> dict[str, Any]:
 
 
 def save(table: Table, rows: dict[str, Any], folder: Path = RESULTS) -> None:
-    """Write all rows of a table, in its order, by one rename."""
+    """Write all rows of a table, in its order, by one rename; differences follow from the rows that they compare."""
+    rows = rows | {row.key: difference(row, rows) for row in table.rows if row.minus}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{table.name}.json"
     stored = {"table": table.name, "unit": table.unit, "rows": [rows[row.key] for row in table.rows]}
@@ -183,27 +204,33 @@ def difference(row: Row, rows: dict[str, Any]) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """Describe the machine: processor, cores, AVX-512 bf16 and VNNI, memory, GPU."""
-    import torch
-
     from restune.core.machine import cpu_count, memory_bytes, processor_name
 
     cpuinfo = Path("/proc/cpuinfo")
     flags = set(cpuinfo.read_text(encoding="utf-8").split()) if cpuinfo.is_file() else set()
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "processor": processor_name(), "cores": cpu_count(), "memory_gib": round(memory_bytes() / 2**30),
-        "avx512_bf16": "avx512_bf16" in flags, "avx512_vnni": "avx512_vnni" in flags, "gpu": gpu,
+        "avx512_bf16": "avx512_bf16" in flags, "avx512_vnni": "avx512_vnni" in flags, "gpu": gpu_name(),
         "system": platform.system(),
     }  # fmt: skip
 
 
+@cache
+def _commit() -> str:
+    """Return the commit of this source tree, and whether the package differs from it; empty outside git."""
+    git = ["git", "-C", str(ROOT)]
+    asked = [*git, "rev-parse", "--short=10", "HEAD"]
+    commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    if commit and subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "src"], check=False).returncode:
+        commit += " with changes"
+    return commit
+
+
 def versions(peers: Sequence[str] = ()) -> dict[str, str]:
     """Return the versions of Python, restune (with its commit), torch and the peers."""
-    asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
     import restune
 
-    found = {"python": platform.python_version(), "restune": f"{restune.__version__} {commit}".strip()}
+    found = {"python": platform.python_version(), "restune": f"{restune.__version__} {_commit()}".strip()}
     for name in ("torch", *peers):
         try:
             found[name] = metadata.version(name).partition("+")[0]
@@ -215,7 +242,7 @@ def versions(peers: Sequence[str] = ()) -> dict[str, str]:
 def main(table: Table) -> None:
     """Measure a table's missing values; store each at once, so that an interrupted command loses at most one."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.tables.{table.name}", description=table.title.en)
-    parser.add_argument("--data", type=Path, default=os.environ.get("RESTUNE_TEST_DATA", "data"), help="real data sets")
+    parser.add_argument("--data", type=Path, default=_default_data(), help="real data sets")
     parser.add_argument("--only", default="", help="rows whose key contains this; several: separated by commas")
     parser.add_argument("--again", action="store_true", help="measure the selected rows anew")
     parser.add_argument("--limit", type=float, default=math.inf, metavar="MINUTES", help="start no value after this")
@@ -235,11 +262,27 @@ def main(table: Table) -> None:
     for row in chosen:
         if time.monotonic() < deadline:
             _measure_row(table, row, rows, settings, folder, command, deadline)
-    for row in table.rows:
-        if row.minus:
-            rows[row.key] = difference(row, rows)
     save(table, rows, folder)
     print(f"{folder / table.name}.json")
+
+
+def complete(table: Table, folder: Path = RESULTS) -> None:
+    """Store a blank row for each row of a table that is not stored, with the reason, and remove those it lost."""
+    if list(load(table.name, folder)) != [row.key for row in table.rows]:
+        rows = _stored_or_blank(table, folder, Settings(data=_default_data().resolve(), quick=False))
+        save(table, rows, folder)
+
+
+def _default_data() -> Path:
+    return Path(os.environ.get("RESTUNE_TEST_DATA", "data"))
+
+
+def record(table: Table, key: str, seed: int, measured: Measured, command: str, used: dict[str, str]) -> None:
+    """Store a value that another command has measured on this machine with the versions `used`."""
+    rows = _stored_or_blank(table, RESULTS, Settings(data=_default_data(), quick=False))
+    rows[key] = _with_value(rows[key], seed, measured, command, used)
+    save(table, rows)
+    print(f"{key}, seed {seed}: {measured.value:.4g} {table.unit}")
 
 
 def _measure_row(
@@ -262,20 +305,21 @@ def _measure_row(
             continue
         began = time.monotonic()
         measured = row.measure(seed, settings)
-        rows[row.key] = _with_value(row, rows[row.key], seed, measured, command)
+        rows[row.key] = _with_value(rows[row.key], seed, measured, command, versions(row.peers))
         save(table, rows, folder)
         took = time.monotonic() - began
         print(f"{row.key}, seed {seed}: {measured.value:.4g} {table.unit} ({took:.0f} s)", flush=True)
 
 
-def _with_value(row: Row, stored: dict[str, Any], seed: int, measured: Measured, command: str) -> dict[str, Any]:
+def _with_value(
+    stored: dict[str, Any], seed: int, measured: Measured, command: str, used: dict[str, str]
+) -> dict[str, Any]:
     values = stored["values"] | {str(seed): float(measured.value)}
-    found = versions(row.peers)
-    extras = {"commit": found["restune"], **measured.extra}
+    extras = {"commit": used["restune"], **measured.extra}
     extra = {key: stored["extra"].get(key, {}) | {str(seed): value} for key, value in extras.items()}
     return stored | summary(list(values.values())) | {
         "values": values, "n": measured.n, "extra": stored["extra"] | extra, "reason": None, "machine": machine(),
-        "versions": found, "command": command, "date": datetime.now(UTC).date().isoformat(),
+        "versions": used, "command": command, "date": datetime.now(UTC).date().isoformat(),
     }  # fmt: skip
 
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 import statistics
+import textwrap
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tables.common import RESULTS, ROOT, Column, Row, Table, Text, load
+from benchmarks.tables.common import RESULTS, ROOT, Column, Picture, Row, Table, Text, load
 
+TITLE = Text("Results", "结果")
 HEAD = Text(
-    "# Results\n\n"
-    "Every figure of this page is generated from the values stored in `benchmarks/tables/results/`: `python -m\n"
-    "benchmarks.tables.NAME` measures a table (about the options: `--help`; an interrupted command continues where it\n"
-    "stopped), `python -m benchmarks.tables` writes this page. Means are over seeds, ± is the standard deviation over seeds\n"
-    "(n - 1 in the denominator), and the single values follow. A row without values says why.\n",
-    "# 结果\n\n"
-    "本页的所有数字都由 `benchmarks/tables/results/` 中保存的数值生成：`python -m benchmarks.tables.NAME` 测量一张表\n"
-    "（选项见 `--help`；中断后再次运行会从停下的地方继续），`python -m benchmarks.tables` 生成本页。均值按随机种子计算，\n"
-    "± 为各种子之间的标准差（分母为 n - 1），随后列出各个数值。没有数值的行会说明原因。\n",
+    "Every figure of this page comes from the values stored in `benchmarks/tables/results/`. "
+    "`python -m benchmarks.tables.NAME` measures a table (options: `--help`; after an interruption the same command "
+    "continues), `python -m benchmarks.tables` writes this page. Means are over seeds, ± is the standard deviation "
+    "over seeds (n - 1 in the denominator), n the number of test items. A row without values says why.",
+    "本页的所有数字都由 `benchmarks/tables/results/` 中保存的数值生成。`python -m benchmarks.tables.NAME` 测量一张表"
+    "（选项见 `--help`；中断后再次运行会继续），`python -m benchmarks.tables` 生成本页。均值按随机种子计算，"
+    "± 为各种子之间的标准差（分母为 n - 1），n 为测试样本数。没有数值的行会说明原因。",
 )
 WORDS = {
     "mean": Text("mean", "均值"),
@@ -34,12 +35,16 @@ WORDS = {
 }
 
 
+HELPERS = ("__main__", "common", "document", "curves", "independent_cifar")
+"""Modules of this package that are not tables."""
+
+
 def tables() -> list[Table]:
     """Return all tables of this package, in the document's order."""
     package = importlib.import_module("benchmarks.tables")
     found = []
     for module in pkgutil.iter_modules(package.__path__):
-        if module.name not in ("__main__", "common", "document"):
+        if module.name not in HELPERS:
             table = getattr(importlib.import_module(f"benchmarks.tables.{module.name}"), "TABLE", None)
             found += [table] if table is not None else []
     return sorted(found, key=lambda table: table.order)
@@ -48,13 +53,30 @@ def tables() -> list[Table]:
 def page(lang: str, folder: Path = RESULTS) -> str:
     """Return the whole page in one language."""
     sections = [_section(table, load(table.name, folder), lang) for table in tables()]
-    return "\n".join([getattr(HEAD, lang), *sections])
+    return "\n".join([f"# {getattr(TITLE, lang)}\n", _wrapped(getattr(HEAD, lang), lang), *sections])
 
 
 def write(docs: Path = ROOT / "docs", folder: Path = RESULTS) -> None:
     """Write the page in both languages."""
     for lang, path in (("en", docs / "results.md"), ("zh", docs / "zh" / "results.md")):
         path.write_text(page(lang, folder), encoding="utf-8")
+        for picture in pictures(lang, folder):
+            (docs / "pictures" / picture.file).write_text(picture.svg, encoding="utf-8")
+
+
+def pictures(lang: str, folder: Path = RESULTS) -> list[Picture]:
+    """Return all pictures of the page in one language."""
+    drawn = [table.picture(load(table.name, folder), lang) for table in tables() if table.picture]
+    return [picture for picture in drawn if picture is not None]
+
+
+def _wrapped(text: str, lang: str) -> str:
+    """Break English paragraphs into lines; Chinese ones stay whole, since a line break would show as a space."""
+    if lang == "zh":
+        return text.strip() + "\n"
+    whole = re.sub(r"`[^`]*`", lambda code: code[0].replace(" ", "\0"), text.strip())  # no line break within code
+    filled = textwrap.fill(whole, 120, break_long_words=False, break_on_hyphens=False)
+    return filled.replace("\0", " ") + "\n"
 
 
 def word(name: str, lang: str) -> str:
@@ -63,10 +85,10 @@ def word(name: str, lang: str) -> str:
 
 def _section(table: Table, rows: dict[str, Any], lang: str) -> str:
     shown = [(row, rows[row.key]) for row in table.rows if row.key in rows]
-    parts = [f"## {getattr(table.title, lang)}\n", f"{getattr(table.text, lang).strip()}\n"]
+    parts = [f"## {getattr(table.title, lang)}\n", _wrapped(getattr(table.text, lang), lang)]
     if table.picture is not None and (drawn := table.picture(rows, lang)):
         prefix = "" if lang == "en" else "../"
-        parts.append(f"![{drawn[1]}]({prefix}pictures/{drawn[0]})\n")
+        parts.append(f"![{drawn.alternative}]({prefix}pictures/{drawn.file})\n")
     parts.append("\n".join(_grid(table, shown, lang)) + "\n")
     parts.append("\n".join(_origins(shown, lang)) + "\n")
     return "\n".join(part for part in parts if part.strip())
@@ -124,9 +146,8 @@ def _origins(shown: list[tuple[Row, Any]], lang: str) -> list[str]:
             groups.setdefault(_origin(stored, lang), []).append(stored["label"][lang])
     if len(groups) == 1:
         return [f"- {origin}" for origin in groups]
-    return [
-        f"- {word('comma', lang).join(labels)}{word('separator', lang)}{origin}" for origin, labels in groups.items()
-    ]
+    comma, colon = word("comma", lang), word("separator", lang)
+    return [f"- {comma.join(labels)}{colon}{origin}" for origin, labels in groups.items()]
 
 
 def _origin(stored: dict[str, Any], lang: str) -> str:

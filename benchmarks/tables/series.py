@@ -1,6 +1,6 @@
 """Time series: test accuracy on twelve sets of the UCR and UEA archives, standard splits, over seeds.
 
-Command: python -m benchmarks.tables.series --data DATA, where DATA/ucr/NAME holds NAME_TRAIN and NAME_TEST as .ts or .tsv.
+Command: python -m benchmarks.tables.series --data DATA, with DATA/ucr/NAME/NAME_TRAIN and NAME_TEST, .ts or .tsv.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def measure(name: str, seed: int, settings: Settings) -> Measured:
 
     with tempfile.TemporaryDirectory() as folder, quiet():
         run = restune.train(
-            settings.data / "ucr" / name, out=Path(folder) / "run", val=0, seed=seed,
+            settings.data / "ucr" / name, out=Path(folder) / "run", val=0, seed=seed, threads=1,
             set={"epochs": 2} if settings.quick else {},
         )  # fmt: skip
     test = run.result["test"]
@@ -48,7 +48,8 @@ def _row(name: str, published: float | None) -> Row:
 
     return Row(
         key=name, label=same(name), measure=lambda seed, settings: measure(name, seed, settings), seeds=(0, 1, 2, 3, 4),
-        protocol={"recipe": "series"}, minutes=0.4, needs=needs, reference=(published, SOURCE) if published else None,
+        protocol={"recipe": "series", "threads": 1}, minutes=0.4, needs=needs,
+        reference=(published, SOURCE) if published else None,
     )  # fmt: skip
 
 
@@ -57,10 +58,10 @@ TABLE = Table(
     order=30,
     title=Text("Time series", "时间序列"),
     text=Text(
-        "`restune train ucr/NAME --val 0`: the recipe `series`, the archive's own splits. Published: a ResNet trained for\n"
-        "1,500 epochs (arXiv:1809.04356), mean of five runs; restune trains for 300 steps.",
-        "`restune train ucr/NAME --val 0`：配方 `series`，使用数据集自带的划分。已发表的数字来自训练 1,500 轮的 ResNet\n"
-        "（arXiv:1809.04356，五次运行的均值）；restune 训练 300 步。",
+        "`restune train ucr/NAME --val 0 --threads 1`: the recipe `series`, the archive's own splits. Published: a "
+        "ResNet trained for 1,500 epochs (arXiv:1809.04356), mean of five runs; restune trains for 300 steps.",
+        "`restune train ucr/NAME --val 0 --threads 1`：配方 `series`，使用数据集自带的划分。已发表的数字来自训练 "
+        "1,500 轮的ResNet（arXiv:1809.04356，五次运行的均值）；restune 训练 300 步。",
     ),
     value=Text("test accuracy", "测试准确率"),
     unit="%",

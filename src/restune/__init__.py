@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from restune.verbs.evaluate import evaluate
     from restune.verbs.export import export
     from restune.verbs.finetune import finetune
+    from restune.verbs.label import Proposals, label
     from restune.verbs.lesson import lesson
     from restune.verbs.load import load
     from restune.verbs.models import models
@@ -79,6 +80,8 @@ _HOME = {
     "SeedRuns": "restune.runs.seeds",
     "export": "restune.verbs.export",
     "finetune": "restune.verbs.finetune",
+    "Proposals": "restune.verbs.label",
+    "label": "restune.verbs.label",
     "lesson": "restune.verbs.lesson",
     "train": "restune.verbs.train",
     "Study": "restune.verbs.search",
@@ -96,6 +99,7 @@ __all__ = [
     "ImagePreprocess",
     "Model",
     "Prediction",
+    "Proposals",
     "ResNet",
     "ResNetSpec",
     "Run",
@@ -114,6 +118,7 @@ __all__ = [
     "evaluate",
     "export",
     "finetune",
+    "label",
     "lesson",
     "list_models",
     "list_runs",

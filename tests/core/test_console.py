@@ -51,7 +51,7 @@ def on_a_terminal(arguments, columns, folder):
         if not block:
             break
         shown += block
-    printed = process.communicate(timeout=60)[0]
+    printed = process.communicate(timeout=240)[0]
     os.close(main)
     assert process.returncode == 0, shown.decode()
     return printed, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())

@@ -179,7 +179,7 @@ def test_a_table_left_unread_does_not_end_the_process(tmp_path, encoding):
     )
     for _ in range(8):
         done = subprocess.run(
-            [sys.executable, "-c", script, tmp_path / "table.csv", encoding], timeout=60, capture_output=True
+            [sys.executable, "-c", script, tmp_path / "table.csv", encoding], timeout=240, capture_output=True
         )
         assert (done.returncode, done.stderr) == (0, b"")
 

@@ -73,17 +73,23 @@ def test_golden_files_hold_what_the_graph_answers(exported: Path) -> None:
 def test_the_python_program_beside_it_needs_no_torch(exported: Path, tmp_path: Path) -> None:
     code = "import sys; sys.modules['torch'] = sys.modules['restune'] = None; import runpy; sys.argv = ['example.py']; "
     code += f"runpy.run_path({str(exported / 'example.py')!r}, run_name='__main__')"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "agrees"
+
+
+def assert_same_logits(network: torch.nn.Module, own: torch.nn.Module) -> None:
+    """The same logits up to what float32 loses in sums of hundreds of products, relative to the largest of them."""
+    x = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        expected = own(x)
+        torch.testing.assert_close(network(x), expected, atol=1e-5 * float(expected.abs().max().clamp(min=1)), rtol=0)
 
 
 def test_torchvision_loads_it_strictly(saved: Path, exported: Path) -> None:
     network = torchvision.models.resnet18(num_classes=3)
     network.load_state_dict(torch.load(exported / "model.pth", weights_only=True), strict=True)
-    x = torch.randn(2, 3, 64, 64)
-    with torch.inference_mode():
-        torch.testing.assert_close(network.eval()(x), restune.load(saved).module(x), atol=1e-5, rtol=1e-5)
+    assert_same_logits(network.eval(), restune.load(saved).module)
 
 
 def test_timm_loads_the_folder(saved: Path, exported: Path) -> None:
@@ -91,9 +97,7 @@ def test_timm_loads_the_folder(saved: Path, exported: Path) -> None:
     settings = timm.data.resolve_model_data_config(network)
     assert tuple(settings["input_size"]) == (3, 64, 64)
     assert settings["crop_pct"] == 64 / 80
-    x = torch.randn(2, 3, 64, 64)
-    with torch.inference_mode():
-        torch.testing.assert_close(network(x), restune.load(saved).module(x), atol=1e-5, rtol=1e-5)
+    assert_same_logits(network, restune.load(saved).module)
 
 
 def test_other_depths_load_in_timm(tmp_path: Path) -> None:
@@ -101,9 +105,7 @@ def test_other_depths_load_in_timm(tmp_path: Path) -> None:
     info = BundleInfo(spec=network.spec, classes=tuple("abcd"), preprocess=restune.ImagePreprocess(crop=64))
     out = restune.export(Model(module=network, info=info, source="test"), to="timm", out=tmp_path / "out")
     twin = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
-    x = torch.randn(1, 3, 64, 64)
-    with torch.inference_mode():
-        torch.testing.assert_close(twin(x), network(x), atol=1e-5, rtol=1e-5)
+    assert_same_logits(twin, network)
 
 
 @pytest.mark.parametrize("target", ["timm", "torchvision"])
@@ -115,18 +117,27 @@ def test_networks_that_a_library_lacks_are_refused(target: str, tmp_path: Path) 
     assert not (tmp_path / "out").exists()
 
 
-def test_an_export_that_disagrees_is_not_written(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def small() -> Model:
+    """A network of which timm has a twin, with one block per stage."""
+    network = restune.create_model("resnet18", depths=(1, 1, 1, 1), num_classes=3).eval()
+    torch.nn.init.normal_(network.fc.weight, std=0.5)
+    info = BundleInfo(spec=network.spec, classes=("ant", "bee", "wasp"), preprocess=restune.ImagePreprocess(crop=32))
+    return Model(module=network, info=info, source="test")
+
+
+def test_an_export_that_disagrees_is_not_written(small: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(*arguments: Any) -> list[dict[str, Any]]:
         return [{"probabilities": np.full((len(batch), 3), 1 / 3, np.float32)} for batch in arguments[1]]
 
     monkeypatch.setattr(exporting, "run_program", wrong)
     with pytest.raises(restune.UserError, match="disagrees with the model"):
-        restune.export(saved, to=["torchvision", "torch"], out=tmp_path / "out")
+        restune.export(small, to=["timm", "torch"], out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_the_result_says_how_well_each_agrees(saved: Path, photos: Path, tmp_path: Path) -> None:
-    result = export_all(saved, to="torch", out=tmp_path / "out", data=photos).to_dict()
+def test_the_result_says_how_well_each_agrees(small: Model, photos: Path, tmp_path: Path) -> None:
+    result = export_all(small, to="torch", out=tmp_path / "out", data=photos).to_dict()
     assert result["targets"]["torch"]["files"] == ["model.pt2"]
     assert result["targets"]["torch"]["n"] == 12
     assert result["targets"]["torch"]["agreement"] == 1.0

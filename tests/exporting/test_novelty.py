@@ -50,7 +50,7 @@ def noise(random: np.random.Generator, low: int) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def result(model: Model, tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
-    return export_all(model, to=["onnx", "openvino", "torch"], out=tmp_path_factory.mktemp("exported"))
+    return export_all(model, to=["onnx", "openvino"], out=tmp_path_factory.mktemp("exported"))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,13 @@ def exported(result: ExportResult) -> Path:
     return result.out
 
 
+@pytest.fixture(scope="module")
+def program(model: Model, tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
+    return export_all(model, to="torch", out=tmp_path_factory.mktemp("program"))
+
+
 def scores_in(runtime: str, folder: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the novelty scores that an export computes in a runtime."""
     if runtime == "onnx":
         session = onnxruntime.InferenceSession(str(folder / "model.onnx"))
         return np.array(session.run(["novelty"], {"images": images})[0])
@@ -71,13 +77,16 @@ def scores_in(runtime: str, folder: Path, images: NDArray[np.uint8]) -> NDArray[
 
 @pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["onnx", "openvino", "torch"])
-def test_scores_and_flags_are_predicts(runtime: str, model: Model, exported: Path) -> None:
+def test_scores_and_flags_are_predicts(
+    runtime: str, model: Model, exported: Path, request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue("program").out if runtime == "torch" else exported
     random = np.random.default_rng(1)
     like = np.stack([noise(random, 0) for _ in range(20)])
     unlike = np.stack([np.full((16, 16, 3), (shade, 0, 255), np.uint8) for shade in range(0, 240, 20)])
     for images in (like, unlike):
         predicted = model.predict(list(images))
-        found = scores_in(runtime, exported, images)
+        found = scores_in(runtime, folder, images)
         np.testing.assert_allclose(found, [one.novelty for one in predicted], atol=1e-5)
         assert model.novelty is not None
         assert [score > model.novelty.threshold for score in found.tolist()] == [one.novel for one in predicted]
@@ -106,14 +115,26 @@ def test_the_reference_keeps_its_sixteen_bits(exported: Path) -> None:
     assert (exported / "model.bin").stat().st_size < 1.2 * without
 
 
+def facts(model: Model) -> dict[str, Any]:
+    threshold = model.info.novelty.threshold if model.info.novelty else None
+    return {"k": K, "threshold": threshold, "promised": 0.05, "false_alarms": 3, "n": 60}
+
+
+@pytest.mark.slow
+def test_a_torch_program_holds_the_threshold_and_agrees(model: Model, program: ExportResult) -> None:
+    extra = {"metadata.json": ""}
+    torch.export.load(program.out / "model.pt2", extra_files=extra)
+    assert json.loads(json.loads(extra["metadata.json"])["novelty"]) == facts(model)
+    agreement = program.to_dict()["targets"]["torch"]["novelty"]
+    assert (agreement["n"], agreement["agreement"]) == (8, 1)
+    assert agreement["max_difference"] < 1e-4
+
+
 def test_metadata_and_golden_files_hold_threshold_and_scores(model: Model, exported: Path) -> None:
     stored = onnxruntime.InferenceSession(str(exported / "model.onnx")).get_modelmeta().custom_metadata_map
     info = openvino.Core().read_model(str(exported / "model.xml")).get_rt_info(["restune", "novelty"])
-    extra = {"metadata.json": ""}
-    torch.export.load(exported / "model.pt2", extra_files=extra)
-    for text in (stored["novelty"], info.astype(str), json.loads(extra["metadata.json"])["novelty"]):
-        threshold = model.info.novelty.threshold if model.info.novelty else None
-        assert json.loads(text) == {"k": K, "threshold": threshold, "promised": 0.05, "false_alarms": 3, "n": 60}
+    for text in (stored["novelty"], info.astype(str)):
+        assert json.loads(text) == facts(model)
     assert json.loads(stored["outputs"])[-1] == {"name": "novelty", "dtype": "float32", "shape": ["N"]}
     golden, listed = np.load(exported / "golden.npz"), json.loads((exported / "golden.json").read_text())
     assert listed["novelty_threshold"] == json.loads(stored["novelty"])["threshold"]

@@ -51,7 +51,7 @@ def broken(exported: Path, tmp_path: Path) -> Path:
 def _run(*command: object, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **variables}
     return subprocess.run(
-        [str(part) for part in command], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+        [str(part) for part in command], cwd=folder, env=environment, capture_output=True, text=True, timeout=240
     )
 
 

@@ -83,7 +83,8 @@ def test_tokens_of_real_texts(tokens: str, tmp_path: Path, real_data: Path) -> N
 def test_text_to_answer_without_restune_and_torch(tokens: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     preprocess = PREPROCESSES[tokens]
-    network = restune.create_model("textresnet", num_classes=3, vocabulary=preprocess.vocabulary_size).eval()
+    small = {"depths": (1, 1), "width": 16, "in_channels": 16, "vocabulary": preprocess.vocabulary_size}
+    network = restune.create_model("textresnet", num_classes=3, **small).eval()
     torch.nn.init.normal_(network.fc.weight, std=0.5)
     info = BundleInfo(spec=network.spec, classes=("a", "b", "c"), preprocess=preprocess)
     data = tmp_path / "texts.csv"

@@ -94,9 +94,9 @@ def sweep(folder: Path) -> None:
     at_rest = peak()
     for case in cases:
         say({"reading": case["path"]})
-        started = time.perf_counter()
+        started = time.process_time()
         outcome, reason = attempt(READERS[case["family"]], folder / case["path"])
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         say({**case, "outcome": outcome, "reason": reason, "seconds": seconds, "grown": peak() - at_rest})
     say({"reading": "all images"})
     say({"whole": whole_folder(folder / "image", model), "grown": peak() - at_rest})

@@ -17,6 +17,8 @@ from restune.runs.default_weights import default_weights
 from restune.weights import download, hub
 from restune.weights.bundle import BundleInfo, write_bundle
 
+pytestmark = pytest.mark.usefixtures("nothing_bundled")
+
 
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch, tmp_path):

@@ -14,6 +14,8 @@ from restune.data.sources import open_dataset
 from restune.runs import weights_choice
 from restune.weights import bundle
 
+pytestmark = pytest.mark.usefixtures("nothing_bundled")
+
 
 @pytest.fixture
 def shapes(tmp_path, write_noise):

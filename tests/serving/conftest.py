@@ -81,7 +81,7 @@ def running(app, limits):
         server = make_server(app, limits)
         thread = threading.Thread(target=server.run, args=(sockets,), daemon=True)
         thread.start()
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while not server.started:
             assert time.monotonic() < end
             time.sleep(0.01)
@@ -89,7 +89,7 @@ def running(app, limits):
             yield f"http://127.0.0.1:{port}"
         finally:
             server.should_exit = True
-            thread.join(20)
+            thread.join(60)
             assert not thread.is_alive()
 
 
@@ -101,6 +101,6 @@ def engine(model_path):
 @pytest.fixture(scope="session")
 def address(engine):
     """The address of a server with a small limit of bodies."""
-    limits = Limits(max_body=2**20, timeout=20)
+    limits = Limits(max_body=2**20, timeout=60)
     with running(make_app({"light": engine}, limits), limits) as found:
         yield found

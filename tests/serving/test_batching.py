@@ -5,10 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
+from restune.serving import batching
 from restune.serving.batching import Batcher, ClosedError, QueueFullError, Slots
+
+LIMIT = 60
+"""Seconds until a test fails that waits for an event, however busy the machine is."""
 
 
 @pytest.fixture
@@ -26,7 +31,7 @@ class Gated:
     def __call__(self, settings, batch):
         self.batches.append((settings, list(batch)))
         self.began.release()
-        assert self.gate.acquire(timeout=10)
+        assert self.gate.acquire(timeout=LIMIT)
         return [f"{settings}{one}" for one in batch]
 
 
@@ -35,7 +40,7 @@ def made(pool, compute, **limits):
 
 
 def until(holds):
-    end = time.monotonic() + 5
+    end = time.monotonic() + LIMIT
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.002)
@@ -44,13 +49,13 @@ def until(holds):
 def test_items_that_arrive_while_the_model_computes_form_the_next_batch(pool):
     model = Gated()
     batcher = made(pool, model, max_batch=3)
-    first = batcher.submit([0], "a", 10)
-    assert model.began.acquire(timeout=5)  # it did not wait for others
-    others = [batcher.submit([number], "a", 10) for number in range(1, 5)]
+    first = batcher.submit([0], "a", LIMIT)
+    assert model.began.acquire(timeout=LIMIT)  # it did not wait for others
+    others = [batcher.submit([number], "a", LIMIT) for number in range(1, 5)]
     until(lambda: len(batcher._ready) == 4)
     for _ in range(3):
         model.gate.release()
-    assert [future.result(5) for future in (first, *others)] == [["a0"], ["a1"], ["a2"], ["a3"], ["a4"]]
+    assert [future.result(LIMIT) for future in (first, *others)] == [["a0"], ["a1"], ["a2"], ["a3"], ["a4"]]
     assert [len(batch) for _, batch in model.batches] == [1, 3, 1]
     batcher.close()
 
@@ -58,14 +63,14 @@ def test_items_that_arrive_while_the_model_computes_form_the_next_batch(pool):
 def test_a_batch_holds_equal_settings_only(pool):
     model = Gated()
     batcher = made(pool, model)
-    futures = [batcher.submit([0], "a", 10)]
-    assert model.began.acquire(timeout=5)
+    futures = [batcher.submit([0], "a", LIMIT)]
+    assert model.began.acquire(timeout=LIMIT)
     for number, settings in enumerate("aab", start=1):
-        futures.append(batcher.submit([number], settings, 10))
+        futures.append(batcher.submit([number], settings, LIMIT))
         until(lambda expected=number: len(batcher._ready) == expected)
     for _ in range(3):
         model.gate.release()
-    assert [future.result(5)[0] for future in futures] == ["a0", "a1", "a2", "b3"]
+    assert [future.result(LIMIT)[0] for future in futures] == ["a0", "a1", "a2", "b3"]
     assert model.batches == [("a", [0]), ("a", [1, 2]), ("b", [3])]
     batcher.close()
 
@@ -73,32 +78,34 @@ def test_a_batch_holds_equal_settings_only(pool):
 def test_a_full_queue_refuses_and_has_room_again_later(pool):
     model = Gated()
     batcher = made(pool, model, max_queue=2)
-    future = batcher.submit([1, 2], "a", 10)
+    future = batcher.submit([1, 2], "a", LIMIT)
     with pytest.raises(QueueFullError) as refused:
-        batcher.submit([3], "a", 10)
+        batcher.submit([3], "a", LIMIT)
     assert refused.value.retry_after >= 1
     for _ in range(3):
         model.gate.release()
-    assert future.result(5) == ["a1", "a2"]
+    assert future.result(LIMIT) == ["a1", "a2"]
     until(lambda: batcher.length == 0)
-    assert batcher.submit([3], "a", 10).result(5) == ["a3"]
+    assert batcher.submit([3], "a", LIMIT).result(LIMIT) == ["a3"]
     batcher.close()
 
 
-def test_items_whose_time_is_over_are_not_computed(pool):
-    model = Gated()
+def test_items_whose_time_is_over_are_not_computed(pool, monkeypatch):
+    model, later = Gated(), [0.0]
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + later[0], sleep=time.sleep)
+    monkeypatch.setattr(batching, "time", clock)
     batcher = made(pool, model)
-    first = batcher.submit([0], "a", 10)
-    assert model.began.acquire(timeout=5)
-    late = batcher.submit([1], "a", 0.02)
-    cancelled = batcher.submit([2], "a", 10)
+    first = batcher.submit([0], "a", LIMIT)
+    assert model.began.acquire(timeout=LIMIT)
+    late = batcher.submit([1], "a", 1000)
+    cancelled = batcher.submit([2], "a", 5000)
     until(lambda: len(batcher._ready) == 2)
     cancelled.cancel()
-    time.sleep(0.03)
+    later[0] = 2000.0
     model.gate.release()
-    assert first.result(5) == ["a0"]
+    assert first.result(LIMIT) == ["a0"]
     with pytest.raises(TimeoutError):
-        late.result(5)
+        late.result(LIMIT)
     until(lambda: batcher.length == 0)
     assert model.batches == [("a", [0])]
     batcher.close()
@@ -116,15 +123,15 @@ def test_one_requests_fault_does_not_fail_the_others_of_its_batch(pool):
         return batch
 
     batcher = made(pool, compute)
-    futures = [batcher.submit([0], "a", 10)]
-    assert model.began.acquire(timeout=5)
-    futures += [batcher.submit([number], "a", 10) for number in (5, -1, 7)]
+    futures = [batcher.submit([0], "a", LIMIT)]
+    assert model.began.acquire(timeout=LIMIT)
+    futures += [batcher.submit([number], "a", LIMIT) for number in (5, -1, 7)]
     until(lambda: len(batcher._ready) == 3)
     model.gate.release()
-    assert futures[1].result(5) == [5]
-    assert futures[3].result(5) == [7]
+    assert futures[1].result(LIMIT) == [5]
+    assert futures[3].result(LIMIT) == [7]
     with pytest.raises(ValueError, match="an impossible item"):
-        futures[2].result(5)
+        futures[2].result(LIMIT)
     until(lambda: batcher.length == 0)
     batcher.close()
 
@@ -132,8 +139,8 @@ def test_one_requests_fault_does_not_fail_the_others_of_its_batch(pool):
 def test_an_item_that_cannot_be_prepared_fails_alone_and_leaves_the_queue(pool):
     batcher = Batcher(lambda _, item: 1 // item, lambda _, batch: batch, pool=pool)
     with pytest.raises(ZeroDivisionError):
-        batcher.submit([0, 1], None, 5).result(5)
-    assert batcher.submit([1], None, 5).result(5) == [1]
+        batcher.submit([0, 1], None, LIMIT).result(LIMIT)
+    assert batcher.submit([1], None, LIMIT).result(LIMIT) == [1]
     until(lambda: batcher.length == 0)
     batcher.close()
 
@@ -141,15 +148,15 @@ def test_an_item_that_cannot_be_prepared_fails_alone_and_leaves_the_queue(pool):
 def test_closing_answers_everything_accepted_and_refuses_more(pool):
     model = Gated()
     batcher = made(pool, model, max_batch=1)
-    futures = [batcher.submit([number], "a", 10) for number in range(4)]
+    futures = [batcher.submit([number], "a", LIMIT) for number in range(4)]
     closing = threading.Thread(target=batcher.close)
     closing.start()
     until(lambda: batcher._is_closed)
     with pytest.raises(ClosedError):
-        batcher.submit([9], "a", 10)
+        batcher.submit([9], "a", LIMIT)
     for _ in range(4):
         model.gate.release()
-    closing.join(5)
+    closing.join(LIMIT)
     assert not closing.is_alive()
     assert sorted(future.result(0)[0] for future in futures) == ["a0", "a1", "a2", "a3"]
 
@@ -158,24 +165,27 @@ def test_models_that_share_a_slot_compute_in_turn(pool):
     slots, now, most, order, ready = Slots(1), [0], [0], [], threading.Event()
 
     def compute(settings, batch):
-        assert ready.wait(5)
+        assert ready.wait(LIMIT)
         now[0] += 1
         most[0] = max(most[0], now[0])
         order.append(settings)
-        time.sleep(0.002)
+        other = batchers[settings == "a"]
+        until(lambda: slots._waiting or not other._ready)  # while this one computes, the other one asks for the slot
         now[0] -= 1
         return batch
 
     batchers = [made(pool, compute, slots=slots, max_batch=1) for _ in range(2)]
     futures = [
-        batcher.submit([number], name, 10) for number in range(10) for name, batcher in zip("ab", batchers, strict=True)
+        batcher.submit([number], name, LIMIT)
+        for number in range(10)
+        for name, batcher in zip("ab", batchers, strict=True)
     ]
     until(lambda: sum(len(batcher._ready) for batcher in batchers) == 19)
     ready.set()
-    assert sum(future.result(5)[0] for future in futures) == 90
+    assert sum(future.result(LIMIT)[0] for future in futures) == 90
     assert most == [1]
     longest = max(len(run) for name in "ab" for run in "".join(order).split(name))
-    assert longest <= 3  # neither waits until the other one has nothing more to do
+    assert longest == 1  # neither waits until the other one has nothing more to do
     for batcher in batchers:
         batcher.close()
 
@@ -192,12 +202,12 @@ def test_a_lone_request_of_many_items_uses_all_slots(pool):
         return taken[-1]
 
     batcher._take = late
-    future = batcher.submit(list(range(16)), "a", 10)
+    future = batcher.submit(list(range(16)), "a", LIMIT)
     for _ in range(2):  # both compute at a time
-        assert model.began.acquire(timeout=5)
+        assert model.began.acquire(timeout=LIMIT)
     for _ in range(2):
         model.gate.release()
-    assert len(future.result(5)) == 16
+    assert len(future.result(LIMIT)) == 16
     assert [len(batch) for _, batch in model.batches] == [8, 8]
     batcher.close()
 
@@ -207,7 +217,7 @@ def slow_at_two(ready):
 
     def prepared(_settings, item):
         if item == 2:
-            ready.wait(5)
+            ready.wait(LIMIT)
         return item
 
     return prepared
@@ -216,37 +226,37 @@ def slow_at_two(ready):
 def test_a_batch_beside_another_one_waits_for_items_that_are_about_to_be_ready(pool):
     model, slow = Gated(), threading.Event()
     batcher = Batcher(slow_at_two(slow), model, pool=pool, slots=Slots(2))
-    batcher._seconds_per_batch = 40.0  # of which it may wait a quarter
-    first = batcher.submit([0], "a", 20)
-    assert model.began.acquire(timeout=5)  # nothing else was computed: it did not wait
-    rest = batcher.submit([1, 2], "a", 20)
+    batcher._seconds_per_batch = 4.0 * LIMIT  # of which it may wait a quarter
+    first = batcher.submit([0], "a", LIMIT)
+    assert model.began.acquire(timeout=LIMIT)  # nothing else was computed: it did not wait
+    rest = batcher.submit([1, 2], "a", LIMIT)
     until(lambda: len(batcher._ready) == 1)
     assert not model.began.acquire(timeout=0.05)
     slow.set()
-    assert model.began.acquire(timeout=5)
+    assert model.began.acquire(timeout=LIMIT)
     assert model.batches[1] == ("a", [1, 2])
     for _ in range(2):
         model.gate.release()
-    assert first.result(5) + rest.result(5) == ["a0", "a1", "a2"]
+    assert first.result(LIMIT) + rest.result(LIMIT) == ["a0", "a1", "a2"]
     batcher.close()
 
 
 def test_a_batch_that_waits_begins_when_nothing_else_is_computed(pool):
     model, slow = Gated(), threading.Event()
     batcher = Batcher(slow_at_two(slow), model, pool=pool, slots=Slots(2))
-    batcher._seconds_per_batch = 40.0
-    first = batcher.submit([0], "a", 20)
-    assert model.began.acquire(timeout=5)
-    rest = batcher.submit([1, 2], "a", 20)
+    batcher._seconds_per_batch = 4.0 * LIMIT
+    first = batcher.submit([0], "a", LIMIT)
+    assert model.began.acquire(timeout=LIMIT)
+    rest = batcher.submit([1, 2], "a", LIMIT)
     until(lambda: len(batcher._ready) == 1)
     model.gate.release()
-    assert first.result(5) == ["a0"]
-    assert model.began.acquire(timeout=5)
+    assert first.result(LIMIT) == ["a0"]
+    assert model.began.acquire(timeout=LIMIT)
     assert model.batches[1] == ("a", [1])
     slow.set()
     for _ in range(2):
         model.gate.release()
-    assert rest.result(5) == ["a1", "a2"]
+    assert rest.result(LIMIT) == ["a1", "a2"]
     batcher.close()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -23,15 +24,24 @@ CASES = {
     "frozen stage": {"freeze": 1, "ema.decay": 0.9},
     "thawing": {"freeze": "auto", "ema.decay": 0.9, "augment.crop_scale": [0.5, 1.0]},
 }  # fmt: skip
+AMID = "amid a checkpoint"
 EVERY = 4
 """Steps between checkpoints, which do not divide an epoch's."""
 COMMON = {"spec.width": 6, "spec.depths": [1, 1], "checkpoint.every_steps": EVERY, "checkpoint.every_minutes": None}
 OPTIONS = {"model": "resnet8", "image_size": 16, "epochs": 10, "batch_size": 8, "threads": 1, "val": 0.2, "seed": 3}
 
 
-def run(folder: str, data: str, case: str, log: str, weights: str | None = None, test: float | None = None) -> None:
-    """One run, from wherever it stands to its end."""
+def run(
+    folder: str, data: str, case: str, log: str, weights: str | None = None, test: float | None = None,
+    stays: int | None = None,
+) -> None:  # fmt: skip
+    """One run, from wherever it stands to its end.
+
+    Args:
+        stays: the first checkpoint of this step or a later one is begun, noted in the log, and never finished.
+    """
     import restune
+    from restune.training import checkpoint
     from restune.training.loop import Trainer
 
     def note(text: object) -> None:
@@ -56,6 +66,17 @@ def run(folder: str, data: str, case: str, log: str, weights: str | None = None,
         note(f"resumed {self.state.step}")
         return found
 
+    write = checkpoint.write_text
+
+    def staying_write(path: Path, text: str) -> None:
+        if stays is not None and path.name == "manifest.json":
+            step_of_it = int(path.parent.name.removesuffix(".tmp").rpartition("-")[2])
+            if step_of_it >= stays:
+                note(AMID)
+                time.sleep(3600)
+        write(path, text)
+
+    checkpoint.write_text = staying_write
     Trainer._step, Trainer.run, Trainer.resume = logged_step, logged_run, logged_resume  # type: ignore[method-assign]
     settings = {key: value for key, value in CASES[case].items() if value is not None}
     if "freeze" in settings:

@@ -23,7 +23,7 @@ _RUNNER = Path(__file__).with_name("runner.py")
 _specification = importlib.util.spec_from_file_location("runner", _RUNNER)
 _runner = importlib.util.module_from_spec(_specification)
 _specification.loader.exec_module(_runner)
-CASES, COMMON, EVERY, OPTIONS = _runner.CASES, _runner.COMMON, _runner.EVERY, _runner.OPTIONS
+AMID, CASES, COMMON, EVERY, OPTIONS = _runner.AMID, _runner.CASES, _runner.COMMON, _runner.EVERY, _runner.OPTIONS
 
 KILLS_A_CASE = 5
 _torn: list[int] = []
@@ -98,10 +98,15 @@ def test_a_killed_run_ends_as_if_it_never_was(world, case):
         further = chance.randint(1, (steps[-1] - reached) // (KILLS_A_CASE + 1 - number))
         if number % 2:  # the next step ends with a checkpoint
             further += EVERY - 1 - (reached + further) % EVERY
-        child = runner.start(name, case, data, weights, log)
-        while last_step(log.read_text() if log.exists() else "") < reached + further:
-            time.sleep(0.001)
-        time.sleep(chance.random() * 2 * seconds / len(steps))
+        if number == 1:  # for sure while a checkpoint is written
+            child = runner.start(name, case, data, weights, log, stays=reached + further)
+            while AMID not in log.read_text()[len(before) :]:
+                time.sleep(0.001)
+        else:
+            child = runner.start(name, case, data, weights, log)
+            while last_step(log.read_text() if log.exists() else "") < reached + further:
+                time.sleep(0.001)
+            time.sleep(chance.random() * 2 * seconds / len(steps))
         os.kill(child, signal.SIGKILL)
         assert runner.status() == -signal.SIGKILL, "the run was over before it was killed"
         text = log.read_text()[len(before) :]
@@ -151,7 +156,7 @@ def test_there_were_thirty_kills_and_some_amid_a_checkpoint():
     if len(_torn) < len(CASES):
         pytest.skip("counts the kills of all cases, and -k left some out")
     assert KILLS_A_CASE * len(CASES) >= 30
-    assert sum(_torn) > 0
+    assert min(_torn) > 0
 
 
 def steps_of(log: str) -> list[int]:

@@ -109,7 +109,7 @@ def test_rates_fall_toward_the_stem(network):
     apply_freeze(network, "none")
     optimizer = NamedOptimizer(network, OptimizerRecipe(lr=1.0, layer_decay=0.5))
     peaks = {}
-    for group in optimizer.optimizer.param_groups:
+    for group in optimizer.groups:
         for parameter in group["params"]:
             peaks[stage_of(optimizer.names[parameter], 3)] = group["peak"]
     assert peaks == {4: 1.0, 3: 0.5, 2: 0.25, 1: 0.125, 0: 0.0625}

@@ -238,6 +238,7 @@ def test_a_final_run_that_was_stopped_is_made_by_the_next_start(run, shapes, pre
     assert made["run"]["val"]["n"] == 12
 
 
+@pytest.mark.usefixtures("nothing_bundled")
 def test_weights_at_hand_are_a_setting(run, shapes, pretrained, tmp_path, monkeypatch):
     """--weights auto, or no weights: those in runs/ are compared as one setting among others."""
     monkeypatch.chdir(tmp_path)

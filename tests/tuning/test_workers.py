@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,15 @@ def _programs() -> Path | None:
     return next((folder for folder in reversed(folders) if (folder / "initdb").exists()), None)
 
 
+def _free_port() -> int:
+    """A free port below those that the system gives away: nothing else takes it until the server has started."""
+    for port in random.SystemRandom().sample(range(20_000, 30_000), 100):
+        with socket.socket() as server, suppress(OSError):
+            server.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port")
+
+
 @pytest.fixture
 def database():
     """The address of a fresh PostgreSQL database."""
@@ -34,9 +45,7 @@ def database():
         pytest.skip("PostgreSQL is not installed")
     user = "nobody" if os.geteuid() == 0 else None  # the server refuses to run as root
     folder = Path(tempfile.mkdtemp(prefix="restune-postgres-"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
     if user:
         shutil.chown(folder, user)
 
@@ -68,14 +77,14 @@ def test_every_trial_ends_and_none_counts_twice(database, write_noise, tmp_path)
         return subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
 
     killed, other = worker("killed"), worker("other")
-    end = time.monotonic() + 120
+    end = time.monotonic() + 240
     while not list((tmp_path / "killed").glob("trial-*")):  # a trial of the worker that is to be killed
         assert killed.poll() is None, killed.communicate()[1]
         assert time.monotonic() < end
         time.sleep(0.1)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    _, errors = other.communicate(timeout=400)
+    _, errors = other.communicate(timeout=900)
     assert other.returncode == 0, errors
     study = optuna.load_study(study_name="shared", storage=address)
     states = [trial.state.name for trial in study.trials]

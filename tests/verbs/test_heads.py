@@ -20,9 +20,12 @@ def shapes(tmp_path, write_noise):
     return write_noise(tmp_path / "shapes", bright=(120, 12), dark=(0, 12), grey=(60, 12))
 
 
-@pytest.fixture
-def pretrained(shapes, tmp_path):
-    return restune.train(shapes, out=tmp_path / "pretrained", set=QUICK, **SMALL).out
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory, write_noise):
+    """A run on images like `shapes`."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    data = write_noise(folder / "shapes", bright=(120, 12), dark=(0, 12), grey=(60, 12))
+    return restune.train(data, out=folder / "run", set=QUICK, **SMALL).out
 
 
 def head(data, weights):

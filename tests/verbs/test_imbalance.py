@@ -11,7 +11,7 @@ import sklearn.metrics
 import restune
 from restune.evaluation.metrics import balanced_scores
 
-SMALL = {"model": "resnet8", "image_size": 16, "batch_size": 16, "workers": 0}
+SMALL = {"model": "resnet8", "image_size": 16, "batch_size": 16, "workers": 0, "precision": "fp32"}
 QUICK = {"augment.crop_scale": None, "augment.policy": "none", "optimizer.lr": 0.02}
 
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tracemalloc
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -391,6 +392,27 @@ def test_the_first_process_waits_for_the_rows_of_the_same_inputs(write, images, 
     assert not Path("a.csv").exists()
 
 
+@pytest.mark.parametrize("step", [4, None])
+def test_a_file_that_was_replaced_under_its_name_is_named(write, images, killed, monkeypatch, capsys, step):
+    """In a file of predictions that goes on (step 4 was the last) and in one that is complete."""
+    monkeypatch.setattr(rowlog, "SAVE_SECONDS", 0)
+    killed(step or 10**9)
+    with pytest.raises(Killed) if step else nullcontext():
+        write("a.csv")
+    killed()
+    capsys.readouterr()
+    first, last = sorted(images.glob("*/*.png"))[:: COUNT - 1]
+    for path in (first, last):
+        path.write_bytes(path.read_bytes())
+        os.utime(path, (path.stat().st_mtime + 100,) * 2)
+    write("a.csv")
+    errors = capsys.readouterr().err
+    assert f"{1 if step else 2} of the " in errors
+    assert f"{first.parent.name}/{first.name}" in errors
+    assert "keeps the answers of before" in errors
+    assert (f"{last.parent.name}/{last.name}" in errors) == (step is None), "the last file was not done yet"
+
+
 def test_several_processes_need_a_file(run, model_file, images, monkeypatch):
     in_process(monkeypatch, 0, 2)
     done = run("predict", model_file, images, "--csv")
@@ -478,7 +500,7 @@ def test_torchrun_and_real_kills(model_file, images, tmp_path, form):
                 os.kill(int(ranks.stdout.split()[0]), signal.SIGKILL)
             else:
                 os.killpg(process.pid, signal.SIGKILL)
-        errors = process.communicate(timeout=120)[1]
+        errors = process.communicate(timeout=240)[1]
         assert (process.returncode == 0) == (victim == "none"), errors
     assert "40 of 1040 inputs could not be read" in errors
     assert (tmp_path / out).read_bytes() == (tmp_path / f"whole.{form}").read_bytes()

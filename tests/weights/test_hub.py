@@ -19,6 +19,8 @@ import torchvision
 from restune.core.errors import UserError
 from restune.weights import hub
 
+pytestmark = pytest.mark.usefixtures("nothing_bundled")
+
 FAKE = b"not really weights, but bytes with a hash"
 FAKE_DIGEST = hashlib.sha256(FAKE).hexdigest()
 TIMM = "timm:resnet50.a1_in1k"

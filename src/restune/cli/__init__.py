@@ -24,6 +24,7 @@ from restune.core.language import resolve_language, speaking
 VERBS = {
     "quickstart": ("quickstart", "Train, fine-tune, evaluate and predict on bundled data, in about a minute."),
     "check": ("check", "Find faults of data before training: unreadable files, duplicates, leaks, odd images."),
+    "label": ("label", "Propose the next items to label, and write a page to label them by keyboard."),
     "train": ("train", "Train a residual network from scratch."),
     "finetune": ("train", "Fine-tune a pretrained network: new head, frozen or unfrozen layers."),
     "evaluate": ("evaluate", "Score a model on labelled data: accuracy, 95% interval, confusion matrix."),

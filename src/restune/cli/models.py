@@ -90,11 +90,15 @@ def _check_names(names: list[str]) -> None:
 
 
 def _print_json(listed: list[Any], written: list[Path], *, compared: bool, lang: str) -> None:
+    from restune.weights import bundled
+
     content: dict[str, Any] = {"models": [model.to_dict(blocks=len(listed) <= 2) for model in listed]}
     if compared:
         from restune.reporting.structure.terminal import difference_lines
 
         content["differences"] = difference_lines(listed, lang)
+    names = {model.name for model in listed}
+    content["bundled"] = [one.to_dict() for one in bundled.listed() if one.model in names]
     if written:
         content["written"] = [str(path) for path in written]
     print_json(content)
@@ -103,9 +107,12 @@ def _print_json(listed: list[Any], written: list[Path], *, compared: bool, lang:
 def _show(listed: list[Any], *, compared: bool, lang: str) -> None:
     from restune.reporting import tables
     from restune.reporting.structure.terminal import difference_lines, terminal_lines
+    from restune.weights import bundled
 
     if not compared and len(listed) > 1:
-        tables.show(tables.zoo_table(listed))
+        names = {model.name for model in listed}
+        inside = [one for one in bundled.listed() if one.model in names]
+        tables.show(tables.zoo_table(listed), *([tables.bundled_table(inside)] if inside else []))
         return
     for model in listed:
         print("\n".join(terminal_lines(model, lang)), end="\n\n")

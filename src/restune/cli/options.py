@@ -88,7 +88,7 @@ PretrainedWeights = Annotated[
     str | None,
     typer.Option(
         help="A file, a run's folder, or a published name: resnet50:v2, ResNet50_Weights.IMAGENET1K_V2, "
-        "timm:resnet50.a1_in1k, resnet20:cifar10. auto: of those in the cache and in runs/ the best by the "
+        "timm:resnet50.a1_in1k, resnet20:cifar10. auto: of those bundled, in the cache and in runs/ the best by the "
         "cross-validated loss of a head on their features.",
         metavar="NAME|FILE|auto",
     ),

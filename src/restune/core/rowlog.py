@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -76,6 +77,14 @@ def _change(name: str, before: Any, now: Any) -> str:
 def record_of(path: Path) -> Path:
     """Return the path of the record beside a file."""
     return path.with_name(f"{path.name}.restune.json")
+
+
+def recorded_at(path: Path) -> float:
+    """Return when the record beside a file was written, in seconds since 1970; infinity without one."""
+    try:
+        return record_of(path).stat().st_mtime
+    except OSError:
+        return math.inf
 
 
 def read_record(path: Path) -> Finished | None:

@@ -33,7 +33,10 @@ class Augment:
             2015); None: the inference crop.
         crop_ratio: minimum and maximum aspect ratio (width over height) of that crop.
         shift: pad by this many pixels and crop back at random (He et al. 2016, section 4.2).
+        border: pad with ``zeros``, or with the image's own pixels in reverse order (``reflect``).
         flip: mirror left-right half of the time. Wrong for digits and text.
+        alternate_flip: mirror each item in every other epoch, starting at random, instead of at random in each: two
+            epochs in a row then show both sides of every image (Jordan 2024, arXiv:2404.00498, section 3.6).
         policy: ``none``, ``trivial`` (Müller and Hutter 2021) or ``rand`` (Cubuk et al. 2020).
         rand_ops, rand_magnitude: number of operations that `rand` chains, and their strength (0 to 30).
         erase: share of images in which a rectangle is replaced by the mean (Zhong et al. 2017).
@@ -48,7 +51,9 @@ class Augment:
     crop_scale: tuple[float, float] | None = None
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     shift: int = 0
+    border: str = "zeros"
     flip: bool = False
+    alternate_flip: bool = False
     policy: str = "none"
     rand_ops: int = 2
     rand_magnitude: int = 9
@@ -70,6 +75,7 @@ class RandomKey:
         epoch: from 0.
         positions: of the batch's items in the epoch's order.
         step: of the whole run, from 0.
+        items: numbers that stay the same for an item in all epochs; (): the positions.
         stream: a prefix of every draw's purpose, so that other uses of the same seed draw different values.
     """
 
@@ -77,15 +83,20 @@ class RandomKey:
     epoch: int
     positions: tuple[int, ...]
     step: int
+    items: tuple[int, ...] = ()
     stream: str = ""
 
     def of(self, row: int) -> RandomKey:
         """Return the key of one item; its draws equal the batch's draws for that item."""
-        return replace(self, positions=self.positions[row : row + 1])
+        return replace(self, positions=self.positions[row : row + 1], items=self.items[row : row + 1])
 
     def draw(self, purpose: str, count: int) -> NDArray[np.float64]:
         """Draw ``[batch, count]`` uniform values in [0, 1)."""
         return uniforms(self.seed, self.stream + purpose, self.positions, count, self.epoch)
+
+    def draw_per_item(self, purpose: str) -> NDArray[np.float64]:
+        """Draw a uniform value in [0, 1) per item, ``[batch]``, the same in all epochs."""
+        return uniforms(self.seed, self.stream + purpose, self.items or self.positions, 1)[:, 0]
 
 
 def random_crops(images: Sequence[Tensor], augment: Augment, size: int, interpolation: str, key: RandomKey) -> Tensor:
@@ -103,15 +114,22 @@ def augment_pixels(images: Tensor, augment: Augment, key: RandomKey) -> Tensor:
     """Shift, flip and apply the policy to uint8 ``[N, C, H, W]`` or clips ``[N, T, C, H, W]``; same shape."""
     if augment.shift:
         flat = images.flatten(1, -3)
-        images = _shift(flat, augment.shift, key.draw("shift", 2)).view(images.shape)
+        images = _shift(flat, augment.shift, key.draw("shift", 2), augment.border).view(images.shape)
     if augment.flip:
-        mirrored = torch.from_numpy(key.draw("flip", 1)[:, 0] < 0.5).to(images.device)
+        mirrored = torch.from_numpy(_mirrored(augment, key)).to(images.device)
         images = torch.where(mirrored.view(-1, *[1] * (images.ndim - 1)), images.flip(-1), images)
     if augment.policy == "trivial":
         images = _trivial_augment(images, key.draw("trivial", 3))
     elif augment.policy == "rand":
         images = _rand_augment(images, augment, key.draw("rand", 2 * augment.rand_ops))
     return images
+
+
+def _mirrored(augment: Augment, key: RandomKey) -> NDArray[np.bool_]:
+    """Return whether each item of a batch is mirrored."""
+    if not augment.alternate_flip:
+        return key.draw("flip", 1)[:, 0] < 0.5
+    return (key.draw_per_item("alternate flip") < 0.5) ^ (key.epoch % 2 == 1)
 
 
 def erase(images: Tensor, share: float, key: RandomKey) -> Tensor:
@@ -185,10 +203,10 @@ def _crop_box(
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def _shift(images: Tensor, by: int, draw: NDArray[np.float64]) -> Tensor:
-    """Pad with zeros and crop at random offsets, by gathering rows and columns for the whole batch at once."""
+def _shift(images: Tensor, by: int, draw: NDArray[np.float64], border: str = "zeros") -> Tensor:
+    """Pad and crop at random offsets, by gathering rows and columns for the whole batch at once."""
     count, _, height, width = images.shape
-    padded = torch.nn.functional.pad(images, [by] * 4)
+    padded = _reflected(images, by) if border == "reflect" else torch.nn.functional.pad(images, [by] * 4)
     offsets = torch.from_numpy((draw * (2 * by + 1)).astype(np.int64)).to(images.device)
     line = torch.arange(max(count, height, width, images.shape[1]), device=images.device)
     rows = (offsets[:, :1] + line[:height]).view(count, 1, height, 1)
@@ -197,6 +215,17 @@ def _shift(images: Tensor, by: int, draw: NDArray[np.float64]) -> Tensor:
     channels = line[: images.shape[1]].view(1, -1, 1, 1)
     shifted: Tensor = padded[batch, channels, rows, columns]
     return shifted
+
+
+def _reflected(images: Tensor, by: int) -> Tensor:
+    """Pad ``[N, C, H, W]`` by its pixels in reverse order, without the edge itself, as numpy's ``reflect``."""
+    for axis in (2, 3):
+        last = images.shape[axis] - 1
+        place = torch.arange(-by, last + by + 1, device=images.device)
+        period = max(1, 2 * last)  # shifts wider than the image reflect again
+        place = place.remainder(period)
+        images = images.index_select(axis, torch.minimum(place, period - place) if last else place * 0)
+    return images
 
 
 _GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")

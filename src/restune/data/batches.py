@@ -156,7 +156,7 @@ class TrainingBatches:
         positions, lead = self.positions(number)
         chosen = order[list(positions)]
         items = tuple(self.items[int(index)] for index in chosen)
-        key = RandomKey(seed=self.seed, epoch=epoch, positions=positions, step=step)
+        key = RandomKey(seed=self.seed, epoch=epoch, positions=positions, step=step, items=tuple(chosen.tolist()))
         shown = key if self.teacher is None else self.teacher.key(epoch, items) or key
         if self.resident is not None:
             samples = self.preprocess.training_views(list(self.resident.take(items)), self.augment, shown)

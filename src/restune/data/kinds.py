@@ -146,7 +146,9 @@ class Kind:
         return importlib.import_module(self.module)
 
 
-_PIXELS = frozenset(("crop_scale", "crop_ratio", "shift", "flip", "policy", "rand_ops", "rand_magnitude", "repeats"))
+_PIXELS = frozenset(
+    ("crop_scale", "crop_ratio", "shift", "border", "flip", "alternate_flip", "policy", "rand_ops", "rand_magnitude")
+) | {"repeats"}
 
 IMAGE = Kind(
     name="image",
@@ -159,7 +161,7 @@ IMAGE = Kind(
     pretrained="resnet18",
     default_from_network=True,
     augment_fields=_PIXELS | {"erase"},
-    recipe_fields=frozenset(("image_size", "store_size", "mixup", "cutmix")),
+    recipe_fields=frozenset(("image_size", "image_sizes", "store_size", "mixup", "cutmix")),
     view_modes=("single", "flip", "five-crop"),
     mirrors=True,
     row_suffixes=(".csv", ".tsv", ".parquet"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -176,6 +176,8 @@ class ModelInfo:
         description: its parts.
         published: the best published accuracy of these weights; None if none is known.
         changes: spec overrides, as ``width=32``.
+        header: of a model file, a run or bundled weights: ``scores``, ``data``, ``recipe``, ``seed``, ``epochs``,
+            ``licence``, ``preprocess``, ``classes`` and ``bytes``; unknown ones are None.
     """
 
     name: str
@@ -186,6 +188,7 @@ class ModelInfo:
     description: Description
     published: PublishedScore | None = None
     changes: tuple[str, ...] = ()
+    header: Mapping[str, Any] | None = None
 
     @property
     def title(self) -> str:
@@ -211,6 +214,7 @@ class ModelInfo:
             "published": plain(self.published),
             "weights": list(self.weights),
             "changes": list(self.changes),
+            **({} if self.header is None else {"header": dict(self.header)}),
             "parts": parts,
         }
 

@@ -82,6 +82,13 @@ def _cifar(name: str, depth: int, source: str = f"{HE}, section 4.2", **changes:
     return ZooEntry(name=name, spec=spec, crop=32, resize=None, source=source)
 
 
+def _wide_cifar(name: str) -> ZooEntry:
+    """Build one wide basic block per stage, each behind a max pool: few, large matrix products, which train fast."""
+    stages = tuple(StageSpec(depth=1, width=width, stride=2, downsample="max-pool") for width in (128, 256, 256))
+    spec = ResNetSpec(stem="small", stages=stages, num_classes=10, zero_init_residual=True)
+    return ZooEntry(name=name, spec=spec, crop=32, resize=None, source=f"{ZAGORUYKO}, with max pools")
+
+
 def _series(name: str, block: str, depths: tuple[int, ...]) -> ZooEntry:
     """Build the one-dimensional version of an ImageNet network."""
     spec = ResNetSpec(dims=1, in_channels=1, stages=_stages(block, depths), num_classes=10)
@@ -162,6 +169,7 @@ _ENTRIES = (
     _cifar("resnet44", 44),
     _cifar("resnet56", 56),
     _cifar("resnet110", 110),
+    _wide_cifar("wide_resnet8"),
     _wang("resnet1d_ts"),
     _series("resnet1d18", "basic", (2, 2, 2, 2)),
     _series("resnet1d34", "basic", (3, 4, 6, 3)),

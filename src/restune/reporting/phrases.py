@@ -8,6 +8,7 @@ from restune.core.language import LANGUAGES, Text, resolve_language
 from restune.reporting.phrases_check import CHECK
 from restune.reporting.phrases_comparison import COMPARISON
 from restune.reporting.phrases_explanations import EXPLANATION_PHRASES
+from restune.reporting.phrases_label import LABEL
 from restune.reporting.phrases_report import REPORT
 from restune.reporting.phrases_search import SEARCH
 from restune.reporting.phrases_serve import SERVE
@@ -15,7 +16,7 @@ from restune.reporting.phrases_structure import STRUCTURE
 from restune.reporting.phrases_tasks import TASKS
 from restune.reporting.phrases_web import WEB
 
-PAGES = (STRUCTURE, REPORT, COMPARISON, EXPLANATION_PHRASES, CHECK, TASKS, WEB, SERVE, SEARCH)
+PAGES = (STRUCTURE, REPORT, COMPARISON, EXPLANATION_PHRASES, CHECK, TASKS, WEB, SERVE, SEARCH, LABEL)
 PHRASES: dict[str, tuple[str, str]] = {key: texts for page in PAGES for key, texts in page.items()}
 """Keys are unique over all pages."""
 

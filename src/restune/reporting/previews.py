@@ -45,41 +45,46 @@ class Preview:
         return len(self.picture) + sum(map(len, self.curves)) + len(self.text)
 
 
-def preview(dataset: Dataset, position: int) -> Preview:
-    """Return the preview of an item; for one that cannot be read, the reason."""
+def preview(dataset: Dataset, position: int, *, side: int = _SIDE, characters: int = _CHARACTERS) -> Preview:
+    """Return the preview of an item; for one that cannot be read, the reason.
+
+    Args:
+        side: longer side of a picture, pixels; a video's frames are together as wide as twice that or less.
+        characters: of a text.
+    """
     try:
         content = location_at(dataset.items, position).read()
         if dataset.kind == "text":
-            return Preview(text=_beginning(TextPreprocess().text_of(content)))
+            return Preview(text=_beginning(TextPreprocess().text_of(content), characters))
         if dataset.kind == "signal":
             return Preview(curves=_curves(_series(content)))
-        return Preview(picture=_video(content) if dataset.kind == "video" else _picture(content))
+        return Preview(picture=_video(content, side) if dataset.kind == "video" else _picture(content, side))
     except (DecodeError, OSError, ValueError, MemoryError) as error:
         return Preview(text=shorten([str(error)]))
 
 
-def _beginning(text: str) -> str:
+def _beginning(text: str, characters: int) -> str:
     """Return the text's first characters, without half of an emoji's."""
-    cut = text[:_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
-    return cut + ("…" if len(text) > _CHARACTERS else "")
+    cut = text[:characters].encode("utf-8", "replace").decode("utf-8")
+    return cut + ("…" if len(text) > characters else "")
 
 
-def _picture(content: Any) -> str:
+def _picture(content: Any, side: int) -> str:
     from restune.data.resize import resize_to
 
     def shrink(pixels: Any) -> Any:
         height, width = pixels.shape[-2:]
-        scale = min(1.0, _SIDE / max(height, width))
+        scale = min(1.0, side / max(height, width))
         return resize_to(pixels, max(1, round(height * scale)), max(1, round(width * scale)), "bilinear")
 
     return _jpeg(decode_image(content, 3, then=shrink).permute(1, 2, 0).numpy())
 
 
-def _video(content: Any) -> str:
+def _video(content: Any, side: int) -> str:
     """Return three frames side by side."""
     from restune.data.preprocess.video import VideoPreprocess
 
-    clip = VideoPreprocess(frames=1, crop=72, resize=None, clips=3).views(content, "spread")[:, :, 0]
+    clip = VideoPreprocess(frames=1, crop=side * 72 // _SIDE, resize=None, clips=3).views(content, "spread")[:, :, 0]
     return _jpeg(np.concatenate([frame.permute(1, 2, 0).numpy() for frame in clip], 1))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from restune.core.errors import shorten
 from restune.core.language import Text as Language
 from restune.core.language import current_language, translated
 from restune.reporting.layout import plain_table as _table
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
     from restune.inference.model import Prediction
     from restune.networks.structure import ModelInfo
     from restune.training.bench import Bench
+    from restune.weights.bundled import BundledWeights
 
 __all__ = [
     "bench_table",
+    "bundled_table",
     "evaluation_tables",
     "headline",
     "model_tables",
@@ -176,6 +179,16 @@ def zoo_table(models: Iterable[ModelInfo]) -> Table:
     return table
 
 
+def bundled_table(weights: Iterable[BundledWeights]) -> Table:
+    """Return one row per file of weights inside the package."""
+    table = _table("bundled weights", ">MB", ">accuracy", "trained on", "licence")
+    for one in weights:
+        test = one.test
+        accuracy = f"{test['accuracy']:.2%} (n = {test['n']:,})" if test else "-"
+        table.add_row(one.reference, f"{one.size / 1e6:.2f}", accuracy, prose(one.data), one.licence or "-")
+    return table
+
+
 def model_tables(model: ModelInfo) -> list[RenderableType]:
     """Return a network's parts, totals, source and weights."""
     described = model.description
@@ -197,7 +210,37 @@ def model_tables(model: ModelInfo) -> list[RenderableType]:
         f"field: receptive field, the extent of the input that one output position depends on\n"
         f"source: {model.source}{accuracy}\nweights: {', '.join(model.weights) or 'none published under this name'}"
     )
-    return [table, Text(translated(about))]
+    if model.header is None:
+        return [table, Text(translated(about))]
+    about = about.rpartition("\n")[0]
+    return [table, Text(translated(about)), _header_table(model.header)]
+
+
+def _header_table(header: Mapping[str, Any]) -> Table:
+    """Return what a model file's header says: scores, data, recipe, licence, input and classes."""
+    table = _table("header", "")
+    data, classes = header["data"] or {}, header["classes"]
+    for score in header["scores"]:
+        if score.get("accuracy") is not None:
+            interval = score.get("interval")
+            shown = share(score["accuracy"], tuple(interval), score["n"]) if interval else f"{score['accuracy']:.2%}"
+            where = score.get("data") or translated("data with fingerprint") + f" {score.get('fingerprint', '?')}"
+            table.add_row(translated(f"{score['side']} accuracy"), prose(f"{translated(shown)}; {where}"))
+    rows = {
+        "trained on": data and f"{data['name']} ({data['items']['train']:,}), fingerprint {data['fingerprint']}",
+        "recipe": header["recipe"],
+        "seed": header["seed"],
+        "epochs": header["epochs"],
+        "licence": header["licence"],
+        "source": header["source"],
+        "input": header["preprocess"],
+        "classes": f"{len(classes)}: {shorten(classes, 12)}",
+        "file": header["bytes"] and f"{header['bytes'] / 1e6:.2f} MB",
+    }
+    for name, value in rows.items():
+        if value not in (None, "", {}):
+            table.add_row(translated(name), prose(translated(str(value))))
+    return table
 
 
 def _confusion_table(evaluation: Evaluation) -> Table:

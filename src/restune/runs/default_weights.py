@@ -1,4 +1,4 @@
-"""The weights to fine-tune where none are named: published ones, others in the cache, or a choice of what is here."""
+"""The weights to fine-tune where none are named: published, in the cache, bundled, or a choice of what is here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from restune.core.files import user_path
 from restune.data.dataset import Dataset
 from restune.data.kinds import Kind, kind_of
 from restune.networks import zoo
-from restune.weights import hub
+from restune.weights import bundled, hub
 from restune.weights.load import Weights, read_weights
 from restune.weights.suffixes import PICKLE_SUFFIXES
 
@@ -30,7 +30,7 @@ def default_weights(model: str | None, dataset: Dataset) -> Weights:
 
     Published weights of the network (of the kind's usual one where no network is named) are taken from the cache, else
     downloaded. Where they cannot be downloaded and no network is named, those of another network of the same input in
-    the cache are taken.
+    the cache are taken, else for images those inside the package, with a note.
 
     Raises:
         ChoiceError: nothing can be taken without being asked for; names the runs, weights files and cached weights
@@ -50,8 +50,22 @@ def default_weights(model: str | None, dataset: Dataset) -> Weights:
         if other is not None:
             note(f"weights: {other} (in the cache; {reference} cannot be downloaded)")
             return read_weights(other)
+        inside = bundled.find(bundled.DEFAULT) if model is None and kind.name == "image" else None
+        if inside is not None:
+            note(_why_bundled(inside, reference, dataset))
+            return read_weights(inside.reference)
         what = f"no weights are named, and {reference} cannot be downloaded: {error.what}"
         raise _choice(what, error, kind, dataset, model) from error
+
+
+def _why_bundled(inside: bundled.BundledWeights, reference: str, dataset: Dataset) -> str:
+    """Say which weights are taken, and what better ones would need."""
+    better = shlex.join(["restune", "finetune", dataset.source, "--weights", reference])
+    return (
+        f"weights: {inside.reference}, bundled with restune (trained on {inside.data}, {inside.size / 1e6:.1f} MB), "
+        f"because {reference} cannot be downloaded. ImageNet weights usually suit photos better: run `{better}` on a "
+        "machine with a network connection, or give a file with --weights"
+    )
 
 
 def cached_weights(kind: Kind) -> str | None:
@@ -91,7 +105,11 @@ def _here(kind: Kind, dataset: Dataset, model: str | None) -> Iterator[tuple[str
     for name, entry in zoo.ZOO.items():
         if entry.kind == kind.name and model in (None, name):
             cached = (reference for reference in hub.available(name) if hub.cached(reference))
-            yield from ((reference, f"{name} for {entry.crop} pixels, in the cache") for reference in cached)
+            yield from ((reference, f"{name} for {entry.crop} pixels, {_where(reference)}") for reference in cached)
+
+
+def _where(reference: str) -> str:
+    return "in the cache" if bundled.file_of(reference) is None else "bundled with restune"
 
 
 def _runs(kind: Kind, model: str | None) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -47,6 +47,10 @@ class Initial:
     def kind(self) -> Kind:
         """The kind of data that its network takes."""
         return kind_of(self.preprocess.kind)
+
+    def with_preprocess(self, preprocess: Preprocess) -> Initial:
+        """Return the same with another input."""
+        return replace(self, preprocess=preprocess)
 
 
 def initial_state(

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from restune.core.console import note, warn
 from restune.core.errors import UserError
@@ -17,20 +16,15 @@ from restune.data.audit.findings import Finding, Judge
 from restune.data.by_id import RowsById
 from restune.data.dataset import Dataset, Item
 from restune.data.items import groups_of, targets_of
-from restune.data.kinds import kind_of
 from restune.evaluation.label_errors import LabelErrors, find_label_errors
 from restune.evaluation.outliers import Outliers, find_outliers
-from restune.inference.load import load_model
 from restune.inference.model import Model
-from restune.inference.untrained import untrained_features
-from restune.runs.default_weights import cached_weights
+from restune.runs.item_features import ItemFeatures, item_features
 from restune.training.out_of_fold import FOLDS, out_of_fold
 
 _LEAST_ITEMS = 4 * FOLDS
 """Items below which no head is fitted."""
 _MOST_ITEMS = 100_000
-_MOST_BY_CACHED_WEIGHTS = 20_000
-"""Items up to which pretrained weights in the cache compute the features if no model is named."""
 _COPIES = ("duplicate", "near-duplicate", "leak", "conflicting-duplicate")
 _LITTLE_WORTH = 0.5
 """Out-of-fold accuracy below which label errors are notes, not warnings."""
@@ -51,15 +45,6 @@ class LabelCheck:
     findings: tuple[Finding, ...] = ()
     judge: Judge | None = None
     suspicion: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Features:
-    """Rows ``[N, D]`` of items, their positions, and what they are."""
-
-    rows: Tensor
-    readable: NDArray[np.int64]
-    name: str
 
 
 def check_labels(
@@ -88,7 +73,7 @@ def check_labels(
     if len(dataset) > _MOST_ITEMS:
         note(f"label errors and outliers: not looked for in more than {_MOST_ITEMS:,} items")
         return LabelCheck()
-    features = None if len(dataset) < _LEAST_ITEMS else _features(dataset, model, device, seed)
+    features = None if len(dataset) < _LEAST_ITEMS else item_features(dataset, model, device, seed)
     if features is None or len(features.readable) < _LEAST_ITEMS:
         note(f"label errors and outliers: not looked for in fewer than {_LEAST_ITEMS} items")
         return LabelCheck()
@@ -112,28 +97,8 @@ def check_labels(
     )
 
 
-def _features(dataset: Dataset, model: str | Path | Model | None, device: str, seed: int) -> _Features:
-    """Return the features of the named model, of cached weights, or without weights."""
-    kind = kind_of(dataset.kind)
-    if model is None and len(dataset) <= _MOST_BY_CACHED_WEIGHTS:
-        model = cached_weights(kind)
-    if model is None:
-        found = untrained_features(dataset, seed)
-        return _Features(found.rows, found.readable, found.name)
-    loaded = load_model(model, device=device)
-    if loaded.kind is not kind:
-        raise UserError(
-            f"the model takes {loaded.kind.noun}, the data is {kind.noun}",
-            where=dataset.source,
-            fix="name a model for this kind of data with --model, or leave it out",
-        )
-    rows = loaded.features().of(dataset.items)
-    name = f"embeddings of {loaded.info.name or 'the network'}"
-    return _Features(rows.rows[0 : len(rows.rows)].float(), rows.readable, name)
-
-
 def _label_errors(
-    dataset: Dataset, features: _Features, copies: Iterable[Finding], seed: int
+    dataset: Dataset, features: ItemFeatures, copies: Iterable[Finding], seed: int
 ) -> tuple[LabelErrors, NDArray[np.int64]] | None:
     """Judge the labels of the readable items that have one; also return their positions. None without enough labels."""
     if dataset.task != "single-label":
@@ -193,7 +158,7 @@ def _error_findings(dataset: Dataset, positions: NDArray[np.int64], judged: Labe
         yield Finding(item.id, "label-error", severity, float(judged.suspicion[place]), f"relabel: {label}")
 
 
-def _outlier_findings(dataset: Dataset, features: _Features, found: Outliers) -> Iterator[Finding]:
+def _outlier_findings(dataset: Dataset, features: ItemFeatures, found: Outliers) -> Iterator[Finding]:
     """Yield a finding for each outlier, the farthest first; one for the whole set if these are over 10%."""
     places = np.flatnonzero(found.is_outlier)
     share = len(places) / len(features.readable)

@@ -27,9 +27,11 @@ from restune.networks.resnet import ResNet
 from restune.runs.data import RunData, note_memory, preload_all, reject_mixup_of_lengths
 from restune.runs.exchange import merged_counts, own_share, share_findings, share_samples
 from restune.runs.initial import Initial, build_network, preprocess_settings, resolve_augment
+from restune.runs.input_size import choose_input_size
 from restune.runs.split_record import SplitRecord
 from restune.runs.splitting import split_data
 from restune.training.distributed import World
+from restune.training.image_sizes import check_image_sizes
 from restune.training.linear_probe import feature_cache, reject_settings_without_optimum
 from restune.training.memory import fitting_items
 from restune.training.progress import whole_epochs
@@ -95,11 +97,13 @@ def prepare(data: RunData, initial: Initial, recipe: Recipe, workspace: Workspac
     preloaded = preload_all(data, recipe, initial.preprocess, augment, draft=draft, mine=mine)
     share_findings(preloaded, initial.preprocess.apply, mine, world)
     splits, record = _split(data, preloaded, recipe, workspace)
+    seen = initial.preprocess
+    initial = choose_input_size(initial, recipe, splits.train, workspace.device, world)
     preprocess = _fitted(initial, draft, preloaded, splits.train.items, None if mine is None else world)
     if draft is not None and preloaded.kept:
         assert isinstance(preprocess, TextPreprocess)
         preloaded.kept = draft.finished(preloaded.kept, preprocess)
-    elif preprocess != initial.preprocess and preloaded.as_seen:  # wholes do not depend on what was fitted
+    elif preprocess != seen and preloaded.as_seen:  # wholes do not depend on what was fitted
         with quiet():
             preloaded = preload_all(data, recipe, preprocess, augment, mine=mine)
             share_findings(preloaded, preprocess.apply, mine, world)
@@ -160,6 +164,7 @@ def resolve_recipe(recipe: Recipe, prepared: Prepared, *, batch_size_named: bool
     recipe = recipe.changed(settled)
     if recipe.fits_head:
         return recipe
+    check_image_sizes(recipe, prepared.network, preprocess.image_size)
     reject_mixup_of_lengths(recipe, prepared.preloaded, preprocess, train)
     from_scratch = prepared.initial.weights is None
     if not (batch_size_named or workspace.continues):
@@ -186,7 +191,8 @@ def place_network(network: Network, recipe: Recipe, device: torch.device) -> Net
     if recipe.memory_format == "channels-last":
         network = network.to(memory_format=weights_layout(network.spec.dims))
     if recipe.compile == "yes":
-        network.compile()  # in place: the names of its tensors stay as they are
+        # In place: the names of its tensors stay as they are. Images of several sizes get a graph for each.
+        network.compile(dynamic=False if recipe.image_sizes else None)
     return network
 
 
@@ -219,6 +225,11 @@ def _prepare_head(
     preloaded = Preloaded(data.items())
     preloaded.unreadable, preloaded.contents = cache.of(data.items()).failures, cache.contents()
     splits, record = _split(data, preloaded, recipe, workspace)
+    resized = choose_input_size(initial, recipe, splits.train, workspace.device, workspace.world)
+    if resized is not initial:
+        initial, preprocess = resized, resized.preprocess
+        cache = feature_cache(network, preprocess, recipe, workspace.device)
+        compute_together(cache, data.items(), workspace.world)
     return Prepared(
         workspace=workspace, initial=initial, splits=splits, record=record, preprocess=preprocess, augment=augment,
         preloaded=preloaded, network=network, embeddings=cache,

@@ -21,13 +21,20 @@ _HEAD_IS_FITTED = "the head is fitted by logistic regression, not trained (head=
 _NO_TEACHER = "there is no teacher"
 _ASKED_ABOUT_ONE = "the teacher is asked once about whole, single items"
 
+_ONE_OPTIMIZER = "only beside Muon are other parameters trained by SGD (optimizer.name=muon)"
+
 _IDLE: tuple[tuple[str, Callable[[Recipe], bool], str], ...] = (
-    ("optimizer.nesterov", lambda r: r.optimizer.name != "sgd", "only SGD has Nesterov momentum"),
+    ("optimizer.nesterov", lambda r: r.optimizer.name in ("adam", "adamw"), "only SGD and Muon have Nesterov momentum"),
     ("optimizer.beta2", lambda r: r.optimizer.name == "sgd", "SGD has no beta2"),
+    ("optimizer.beta2", lambda r: r.optimizer.name == "muon", "Muon has no beta2"),
+    ("optimizer.sgd_lr", lambda r: r.optimizer.name != "muon", _ONE_OPTIMIZER),
+    ("optimizer.sgd_momentum", lambda r: r.optimizer.name != "muon", _ONE_OPTIMIZER),
     ("schedule.milestones", lambda r: r.schedule.name != "step", "only the step schedule has milestones"),
     ("schedule.gamma", lambda r: r.schedule.name != "step", "only the step schedule has a gamma"),
     ("schedule.peak", lambda r: r.schedule.name != "one-cycle", "only one-cycle has a peak"),
     ("schedule.warmup_epochs", lambda r: r.schedule.name == "one-cycle", "one-cycle is its own warm-up"),
+    ("augment.border", lambda r: r.augment.shift == 0, "images are not shifted"),
+    ("augment.alternate_flip", lambda r: r.augment.flip is False, "images are not mirrored"),
     ("augment.rand_ops", lambda r: r.augment.policy != "rand", "only the policy rand chains operations"),
     ("augment.rand_magnitude", lambda r: r.augment.policy != "rand", "only the policy rand has a magnitude"),
     ("augment.crop_ratio", lambda r: r.augment.crop_scale is None, "without crop_scale there is no random crop"),
@@ -48,6 +55,8 @@ _IDLE: tuple[tuple[str, Callable[[Recipe], bool], str], ...] = (
     ("head", lambda r: r.freeze not in ("all", "auto"), "logistic regression fits the head with --freeze all and auto"),
     ("monitor", lambda r: r.val == 0 and r.monitor != "train_loss", "there are no validation items to monitor"),
     ("early_stopping", lambda r: r.val == 0 and r.monitor != "train_loss", "there are no validation items to monitor"),
+    ("ema.every", lambda r: r.ema.decay is None, "there is no average (ema.decay)"),
+    ("ema.ramp", lambda r: r.ema.decay is None, "there is no average (ema.decay)"),
     ("store_size", lambda r: r.fits_head, "the head is fitted on images preprocessed as at inference"),
     ("augment.repeats", lambda r: r.fits_head, "use --views for a fitted head"),
     ("smoke", lambda r: r.fits_head and r.smoke, _HEAD_IS_FITTED),
@@ -56,6 +65,7 @@ _IDLE: tuple[tuple[str, Callable[[Recipe], bool], str], ...] = (
     ("optimizer", lambda r: r.fits_head, _HEAD_IS_FITTED),
     ("schedule", lambda r: r.fits_head, _HEAD_IS_FITTED),
     ("ema", lambda r: r.fits_head, _HEAD_IS_FITTED),
+    ("image_sizes", lambda r: r.fits_head, _HEAD_IS_FITTED),
     ("early_stopping", lambda r: r.fits_head, _HEAD_IS_FITTED),
     ("checkpoint", lambda r: r.fits_head, _HEAD_IS_FITTED),
     ("teacher", lambda r: r.fits_head, _HEAD_IS_FITTED),

@@ -26,7 +26,8 @@ from restune.networks import zoo
 from restune.networks.resnet import ResNet
 from restune.runs.data import RunData
 from restune.runs.default_weights import finished_runs, fitting_header
-from restune.runs.initial import build_network, initial_state
+from restune.runs.initial import Initial, build_network, initial_state
+from restune.runs.input_size import best_side, has_choice
 from restune.runs.splitting import drawn_splits
 from restune.training.distributed import World
 from restune.training.linear_probe import feature_cache
@@ -51,6 +52,7 @@ class Ranked:
         loss: mean negative log-likelihood of the out-of-fold predictions.
         accuracy: of the same predictions.
         n: number of items.
+        image_size: side of the images that it was compared on; None where it follows from weights or recipe.
     """
 
     weights: str
@@ -59,6 +61,7 @@ class Ranked:
     loss: float
     accuracy: float
     n: int
+    image_size: int | None = None
 
 
 def choose_weights(
@@ -66,8 +69,8 @@ def choose_weights(
 ) -> tuple[Recipe, list[Ranked]]:
     """Return the recipe with the best weights at hand, and all of them, best first. No test item is looked at.
 
-    Candidates are published weights in the cache and finished runs in ``runs/``, for this kind of data. Raises
-    UserError where there are none, and for tasks other than one class per item.
+    Candidates are bundled weights, published ones in the cache and finished runs in ``runs/``, for this kind of data.
+    Raises UserError where there are none, and for tasks other than one class per item.
     """
     if data.train.task != "single-label":
         raise UserError(
@@ -85,7 +88,8 @@ def choose_weights(
     note(f"weights: {best.weights} (the lowest cross-validated loss of {len(ranked)} at hand)")
     if best.licence is not None and "NC" in best.licence.upper().replace("-", " ").split():
         warn(f"the licence of {best.weights} is {best.licence}: no commercial use")
-    return recipe.changed({"weights": best.weights}), ranked
+    chosen = {} if best.image_size is None else {"image_size": best.image_size}
+    return recipe.changed({"weights": best.weights, **chosen}), ranked
 
 
 def _ranked(recipe: Recipe, data: RunData, device: torch.device, encoding: str | None) -> list[Ranked]:
@@ -101,10 +105,15 @@ def _ranked(recipe: Recipe, data: RunData, device: torch.device, encoding: str |
         for name in names:
             try:
                 with quiet():
-                    cache, described = _features_of(name, recipe, data.train, device, encoding)
+                    initial, described = _described(name, recipe, data.train, encoding)
+                    cache = _features_of(initial, recipe, data.train, device)
                     if train is None:
                         train = _training_items(data, cache, recipe)
-                    ranked.append(_score(name, described, cache, train, recipe.seed))
+                    side = best_side(initial, recipe, train, device) if has_choice(initial, recipe, train) else None
+                    if side is not None:
+                        initial = initial.with_preprocess(initial.preprocess.override(image_size=side))
+                        cache = _features_of(initial, recipe, data.train, device)
+                    ranked.append(_score(name, {**described, "image_size": side}, cache, train, recipe.seed))
             except UserError as error:
                 failed[name] = error.what
             advance(1)
@@ -119,7 +128,8 @@ def _ranked(recipe: Recipe, data: RunData, device: torch.device, encoding: str |
 
 
 def candidates(kind: Kind, model: str | None) -> Iterator[str]:
-    """Yield the weights at hand that take this kind of data: published ones in the cache, then runs, newest first."""
+    """Yield the weights at hand that take this kind of data: bundled ones and published ones in the cache, then runs,
+    newest first."""
     for name, entry in zoo.ZOO.items():
         if entry.kind == kind.name and model in (None, name):
             yield from (reference for reference in hub.available(name) if hub.cached(reference))
@@ -127,18 +137,18 @@ def candidates(kind: Kind, model: str | None) -> Iterator[str]:
     yield from islice(fitting, _MOST_RUNS)
 
 
-def _features_of(
-    name: str, recipe: Recipe, dataset: Dataset, device: torch.device, encoding: str | None
-) -> tuple[FeatureCache, dict[str, Any]]:
-    """Return the feature cache of a candidate, and its network and licence. Raises UserError if it does not fit."""
-    own = recipe.changed({"weights": name})
-    initial = initial_state(own, dataset, "finetune", encoding)
-    network = build_network(initial, own, dataset.classes, initial.preprocess)
-    assert isinstance(network, ResNet)
+def _described(name: str, recipe: Recipe, dataset: Dataset, encoding: str | None) -> tuple[Initial, dict[str, Any]]:
+    """Return a candidate with its network's name and licence. Raises UserError if it does not fit."""
+    initial = initial_state(recipe.changed({"weights": name}), dataset, "finetune", encoding)
     licence = None if initial.weights is None else initial.weights.licence
-    return feature_cache(network, initial.preprocess, own, device), {
-        "model": initial.name or "home-made", "licence": licence,
-    }  # fmt: skip
+    return initial, {"model": initial.name or "home-made", "licence": licence}
+
+
+def _features_of(initial: Initial, recipe: Recipe, dataset: Dataset, device: torch.device) -> FeatureCache:
+    """Return the feature cache of a candidate."""
+    network = build_network(initial, recipe, dataset.classes, initial.preprocess)
+    assert isinstance(network, ResNet)
+    return feature_cache(network, initial.preprocess, recipe, device)
 
 
 def _training_items(data: RunData, cache: FeatureCache, recipe: Recipe) -> Dataset:

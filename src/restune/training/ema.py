@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from restune.training.freeze import frozen_modules
+from restune.training.recipe import EmaRecipe
 
 
 class WeightAverage:
@@ -17,16 +18,28 @@ class WeightAverage:
     Args:
         network: the averages start at its weights.
         decay: share of the old average in each step.
+        every: steps between two updates, each of which counts for all of them: they cost less time.
+        ramp: 0: early in the run the decay is at most (1 + step) / (10 + step); otherwise the decay is multiplied by
+            the share of the run that is done to this power, and averages only the last steps (airbench: 3).
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self.decay = decay
+    def __init__(self, network: nn.Module, decay: float, every: int = 1, ramp: float = 0.0) -> None:
+        self.decay, self.every, self.ramp = decay, every, ramp
         self.average = {name: value.detach().clone() for name, value in network.state_dict().items()}
 
     @torch.no_grad()
-    def update(self, network: nn.Module, step: int, freeze: str | int) -> None:
-        """Move the averages toward the network's weights after optimiser step `step`, counted from 1."""
-        decay = min(self.decay, (1 + step) / (10 + step))  # early weights are forgotten sooner
+    def update(self, network: nn.Module, step: int, freeze: str | int, progress: float = 1.0) -> None:
+        """Move the averages toward the network's weights after optimiser step `step`, counted from 1.
+
+        Args:
+            network: the weights.
+            step: of the run.
+            freeze: the freezing policy.
+            progress: share of the run that is done.
+        """
+        if step % self.every:
+            return
+        decay = self.decay_at(step, progress)
         frozen = _frozen_names(network, freeze)
         averages: list[Tensor] = []
         values: list[Tensor] = []
@@ -39,6 +52,16 @@ class WeightAverage:
             else:
                 self.average[name].copy_(value)
         torch._foreach_lerp_(averages, values, 1 - decay)
+
+    def decay_at(self, step: int, progress: float) -> float:
+        """Return the share of the old average in an update; early weights are forgotten sooner."""
+        if self.ramp:
+            return float(self.decay**self.every * min(1.0, progress) ** self.ramp)
+        return float(min(self.decay, (1 + step) / (10 + step)) ** self.every)
+
+    def restarted(self, network: nn.Module) -> WeightAverage:
+        """Return an average with the same settings that starts at the network's weights."""
+        return WeightAverage(network, self.decay, self.every, self.ramp)
 
     @torch.no_grad()
     def copy_statistics(self, network: nn.Module) -> None:
@@ -60,6 +83,11 @@ class WeightAverage:
             yield
         finally:
             network.load_state_dict(own)
+
+
+def average_of(network: nn.Module, recipe: EmaRecipe) -> WeightAverage | None:
+    """Return the average that a recipe asks for; None without one."""
+    return None if recipe.decay is None else WeightAverage(network, recipe.decay, recipe.every, recipe.ramp)
 
 
 def _frozen_names(network: nn.Module, freeze: str | int) -> set[str]:

@@ -20,6 +20,7 @@ class EpochStatus:
         batches: per epoch.
         log: knows the run's epochs and kind of data.
         val_accuracy: returns the accuracy of the last validation; None before the first.
+        image_size: returns the side to which training images are resized; None where they keep theirs.
     """
 
     def __init__(
@@ -29,9 +30,10 @@ class EpochStatus:
         batches: int,
         log: MetricsLog,
         val_accuracy: Callable[[], float | None],
+        image_size: Callable[[], int | None] = lambda: None,
     ) -> None:
         self.progress, self.state, self.batches, self.log = progress, state, batches, log
-        self.val_accuracy = val_accuracy
+        self.val_accuracy, self.image_size = val_accuracy, image_size
         self.started, self.images_before = time.perf_counter(), state.images
 
     def fields(self) -> StatusFields:
@@ -50,6 +52,9 @@ class EpochStatus:
         accuracy = self.val_accuracy()
         if accuracy is not None:
             parts.append(f"val {accuracy:.1%}")
+        side = self.image_size()
+        if side is not None:
+            parts.append(f"{side} px")
         speed = (state.images - self.images_before) / max(time.perf_counter() - self.started, 1e-9)
         parts += [f"{speed:.0f} {self.log.kind.sample_noun}/s", f"lr {state.rate:.2g}"]
         return StatusFields(f"epoch {state.epoch + 1}{of}", state.batches / max(1, self.batches), tuple(parts))

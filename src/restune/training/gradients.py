@@ -22,6 +22,7 @@ from restune.networks.layout import laid_out
 from restune.networks.resnet import ResNet
 from restune.networks.seeding import seeded
 from restune.training.distributed import World
+from restune.training.image_sizes import resized
 from restune.training.objective import Objective
 from restune.training.recipe import Recipe
 
@@ -98,6 +99,8 @@ class Gradients:
         self.recipe, self.world = recipe, world
         self.device = device_of(network)
         self.micro_batch: int | None = None
+        self.image_size: int | None = None
+        """Side to which training images are resized; None: as they are."""
         if recipe.micro_batch is not None and recipe.micro_batch < len(world.share(range(recipe.batch_size))):
             self.micro_batch = recipe.micro_batch
         self.module = _ForwardFrom(network)
@@ -158,7 +161,8 @@ class Gradients:
     def _forward_backward(self, batch: TrainingBatch, cut: Cut, group: int, *, exchange: bool) -> float:
         """Add the gradients of a batch. Returns its loss."""
         with self._seeded(batch):
-            return self._forward_backward_in_parts(self._on_device(batch, cut), cut, group, exchange=exchange)
+            inputs = self._on_device(batch, cut, self.image_size)
+            return self._forward_backward_in_parts(inputs, cut, group, exchange=exchange)
 
     def _forward_backward_in_parts(self, inputs: _Inputs, cut: Cut, group: int, *, exchange: bool) -> float:
         if self.micro_batch is None and self.world.size == 1:
@@ -184,8 +188,14 @@ class Gradients:
             torch.autograd.backward(loss * self.world.size / group)
         return float(loss.detach())
 
-    def _on_device(self, batch: TrainingBatch, cut: Cut) -> _Inputs:
-        """Move a batch to the device, and normalise, erase and mix its images; features are used as they are."""
+    def _on_device(self, batch: TrainingBatch, cut: Cut, side: int | None = None) -> _Inputs:
+        """Move a batch to the device, and normalise, erase, mix and resize its images; features are used as they are.
+
+        Args:
+            batch: on the CPU or the device.
+            cut: see `add`.
+            side: of the images; None: as they are.
+        """
         samples = batch.samples.to(self.device, non_blocking=True)
         targets = batch.targets.to(self.device, non_blocking=True)
         teacher = None if batch.teacher is None else batch.teacher.to(self.device, non_blocking=True)
@@ -198,7 +208,7 @@ class Gradients:
         if batch.lead:
             x, targets = x[batch.lead :], targets[batch.lead :]
             mask = None if mask is None else mask[batch.lead :]
-        return _Inputs(self._laid_out(x), mask, targets, teacher)
+        return _Inputs(self._laid_out(resized(x, side)), mask, targets, teacher)
 
     def _augmented(self, samples: Tensor, batch: TrainingBatch) -> Tensor:
         """Apply the caller's own augmentation. Raises UserError for a result of another length or type."""

@@ -9,6 +9,7 @@ hundreds.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
@@ -344,7 +345,10 @@ def choose_by_folds(problem: Problem, groups: NDArray[np.int64], seed: int) -> C
     folds = max(2, min(5, int(np.bincount(targets[first])[np.unique(targets)].min())))
     losses = np.zeros(len(grid))
     split = StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32)
-    for fitted, held in split.split(items, targets[first]):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class")  # a class of one item is in one fold
+        parts = list(split.split(items, targets[first]))
+    for fitted, held in parts:
         inside, outside = (torch.from_numpy(np.isin(groups, items[part])) for part in (fitted, held))
         part = replace(problem, rows=rows[inside], targets=problem.targets[inside])
         for position, head in enumerate(Solver(part, axes).path(grid)):

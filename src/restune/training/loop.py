@@ -21,11 +21,12 @@ from restune.training import checkpoint, thawing
 from restune.training.checkpoint import TrainState
 from restune.training.checkpoint_writer import CheckpointWriter
 from restune.training.distributed import World, average_statistics, received_signal, signal_flags
-from restune.training.ema import WeightAverage
+from restune.training.ema import average_of
 from restune.training.epoch_status import EpochStatus
 from restune.training.feature_batches import FeatureBatches
 from restune.training.freeze import apply_freeze
 from restune.training.gradients import Gradients, OwnAugment, not_finite
+from restune.training.image_sizes import ImageSizes
 from restune.training.metrics_log import Counters, EpochRecord, EpochTiming, MetricsLog, StepRecord, is_imbalanced
 from restune.training.norm_statistics import reestimate
 from restune.training.objective import Objective, OwnLoss
@@ -122,7 +123,8 @@ class Trainer:
         self.optimizer = thawing.enter_phase(network, self.phases[0], recipe)
         objective = Objective(recipe, class_counts, device_of(network), loss, task)
         self.gradients = Gradients(network, objective, batches.preprocess, recipe, world, augment)
-        self.ema = None if recipe.ema.decay is None else WeightAverage(network, recipe.ema.decay)
+        self.ema = average_of(network, recipe.ema)
+        self.image_sizes = ImageSizes.of(recipe)
         self.writer = CheckpointWriter(folder / "checkpoints", recipe.checkpoint, is_writer=world.is_main)
         kind = kind_of(batches.preprocess.kind)
         epochs = None if deadline is not None else recipe.epochs
@@ -201,7 +203,7 @@ class Trainer:
     def begin_at(self, scores: Scores, train_loss: float) -> None:
         """Start from the network as it is now, with a fitted head, as epoch 0: its scores are the first best."""
         if self.ema is not None:
-            self.ema = WeightAverage(self.network, self.ema.decay)
+            self.ema = self.ema.restarted(self.network)
         self.progress.exclude(self.progress.seconds())
         record = EpochRecord.of(self.state, train_loss, scores)
         self._select(record)
@@ -234,7 +236,9 @@ class Trainer:
         self.run_progress = self.step_progress = self._shared_progress()
         apply_freeze(self.network, self.phases[state.phase].freeze, keep_statistics=self.recipe.keep_statistics)
         source = self.batches if self.features is None else self.features
-        status = EpochStatus(self.progress, state, total, self.log, lambda: self.val_accuracy)
+        status = EpochStatus(
+            self.progress, state, total, self.log, lambda: self.val_accuracy, lambda: self.gradients.image_size
+        )
         with console.status_line(status.fields):
             for batch in source.epoch(state.epoch, state.epoch * total, state.batches):
                 self._step(batch, last=state.batches + 1 == total)
@@ -251,6 +255,7 @@ class Trainer:
         steps = (state.batches + 1) % accumulate == 0 or last
         group = min(accumulate, len(self.batches) - (state.batches - len(self.accumulated)))
         cut = None if self.features is None else self.features.cut
+        self.gradients.image_size = self.image_sizes.at(self.step_progress)
         loss = self.gradients.add(batch, self.accumulated, cut, group=group, last=steps)
         self.accumulated.append(batch)
         state.batches += 1
@@ -269,7 +274,7 @@ class Trainer:
         # A lengthened run follows another schedule from a certain step on.
         self.step_progress = self._shared_progress() if self.recipe.lengthened else self.run_progress
         if self.ema is not None:
-            self.ema.update(self.network, state.step, self.phases[state.phase].freeze)
+            self.ema.update(self.network, state.step, self.phases[state.phase].freeze, self.run_progress)
         if self.on_step is not None and self.world.is_main:
             self.on_step(self._step_record(loss))
         if stop_signal is not None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from restune.training.checkpoint import TrainState
+from restune.training.image_sizes import ImageSizes
 from restune.training.recipe import Recipe
 from restune.training.schedule import multiplier
 from restune.training.thawing import Phases
@@ -52,6 +53,7 @@ class Progress:
     ) -> None:
         self.recipe, self.phases, self.batches_an_epoch = recipe, phases, max(1, batches_an_epoch)
         self.deadline, self.afterwards = deadline, afterwards
+        self.image_sizes = ImageSizes.of(recipe)
         self.planned = planned_epochs(recipe, batches_an_epoch)
         self.started = time.perf_counter()
         self.seconds_before = self.excluded = 0.0
@@ -97,6 +99,8 @@ class Progress:
     def seconds_left(self, state: TrainState) -> float | None:
         """Estimate the seconds of training left in the whole run; None before there is anything to judge by."""
         done = self.run_progress(state)
+        if self.deadline is None:
+            done = self.image_sizes.work(done)
         trained = self.seconds() - self.excluded
         if done <= 0 or trained <= 0:
             return None

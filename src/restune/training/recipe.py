@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,12 +41,18 @@ class _Section(BaseModel):
 class OptimizerRecipe(_Section):
     """Optimiser settings. Norms and biases get no weight decay."""
 
-    name: Literal["sgd", "adamw", "adam"] = "sgd"
+    name: Literal["sgd", "adamw", "adam", "muon"] = "sgd"
+    """muon: Muon for the stages' convolutions, SGD for all other parameters."""
     lr: float = Field(0.1, gt=0, le=100)
-    """Peak learning rate, for the recipe's batch size."""
+    """Peak learning rate, for the recipe's batch size. Muon's is relative to filters of norm 1."""
     weight_decay: float = Field(5e-4, ge=0, le=10)
+    """Not of Muon's parameters, whose norm is fixed."""
     momentum: float = Field(0.9, ge=0, lt=1)
-    """SGD's momentum, or Adam's and AdamW's first beta."""
+    """SGD's or Muon's momentum, or Adam's and AdamW's first beta."""
+    sgd_lr: float = Field(0.05, gt=0, le=100)
+    """With muon, the peak learning rate of all other parameters."""
+    sgd_momentum: float = Field(0.85, ge=0, lt=1)
+    """With muon, the momentum of all other parameters."""
     beta2: float = Field(0.999, ge=0, lt=1)
     nesterov: bool = True
     layer_decay: float = Field(1.0, gt=0, le=1)
@@ -59,14 +66,14 @@ class OptimizerRecipe(_Section):
 class ScheduleRecipe(_Section):
     """Learning-rate schedule."""
 
-    name: Literal["cosine", "step", "one-cycle", "constant"] = "cosine"
+    name: Literal["cosine", "linear", "step", "one-cycle", "constant"] = "cosine"
     warmup_epochs: float = Field(0.0, ge=0)
     """Linear warm-up from `start` times the peak. Not for one-cycle, which has its own."""
     warmup_share: float | None = Field(None, ge=0, le=0.5)
     """The warm-up as a share of the run, instead of `warmup_epochs`."""
     start: float = Field(0.01, ge=0, le=1)
     final: float = Field(0.0, ge=0, le=1)
-    """Share of the peak at the end of cosine and one-cycle."""
+    """Share of the peak at the end of cosine, linear and one-cycle."""
     milestones: tuple[float, ...] = (0.5, 0.75)
     """Shares of the run at which `step` multiplies by `gamma`."""
     gamma: float = Field(0.1, gt=0, le=1)
@@ -80,8 +87,12 @@ class AugmentRecipe(_Section):
     crop_scale: tuple[float, float] | None = None
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     shift: int = Field(0, ge=0, le=512)
+    border: Literal["zeros", "reflect"] = "zeros"
+    """What a shift moves into the image: black, or the image's own mirrored edge."""
     flip: bool | None = None
     """null: mirror, unless the classes are ten or more single characters, which are taken for digits or letters."""
+    alternate_flip: bool = False
+    """Mirror each image in every other epoch, half of them in the first, instead of at random (Jordan 2024)."""
     policy: Literal["auto", "none", "trivial", "rand"] = "none"
     """auto: none in short runs, else trivial."""
     rand_ops: int = Field(2, ge=1, le=8)
@@ -157,6 +168,10 @@ class EmaRecipe(_Section):
 
     decay: float | None = Field(None, gt=0, lt=1)
     """Weight of the old average at each step; null: off. Early in the run, (1 + step) / (10 + step) if that is less."""
+    every: int = Field(1, ge=1, le=1000)
+    """Steps between two updates, each of which counts for all of them."""
+    ramp: float = Field(0.0, ge=0, le=10)
+    """0: off; otherwise the decay is multiplied by the share of the run that is done to this power."""
 
 
 class EarlyStoppingRecipe(_Section):
@@ -175,6 +190,15 @@ class CheckpointRecipe(_Section):
     """Training waits for the write, so that at most this many steps can be lost."""
     every_minutes: float | None = Field(10.0, gt=0)
     """Written in the background, like the checkpoint after each epoch."""
+
+
+class ImageSizePart(_Section):
+    """A part of a run whose training images are resized; see `restune.training.image_sizes.ImageSizes`."""
+
+    until: float = Field(gt=0, le=1)
+    """Share of the run at which the part ends."""
+    size: int = Field(ge=1, le=4096)
+    """Side of the training images, pixels."""
 
 
 class EarlierLength(_Section):
@@ -201,6 +225,9 @@ class Recipe(_Section):
     """The resolved inference preprocessing; null: as the weights, or the zoo entry, at `image_size`. Does not include
     a text vocabulary, which follows from the training items."""
     image_size: int | None = Field(None, ge=1, le=4096)
+    image_sizes: tuple[ImageSizePart, ...] = ()
+    """Progressive resizing: smaller training images in the first parts of the run, for example ``[{until: 0.4, size:
+    20}, {until: 0.7, size: 26}]``; the rest and validation are at `image_size`."""
     store_size: int | None = Field(None, ge=1, le=4096)
     """Resize each image's shorter side to this and crop the centre square once, before augmentation, so that the data
     can be held in memory. Augmentation then works on the smaller images."""
@@ -285,6 +312,13 @@ class Recipe(_Section):
         if self.epochs is None and self.steps is None and self.time is None:
             raise ValueError("epochs, steps or time must be set")
         return self
+
+    @field_validator("image_sizes", mode="after")
+    @classmethod
+    def _in_order(cls, parts: tuple[ImageSizePart, ...]) -> tuple[ImageSizePart, ...]:
+        if any(one.until >= other.until for one, other in pairwise(parts)):
+            raise ValueError("each part must end later than the one before it")
+        return parts
 
     @property
     def fits_head(self) -> bool:

@@ -27,4 +27,6 @@ def multiplier(recipe: ScheduleRecipe, progress: float, warmup: float) -> float:
     if recipe.name == "step":
         return recipe.gamma ** sum(progress >= milestone for milestone in recipe.milestones)
     rest = (progress - warmup) / max(1e-12, 1 - warmup)
+    if recipe.name == "linear":
+        return recipe.final + (1 - recipe.final) * (1 - rest)
     return recipe.final + (1 - recipe.final) * 0.5 * (1 + math.cos(math.pi * rest))  # Loshchilov and Hutter 2017

@@ -102,7 +102,7 @@ class Phases:
 def enter_phase(network: Network, phase: Phase, recipe: Recipe) -> NamedOptimizer:
     """Make the phase's layers trainable. Returns a new optimiser for them, without momentum."""
     apply_freeze(network, phase.freeze, keep_statistics=recipe.keep_statistics)
-    return NamedOptimizer(network, recipe.optimizer, phase.lr_scale)
+    return NamedOptimizer(network, recipe.optimizer, phase.lr_scale, bf16=recipe.precision == "bf16")
 
 
 @dataclass(frozen=True, kw_only=True)

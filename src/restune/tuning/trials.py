@@ -212,7 +212,10 @@ def open_trials(
     with tempfile.TemporaryDirectory(prefix="splits-", dir=folder) as name:
         workspace = Workspace(folder=Path(name), device=pick_device(recipe.device), started=started)
         with torch.random.fork_rng(devices=[]):
-            prepared = prepare(run_data, initial_state(recipe, train, request.verb, encoding), recipe, workspace)
+            initial = initial_state(recipe, train, request.verb, encoding)
+            # of a fitted head, trials compare image sizes themselves, from the weights' own on
+            size = {"image_size": initial.preprocess.image_size} if recipe.fits_head else {}
+            prepared = prepare(run_data, initial, recipe.changed(size), workspace)
     splits = prepared.splits
     if splits.val is None:
         raise UserError(

@@ -134,7 +134,29 @@ def _of_weights(reference: str, image_size: int | None, overrides: dict[str, Any
         weights=(),
         description=describe(spec, _positions(found, spec, name, image_size)),
         changes=_changes(overrides),
+        header=_header(found),
     )
+
+
+def _header(found: Weights) -> dict[str, Any] | None:
+    """Return what a model file's header says of its training; None for other files."""
+    info, file = found.info, found.file
+    if info is None:
+        return None
+    training = info.training
+    recipe = training.get("recipe") or {}
+    return {
+        "scores": [dict(score) for score in info.scores],
+        "data": training.get("data"),
+        "recipe": training.get("recipe_name"),
+        "seed": recipe.get("seed"),
+        "epochs": training.get("epochs"),
+        "licence": info.licence,
+        "source": training.get("source"),
+        "preprocess": str(info.preprocess),
+        "classes": list(info.classes),
+        "bytes": None if file is None else file.stat().st_size,
+    }
 
 
 def _structure(found: Weights) -> tuple[ResNetSpec, str | None]:

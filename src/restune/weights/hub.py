@@ -1,4 +1,4 @@
-"""Published weights: list them by network, and download them to the cache folder."""
+"""Published weights and those inside the package: list them by network, and download published ones to the cache."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from restune.core import console
 from restune.core.errors import UserError, did_you_mean
 from restune.core.files import cache_folder, is_there
 from restune.networks.structure import PublishedScore
+from restune.weights import bundled
 from restune.weights.download import by_hand, download
 
 
@@ -127,9 +128,20 @@ def is_published_reference(text: str) -> bool:
     return _REFERENCE.fullmatch(text) is not None
 
 
+def _cifar_table() -> dict[str, _Entry]:
+    """Map references to akamaster's weights; ``NAME_akamaster`` where the package has weights of that name itself."""
+    own = bundled.references()
+    named = (replace(e, reference=f"{e.reference}_akamaster") if e.reference in own else e for e in _CIFAR.values())
+    return {entry.reference: entry for entry in named}
+
+
 def available(model: str) -> tuple[str, ...]:
-    """List the references published for a network, most usual first; works offline and may lack some of timm's."""
-    own = [reference for reference, entry in _CIFAR.items() if entry.model == model]
+    """List the references for a network: bundled, then published, most usual first.
+
+    Works offline, and may lack some of timm's.
+    """
+    inside = [reference for reference in bundled.references() if reference.partition(":")[0] == model]
+    own = [*inside, *(reference for reference, entry in _cifar_table().items() if entry.model == model)]
     _, tags = _TORCHVISION.get(model, ("", ()))
     timm = [f"timm:{model}.{tag}" for tag in _TIMM.get(model, ())]
     return (*own, *(f"{model}:{tag}" for tag in tags), *timm)
@@ -145,8 +157,8 @@ def reject_unknown(reference: str) -> None:
         for model, (enum, tags) in _TORCHVISION.items()
         for member in ("DEFAULT", *(f"{'KINETICS400' if model in _VIDEO else 'IMAGENET1K'}_{t.upper()}" for t in tags))
     ]
-    models = dict.fromkeys((*(entry.model for entry in _CIFAR.values()), *_TORCHVISION, *_TIMM))
-    names = [name for model in models for name in available(model)]
+    cifar = [*(name.partition(":")[0] for name in bundled.references()), *(entry.model for entry in _CIFAR.values())]
+    names = [name for model in dict.fromkeys((*cifar, *_TORCHVISION, *_TIMM)) for name in available(model)]
     if reference not in (*names, *members):
         raise UserError(
             f"no weights are published as {reference!r}",
@@ -162,12 +174,18 @@ def _nearest(reference: str, names: list[str]) -> str:
 
 
 def cached(reference: str) -> Path | None:
-    """Return the file of published weights in the cache folder; None if they are not there. Downloads nothing."""
+    """Return the file of bundled weights, or of published ones in the cache folder; None if they are not there.
+
+    Downloads nothing.
+    """
+    inside = bundled.file_of(reference)
+    if inside is not None:
+        return inside
     if reference.startswith("timm:"):
         folder = cache_folder() / "weights" / "timm" / reference.removeprefix("timm:")
         file = folder / _WEIGHTS
         return file if is_there(file) and is_there(folder / _CONFIG) else None
-    entry = {**_CIFAR, **_torchvision()}[reference]
+    entry = {**_cifar_table(), **_torchvision()}[reference]
     file = _place(entry)
     return file if is_there(file) else None
 
@@ -177,18 +195,28 @@ def _place(entry: _Entry) -> Path:
 
 
 def published_score(model: str) -> PublishedScore | None:
-    """Return the best accuracy published for a network's weights, None where none is; works offline."""
+    """Return the best accuracy published for a network's weights, bundled ones included; None where none is.
+
+    Works offline.
+    """
     entries = {**_CIFAR, **_torchvision()}.values()
     scores = [entry.score for entry in entries if entry.model == model and entry.score is not None]
+    scores += [score for one in bundled.listed() if one.model == model and (score := _bundled_score(one)) is not None]
     return max(scores, key=lambda score: score.accuracy, default=None)
 
 
+def _bundled_score(one: bundled.BundledWeights) -> PublishedScore | None:
+    if one.test is None:
+        return None
+    return PublishedScore(accuracy=one.test["accuracy"], data=one.test["data"], source=f"{one.reference}, bundled")
+
+
 def fetch(reference: str) -> PublishedWeights:
-    """Download the weights of that name to the cache folder, unless present, and return their description.
+    """Download the published weights of that name to the cache folder, unless present, and return their description.
 
     Args:
         reference: ``resnet50:v2`` or ``ResNet50_Weights.IMAGENET1K_V2`` (torchvision), ``timm:resnet50.a1_in1k``
-            (the Hugging Face hub), ``resnet20:cifar10`` (github.com/akamaster/pytorch_resnet_cifar10).
+            (the Hugging Face hub), ``resnet56:cifar10`` (github.com/akamaster/pytorch_resnet_cifar10).
 
     Raises:
         UserError: no such weights, or they cannot be downloaded; explains the manual download.
@@ -196,7 +224,7 @@ def fetch(reference: str) -> PublishedWeights:
     if reference.startswith("timm:"):
         return _fetch_timm(reference)
     reject_unknown(reference)
-    entry = {**_CIFAR, **_torchvision()}[reference]
+    entry = {**_cifar_table(), **_torchvision()}[reference]
     return PublishedWeights(
         reference=entry.reference,
         model=entry.model,

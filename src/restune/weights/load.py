@@ -19,7 +19,7 @@ from restune.networks.custom import CustomSpec
 from restune.networks.resnet import ResNet
 from restune.networks.spec import ResNetSpec, same_structure
 from restune.networks.zoo import ZOO
-from restune.weights import bundle, hub
+from restune.weights import bundle, bundled, hub
 from restune.weights.body import Found, find_network
 from restune.weights.checkpoint import Checkpoint, read_checkpoint
 from restune.weights.convert import StateDict, adapt_first_convolution, inflate
@@ -43,6 +43,7 @@ class Weights:
         licence: of the weights, if known.
         found: the used and ignored tensors of a checkpoint.
         skipped: objects in a checkpoint that were not loaded, as ``args (argparse.Namespace)``.
+        file: of a model file.
     """
 
     state: StateDict
@@ -55,6 +56,7 @@ class Weights:
     licence: str | None = None
     found: Found | None = None
     skipped: tuple[str, ...] = ()
+    file: Path | None = None
 
     @property
     def head_classes(self) -> int | None:
@@ -130,7 +132,7 @@ _LAYERS_OWN = re.compile(r"\.(weight|bias|running_mean|running_var|num_batches_t
 
 
 def read_weights(reference: str | Path) -> Weights:
-    """Read weights: a published name, a bundle, a run's folder or a local checkpoint.
+    """Read weights: a bundled or published name, a model file, a run's folder or a local checkpoint.
 
     Any of these after ``inflate:`` is for a video network (see `convert.inflate`).
 
@@ -333,6 +335,7 @@ def _read_file(path: Path) -> Weights:
             preprocess=info.preprocess,
             info=info,
             licence=info.licence,
+            file=path,
         )
     if path.suffix.lower() in PICKLE_SUFFIXES:
         return _found_in(read_checkpoint(path), str(path))
@@ -358,6 +361,9 @@ def _found_in(checkpoint: Checkpoint, source: str) -> Weights:
 
 
 def _read_published(reference: str) -> Weights:
+    inside = bundled.file_of(reference)
+    if inside is not None:
+        return replace(_read_file(inside), source=f"{reference} (bundled with restune)")
     found = hub.fetch(reference)
     weights = _read_file(found.file)
     preprocess = None if found.preprocess is None else preprocess_from_dict(found.preprocess)

@@ -161,7 +161,7 @@ def _tables_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and not is_hidden(path.name))
 
 
-_UNLABELLED = frozenset(
+UNLABELLED = frozenset(
     (
         *("images", "image", "imgs", "img", "pictures", "photos", "files", "data", "all"),
         *("unknown", "unlabeled", "unlabelled", "nolabel", "none", "test", "testing"),
@@ -194,7 +194,7 @@ def _has_no_classes(name: str, folders: Sequence[tuple[str, ...]], classes: set[
     if inner == {""}:
         return True
     only = next(iter(inner))
-    return len(inner) == 1 and only not in classes and (only.lower() in _UNLABELLED or only.lower() == name.lower())
+    return len(inner) == 1 and only not in classes and (only.lower() in UNLABELLED or only.lower() == name.lower())
 
 
 def _without_wrappers(files: _Files) -> tuple[_Files, str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from restune.core.errors import UserError
+from restune.core.console import warn
+from restune.core.errors import UserError, shorten
 from restune.core.rowlog import ANEW
 from restune.data.dataset import FileLocation, Item
 from restune.data.sources.clips import ClipLocation
@@ -67,12 +69,25 @@ class Share:
         self._source = items
         return self._taken()
 
-    def skip(self, listed: int, inputs: str, where: str) -> None:
-        """Pass over the inputs that are finished. Raises UserError unless they are those of this hash."""
+    def skip(self, listed: int, inputs: str, where: str, since: float = math.inf) -> None:
+        """Pass over the inputs that are finished. Raises UserError unless they are those of this hash.
+
+        Args:
+            where: the file of predictions, for messages.
+            since: time of its last record; a warning names files that were written later.
+        """
+        newer: list[str] = []
         for item in islice(self._source, listed):
             self._note(item)
+            if since < math.inf and _written(item) > since:
+                newer.append(item.id)
         if listed and (self.listed, self.inputs) != (listed, inputs):
             raise _changed(f"the first {listed:,} inputs are not those that this file was begun with", where)
+        if newer:
+            warn(
+                f"{len(newer):,} of the {listed:,} inputs that were done are files written since: {shorten(newer, 3)}; "
+                f"{where} keeps the answers of before: {ANEW}"
+            )
 
     def reject_more(self, where: str) -> None:
         """Raise UserError if there are inputs that were not listed yet."""
@@ -94,6 +109,16 @@ class Share:
         text = f"{item.id}\0{'' if is_file else item.location.signature()}\0"
         self._digest.update(text.encode("utf-8", "surrogatepass"))
         self.listed += 1
+
+
+def _written(item: Item) -> float:
+    """Return when an input that is a file of its own was written; long ago for any other."""
+    if not isinstance(item.location, FileLocation):
+        return -math.inf
+    try:
+        return item.location.path.stat().st_mtime
+    except OSError:
+        return -math.inf
 
 
 def _changed(what: str, where: str) -> UserError:

@@ -18,7 +18,16 @@ from restune.core.console import note
 from restune.core.errors import UserError
 from restune.core.interrupt import Interrupted, Terminated, noted
 from restune.core.machine import cpu_count, local_processes, local_rank
-from restune.core.rowlog import Finished, RowLog, open_log, read_record, record_of, reject_foreign, remove_log
+from restune.core.rowlog import (
+    Finished,
+    RowLog,
+    open_log,
+    read_record,
+    record_of,
+    recorded_at,
+    reject_foreign,
+    remove_log,
+)
 from restune.data.dataset import DataOptions
 from restune.data.inputs import expand
 from restune.data.kinds import kind_of
@@ -100,7 +109,7 @@ class PredictionWriter:
         finished.reject_other(self.settings, self.path)
         if not finished.complete:
             return None
-        self.share.skip(finished.listed, finished.inputs, where)
+        self.share.skip(finished.listed, finished.inputs, where, recorded_at(self.path))
         self.share.reject_more(where)
         note(f"{self.path.name} was complete already")
         return WrittenPredictions(out=self.path, inputs=finished.listed, failed=finished.failed)
@@ -108,7 +117,7 @@ class PredictionWriter:
     def _continue(self, log: RowLog, encode: Callable[[Any], bytes], stopped: Stopped, where: str) -> None:
         """Append the rows that are missing."""
         share, finished = self.share, log.finished
-        share.skip(finished.listed, finished.inputs, where)
+        share.skip(finished.listed, finished.inputs, where, recorded_at(log.path))
         if finished.complete:
             share.reject_more(where)
             return

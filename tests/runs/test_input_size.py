@@ -1,0 +1,103 @@
+"""The image size for weights of small images: the one at which a head predicts training images best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import restune
+from restune.runs import input_size
+from restune.runs.initial import Initial
+
+
+@pytest.fixture(scope="module")
+def gratings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """96-pixel images whose classes differ in stripes of 3 pixels, which 32 pixels cannot show."""
+    folder, random = tmp_path_factory.mktemp("gratings"), np.random.default_rng(0)
+    for name in ("across", "down"):
+        (folder / name).mkdir()
+        for number in range(14):
+            stripes = 90 * np.sin(np.arange(96) * 2 * np.pi / 3.0 + random.uniform(0, 6))
+            plane = np.broadcast_to(stripes[:, None] if name == "across" else stripes, (96, 96))
+            pixels = np.clip(128 + plane[..., None] + random.normal(0, 20, (96, 96, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+def finetuned(data: Path, tmp_path: Path, **options: object) -> restune.Run:
+    return restune.finetune(data, out=tmp_path / "run", weights="resnet8:cifar10", freeze="all", **options)
+
+
+def test_fine_stripes_need_more_pixels_than_the_weights_had(
+    gratings: Path, bundle_weights: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle_weights()
+    run = finetuned(gratings, tmp_path)
+    said = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("image_size:"))
+    losses = dict(pair.split(": ") for pair in said.partition("pixels: ")[2].rstrip(")").split(", "))
+    assert list(losses)[:2] == ["32", "64"]
+    assert float(losses["64"]) < 0.5 * float(losses["32"])
+    side = run.model.preprocess.image_size
+    assert side in (64, 96)
+    assert run.result["val"]["accuracy"] == 1.0
+    assert f"image_size: {side}" in (run.out / "recipe.yaml").read_text()
+    with pytest.MonkeyPatch.context() as patch:  # a run that repeats the recipe does not choose again
+        patch.setattr(input_size, "best_side", lambda *_: pytest.fail("chosen again"))
+        again = restune.finetune(gratings, recipe=run.out / "recipe.yaml", out=tmp_path / "again")
+    assert again.model.preprocess == run.model.preprocess
+
+
+def test_weights_are_compared_at_the_size_that_suits_them(
+    gratings: Path, bundle_weights: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundle_weights()
+    run = restune.finetune(gratings, out=tmp_path / "run", weights="auto", freeze="all")
+    assert run.model.preprocess.image_size in (64, 96)
+    assert "weights: resnet8:cifar10\n" in (run.out / "recipe.yaml").read_text()
+
+
+@pytest.mark.parametrize("size", [32, 40])
+def test_a_size_that_is_named_is_kept(
+    size: int, gratings: Path, bundle_weights: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle_weights()
+    assert finetuned(gratings, tmp_path, image_size=size).model.preprocess.image_size == size
+    assert "image_size:" not in capsys.readouterr().err
+
+
+def test_images_as_small_as_those_of_the_weights_leave_no_choice(
+    four_colours: Path, bundle_weights: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle_weights()
+    assert finetuned(four_colours, tmp_path).model.preprocess.image_size == 32
+    assert "image_size:" not in capsys.readouterr().err
+
+
+def test_a_larger_size_must_gain_something_and_fit_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cache:
+        def __init__(self, side: int) -> None:
+            self.seconds_an_item = 0.01 * (side / 32) ** 2
+
+    dataset = type("D", (), {"items": range(100), "__len__": lambda _: 100})()
+    initial = Initial(name="resnet8", weights=None, preprocess=restune.ImagePreprocess(crop=32), settings=None)  # type: ignore[arg-type]
+    monkeypatch.setattr(input_size, "typical_side", lambda _: 130)
+
+    def chosen(losses: dict[int, float], time: float | None = None) -> int:
+        monkeypatch.setattr(input_size, "_caches", lambda *a: ((side, Cache(side)) for side in a[3]))
+        sides = iter(losses.values())
+        monkeypatch.setattr(input_size, "_loss", lambda *_: next(sides))
+        recipe = type("R", (), {"seed": 0, "time": time})()
+        return input_size.best_side(initial, recipe, dataset, torch.device("cpu"))  # type: ignore[arg-type]
+
+    assert chosen({32: 0.6, 64: 0.5, 96: 0.4, 128: 0.3}) == 128
+    assert chosen({32: 0.6, 64: 0.5, 96: 0.495, 128: 0.49}) == 64  # by less than 2%
+    assert chosen({32: 0.6, 64: 0.7}) == 32  # 96 pixels are not looked at
+    # an epoch takes 4 * 100 * 0.01 s = 4 s at 32 pixels, 16 s at 64, 36 s at 96
+    assert chosen({32: 0.6, 64: 0.5}, time=8 * 16 + 1) == 64
+    assert chosen({32: 0.6}, time=8 * 16 - 1) == 32

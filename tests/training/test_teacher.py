@@ -14,6 +14,7 @@ from restune.data.augment import Augment
 from restune.data.batches import TrainingBatches
 from restune.data.preload import Preloaded
 from restune.data.sources import open_dataset
+from restune.inference.features import FeatureCache
 from restune.inference.load import load_model
 from restune.runs import teacher as teacher_module
 from restune.training.recipe import Recipe
@@ -63,6 +64,17 @@ def test_teacher_and_student_see_the_same_view(shapes, teacher, monkeypatch, tmp
     assert all(torch.equal(one, other) for one, other in both), "epoch 2 shows the views of epoch 0 again"
     plain = make_teacher(model, data, recipe, Augment(), epochs=4)
     assert plain.view_count == 1
+
+
+def test_views_do_not_use_up_a_time_budget(shapes, teacher, monkeypatch, tmp_path):
+    monkeypatch.setenv("RESTUNE_CACHE", str(tmp_path))
+    model, data = load_model(teacher, device="cpu"), open_dataset(shapes, None)
+    for seconds, views in ((1.0, 1), (0.05, 3), (0.001, 8)):
+        monkeypatch.setattr(FeatureCache, "time_an_item", lambda *_, seconds=seconds: seconds)
+        recipe = Recipe(teacher={"model": str(teacher)}, precision="fp32", time=20.0)
+        assert make_teacher(model, data, recipe, Augment(shift=3), epochs=None).view_count == views
+    recipe = Recipe(teacher={"model": str(teacher), "views": 5}, precision="fp32", time=20.0)
+    assert make_teacher(model, data, recipe, Augment(shift=3), epochs=None).view_count == 5
 
 
 def test_a_student_follows_its_teacher_not_the_labels(run, shapes, teacher, tmp_path):

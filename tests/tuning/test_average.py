@@ -105,6 +105,7 @@ def test_the_average_is_a_model_like_others(run, runs, shapes, tmp_path):
     made = json.loads(done.stdout.splitlines()[-1])
     assert [one["run"] for one in made["runs"]]
     assert made["difference"]["interval"]
+    assert made["test_difference"] is None  # these runs have no test items
     done = run("evaluate", tmp_path / "average", shapes, "--json")
     scored = json.loads(done.stdout.splitlines()[-1])
     assert scored["n"] == made["val"]["n"] == 16  # the runs' own validation items, found by its split record
@@ -114,6 +115,31 @@ def test_the_average_is_a_model_like_others(run, runs, shapes, tmp_path):
     assert (model.novelty is None) == (restune.load(runs[0]).novelty is None)
     done = run("average", *runs[:2])
     assert "validation" in done.stdout + done.stderr
+
+
+def test_the_gain_is_said_on_test_items_that_chose_nothing(run, shapes, tmp_path):
+    """The best run's test scores are those that it saved; by hand from both models' predictions."""
+    settings = {**SMALL, "test": 0.3, "val": 0.3}
+    start = restune.train(shapes, out=tmp_path / "start", **settings).out
+    parts = [
+        restune.finetune(
+            shapes, weights=start, freeze="none", epochs=1, batch_size=8, val=0.3, test=0.3, lr=lr, device="cpu",
+            out=tmp_path / str(lr),
+        ).out
+        for lr in (0.001, 0.2)
+    ]  # fmt: skip
+    done = run("average", *parts, "--method", "uniform", "--out", tmp_path / "average", "--json")
+    made = json.loads(done.stdout.splitlines()[-1])
+    best = json.loads((tmp_path / made["runs"][0]["run"] / "result.json").read_text())
+    by_hand = made["test"]["accuracy"] - best["test"]["accuracy"]
+    assert made["test_difference"]["difference"] == pytest.approx(by_hand)
+    from restune.reporting.averages import average_lines
+
+    lines = list(average_lines(made))
+    assert lines[-1].startswith(f"against the best run: {100 * by_hand:+.2f} points")
+    assert "on the test items" in lines[-1]
+    alone = {**made, "runs": [{**one, "kept": not place} for place, one in enumerate(made["runs"])]}
+    assert any("no average was as good" in line for line in average_lines(alone))
 
 
 def test_what_does_not_fit_is_refused(run, runs, shapes, tmp_path):

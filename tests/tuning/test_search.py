@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import html
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 
 import restune
 from restune.core.errors import UserError
+from restune.core.language import speaking
 from restune.data.items import FileLocation
+from restune.data.sources import open_dataset
 from restune.training.recipe import Recipe
+from restune.tuning import held_out
 from restune.tuning.space import Choice, Range, default_space, read_space
 
 SMALL = {"model": "resnet8", "image_size": 16, "batch_size": 8, "device": "cpu"}
@@ -63,10 +68,10 @@ def test_a_space_is_read_and_checked_against_the_recipe(tmp_path):
 
 def test_the_best_settings_are_found_and_no_trial_reads_a_test_item(shapes, tmp_path, monkeypatch):
     """A learning rate of nothing learns nothing: the other one wins. Test items are read when the data is opened, and
-    by the final run; no trial comes near them."""
-    reads, phase = {"opened": set(), "trials": set(), "final": set()}, ["opened"]
+    by the final run as often as by any run; no trial comes near them."""
+    reads, phase = {name: Counter() for name in ("opened", "trials", "final", "single run")}, ["opened"]
     read = FileLocation.read
-    monkeypatch.setattr(FileLocation, "read", lambda self: (reads[phase[0]].add(str(self.path)), read(self))[1])
+    monkeypatch.setattr(FileLocation, "read", lambda self: (reads[phase[0]].update([str(self.path)]), read(self))[1])
     from restune.tuning import trials as room
     from restune.verbs import search as verb
 
@@ -81,8 +86,16 @@ def test_the_best_settings_are_found_and_no_trial_reads_a_test_item(shapes, tmp_
     assert {one.settings["optimizer.lr"] for one in found.trials} == {1e-9, 0.05}
     test = {line.split(",")[0] for line in (found.run.out / "split.csv").read_text().splitlines() if ",test," in line}
     assert len(test) == 12
-    assert not [name for name in reads["trials"] if any(name.endswith(item) for item in test)]
-    assert any(name.endswith(item) for name in reads["final"] for item in test)
+    phase[0] = "single run"
+    restune.train(shapes, lr=0.05, epochs=3, test=0.2, out=tmp_path / "single", seed=1, **SMALL)
+    of_test = {
+        name: {path: count for path, count in counts.items() if any(path.endswith(item) for item in test)}
+        for name, counts in reads.items()
+    }
+    assert of_test["trials"] == {}
+    assert len(of_test["final"]) == 12
+    assert of_test["final"] == of_test["single run"]
+    assert max(of_test["opened"].values()) <= 1
     assert "lr: 0.05" in (found.run.out / "recipe.yaml").read_text()
     study = json.loads((tmp_path / "study" / "study.json").read_text())
     assert study["run"]["test"]["n"] == 12
@@ -117,6 +130,87 @@ def test_the_final_run_scores_what_its_trial_did(shapes, pretrained, tmp_path):
         space={"optimizer.lr": Range(low=1e-4, high=0.1, log=True), "freeze": Choice(("none", 1))},
     )  # fmt: skip
     assert found.run.result["val"]["accuracy"] == pytest.approx(found.best.score, abs=1e-6)
+
+
+@pytest.mark.parametrize("freeze", ["all", 1])
+def test_held_out_items_choose_nothing_and_say_what_the_search_gained(
+    shapes, pretrained, tmp_path, monkeypatch, freeze
+):
+    """Trials are scored on the other half; the comparison is that of the fitted networks, item by item."""
+    from restune.tuning import trials as room
+
+    fits, fit_once = [], room.Trials._fit_once
+
+    def watched(self, fold, *rest):
+        fits.append((self, fit_once(self, fold, *rest)))
+        return fits[-1][1]
+
+    monkeypatch.setattr(room.Trials, "_fit_once", watched)
+    settings = {"weights": pretrained, "freeze": freeze, "val": 0.4, "device": "cpu"}
+    if freeze != "all":
+        settings |= {"epochs": 1, "batch_size": 8, "lr": 0.001}
+    found = restune.search(
+        shapes, trials=3, held_out=0.5, out=tmp_path / "study", **settings,
+        space={"class_weights": Choice(("none", "balanced")), "label_smoothing": Range(low=0.0, high=0.2)},
+    )  # fmt: skip
+    trials = fits[0][0]
+    choosing, held = set(trials.folds[0].val.ids()), set(trials.held_out.ids())
+    assert len(choosing) == len(held) == 12
+    assert not (choosing & held) | (held & set(trials.folds[0].train.ids()))
+    assert sorted(trials.held_out.class_counts().values()) == [6, 6]
+    assert [one.hits for one in found.trials] == [tuple(right) for _, (_, _, right) in fits]
+    best, own = (np.array(one.hits) for one in (found.best, found.trials[0]))
+    assert found.gain.difference == pytest.approx(best.mean() - own.mean())
+    # The final run has the best trial's settings and weights: it predicts the same held-out items correctly.
+    rows = (found.run.out / "split.csv").read_text().splitlines()
+    assert sum(",val," in row for row in rows) == 24
+    if freeze == "all":
+        evaluation = restune.evaluate(found.run.out, shapes, split="val")
+        right = dict(zip(evaluation.ids, evaluation.predicted == evaluation.targets, strict=True))
+        assert [int(right[name]) for name in trials.held_out.ids()] == best.tolist()
+    with pytest.raises(UserError, match="holds out 12 validation items, not 0"):
+        restune.search(
+            shapes, trials=4, held_out=0, resume=True, out=tmp_path / "study", **settings,
+        )  # fmt: skip
+
+
+def test_few_of_very_many_validation_items_are_held_out(shapes, monkeypatch):
+    """Comparing accuracies needs no more than 5,000 items, whatever the share; of few items none are held out."""
+    data = open_dataset(shapes, None)
+    assert held_out.set_aside(data, None, 0)[1] is None
+    for most, count in ((30, 30), (2, 2)):
+        monkeypatch.setattr(held_out, "_MOST", most)
+        choosing, held = held_out.set_aside(data, 0.5, 0)
+        assert len(held) == count
+        assert set(choosing.ids()) | set(held.ids()) == set(data.ids())
+        assert not set(choosing.ids()) & set(held.ids())
+    for share in (0.95, -0.1):
+        with pytest.raises(UserError, match=r"between 0 and 0\.9"):
+            held_out.set_aside(data, share, 0)
+
+
+def test_what_a_search_gained_is_said_in_words():
+    from restune.reporting.search_page import search_page
+    from restune.reporting.searches import search_lines
+
+    def said(interval, best=3, language="en"):
+        one = {"number": best, "settings": {}, "score": 0.9, "state": "complete", "seconds": 1.0}
+        study = {
+            "trials": [one], "best": one, "default": {**one, "number": 0, "score": 0.8}, "monitor": "val_accuracy",
+            "gain": {"difference": sum(interval) / 2, "interval": interval, "n": 308}, "importances": {}, "run": None,
+        }  # fmt: skip
+        with speaking(language):
+            lines = "\n".join(search_lines(study))
+            assert lines.splitlines()[-1] in html.unescape(search_page(study))
+        return lines
+
+    assert "Better than the recipe's own settings: +1.2 points of accuracy (95% interval +0.3 to +2.1) on 308" in said(
+        (0.003, 0.021)
+    )
+    assert "Not better than the recipe's own settings beyond chance: +0.5" in said((-0.01, 0.02))
+    assert "Worse than the recipe's own settings: -2.0" in said((-0.03, -0.01))
+    assert "they are the best trial" in said((0.0, 0.0), best=0)
+    assert "308 个留出的验证样本" in said((0.003, 0.021), language="zh")
 
 
 def test_settings_without_effect_on_the_best_are_left_out_of_its_run(shapes, pretrained, tmp_path):
@@ -179,7 +273,7 @@ def test_folds_are_a_cross_validation(shapes, pretrained, tmp_path, monkeypatch)
     assert sum(map(len, held_out)) == len(set.union(*held_out)) == 48
     assert all(not held & set(part.train.ids()) for held, part in zip(held_out, trials.folds, strict=True))
     assert not set.union(*held_out) & set(trials.splits.test.ids())
-    assert found.best.score == pytest.approx(np.mean([score for _, _, (score, _) in seen]))
+    assert found.best.score == pytest.approx(np.mean([score for _, _, (score, _, _) in seen]))
 
 
 def test_mistakes_are_named(run, shapes, pretrained, tmp_path):

@@ -57,6 +57,16 @@ def search(
             min=1,
         ),
     ] = 1,
+    held_out: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the validation items that no trial is scored on: they tell whether the best beats the "
+            "recipe's own settings. By default half of at least 100 items; 0: none.",
+            min=0.0,
+            max=0.9,
+            metavar="SHARE",
+        ),
+    ] = None,
     **options: Any,
 ) -> None:
     """Choose settings on validation items, then make one run with the best. Test items are touched once, by that run.
@@ -82,8 +92,8 @@ def search(
 
         found = run(
             data, verb=of and of.value, trials=trials, time=time, space=space, storage=storage, study=study,
-            folds=folds, out=out, resume=resume, recipe=recipe, data_options=reading, set=changes, weights=weights,
-            freeze=layers, **settings,
+            folds=folds, held_out=held_out, out=out, resume=resume, recipe=recipe, data_options=reading, set=changes,
+            weights=weights, freeze=layers, **settings,
         )  # fmt: skip
         content = found.to_dict()
         if options["as_json"]:

@@ -128,6 +128,21 @@ def compare(this: Evaluation, other: Evaluation, seed: int = 0) -> Comparison:
     )
 
 
+def paired_difference(this: NDArray[np.float64], other: NDArray[np.float64], seed: int = 0) -> Difference:
+    """Compare two means over the same items, such as the share of items that each of two models predicts correctly.
+
+    Args:
+        this, other: one value per item, in the same order.
+        seed: of the resamples of the interval.
+
+    >>> paired_difference(np.array([1.0, 1.0, 0.0, 1.0]), np.array([1.0, 0.0, 0.0, 1.0])).difference
+    0.25
+    """
+    gains = np.asarray(this, np.float64) - np.asarray(other, np.float64)
+    low, high = _bootstrap(lambda chosen: gains[chosen].mean(keepdims=True), len(gains), seed)
+    return Difference(this=float(np.mean(this)), other=float(np.mean(other)), interval=(float(low[0]), float(high[0])))
+
+
 def mcnemar(only_this: int, only_other: int) -> tuple[float, float]:
     """Return the exact and the mid-p two-sided p-value of McNemar's test, from the numbers of discordant items.
 

@@ -28,11 +28,25 @@ def average_lines(made: Mapping[str, Any]) -> Iterator[str]:
     """
     score, n = main_score(made["val"]), made["val"]["n"]
     yield translated(f"the average: validation {score} (n = {n})")
-    difference = made["difference"]
-    if difference is not None:
-        points = f"{100 * difference['difference']:+.2f}"
-        low, high = (f"{100 * value:+.2f}" for value in difference["interval"])
-        yield translated(f"against the best run: {points} points of accuracy (95% interval {low} to {high})")
+    if sum(one["kept"] for one in made["runs"]) == 1:
+        yield translated("no average was as good as the best run: this model has its weights")
+    if made["difference"] is not None:
+        points, low, high = _points(made["difference"])
+        yield translated(
+            f"against the best run: {points} points of accuracy (95% interval {low} to {high}), on the validation "
+            "items that chose it"
+        )
     if made["test"] is not None:
         score, n = main_score(made["test"]), made["test"]["n"]
         yield translated(f"the average: test {score} (n = {n})")
+    if made["test_difference"] is not None:
+        points, low, high = _points(made["test_difference"])
+        yield translated(
+            f"against the best run: {points} points of accuracy (95% interval {low} to {high}), on the test items"
+        )
+
+
+def _points(difference: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return a difference and the ends of its interval, in points."""
+    low, high = difference["interval"]
+    return f"{100 * difference['difference']:+.2f}", f"{100 * low:+.2f}", f"{100 * high:+.2f}"

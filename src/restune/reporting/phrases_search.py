@@ -16,6 +16,26 @@ SEARCH: dict[str, tuple[str, str]] = {
         "The recipe's own settings are as good: the search found nothing better.",
         "配方自带的设置一样好：搜索没有找到更好的。",
     ),
+    "search_better": (
+        "Better than the recipe's own settings: {gap} points of accuracy (95% interval {low} to {high}) on {n} "
+        "held-out validation items.",
+        "比配方自带的设置好：在 {n} 个留出的验证样本上，准确率相差 {gap} 个百分点（95% 置信区间 {low} 到 {high}）。",
+    ),
+    "search_worse": (
+        "Worse than the recipe's own settings: {gap} points of accuracy (95% interval {low} to {high}) on {n} held-out "
+        "validation items.",
+        "比配方自带的设置差：在 {n} 个留出的验证样本上，准确率相差 {gap} 个百分点（95% 置信区间 {low} 到 {high}）。",
+    ),
+    "search_unclear": (
+        "Not better than the recipe's own settings beyond chance: {gap} points of accuracy (95% interval {low} to "
+        "{high}) on {n} held-out validation items.",
+        "不能说比配方自带的设置好：在 {n} 个留出的验证样本上，准确率相差 {gap} 个百分点（95% 置信区间 {low} 到 "
+        "{high}），可能只是运气。",
+    ),
+    "search_is_default": (
+        "Not better than the recipe's own settings: they are the best trial.",
+        "并不比配方自带的设置好：最好的一次试验用的就是它们。",
+    ),
     "search_chosen": (
         "The best of many scores on the same items is partly luck: the test score, on items that no trial has seen, "
         "is the honest one.",

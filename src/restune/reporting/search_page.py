@@ -9,6 +9,7 @@ from restune.core.language import Text, current_language
 from restune.reporting.pages import render
 from restune.reporting.phrases import both, phrases
 from restune.reporting.plots import Lines, Series, panel_svg, parallel_svg
+from restune.reporting.searches import gain_sentence
 from restune.reporting.summary import Say
 
 _LOWER_IS_BETTER = ("val_loss", "train_loss", "val_mae")
@@ -62,7 +63,9 @@ def _conclusion(study: Mapping[str, Any], say: Say) -> list[str]:
     best, default, monitor = study["best"], study["default"], study["monitor"]
     ended = len(study["trials"])
     sentences = [say("search_best", number=best["number"], n=ended, monitor=monitor, score=f"{best['score']:.4f}")]
-    if default is not None:
+    if study.get("gain") is not None:
+        sentences.append(gain_sentence(study, say))
+    elif default is not None:
         gap = abs(best["score"] - default["score"])
         key = "search_gain" if gap > 0 else "search_no_gain"
         sentences.append(say(key, score=f"{default['score']:.4f}", gap=f"{gap:.4f}"))

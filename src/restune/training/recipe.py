@@ -160,7 +160,7 @@ class TeacherRecipe(_Section):
     """Share of the teacher's term in the loss; the labels' term has the rest."""
     views: int | None = Field(None, ge=1, le=1000)
     """Augmented views per item, which epochs show in turn; the teacher computes each once. null: one per epoch, at most
-    8."""
+    8, fewer where they would take more than 0.3 of a time budget."""
 
 
 class EmaRecipe(_Section):

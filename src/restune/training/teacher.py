@@ -22,6 +22,8 @@ from restune.training.recipe import Recipe
 
 _MOST_VIEWS = 8
 """Augmented views per item where the recipe does not say how many."""
+_SHARE_OF_TIME = 0.3
+"""Of a time budget that the teacher may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +82,9 @@ def make_teacher(
         model.module, model.preprocess, cut="all", device=model.device, bf16=recipe.precision == "bf16",
         on_disk=recipe.cache, workers=recipe.workers,
     )  # fmt: skip
-    augmented = augment != Augment(repeats=augment.repeats)
-    count = recipe.teacher.views or min(_MOST_VIEWS, epochs or _MOST_VIEWS)
     views: list[View | None] = [None]
-    if augmented:
+    if augment != Augment(repeats=augment.repeats):
+        count = recipe.teacher.views or _affordable_views(cache, train, recipe, epochs)
         views = [View(augment=augment, seed=recipe.seed, number=number) for number in range(1, count + 1)]
     found = [cache.of(train.items, view) for view in views]
     for table in found:
@@ -102,6 +103,15 @@ def make_teacher(
         views=views,
         tables=[table.rows.loaded() for table in found],
     )
+
+
+def _affordable_views(cache: FeatureCache, train: Dataset, recipe: Recipe, epochs: int | None) -> int:
+    """Return the number of views: one per epoch, at most 8, and no more than a share of a time budget pays for."""
+    count = min(_MOST_VIEWS, epochs or _MOST_VIEWS)
+    if recipe.time is None:
+        return count
+    seconds_a_view = len(train) * cache.time_an_item(train.items)
+    return max(1, min(count, int(_SHARE_OF_TIME * recipe.time / max(1e-9, seconds_a_view))))
 
 
 def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ _GRACE = 3 * HEARTBEAT
 _RETRIES = 3
 _MOST_FAILURES = 10
 _WAIT = 1.0
+_HITS = "held-out hits"
+_HELD_OUT = "held-out items"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,7 @@ class TrialRecord:
         score: the monitored metric; of a stopped trial the last that it reported; None if it failed.
         state: ``complete``, ``pruned`` (stopped early) or ``failed``.
         seconds: from its start to its end.
+        hits: of each held-out item, the number of folds whose network predicts it correctly; None where not known.
     """
 
     number: int
@@ -56,6 +59,7 @@ class TrialRecord:
     score: float | None
     state: str
     seconds: float
+    hits: tuple[int, ...] | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the object in study.json."""
@@ -163,10 +167,13 @@ def run_trials(study: Any, trials: Trials, space: Space, budget: Budget) -> None
                 raise optuna.TrialPruned
 
         try:
-            return trials.fit(settings, report).score
+            ended = trials.fit(settings, report)
         except UserError as error:
             failures.append(error.what)
             raise
+        if ended.hits is not None:  # stored only: neither proposals nor the choice of the best read them
+            trial.set_user_attr(_HITS, list(ended.hits))
+        return ended.score
 
     _propose_own(study, trials, space)
     longest = 0.0
@@ -183,6 +190,18 @@ def run_trials(study: Any, trials: Trials, space: Space, budget: Budget) -> None
             warn(f"a trial failed: {failures[-1]}")
         if len(failures) >= _MOST_FAILURES and not finished(study):
             raise UserError(f"{len(failures)} trials failed, the last one: {failures[-1]}", where="--space")
+
+
+def share_held_out(study: Any, count: int) -> None:
+    """Note how many items a study holds out. Raises UserError where it began with another number: other items chose."""
+    before = study.user_attrs.get(_HELD_OUT)
+    if before is None:
+        study.set_user_attr(_HELD_OUT, count)
+    elif before != count:
+        raise UserError(
+            f"this study holds out {before} validation items, not {count}", where="--held-out",
+            fix="use the share that it began with, or begin another study",
+        )  # fmt: skip
 
 
 def finished(study: Any) -> list[Any]:
@@ -205,6 +224,7 @@ def records(study: Any) -> list[TrialRecord]:
             score=_last_score(trial),
             state=names[trial.state.name],
             seconds=0.0 if trial.duration is None else trial.duration.total_seconds(),
+            hits=tuple(trial.user_attrs[_HITS]) if _HITS in trial.user_attrs else None,
         )
         for trial in study.get_trials(deepcopy=False)
         if trial.state.name in names

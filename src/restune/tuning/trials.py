@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from restune.core.console import quiet
 from restune.core.errors import UserError
 from restune.data.dataset import DataOptions, Dataset
-from restune.data.items import groups_of, targets_of
 from restune.data.kinds import kind_of
 from restune.data.sources import open_dataset
 from restune.data.splits import Splits
@@ -33,10 +33,10 @@ from restune.runs.request import Request
 from restune.runs.task_settings import settle_task
 from restune.training.distributed import World
 from restune.training.metrics_log import EpochRecord
-from restune.training.out_of_fold import folds_of
 from restune.training.recipe import Recipe
 from restune.training.resolve_auto import resolve_auto
 from restune.training.selection import higher_is_better, improves
+from restune.tuning.held_out import folds_of_data, held_out_hits, set_aside
 
 Report = Callable[[float, int], None]
 """Called with the best score so far and the epoch, from 1; raises to stop the trial."""
@@ -55,11 +55,13 @@ class Trial:
         score: the best of the monitored metric.
         epochs: trained.
         seconds: of the fit.
+        hits: of each held-out item, the number of folds whose network predicts it correctly; None without any.
     """
 
     score: float
     epochs: int
     seconds: float
+    hits: tuple[int, ...] | None = None
 
 
 @dataclass
@@ -74,6 +76,7 @@ class Trials:
         side: of the network's input, pixels; None where it is not an image.
         options: how the data is read.
         folds: training and validation items of each fit of a trial; one, or the folds of a cross-validation.
+        held_out: validation items that choose nothing: only the comparison with the recipe's own settings reads them.
     """
 
     request: Request
@@ -84,6 +87,7 @@ class Trials:
     options: DataOptions | None
     folder: Path
     folds: tuple[RunData, ...]
+    held_out: Dataset | None = None
     prepared: OrderedDict[str, tuple[Prepared, Recipe]] = field(default_factory=OrderedDict)
 
     @property
@@ -110,17 +114,25 @@ class Trials:
         if recipe.fits_head:  # settings of steps have no effect on a fitted head
             recipe = recipe.changed({"augment.policy": "none"} if "augment.policy" in settings else {})
         scores: list[float] = []
+        hits: list[NDArray[np.int64]] = []
         epochs = 0
         for fold in range(len(self.folds)):
-            score, trained = self._fit_once(fold, recipe, report if len(self.folds) == 1 else _unreported)
+            score, trained, right = self._fit_once(fold, recipe, report if len(self.folds) == 1 else _unreported)
             scores.append(score)
             epochs += trained
+            if right is not None:
+                hits.append(right)
             if len(self.folds) > 1:
                 report(statistics.fmean(scores), len(scores))
-        return Trial(score=statistics.fmean(scores), epochs=epochs, seconds=time.perf_counter() - started)
+        return Trial(
+            score=statistics.fmean(scores),
+            epochs=epochs,
+            seconds=time.perf_counter() - started,
+            hits=tuple(np.sum(hits, axis=0).tolist()) if hits else None,
+        )
 
-    def _fit_once(self, fold: int, recipe: Recipe, report: Report) -> tuple[float, int]:
-        """Fit on one fold. Return the best score and the number of epochs."""
+    def _fit_once(self, fold: int, recipe: Recipe, report: Report) -> tuple[float, int, NDArray[np.int64] | None]:
+        """Fit on one fold. Return the best score, the number of epochs, and the hits on the held-out items."""
         best: list[float] = []
         epochs = 0
 
@@ -137,12 +149,13 @@ class Trials:
         try:
             with quiet():
                 prepared, resolved = self._prepared(fold, recipe, folder)
-                fit(prepared, resolved, on_epoch)
+                fitted = fit(prepared, resolved, on_epoch)
+                right = None if self.held_out is None else held_out_hits(prepared, fitted, self.held_out)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         if not best:
             raise UserError("no epoch of this trial has a finite validation score", where=self.monitor)
-        return best[-1], epochs
+        return best[-1], epochs, right
 
     def _prepared(self, fold: int, recipe: Recipe, folder: Path) -> tuple[Prepared, Recipe]:
         """Return prepared data with a new network, and the recipe resolved for it."""
@@ -176,11 +189,13 @@ def open_trials(
     folder: Path,
     opened: Callable[[Any, DataOptions | None], Dataset] = open_dataset,
     folds: int = 1,
+    share: float | None = None,
 ) -> Trials:
     """Open the data, draw the splits of a run with these settings, and set its test items aside.
 
     Args:
         folds: of a cross-validation over training and validation items; 1: the run's own validation items score.
+        share: of the validation items that choose nothing; None: half where there are enough.
 
     Raises UserError for data without validation items.
     """
@@ -206,12 +221,14 @@ def open_trials(
         raise UserError(
             "a search chooses by validation items, and there are none", where="--val", fix="hold some out: --val 0.2"
         )
-    own = RunData(train=splits.train, val=splits.val)
+    val, held_out = set_aside(splits.val, share, recipe.seed)
+    own = RunData(train=splits.train, val=val)
     return Trials(
         request=request,
         recipe=recipe.changed({"test": None}),
         data=own,
-        folds=(own,) if folds == 1 else _folds(splits, run_data, folds, recipe.seed),
+        folds=(own,) if folds == 1 else _folds(own, run_data, folds, recipe.seed),
+        held_out=held_out,
         splits=splits,
         side=prepared.preprocess.image_size,
         options=options,
@@ -223,22 +240,17 @@ def _unreported(score: float, epoch: int) -> None:
     """Report nothing: of folds, the mean over whole fits is reported."""
 
 
-def _folds(splits: Splits, data: RunData, count: int, seed: int) -> tuple[RunData, ...]:
+def _folds(own: RunData, data: RunData, count: int, seed: int) -> tuple[RunData, ...]:
     """Divide training and validation items into folds, by class and by group; each is the validation data once."""
     if data.val is not None:
         raise UserError(
             "folds are drawn from the training data, and other data is named for validation", where="--folds",
             fix="leave out --val or --folds",
         )  # fmt: skip
-    assert splits.val is not None
-    items = (replace(item, split=None) for part in (splits.train, splits.val) for item in part.items)
-    pool = replace(splits.train, items=tuple(items))
-    groups = groups_of(pool.items)
-    codes = None if groups is None else groups.numbers.astype(np.int64)
-    if codes is not None:  # an item without a group is one of its own
-        codes = np.where(codes < 0, codes.max() + 1 + np.arange(len(codes)), codes)
-    targets = targets_of(pool.items).astype(np.int64)
-    fold_of = folds_of(targets if pool.task == "single-label" else np.zeros_like(targets), codes, seed, count)
+    assert own.val is not None
+    items = (replace(item, split=None) for part in (own.train, own.val) for item in part.items)
+    pool = replace(own.train, items=tuple(items))
+    fold_of = folds_of_data(pool, seed, count)
     return tuple(
         RunData(train=pool.take(np.flatnonzero(fold_of != fold)), val=pool.take(np.flatnonzero(fold_of == fold)))
         for fold in range(count)

@@ -16,7 +16,7 @@ from restune.data.dataset import Dataset
 from restune.data.items import targets_of
 from restune.evaluation.calibration import fit_calibration
 from restune.evaluation.compare import Difference, compare
-from restune.evaluation.evaluation import Evaluation
+from restune.evaluation.evaluation import Evaluation, load_evaluation
 from restune.evaluation.novelty import fit_novelty, reference_positions
 from restune.evaluation.score import score_any
 from restune.evaluation.tasks import AnyEvaluation
@@ -49,6 +49,7 @@ class Averaged:
         singles: the runs' validation scores by folder, best first.
         kept: the runs whose weights are in the average; the others made the validation score worse.
         val, test: its scores on the runs' validation and test items; test is None without any.
+        best_test: the best run's own test scores; None where it saved none.
     """
 
     out: Path
@@ -56,13 +57,17 @@ class Averaged:
     kept: tuple[Path, ...]
     val: AnyEvaluation = field(repr=False)
     test: AnyEvaluation | None = field(repr=False)
+    best_test: AnyEvaluation | None = field(default=None, repr=False)
 
     @property
     def difference(self) -> Difference | None:
         """Accuracy of the average less that of the best run, on the same validation items; None for other tasks."""
-        best = next(iter(self.singles.values()))
-        is_paired = isinstance(self.val, Evaluation) and isinstance(best, Evaluation)
-        return compare(self.val, best).accuracy if is_paired else None  # type: ignore[arg-type]
+        return _difference(self.val, next(iter(self.singles.values())))
+
+    @property
+    def test_difference(self) -> Difference | None:
+        """The same on test items, which chose neither; None without any."""
+        return _difference(self.test, self.best_test)
 
     @property
     def model(self) -> Model:
@@ -71,7 +76,7 @@ class Averaged:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the object that ``restune average --json`` prints, and average.json holds."""
-        difference = self.difference
+        difference, on_test = self.difference, self.test_difference
         return {
             "out": str(self.out),
             "runs": [
@@ -80,6 +85,7 @@ class Averaged:
             "val": summary_of(self.val),
             "test": None if self.test is None else summary_of(self.test),
             "difference": None if difference is None else difference.to_dict(),
+            "test_difference": None if on_test is None else on_test.to_dict(),
         }
 
 
@@ -137,6 +143,7 @@ def average(
         kept=tuple(one.run for one in soup.kept),
         val=score_any(model, splits.val, on_corrupt="skip"),
         test=test,
+        best_test=_saved_test(ingredients[0].run),
     )
     (place.path / "evaluation").mkdir(exist_ok=True)
     made.val.save(place.path / "evaluation" / "val.npz")
@@ -144,6 +151,19 @@ def average(
         test.save(place.path / "evaluation" / "test.npz")
     write_text(place.path / "average.json", json.dumps(made.to_dict(), indent=1) + "\n")
     return made
+
+
+def _difference(this: AnyEvaluation | None, other: AnyEvaluation | None) -> Difference | None:
+    """Compare the accuracies of two evaluations of the same items; None for other tasks, or without one of them."""
+    is_paired = isinstance(this, Evaluation) and isinstance(other, Evaluation) and set(this.ids) == set(other.ids)
+    return compare(this, other).accuracy if is_paired else None  # type: ignore[arg-type]
+
+
+def _saved_test(run: Path) -> AnyEvaluation | None:
+    """Return the test scores that a run saved; None where it has none."""
+    path = run / "evaluation" / "test.npz"
+    found: AnyEvaluation | None = load_evaluation(path) if path.exists() else None
+    return found
 
 
 def _shared_record(folders: Sequence[Path]) -> SplitRecord:

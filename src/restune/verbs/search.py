@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from restune.core.console import command_started, note
 from restune.core.errors import UserError
 from restune.core.files import user_path, write_text
 from restune.data.dataset import DataOptions, Dataset
 from restune.data.kinds import kind_of
 from restune.data.sources import open_dataset
+from restune.evaluation.compare import Difference, paired_difference
 from restune.reporting.search_page import search_page
 from restune.runs.folder import RunFolder, removed_unless_begun, run_folder
 from restune.runs.request import Request
@@ -33,6 +36,7 @@ from restune.tuning.study import (
     records,
     run_trials,
     running,
+    share_held_out,
 )
 from restune.tuning.trials import Trials, open_trials
 
@@ -51,7 +55,10 @@ class Study:
         monitor: the metric that trials were compared by.
         trials: all that ended, in order.
         best: the trial with the best score.
-        default: the trial with the recipe's own settings; None where the space does not contain them.
+        default: the trial with the recipe's own settings, clipped to the space; None where it did not end.
+        gain: accuracy of the best trial less that of `default` on validation items that chose nothing, with the 95%
+            paired bootstrap interval; None without such items.
+        held_out: number of these items.
         importances: share of the scores' variance that each setting explains.
         run: the final run with the best settings; None where another worker made it.
 
@@ -68,6 +75,8 @@ class Study:
     trials: tuple[TrialRecord, ...] = field(repr=False)
     best: TrialRecord
     default: TrialRecord | None = field(repr=False)
+    gain: Difference | None = None
+    held_out: int = 0
     importances: dict[str, float] = field(repr=False)
     run: Run | None
 
@@ -80,6 +89,7 @@ class Study:
             "counts": counts,
             "best": self.best.to_dict(),
             "default": None if self.default is None else self.default.to_dict(),
+            "gain": None if self.gain is None else {**self.gain.to_dict(), "n": self.held_out},
             "importances": self.importances,
             "trials": [one.to_dict() for one in self.trials],
             "run": None if self.run is None else {"out": str(self.run.out), "val": self.run.result.get("val"),
@@ -97,6 +107,7 @@ def search(
     storage: str | None = None,
     study: str | None = None,
     folds: int = 1,
+    held_out: float | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     recipe: str | Path | None = None,
@@ -116,6 +127,8 @@ def search(
         study: name of the study in the storage; by default that of the folder.
         folds: score each trial by cross-validation over training and validation items, for small data; 1: on the
             validation items alone.
+        held_out: share of the validation items that no trial is scored on, for the comparison of the best with the
+            recipe's own settings; by default half of at least 100 items; 0: none.
         out: the study's folder; by default a new one, ``runs/search-NNN``.
         resume: go on with the study in `out`.
 
@@ -145,7 +158,8 @@ def search(
         dataset = open_dataset(data, data_options)
         request = Request(chosen_verb, recipe, _with_weights(options, chosen_verb, dataset), set or {})
         opened = open_trials(
-            data, request, data_options, place.path, opened=lambda _data, _options: dataset, folds=folds
+            data, request, data_options, place.path, opened=lambda _data, _options: dataset, folds=folds,
+            share=held_out,
         )  # fmt: skip
         used = _space(space, opened, chosen_verb, [] if options.get("weights") is not None else _at_hand(opened))
         made = open_study(
@@ -156,19 +170,25 @@ def search(
             None if opened.recipe.fits_head else opened.recipe.epochs,
             folds,
         )
+        share_held_out(made, len(opened.held_out or ()))
         write_text(place.path / "space.json", json.dumps({key: _plain(one) for key, one in used.items()}) + "\n")
     deadline = None if seconds is None else started + seconds * (1 - _REFIT_SHARE)
     count = trials if trials is not None else (None if seconds is not None else TRIALS)
-    note(f"search over {', '.join(used)} by {opened.monitor}; validation {len(opened.splits.val or ())} items")
+    kept = len(opened.held_out or ())
+    choosing = len(opened.splits.val or ()) - kept
+    note(f"search over {', '.join(used)} by {opened.monitor}; {choosing} validation items choose, {kept} are held out")
     run_trials(made, opened, used, Budget(trials=count, deadline=deadline))
     ended = records(made)
     best = _best(ended, opened.direction)
+    default = ended[0] if ended and ended[0].number == 0 and ended[0].score is not None else None
     result = Study(
         out=place.path,
         monitor=opened.monitor,
         trials=tuple(ended),
         best=best,
-        default=ended[0] if ended and ended[0].number == 0 and ended[0].score is not None else None,
+        default=default,
+        gain=_gain(best, default, kept, folds),
+        held_out=kept,
         importances=importances(made),
         run=_final_run(made, best, data, dataset, request, data_options, place.path),
     )
@@ -236,6 +256,14 @@ def _best(ended: list[TrialRecord], direction: str) -> TrialRecord:
         raise UserError("no trial ended with a score", where="search", fix="allow more --trials or --time")
     sign = 1 if direction == "maximize" else -1
     return max(scored, key=lambda one: sign * (one.score or 0.0))
+
+
+def _gain(best: TrialRecord, default: TrialRecord | None, n: int, folds: int) -> Difference | None:
+    """Compare the two trials on the held-out items; None where they did not both score the same ones."""
+    if default is None or best.hits is None or default.hits is None or not len(best.hits) == len(default.hits) == n:
+        return None
+    this, other = (np.array(one.hits, np.float64) / folds for one in (best, default))
+    return paired_difference(this, other)
 
 
 def _claimed(study: Any, out: Path) -> Path | None:

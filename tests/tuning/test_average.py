@@ -65,6 +65,25 @@ def test_weights_are_the_mean_and_statistics_those_of_the_mean(runs, shapes, tmp
     torch.testing.assert_close(mean["bn1.running_var"], outputs.var(dim=(0, 2, 3)), rtol=1e-3, atol=1e-5)
 
 
+def test_statistics_that_runs_share_are_kept(runs, shapes, tmp_path):
+    """Frozen layers have the statistics that the runs were trained with; those above are estimated for the mean."""
+    parts = [
+        restune.finetune(
+            shapes, weights=runs[0], freeze=1, epochs=1, batch_size=8, val=0.4, lr=lr, device="cpu",
+            out=tmp_path / str(lr),
+        ).out
+        for lr in (0.01, 0.05)
+    ]  # fmt: skip
+    mean = tensors(restune.average(parts, method="uniform", out=tmp_path / "average").out)
+    one, other = (tensors(part) for part in parts)
+    names = [name for name in mean if name.endswith("running_mean")]
+    shared = [name for name in names if torch.equal(one[name], other[name])]
+    assert "bn1.running_mean" in shared
+    assert 0 < len(shared) < len(names)
+    for name in names:
+        assert torch.equal(mean[name], one[name]) == (name in shared), name
+
+
 def test_greedy_keeps_what_does_not_hurt_and_leaves_the_rest_out(runs, tmp_path):
     splits = reopened_splits(runs[0])
     ingredients = load_ingredients(runs, splits.val, "cpu")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,7 +29,6 @@ from restune.weights.bundle import BundleInfo
 METHODS = ("greedy", "uniform")
 _NORM_ITEMS = 2048
 _NORM_BATCH = 128
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +127,8 @@ def cook(ingredients: Sequence[Ingredient], method: str, train: Dataset, val: Da
 def averaged(ingredients: Sequence[Ingredient], train: Dataset) -> Model:
     """Return a model with the mean of the runs' weights, and batch-norm statistics of these weights.
 
-    The statistics are estimated over at most 2,048 training items where the runs' own differ.
+    The statistics are estimated over at most 2,048 training items, in the norms where the runs' own differ: what frozen
+    layers share stays as the runs were trained with it.
     """
     states = [one.state for one in ingredients]
     mean: dict[str, Tensor] = {}
@@ -143,8 +143,9 @@ def averaged(ingredients: Sequence[Ingredient], train: Dataset) -> Model:
     network.eval().requires_grad_(False).to(first.device).to(memory_format=weights_layout(first.module.spec.dims))
     info = replace(first.info, calibration=None, novelty=None, scores=())
     model = Model(network, info, "the average", device=first.device)
-    if any(_differ(states, name) for name in mean if not name.endswith(_STATISTICS)) and _has_statistics(mean):
-        _estimate_statistics(model, train)
+    norms = {name.rpartition(".")[0] for name in mean if name.endswith("running_mean") and _differ(states, name)}
+    if norms:
+        _estimate_statistics(model, train, norms)
     return model
 
 
@@ -171,12 +172,14 @@ def note_other_starts(infos: Sequence[BundleInfo]) -> None:
         note("these runs began with different weights: their average is rarely any good")
 
 
-def _estimate_statistics(model: Model, train: Dataset) -> None:
-    """Replace the running statistics by those of the model's own weights on training items, not augmented."""
+def _estimate_statistics(model: Model, train: Dataset, norms: Set[str]) -> None:
+    """Replace these norms' running statistics by those of the model's own weights on training items, not augmented."""
     network = model.module
     step = max(1, len(train) // _NORM_ITEMS)
     chosen = [train.items[place] for place in range(0, len(train), step)][:_NORM_ITEMS]
-    network.train()
+    network.eval()
+    for name in norms:  # `estimating` resets those in training mode
+        network.get_submodule(name).train()
     with torch.no_grad(), threads_within_quota(), estimating(network):
         for batch in read_batches(chosen, model.preprocess, batch_size=_NORM_BATCH):
             if batch.samples is not None and (len(batch.samples) > _NORM_BATCH // 2 or len(chosen) < _NORM_BATCH):
@@ -205,7 +208,3 @@ def _reject_other(first: Model, model: Model, folder: Path) -> None:
 
 def _differ(states: Sequence[Mapping[str, Tensor]], name: str) -> bool:
     return any(not torch.equal(state[name], states[0][name]) for state in states[1:])
-
-
-def _has_statistics(state: Mapping[str, Tensor]) -> bool:
-    return any(name.endswith("running_mean") for name in state)

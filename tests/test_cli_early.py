@@ -16,7 +16,7 @@ from restune.weights.bundle import BundleInfo, write_bundle
 
 CASES = [
     (["--set", "optimizer.name=adm"], ["Did you mean", "allowed: sgd, adamw, adam"]),
-    (["--set", "schedule.name=multistep"], ["use 'step'", "cosine, step, one-cycle, constant"]),
+    (["--set", "schedule.name=multistep"], ["use 'step'", "cosine, linear, step, one-cycle, constant"]),
     (["--set", "loss=mse"], ["allowed: cross-entropy, binary-cross-entropy"]),
     (["--set", "sampling=balancd"], ["Did you mean 'balanced'?"]),
     (["--set", "lr=0.1"], ["Did you mean 'optimizer.lr'?"]),

@@ -267,8 +267,9 @@ def main(table: Table) -> None:
 
 
 def complete(table: Table, folder: Path = RESULTS) -> None:
-    """Store a blank row for each row of a table that is not stored, with the reason, and remove those it lost."""
-    if list(load(table.name, folder)) != [row.key for row in table.rows]:
+    """Store a blank row for each row of a table that is not stored, with the reason; remove those it lost."""
+    stored = [(key, row["label"]) for key, row in load(table.name, folder).items()]
+    if stored != [(row.key, row.label.stored()) for row in table.rows]:
         rows = _stored_or_blank(table, folder, Settings(data=_default_data().resolve(), quick=False))
         save(table, rows, folder)
 

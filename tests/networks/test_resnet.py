@@ -46,7 +46,7 @@ def small(**changes):
 
 
 def test_the_zoo_has_what_was_promised():
-    assert len(ZOO) == 37
+    assert len(ZOO) == 38
     assert restune.list_models() == list(ZOO)
     assert restune.list_models("resnet*d") == ["resnet18d", "resnet34d", "resnet50d", "resnet101d"]
 

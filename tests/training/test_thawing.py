@@ -81,4 +81,4 @@ def test_entering_a_phase_makes_its_layers_trainable_and_says_how_many_parameter
     assert set(optimizer.names.values()) == expected
     count = sum(parameter.numel() for name, parameter in network.named_parameters() if name in expected)
     assert describe_unfreezing(network, Phase(freeze=freeze)) == f"unfreezing: {words} ({count:,} parameters)"
-    assert {group["peak"] for group in optimizer.optimizer.param_groups} == {0.5 * Recipe().optimizer.lr}
+    assert {group["peak"] for group in optimizer.groups} == {0.5 * Recipe().optimizer.lr}

@@ -185,7 +185,7 @@ def bundled_table(weights: Iterable[BundledWeights]) -> Table:
     for one in weights:
         test = one.test
         accuracy = f"{test['accuracy']:.2%} (n = {test['n']:,})" if test else "-"
-        table.add_row(one.reference, f"{one.size / 1e6:.2f}", accuracy, prose(one.data), one.licence or "-")
+        table.add_row(one.reference, f"{one.size / 1e6:.2f}", accuracy, prose(translated(one.data)), one.licence or "-")
     return table
 
 

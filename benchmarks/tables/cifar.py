@@ -7,14 +7,13 @@ precision; the last weights are scored once. Seeds differ in initial weights, or
 
 from __future__ import annotations
 
-import io
-import tarfile
 import tempfile
 import time
 from functools import partial
 from pathlib import Path
 
-from benchmarks.tables.common import NO_DATA, Column, Measured, Row, Settings, Table, Text, main, same
+from benchmarks.tables.cifar_data import cifar_files, cifar_missing, subset
+from benchmarks.tables.common import Column, Measured, Row, Settings, Table, Text, main, same
 
 FULL = {"epochs": 4, "images": 50_000}
 SHORT = {"epochs": 2, "images": 10_000}
@@ -62,27 +61,12 @@ def by_independent(name: str, seed: int, settings: Settings) -> Measured:
     return Measured(value=100 * score, n=len(test_labels), extra=extra)
 
 
-def subset(source: Path, per_class: int, target: Path) -> Path:
-    """Copy the first files of each class folder of a tar to another tar."""
-    taken: dict[str, int] = {}
-    with tarfile.open(source) as read, tarfile.open(target, "w") as written:
-        for member in read:
-            label = Path(member.name).parent.name
-            if not member.isfile() or taken.get(label, 0) >= per_class:
-                continue
-            content = read.extractfile(member)
-            assert content is not None
-            written.addfile(member, io.BytesIO(content.read()))
-            taken[label] = taken.get(label, 0) + 1
-    return target
-
-
 def _files(name: str, settings: Settings, scratch: Path) -> tuple[Path, Path, int]:
     """Return the training and the test file, and the number of epochs."""
-    folder, asked = settings.data / "cifar10-jpeg", protocol_of(name)
-    train, test = folder / "train.tar.gz", folder / "test.tar.gz"
+    asked = protocol_of(name)
+    train, test = cifar_files(settings, scratch, per_class=26)
     if settings.quick:
-        return subset(train, 26, scratch / "train.tar"), subset(test, 10, scratch / "test.tar"), 1
+        return train, test, 1
     if asked["images"] < FULL["images"]:
         train = subset(train, asked["images"] // 10, scratch / "train.tar")
     return train, test, asked["epochs"]
@@ -102,11 +86,6 @@ def _extra(name: str, seconds: float) -> dict[str, object]:
     return {**protocol_of(name), "precision": _precision(), "minutes": seconds / 60}
 
 
-def _needs(settings: Settings) -> Text | None:
-    files = [settings.data / "cifar10-jpeg" / f"{split}.tar.gz" for split in ("train", "test")]
-    return None if all(file.is_file() for file in files) else NO_DATA
-
-
 def _rows(name: str) -> tuple[Row, Row, Row]:
     depth, protocol = _depth(name), protocol_of(name)
     minutes = protocol["epochs"] * protocol["images"] / PER_SECOND[depth] / 60
@@ -115,11 +94,11 @@ def _rows(name: str) -> tuple[Row, Row, Row]:
     published = (PUBLISHED[name], "He et al. 2016") if name in PUBLISHED else None
     ours = Row(
         key=f"{name}/restune", label=Text(f"{label.en}, restune", f"{label.zh}，restune"), protocol=protocol,
-        measure=partial(by_restune, name), minutes=minutes, needs=_needs, reference=published,
+        measure=partial(by_restune, name), minutes=minutes, needs=cifar_missing, reference=published,
     )  # fmt: skip
     theirs = Row(
         key=f"{name}/independent", label=Text(f"{label.en}, independent", f"{label.zh}，独立实现"), protocol=protocol,
-        measure=partial(by_independent, name), minutes=minutes, needs=_needs, peers=("pillow",),
+        measure=partial(by_independent, name), minutes=minutes, needs=cifar_missing, peers=("pillow",),
     )  # fmt: skip
     gap = Row(
         key=f"{name}/difference", label=Text(f"{label.en}, difference", f"{label.zh}，差值"), protocol=protocol,

@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tables.common import NO_DATA, Column, Measured, Row, Settings, Table, Text, main
+from benchmarks.tables.cifar_data import cifar_files, cifar_missing
+from benchmarks.tables.common import Column, Measured, Row, Settings, Table, Text, main
 
 EPOCHS = 4
 SGD = {
@@ -42,16 +43,11 @@ def measure(key: str, seed: int, settings: Settings) -> Measured:
     from restune.core.console import quiet
 
     _label, changes, epochs = PARTS[key]
-    files = {split: settings.data / "cifar10-jpeg" / f"{split}.tar.gz" for split in ("train", "test")}
     with tempfile.TemporaryDirectory() as scratch, quiet():
-        if settings.quick:
-            from benchmarks.tables.cifar import subset
-
-            files = {split: subset(file, 30, Path(scratch) / f"{split}.tar") for split, file in files.items()}
-            epochs = 2
+        train, test_file = cifar_files(settings, Path(scratch), per_class=30)
         run = restune.train(
-            files["train"], test=files["test"], recipe="cifar-fast", seed=seed, out=Path(scratch) / "run",
-            set={"epochs": epochs, **changes},
+            train, test=test_file, recipe="cifar-fast", seed=seed, out=Path(scratch) / "run",
+            set={"epochs": 2 if settings.quick else epochs, **changes},
         )  # fmt: skip
     test, seconds = run.result["test"], run.result["training_seconds"]
     return Measured(value=100 * test["accuracy"], n=test["n"], extra={"seconds": seconds})
@@ -60,12 +56,9 @@ def measure(key: str, seed: int, settings: Settings) -> Measured:
 def _row(key: str) -> Row:
     label, changes, epochs = PARTS[key]
 
-    def needs(settings: Settings) -> Text | None:
-        return None if (settings.data / "cifar10-jpeg" / "train.tar.gz").is_file() else NO_DATA
-
     return Row(
         key=key, label=label, measure=lambda seed, settings: measure(key, seed, settings), seeds=(0, 1),
-        protocol={"recipe": "cifar-fast", "epochs": epochs, "changes": changes}, minutes=6, needs=needs,
+        protocol={"recipe": "cifar-fast", "epochs": epochs, "changes": changes}, minutes=6, needs=cifar_missing,
     )  # fmt: skip
 
 

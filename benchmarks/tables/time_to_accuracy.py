@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.tables.cifar_data import cifar_files, cifar_missing
 from benchmarks.tables.common import (
-    NO_DATA,
     NO_GPU,
     Column,
     Measured,
@@ -49,16 +49,11 @@ def measure(key: str, seed: int, settings: Settings) -> Measured:
     from restune.core.console import quiet
 
     recipe, options, _ = RECIPES[key]
-    files = {split: settings.data / "cifar10-jpeg" / f"{split}.tar.gz" for split in ("train", "test")}
     with tempfile.TemporaryDirectory() as scratch, quiet():
+        train, test = cifar_files(settings, Path(scratch), per_class=40)
         if settings.quick:
-            from benchmarks.tables.cifar import subset
-
-            files = {split: subset(file, 40, Path(scratch) / f"{split}.tar") for split, file in files.items()}
             options = options | {"epochs": 2}
-        run = restune.train(
-            files["train"], test=files["test"], recipe=recipe, seed=seed, out=Path(scratch) / "run", **options
-        )
+        run = restune.train(train, test=test, recipe=recipe, seed=seed, out=Path(scratch) / "run", **options)
         return of_run(run.out)
 
 
@@ -115,7 +110,7 @@ def picture(rows: dict[str, Any], lang: str) -> Picture | None:
 def _needs(key: str, settings: Settings) -> Text | None:
     if key == "gpu" and not gpu_name():
         return NO_GPU
-    return None if (settings.data / "cifar10-jpeg" / "train.tar.gz").is_file() else NO_DATA
+    return cifar_missing(settings)
 
 
 def _column(target: int) -> Column:

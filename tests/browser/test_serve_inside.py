@@ -74,7 +74,7 @@ def test_feature_maps_by_keyboard(open_served, photos, axe):
     assert focused(page) == "stage 1"  # one stop per stage, and the stage's name folds it
     before = page.locator("svg[data-form=wide]").bounding_box()["height"]
     page.keyboard.press("Enter")
-    assert page.locator("svg[data-form=wide]").bounding_box()["height"] > before
+    until(page, f"document.querySelector('svg[data-form=wide]').getBoundingClientRect().height > {before}")
     assert focused(page) == "stage 1"
 
 

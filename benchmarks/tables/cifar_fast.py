@@ -28,6 +28,10 @@ PARTS: dict[str, tuple[Text, dict[str, Any], int]] = {
     "black-border": (Text("shifts move in black", "平移补黑边"), {"augment.border": "zeros"}, EPOCHS),
     "no-smoothing": (Text("no label smoothing", "不用标签平滑"), {"label_smoothing": 0.0}, EPOCHS),
     "no-average": (Text("no average of the weights", "不用权重平均"), {"ema.decay": None}, EPOCHS),
+    "zero-init": (
+        Text("blocks start as identities (zero-init residual)", "残差块从恒等映射开始（zero-init）"),
+        {"spec.zero_init_residual": True}, EPOCHS,
+    ),
     "gelu": (Text("GELU instead of ReLU", "用 GELU 代替 ReLU"), {"spec.act": "gelu"}, EPOCHS),
     "resnet20": (
         Text("ResNet-20 instead of the wide ResNet-8, 7 epochs", "用 ResNet-20 代替宽 ResNet-8，7 轮"),

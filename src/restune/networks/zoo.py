@@ -85,7 +85,7 @@ def _cifar(name: str, depth: int, source: str = f"{HE}, section 4.2", **changes:
 def _wide_cifar(name: str) -> ZooEntry:
     """Build one wide basic block per stage, each behind a max pool: few, large matrix products, which train fast."""
     stages = tuple(StageSpec(depth=1, width=width, stride=2, downsample="max-pool") for width in (128, 256, 256))
-    spec = ResNetSpec(stem="small", stages=stages, num_classes=10, zero_init_residual=True)
+    spec = ResNetSpec(stem="small", stages=stages, num_classes=10)
     return ZooEntry(name=name, spec=spec, crop=32, resize=None, source=f"{ZAGORUYKO}, with max pools")
 
 

@@ -11,6 +11,8 @@ from PIL import Image
 
 import restune
 from restune.data.dataset import DataOptions
+from restune.runs.item_features import item_features
+from restune.runs.label_pool import open_pool
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,19 @@ def test_without_any_label_typical_photos_are_proposed(shop, tmp_path):
     bright = [int(one.item.removeprefix("copy")[:-4]) % 2 for one in made.proposed]
     assert 0 < sum(bright) < 6, "of both kinds"
     assert "--classes bright,dark" in made.commands[1]
+
+
+def test_without_a_model_images_are_told_apart_by_the_bundled_weights(shop):
+    dataset = open_pool(shop / "photos", DataOptions(), labels=shop / "labels.csv").dataset
+    found = item_features(dataset, or_bundled=True)
+    assert (found.name, found.model.preprocess.crop) == ("embeddings of wide_resnet8", 32)  # the photos have 20 pixels
+    assert "untrained" in item_features(dataset).name
+
+
+@pytest.mark.usefixtures("nothing_bundled")
+def test_without_bundled_weights_features_need_no_training(shop):
+    dataset = open_pool(shop / "photos", DataOptions(), labels=shop / "labels.csv").dataset
+    assert "untrained" in item_features(dataset, or_bundled=True).name
 
 
 def test_a_run_brings_its_labels_and_its_own_head(trained, shop, tmp_path, capsys):

@@ -29,7 +29,8 @@ def label(
         str | None,
         typer.Option(
             help="Network whose features tell items apart: a run, whose training labels are then known; a model file "
-            "or published weights. By default published weights in the cache, else features that need no training.",
+            "or published weights. By default published weights in the cache, for images else those bundled with "
+            "restune, else features that need no training.",
             metavar="MODEL",
         ),
     ] = None,

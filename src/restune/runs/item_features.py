@@ -15,7 +15,10 @@ from restune.data.kinds import kind_of
 from restune.inference.load import load_model
 from restune.inference.model import Model
 from restune.inference.untrained import untrained_features
+from restune.networks import zoo
 from restune.runs.default_weights import cached_weights
+from restune.runs.network_choice import typical_side
+from restune.weights import bundled
 
 _MOST_BY_CACHED_WEIGHTS = 20_000
 """Items up to which pretrained weights in the cache compute the features if no model is named."""
@@ -41,9 +44,21 @@ class ItemFeatures:
 
 
 def item_features(
-    dataset: Dataset, model: str | Path | Model | None = None, device: str = "auto", seed: int = 0
+    dataset: Dataset,
+    model: str | Path | Model | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    *,
+    or_bundled: bool = False,
 ) -> ItemFeatures:
     """Return the embeddings of the named model, else of published weights in the cache, else `untrained_features`.
+
+    Args:
+        dataset: the items.
+        model: whose embeddings; None for a choice.
+        device: where it computes.
+        seed: of untrained features.
+        or_bundled: whether, for images, the weights inside the package come before untrained features.
 
     Raises UserError for a model of another kind of data.
 
@@ -55,10 +70,14 @@ def item_features(
     kind = kind_of(dataset.kind)
     if model is None and len(dataset) <= _MOST_BY_CACHED_WEIGHTS:
         model = cached_weights(kind)
+    size = None
+    inside = bundled.find(bundled.DEFAULT) if or_bundled and kind.name == "image" else None
+    if model is None and inside is not None:
+        model, size = inside.reference, _size_for(inside, dataset)
     if model is None:
         found = untrained_features(dataset, seed)
         return ItemFeatures(found.rows, found.readable, found.name)
-    loaded = load_model(model, device=device)
+    loaded = load_model(model, device=device, image_size=size)
     if loaded.kind is not kind:
         raise UserError(
             f"the model takes {loaded.kind.noun}, the data is {kind.noun}",
@@ -68,3 +87,9 @@ def item_features(
     rows = loaded.features().of(dataset.items)
     name = f"embeddings of {loaded.info.name or 'the network'}"
     return ItemFeatures(rows.rows[0 : len(rows.rows)].float(), rows.readable, name, loaded, rows.failures)
+
+
+def _size_for(inside: bundled.BundledWeights, dataset: Dataset) -> int:
+    """Return the image size at which bundled weights tell photos apart better: twice their own, for large images."""
+    own = zoo.find(inside.model).crop
+    return 2 * own if typical_side(dataset.items) >= 2 * own else own

@@ -92,7 +92,8 @@ def label(
         data, data_options: a folder whose files have no label, or some of them, in class folders; a table with or
             without labels. See `DataOptions`.
         model: whose features tell items apart: a run, whose training labels are then known, too; a model file, or
-            published weights. By default published weights in the cache, else features that need no training.
+            published weights. By default published weights in the cache, for images else those bundled with restune,
+            else features that need no training.
         labels: a table of paths (texts) and labels, such as the page saves.
         classes: names of the classes, where no label has them yet.
         next: number of items to propose.
@@ -116,7 +117,7 @@ def label(
     pool = open_pool(data, data_options or DataOptions(), labels=labels, classes=classes, run=_run_of(model))
     known = int((pool.targets >= 0).sum())
     note(_about(pool, known))
-    features = item_features(pool.dataset, model, device, seed)
+    features = item_features(pool.dataset, model, device, seed, or_bundled=True)
     warn_of_unreadable(features, len(pool.dataset))
     chosen = choose_items(pool, features, next, [next, 4 * next], seed)
     commands = _commands(pool, model, data, classes)

@@ -24,7 +24,7 @@ SETS: dict[str, dict[str, Any]] = {
         "batch_size": 32,
         "flip": False,
     },
-    "cifar": {"per_class": 100, "start": "random", "epochs": 8, "lr": 0.05, "batch_size": 32, "flip": True},
+    "cifar": {"per_class": 100, "start": "random", "epochs": 40, "lr": 0.05, "batch_size": 32, "flip": True},
 }
 TEACHERS: dict[str, dict[str, Any]] = {
     "signs": {"freeze": "none", "epochs": 5, "lr": 0.02},
@@ -44,7 +44,7 @@ def measure(name: str, distilled: bool, seed: int, settings: Settings) -> Measur
     shutil.rmtree(out, ignore_errors=True)
     shared: dict[str, Any] = {
         "epochs": 1 if settings.quick else plan["epochs"], "lr": plan["lr"],
-        "batch_size": plan["batch_size"], "seed": seed, "teacher": teacher, "out": out, "threads": 1,
+        "batch_size": plan["batch_size"], "seed": seed, "teacher": teacher, "out": out,
         "set": {"augment.flip": plan["flip"], "augment.policy": "none"},
     }  # fmt: skip
     with quiet():

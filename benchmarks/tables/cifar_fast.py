@@ -54,10 +54,9 @@ def measure(key: str, seed: int, settings: Settings) -> Measured:
 
 def _row(key: str) -> Row:
     label, changes = PARTS[key]
-
     return Row(
         key=key, label=label, measure=lambda seed, settings: measure(key, seed, settings), seeds=(0, 1),
-        protocol={"recipe": "cifar-fast", "epochs": EPOCHS, "changes": changes}, minutes=6, needs=cifar_missing,
+        protocol={"recipe": "cifar-fast", "epochs": EPOCHS, "changes": changes}, minutes=3.5, needs=cifar_missing,
     )  # fmt: skip
 
 

@@ -15,9 +15,7 @@ from restune.data.kinds import kind_of
 from restune.inference.load import load_model
 from restune.inference.model import Model
 from restune.inference.untrained import untrained_features
-from restune.networks import zoo
 from restune.runs.default_weights import cached_weights
-from restune.runs.network_choice import typical_side
 from restune.weights import bundled
 
 _MOST_BY_CACHED_WEIGHTS = 20_000
@@ -70,14 +68,13 @@ def item_features(
     kind = kind_of(dataset.kind)
     if model is None and len(dataset) <= _MOST_BY_CACHED_WEIGHTS:
         model = cached_weights(kind)
-    size = None
-    inside = bundled.find(bundled.DEFAULT) if or_bundled and kind.name == "image" else None
-    if model is None and inside is not None:
-        model, size = inside.reference, _size_for(inside, dataset)
+    if model is None and or_bundled and kind.name == "image":
+        inside = bundled.find(bundled.DEFAULT)
+        model = inside.reference if inside is not None else None
     if model is None:
         found = untrained_features(dataset, seed)
         return ItemFeatures(found.rows, found.readable, found.name)
-    loaded = load_model(model, device=device, image_size=size)
+    loaded = load_model(model, device=device)
     if loaded.kind is not kind:
         raise UserError(
             f"the model takes {loaded.kind.noun}, the data is {kind.noun}",
@@ -87,9 +84,3 @@ def item_features(
     rows = loaded.features().of(dataset.items)
     name = f"embeddings of {loaded.info.name or 'the network'}"
     return ItemFeatures(rows.rows[0 : len(rows.rows)].float(), rows.readable, name, loaded, rows.failures)
-
-
-def _size_for(inside: bundled.BundledWeights, dataset: Dataset) -> int:
-    """Return the image size at which bundled weights tell photos apart better: twice their own, for large images."""
-    own = zoo.find(inside.model).crop
-    return 2 * own if typical_side(dataset.items) >= 2 * own else own

@@ -124,15 +124,15 @@ TABLE = Table(
     text=Text(
         "`restune train DATA --model resnet20 --teacher RUN` against the same command without `--teacher`: same seed,\n"
         "data, epochs and augmentation. The teacher is a ResNet-56 with published CIFAR-10 weights (trained on\n"
-        "50,000 images), fine-tuned on the training items (for CIFAR-10 only\n"
-        "its head). CIFAR-10 here is 1,000 training images. One teacher for all seeds. Students train for 8 epochs, on\n"
-        "CIFAR-10 for 40, fine-tuned ones for 3. Training times of sign-digits are of one thread. Over items: median of the 95% paired bootstrap\n"
-        "intervals over the test items.",
+        "50,000 images), fine-tuned on the training items (for CIFAR-10 only its head). CIFAR-10 here is\n"
+        "1,000 training images. One teacher for all seeds. Students train for 8 epochs, on CIFAR-10 for 40,\n"
+        "fine-tuned ones for 3. Training times of sign-digits are of one thread. Over items: median of the\n"
+        "95% paired bootstrap intervals over the test items.",
         "`restune train DATA --model resnet20 --teacher RUN` 与去掉 `--teacher` 的同一命令相比：种子、数据、轮数和\n"
-        "增强都相同。教师是 ResNet-56，用公开的 CIFAR-10 权重（在 50,000 张图上训练）在训练样本上微调（在 CIFAR-10 上\n"
-        "只训练分类头）。这里的 CIFAR-10 只取 1,000 张训练图。各种子共用一个教师。学生训练 8 轮，在 CIFAR-10 上 40 轮，\n"
-        "微调的 3 轮。手势数字的训练用时是单线程的。“样本区间”是对测试样本\n"
-        "成对自助抽样的 95% 区间（取中位数）。",
+        "增强都相同。教师是 ResNet-56，用公开的 CIFAR-10 权重（在 50,000 张图上训练）在训练样本上微调\n"
+        "（在 CIFAR-10 上只训练分类头）。这里的 CIFAR-10 只取 1,000 张训练图。各种子共用一个教师。\n"
+        "学生训练 8 轮，在 CIFAR-10 上 40 轮，微调的 3 轮。手势数字的训练用时是单线程的。\n"
+        "“样本区间”是对测试样本成对自助抽样的 95% 区间（取中位数）。",
     ),
     value=Text("test accuracy", "测试准确率"),
     unit="%",

@@ -52,19 +52,18 @@ def default_weights(model: str | None, dataset: Dataset) -> Weights:
             return read_weights(other)
         inside = bundled.find(bundled.DEFAULT) if model is None and kind.name == "image" else None
         if inside is not None:
-            note(_why_bundled(inside, reference, dataset))
+            note(_why_bundled(inside, reference))
             return read_weights(inside.reference)
         what = f"no weights are named, and {reference} cannot be downloaded: {error.what}"
         raise _choice(what, error, kind, dataset, model) from error
 
 
-def _why_bundled(inside: bundled.BundledWeights, reference: str, dataset: Dataset) -> str:
+def _why_bundled(inside: bundled.BundledWeights, reference: str) -> str:
     """Say which weights are taken, and what better ones would need."""
-    better = shlex.join(["restune", "finetune", dataset.source, "--weights", reference])
     return (
         f"weights: {inside.reference}, bundled with restune (trained on {inside.data}, {inside.size / 1e6:.1f} MB), "
-        f"because {reference} cannot be downloaded. ImageNet weights usually suit photos better: run `{better}` on a "
-        "machine with a network connection, or give a file with --weights"
+        f"because {reference} cannot be downloaded. ImageNet weights usually suit photos better: add "
+        f"`--weights {reference}` on a machine with a network connection, or give a file with --weights"
     )
 
 

@@ -125,7 +125,7 @@ function mapButton(stage, map, box) {
   title.textContent = name;
   const form = stage.shape.length === 2 ? { preserveAspectRatio: "none" } : {};
   button.append(title, drawn("image", { href: map.image, ...box, ...form }), drawn("rect", { ...box, rx: 2 }));
-  button.addEventListener("click", () => enlarge(stage, map, button));
+  button.addEventListener("click", () => enlarge(stage, map));
   return button;
 }
 
@@ -153,25 +153,22 @@ function mapName(stage, map) {
   return say("serve_map_name", { stage: stageName(stage.name), channel: map.channel });
 }
 
-let enlarged = null; // {stage, map, button}
+let enlarged = null; // the map in the dialog
 
-function enlarge(stage, map, button) {
-  enlarged = { stage, map, button };
+function enlarge(stage, map) {
+  enlarged = map;
   $("larger-title").textContent = mapName(stage, map);
   $("larger-map").src = map.image;
   $("larger-map").alt = mapName(stage, map);
   $("larger-map").className = stage.shape.length === 2 ? "strip" : "";
   const values = { shape: stage.shape.slice(1).join(" × "), least: figure(map.least), largest: figure(map.largest), all: stage.shape[0] };
   $("larger-said").textContent = say("serve_map_range", values);
-  if (!$("larger").open) {
-    $("larger").showModal();
-    $("larger").addEventListener("close", () => enlarged.button.focus(), { once: true });
-  }
+  if (!$("larger").open) $("larger").showModal(); // closing it gives the focus back, which a dialog does itself
 }
 
 // Show the next map of the same stage, or that of the next stage.
 function step(by) {
   const all = stages.flatMap((stage) => stage.maps.map((map) => ({ stage, map })));
-  const next = all[all.findIndex(({ map }) => map === enlarged.map) + by];
-  if (next) enlarge(next.stage, next.map, enlarged.button);
+  const next = all[all.findIndex(({ map }) => map === enlarged) + by];
+  if (next) enlarge(next.stage, next.map);
 }

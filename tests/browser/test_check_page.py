@@ -137,8 +137,10 @@ def test_decisions_survive_a_reload_and_pages_turn(written, open_page):
     section.get_by_role("button", name="Next").click()
     assert section.locator(".card:visible").count() == 6
     press(page, "bright/029.png", "Drop")
+    decided = page.locator("#progress", has_text="1 of 33 decided: 0 keep, 0 relabel, 1 drop")
+    decided.wait_for()
     page.reload()
-    assert page.locator("#progress").inner_text() == "1 of 33 decided: 0 keep, 0 relabel, 1 drop"
+    decided.wait_for()
     assert "bright/029.png,drop," in saved(page).read_text()
 
 

@@ -93,8 +93,10 @@ def test_progress_is_kept_and_enter_takes_the_suggestion_unless_it_is_hidden(lab
     page.keyboard.press("-")
     assert page.locator("#guess").inner_text() == ""
     page.keyboard.press("Enter")
+    labelled_one = page.locator("#progress", has_text="1 of 6 labelled, 0 skipped")
+    labelled_one.wait_for()
     page.reload()
-    assert page.locator("#progress").inner_text() == "1 of 6 labelled, 0 skipped"
+    labelled_one.wait_for()
     assert page.get_by_role("button", name="Show suggestions").is_visible()
     assert saved(page)[-1] == [made.proposed[0].item, made.proposed[0].suggestion]
 

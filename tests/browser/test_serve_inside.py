@@ -46,6 +46,20 @@ def test_each_stage_has_its_feature_maps_below_it(open_served, photos, axe, widt
     axe(page)
 
 
+def test_the_maps_of_an_input_are_asked_for_once(open_served, photos):
+    page, asked = open_served(), []
+    page.on("request", lambda request: asked.append(request.url) if "/feature-maps?" in request.url else None)
+    opened(page, photos / "dark.png")
+    page.evaluate("drawn = document.querySelector('.map-button')")
+    for is_open in ("false", "true"):
+        page.locator("#inside > summary").click()
+        until(page, f"document.getElementById('inside').open === {is_open}")
+    page.evaluate("new Promise((done) => setTimeout(done))")  # after the event that tells of the opening
+    page.wait_for_load_state("networkidle")
+    assert len(asked) == 1
+    assert page.evaluate("drawn.isConnected"), "drawn again, which takes the focus away"
+
+
 def test_feature_maps_by_keyboard(open_served, photos, axe):
     page = opened(open_served(), photos / "dark.png")
     page.locator("[data-all=grouped]").focus()

@@ -9,9 +9,9 @@ const SHAPES = { wide: { left: 212, side: 79, count: 8 }, narrow: { left: 22, si
 const GAP = 7, RIGHT = 26, STRIP = 13;
 
 let drawing = null; // {model, language, arrange, all}
-let shown = null; // the result whose maps are drawn
+let shown = null; // the result whose maps are to be seen
+let begun = null; // the result whose maps are drawn or asked for
 let stages = [];
-let asked = 0;
 
 export function addInside() {
   $("inside").addEventListener("toggle", () => refresh());
@@ -35,19 +35,22 @@ export async function showInside(used, result) {
 }
 
 async function refresh() {
-  if (!$("inside").open || !shown?.used.has_stages) return;
-  const { used, result } = shown, question = ++asked;
+  if (!$("inside").open || !shown?.used.has_stages || shown === begun) return;
+  const question = shown, { used, result } = question;
+  begun = question;
   try {
     await draw(used);
-    if (question !== asked) return;
+    if (question !== shown) return;
     const found = result?.prediction ? await featureMaps(result.input, used, MOST) : [];
-    if (question !== asked) return;
+    if (question !== shown) return;
     stages = found;
     $("inside-said").textContent = say(stages.length ? "serve_inside_reading" : "serve_inside_empty");
     drawing.clear();
     drawing.arrange();
   } catch (problem) {
-    if (question === asked) $("inside-said").textContent = say("serve_failed", { reason: problem.message });
+    if (question !== shown) return;
+    begun = null; // opening the section again asks again
+    $("inside-said").textContent = say("serve_failed", { reason: problem.message });
   }
 }
 

@@ -17,12 +17,12 @@ from restune.runs.initial import Initial
 
 @pytest.fixture(scope="module")
 def gratings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """96-pixel images whose classes differ in stripes of 3 pixels, which 32 pixels cannot show."""
+    """96-pixel images whose classes differ in stripes of 4 pixels, which 32 pixels cannot show."""
     folder, random = tmp_path_factory.mktemp("gratings"), np.random.default_rng(0)
     for name in ("across", "down"):
         (folder / name).mkdir()
         for number in range(14):
-            stripes = 90 * np.sin(np.arange(96) * 2 * np.pi / 3.0 + random.uniform(0, 6))
+            stripes = 90 * np.sin(np.arange(96) * 2 * np.pi / 4.0 + random.uniform(0, 6))
             plane = np.broadcast_to(stripes[:, None] if name == "across" else stripes, (96, 96))
             pixels = np.clip(128 + plane[..., None] + random.normal(0, 20, (96, 96, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{number}.png")

@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.special import softmax
+from sklearn.metrics import log_loss
 
 import restune
+from restune.data.items import targets_of
+from restune.data.sources import open_dataset
 from restune.runs import input_size
 from restune.runs.initial import Initial
+from restune.training.out_of_fold import out_of_fold
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +105,18 @@ def test_the_larger_size_wins_a_tie_and_must_fit_the_time(monkeypatch: pytest.Mo
     # an epoch takes 4 * 100 * 0.01 s = 4 s at 32 pixels, 16 s at 64
     assert chosen({32: 0.6, 64: 0.5}, time=8 * 16 + 1) == 64
     assert chosen({32: 0.6}, time=8 * 16 - 1) == 32
+
+
+def test_the_loss_is_the_mean_over_several_foldings(gratings: Path) -> None:
+    dataset = open_dataset(gratings)
+    rows = torch.randn(len(dataset), 4, generator=torch.Generator().manual_seed(0))
+    found = type("Found", (), {"readable": np.ones(len(dataset), dtype=bool), "rows": rows})()
+    cache = type("Cache", (), {"of": lambda _self, _items: found})()
+    targets = targets_of(dataset.items).astype(np.int64)
+
+    def loss(seed: int) -> float:
+        return float(log_loss(targets, softmax(out_of_fold(rows, targets, 2, None, seed).logits, axis=1)))
+
+    single = [loss(seed) for seed in (7, 8, 9)]
+    assert len(set(single)) == 3
+    assert input_size._loss(cache, dataset, 7) == pytest.approx(np.mean(single), rel=1e-5)  # type: ignore[arg-type]

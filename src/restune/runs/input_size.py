@@ -1,8 +1,8 @@
 """Choose the image size for weights trained on small images: by the cross-validated loss of a head on their features.
 
 A network trained on 32 pixels is convolutional, and finds more in a photo that is not reduced to 32 pixels. Whether
-twice its size suits the data is measured here on training items alone; still larger sizes show it parts of objects that
-are larger than any it knows, and cost 2.25 to 4 times as much.
+twice its size suits the data is measured here on training items alone. Still larger sizes brought nothing beyond chance
+on photos (docs/fine-tune.md has figures), and cost 2.25 to 4 times as much.
 """
 
 from __future__ import annotations
@@ -83,8 +83,9 @@ def best_side(initial: Initial, recipe: Recipe, train: Dataset, device: torch.de
         chosen = generator(recipe.seed, "input size").permutation(len(train))[:_MOST_ITEMS]
         sample = train.take(np.sort(chosen))
     losses: dict[int, float] = {}
-    with progress("compare image sizes", 2) as advance:
-        for side, cache in _caches(initial, recipe, train, [own, twice], device):
+    sides = (own, twice)
+    with progress("compare image sizes", len(sides)) as advance:
+        for side, cache in _caches(initial, recipe, train, sides, device):
             losses[side] = _loss(cache, sample, recipe.seed)
             advance(1)
             if recipe.time is not None and not _twice_fits(cache, len(train), recipe.time):
@@ -96,7 +97,7 @@ def best_side(initial: Initial, recipe: Recipe, train: Dataset, device: torch.de
 
 
 def _caches(
-    initial: Initial, recipe: Recipe, train: Dataset, sides: list[int], device: torch.device
+    initial: Initial, recipe: Recipe, train: Dataset, sides: tuple[int, ...], device: torch.device
 ) -> Iterator[tuple[int, FeatureCache]]:
     """Yield each size with the cache of embeddings at that size."""
     with quiet():

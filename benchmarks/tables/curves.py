@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-SIZE, MARGIN = (640, 320), (56, 16, 48, 150)
+SIZE, MARGIN = (670, 320), (56, 16, 48, 180)
 """Width and height; margins at the left, top, bottom and right."""
 COLOURS = ("#2a78d6", "#d9622b", "#3a9a5b", "#a05bc0")
 

@@ -11,20 +11,25 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.tables.cifar_data import cifar_files, cifar_missing, subset
-from benchmarks.tables.common import Column, Measured, Row, Settings, Table, Text, main, same
+from benchmarks.tables.common import NO_GPU, Column, Measured, Row, Settings, Table, Text, gpu_name, main, same
 
 FULL = {"epochs": 4, "images": 50_000}
 SHORT = {"epochs": 2, "images": 10_000}
+ON_GPU = {"epochs": 182, "images": 50_000, "device": "cuda"}
 PUBLISHED = {"resnet20": 91.25, "resnet32": 92.49, "resnet44": 92.83, "resnet56": 93.03, "resnet110": 93.57}
 PLAIN = ("plain20", "plain32", "plain44", "plain56", "plain110")
+GPU = "resnet20-gpu"
+"""The row that trains for as long as the paper."""
 PER_SECOND = {20: 850, 32: 520, 44: 370, 56: 290, 110: 145}
 """Training images per second on 2 cores with bf16, for the expected time."""
+GPU_MINUTES = 8
 
 
-def protocol_of(name: str) -> dict[str, int]:
-    return FULL if name == "resnet20" else SHORT
+def protocol_of(name: str) -> dict[str, Any]:
+    return {GPU: ON_GPU, "resnet20": FULL}.get(name, SHORT)
 
 
 def by_restune(name: str, seed: int, settings: Settings) -> Measured:
@@ -36,7 +41,8 @@ def by_restune(name: str, seed: int, settings: Settings) -> Measured:
         train, test, epochs = _files(name, settings, Path(folder))
         run = restune.train(
             train, test=test, model=f"resnet{_depth(name)}", residual=not name.startswith("plain"), val=0, seed=seed,
-            recipe="cifar-paper", epochs=epochs, precision=_precision(), out=Path(folder) / "run",
+            recipe="cifar-paper", epochs=epochs, precision=_precision(name), device=_device(name),
+            out=Path(folder) / "run",
         )  # fmt: skip
     scored = run.result["test"]
     return Measured(value=100 * scored["accuracy"], n=scored["n"], extra=_extra(name, run.result["seconds"]))
@@ -53,8 +59,8 @@ def by_independent(name: str, seed: int, settings: Settings) -> Measured:
         images, labels = independent.read_tar(train)
         test_images, test_labels = independent.read_tar(test)
     torch.manual_seed(seed)
-    network = independent.CifarNet(_depth(name), not name.startswith("plain"))
-    bf16 = _precision() == "bf16"
+    network = independent.CifarNet(_depth(name), not name.startswith("plain")).to(_device(name))
+    bf16 = _precision(name) == "bf16"
     independent.train(network, images, labels, epochs=epochs, seed=seed, bf16=bf16)
     score = independent.accuracy(network, test_images, test_labels)
     extra = _extra(name, time.perf_counter() - started)
@@ -73,32 +79,46 @@ def _files(name: str, settings: Settings, scratch: Path) -> tuple[Path, Path, in
 
 
 def _depth(name: str) -> int:
-    return int(name.removeprefix("resnet").removeprefix("plain"))
+    return int(name.removeprefix("resnet").removeprefix("plain").removesuffix("-gpu"))
 
 
-def _precision() -> str:
-    from restune.core.machine import has_fast_bf16
+def _device(name: str) -> str:
+    return "cuda" if name == GPU else "cpu"
 
-    return "bf16" if has_fast_bf16() else "fp32"
+
+def _precision(name: str) -> str:
+    """Return the default precision of training on the row's device."""
+    import torch
+
+    from restune.training.recipe import Recipe
+    from restune.training.resolve_auto import resolve_auto
+
+    return resolve_auto(Recipe(), torch.device(_device(name)))[0].precision
+
+
+def _missing(name: str, settings: Settings) -> Text | None:
+    return NO_GPU if name == GPU and not gpu_name() else cifar_missing(settings)
 
 
 def _extra(name: str, seconds: float) -> dict[str, object]:
-    return {**protocol_of(name), "precision": _precision(), "minutes": seconds / 60}
+    return {**protocol_of(name), "precision": _precision(name), "minutes": seconds / 60}
 
 
 def _rows(name: str) -> tuple[Row, Row, Row]:
     depth, protocol = _depth(name), protocol_of(name)
-    minutes = protocol["epochs"] * protocol["images"] / PER_SECOND[depth] / 60
+    minutes = GPU_MINUTES if name == GPU else protocol["epochs"] * protocol["images"] / PER_SECOND[depth] / 60
     plain = Text(f"plain-{depth}", f"{depth} 层普通网络")
     label = plain if name.startswith("plain") else same(f"ResNet-{depth}")
-    published = (PUBLISHED[name], "He et al. 2016") if name in PUBLISHED else None
+    if name == GPU:
+        label = Text(f"ResNet-{depth} on a GPU", f"GPU 上的 ResNet-{depth}")
+    published = (PUBLISHED[f"resnet{depth}"], "He et al. 2016") if name.startswith("resnet") else None
     ours = Row(
         key=f"{name}/restune", label=Text(f"{label.en}, restune", f"{label.zh}，restune"), protocol=protocol,
-        measure=partial(by_restune, name), minutes=minutes, needs=cifar_missing, reference=published,
+        measure=partial(by_restune, name), minutes=minutes, needs=partial(_missing, name), reference=published,
     )  # fmt: skip
     theirs = Row(
         key=f"{name}/independent", label=Text(f"{label.en}, independent", f"{label.zh}，独立实现"), protocol=protocol,
-        measure=partial(by_independent, name), minutes=minutes, needs=cifar_missing, peers=("pillow",),
+        measure=partial(by_independent, name), minutes=minutes, needs=partial(_missing, name), peers=("pillow",),
     )  # fmt: skip
     gap = Row(
         key=f"{name}/difference", label=Text(f"{label.en}, difference", f"{label.zh}，差值"), protocol=protocol,
@@ -127,7 +147,7 @@ TABLE = Table(
     ),
     value=Text("test accuracy", "测试准确率"),
     unit="%",
-    rows=tuple(row for name in (*PUBLISHED, *PLAIN) for row in _rows(name)),
+    rows=tuple(row for name in (GPU, *PUBLISHED, *PLAIN) for row in _rows(name)),
     columns=(
         Column(key="epochs", title=Text("epochs", "轮数"), form="{:.0f}"),
         Column(key="images", title=Text("training images", "训练图像"), form="{:,.0f}"),

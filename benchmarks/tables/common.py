@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -244,16 +244,24 @@ def main(table: Table) -> None:
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.tables.{table.name}", description=table.title.en)
     parser.add_argument("--data", type=Path, default=_default_data(), help="real data sets")
     parser.add_argument("--only", default="", help="rows whose key contains this; several: separated by commas")
+    parser.add_argument("--seeds", default="", help="only these of the rows' seeds; several: separated by commas")
     parser.add_argument("--again", action="store_true", help="measure the selected rows anew")
     parser.add_argument("--limit", type=float, default=math.inf, metavar="MINUTES", help="start no value after this")
     parser.add_argument("--quick", action="store_true", help="a small run that shows that everything works")
     parser.add_argument("--results", type=Path, default=None, help="folder of the stored rows")
+    parser.add_argument(
+        "--merge", type=Path, nargs="+", metavar="FOLDER",
+        help="take over the values stored in these folders, of one machine; measure nothing",
+    )  # fmt: skip
     options = parser.parse_args()
     folder = options.results or (RESULTS / "quick" if options.quick else RESULTS)
     settings = Settings(data=options.data.resolve(), quick=options.quick)
     command = shlex.join(["python", "-m", f"benchmarks.tables.{table.name}"])
     command += "".join(f" --only {options.only}" if options.only else "") + (" --quick" if options.quick else "")
     rows = _stored_or_blank(table, folder, settings)
+    if options.merge:
+        save(table, merged(table, rows, [load(table.name, other) for other in options.merge]), folder)
+        return
     asked = [part for part in options.only.split(",") if part] or [""]
     chosen = [row for row in table.rows if row.measure and any(part in row.key for part in asked)]
     if options.again:
@@ -261,9 +269,38 @@ def main(table: Table) -> None:
     deadline = time.monotonic() + 60 * options.limit
     for row in chosen:
         if time.monotonic() < deadline:
-            _measure_row(table, row, rows, settings, folder, command, deadline)
+            picked = replace(row, seeds=_picked(row.seeds, options.seeds))
+            _measure_row(table, picked, rows, settings, folder, command, deadline)
     save(table, rows, folder)
     print(f"{folder / table.name}.json")
+
+
+def _picked(seeds: tuple[int, ...], asked: str) -> tuple[int, ...]:
+    return tuple(seed for seed in seeds if not asked or str(seed) in asked.split(","))
+
+
+def merged(table: Table, rows: dict[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the rows with the values of others by the same protocol; they replace values of another machine."""
+    rows = dict(rows)
+    for row in table.rows:
+        for other in others:
+            new, known = other.get(row.key), rows[row.key]
+            if row.measure is None or new is None or not new["values"] or new["protocol"] != _stored(row.protocol):
+                continue
+            if known["machine"] != new["machine"]:
+                known = _blank(row)
+            extra = {key: known["extra"].get(key, {}) | values for key, values in new["extra"].items()}
+            values = known["values"] | new["values"]
+            of_run = {key: new[key] for key in ("n", "machine", "versions", "command", "date")}
+            rows[row.key] = known | summary(list(values.values())) | of_run | {
+                "values": values, "extra": known["extra"] | extra, "reason": None,
+            }  # fmt: skip
+    return rows
+
+
+def _stored(protocol: Mapping[str, Any]) -> Any:
+    """Return a protocol as JSON gives it back."""
+    return json.loads(json.dumps(dict(protocol)))
 
 
 def complete(table: Table, folder: Path = RESULTS) -> None:
@@ -330,7 +367,7 @@ def _stored_or_blank(table: Table, folder: Path, settings: Settings) -> dict[str
     for row in table.rows:
         known = stored.get(row.key)
         blank = _blank(row)
-        same_protocol = known is not None and known["protocol"] == json.loads(json.dumps(blank["protocol"]))
+        same_protocol = known is not None and known["protocol"] == _stored(row.protocol)
         if known is not None and known["values"] and same_protocol:
             rows[row.key] = {**known, "label": blank["label"], "reference": blank["reference"]}
         else:

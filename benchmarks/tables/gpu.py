@@ -5,9 +5,13 @@ Command: python -m benchmarks.tables.gpu, on a machine with an NVIDIA GPU. Rando
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
+from typing import TYPE_CHECKING
 
 from benchmarks.tables.common import NO_GPU, Column, Measured, Row, Settings, Table, Text, gpu_name, main
+
+if TYPE_CHECKING:
+    from restune import Bench
 
 NETWORKS = {"resnet18": "ResNet-18", "resnet50": "ResNet-50"}
 SECONDS = 4.0
@@ -15,9 +19,7 @@ SECONDS = 4.0
 
 def measure(network: str, use: str, _seed: int, settings: Settings) -> Measured:
     """Time one network by `restune.bench`."""
-    import restune
-
-    found = restune.bench([network], device="cuda", seconds=0.2 if settings.quick else SECONDS)
+    found = _bench(network, 0.2 if settings.quick else SECONDS)
     row = found.rows[0]
     share = row.train_share if use == "train" else row.predict_share
     extra = {
@@ -27,6 +29,13 @@ def measure(network: str, use: str, _seed: int, settings: Settings) -> Measured:
         "precision": row.precision,
     }
     return Measured(value=row.train if use == "train" else row.predict, extra=extra)
+
+
+@cache
+def _bench(network: str, seconds: float) -> Bench:
+    import restune
+
+    return restune.bench([network], device="cuda", seconds=seconds)
 
 
 def _needs(_settings: Settings) -> Text | None:

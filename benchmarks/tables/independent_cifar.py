@@ -92,7 +92,7 @@ def padded_crops(images: Tensor, random: torch.Generator) -> Tensor:
     """Pad each image by 4 black pixels, crop 32x32 at random, mirror half of them."""
     side, padded = images.shape[-1], F.pad(images, (4, 4, 4, 4))
     corners = torch.randint(0, 9, (len(images), 2), generator=random).tolist()
-    mirrored = torch.rand(len(images), generator=random) < 0.5
+    mirrored = (torch.rand(len(images), generator=random) < 0.5).to(images.device)
     crops = torch.stack([image[:, y : y + side, x : x + side] for image, (y, x) in zip(padded, corners, strict=True)])
     crops[mirrored] = crops[mirrored].flip(3)
     return crops
@@ -116,7 +116,7 @@ def optimizer_of(network: nn.Module, decay: float) -> torch.optim.SGD:
 def batches(images: Tensor, labels: Tensor, size: int, random: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield one epoch in random order; the incomplete last batch is left out."""
     order = torch.randperm(len(images), generator=random)
-    for chosen in order[: len(order) // size * size].split(size):
+    for chosen in order[: len(order) // size * size].to(images.device).split(size):
         yield images[chosen], labels[chosen]
 
 
@@ -124,8 +124,10 @@ def train(
     network: nn.Module, images: Tensor, labels: Tensor, *, epochs: int, seed: int, batch: int = 128, bf16: bool = False,
     augment: bool = True, decay: float = 1e-4, on_step: Callable[[float], None] = lambda _loss: None,
 ) -> None:  # fmt: skip
-    """Train in place by the paper's recipe, its schedule scaled to `epochs`."""
+    """Train in place, on the network's device, by the paper's recipe, its schedule scaled to `epochs`."""
     random = torch.Generator().manual_seed(seed)
+    device = next(network.parameters()).device
+    images, labels = images.to(device), labels.to(device)
     per_epoch = len(images) // batch
     optimizer, step = optimizer_of(network, decay), 0
     network.train().to(memory_format=torch.channels_last)
@@ -134,7 +136,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = rate_at(step, epochs * per_epoch, per_epoch)
             inputs = normalized(padded_crops(pixels, random) if augment else pixels)
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 logits = network(inputs)
             loss = F.cross_entropy(logits.float(), targets)
             optimizer.zero_grad()
@@ -145,14 +147,16 @@ def train(
 
 
 def normalized(pixels: Tensor) -> Tensor:
-    return ((pixels / 255 - MEAN) / STD).contiguous(memory_format=torch.channels_last)
+    mean, std = MEAN.to(pixels.device), STD.to(pixels.device)
+    return ((pixels / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
 def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Return the share of correct predictions, in float32."""
     network.eval()
-    hits = [network(normalized(pixels)).argmax(1) for pixels in images.split(500)]
+    device = next(network.parameters()).device
+    hits = [network(normalized(pixels.to(device))).argmax(1).cpu() for pixels in images.split(500)]
     return (torch.cat(hits) == labels).float().mean().item()
 
 
@@ -165,9 +169,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=182)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
-    network = CifarNet(options.depth, not options.plain)
+    network = CifarNet(options.depth, not options.plain).to(options.device)
     images, labels = read_tar(options.train)
     started = time.perf_counter()
     train(network, images, labels, epochs=options.epochs, seed=options.seed, bf16=options.bf16)

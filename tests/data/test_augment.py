@@ -14,6 +14,7 @@ from restune.data.augment import (
     Augment,
     RandomKey,
     _crop_box,
+    _inside,
     _reflected,
     _trivial_strength,
     apply_operation,
@@ -144,6 +145,12 @@ def test_erase_sets_rectangles_to_the_mean(images):
     shares = (erased == 0).double().mean((1, 2, 3))[touched]
     assert shares.min() >= 0.01
     assert shares.max() <= 0.45
+
+
+def test_pixels_inside_boxes_by_hand():
+    inside = _inside([(1, 3, 2, 4), None], 4, 5, torch.device("cpu"))
+    assert inside.shape == (2, 1, 4, 5)
+    assert torch.nonzero(inside).tolist() == [[0, 0, y, x] for y in (1, 2) for x in (2, 3)]
 
 
 def test_mixup_by_hand():

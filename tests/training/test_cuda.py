@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import restune
+from restune.data.augment import RandomKey, erase
 from restune.training.recipe import Recipe
 from restune.training.resolve_auto import resolve_auto
 
@@ -80,3 +81,26 @@ def test_predicting(data, tmp_path):
     on_cpu = restune.load(run.out, device="cpu").predict(photo)[0]
     assert on_gpu.label == on_cpu.label
     assert on_gpu.probability == pytest.approx(on_cpu.probability, abs=1e-2)
+
+
+def test_erasing():
+    """On a GPU all images of a batch are erased at once."""
+    images = torch.randn(64, 3, 16, 20)
+    key = RandomKey(seed=0, epoch=1, positions=tuple(range(64)), step=0)
+    on_cpu, on_gpu = (erase(images.clone().to(device), 0.5, key).cpu() for device in ("cpu", "cuda"))
+    assert torch.equal(on_cpu, on_gpu)
+    assert (on_cpu == 0).any()
+
+
+def test_the_parts_of_cifar_fast(data, tmp_path):
+    """Muon, images that grow, erasing, alternating flips and an averaged network, beside the CPU in float32."""
+    options = OPTIONS | {"recipe": "cifar-fast", "precision": "fp32", "val": 0.25, "epochs": 4}
+    settings = {"image_sizes": [{"until": 0.5, "size": 12}], "ema.every": 1, "ema.ramp": 0}
+    accuracies, losses = {}, {}
+    for device in ("cuda", "cpu"):
+        run = restune.train(data, out=tmp_path / device, set=settings, **{**options, "device": device})
+        lines = [json.loads(line) for line in (run.out / "metrics.jsonl").open()]
+        losses[device] = [line["train_loss"] for line in lines]
+        accuracies[device] = run.result["val"]["accuracy"]
+    assert losses["cuda"] == pytest.approx(losses["cpu"], abs=5e-2)
+    assert accuracies["cuda"] == pytest.approx(accuracies["cpu"], abs=0.15)

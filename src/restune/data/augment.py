@@ -153,16 +153,32 @@ def _mirrored(augment: Augment, key: RandomKey) -> NDArray[np.bool_]:
 def erase(images: Tensor, share: float, key: RandomKey) -> Tensor:
     """Set rectangles of 2 to 33% of the area of normalised float ``[N, C, H, W]`` to 0, the mean; in place."""
     height, width = images.shape[2:]
-    for row, draw in zip(images, key.draw("erase", 5), strict=True):
-        if draw[0] >= share:
-            continue
-        area = height * width * (0.02 + draw[1] * (0.33 - 0.02))
-        ratio = math.exp(math.log(0.3) + draw[2] * (math.log(3.3) - math.log(0.3)))
-        h = min(height, max(1, round(math.sqrt(area * ratio))))
-        w = min(width, max(1, round(math.sqrt(area / ratio))))
-        top, left = int(draw[3] * (height - h + 1)), int(draw[4] * (width - w + 1))
-        row[:, top : top + h, left : left + w] = 0
-    return images
+    boxes = [_erased_box(height, width, draw) if draw[0] < share else None for draw in key.draw("erase", 5)]
+    if images.device.type == "cpu":
+        for row, box in zip(images, boxes, strict=True):
+            if box is not None:
+                top, bottom, left, right = box
+                row[:, top:bottom, left:right] = 0
+        return images
+    return images.masked_fill_(_inside(boxes, height, width, images.device), 0)
+
+
+def _erased_box(height: int, width: int, draw: NDArray[np.float64]) -> tuple[int, int, int, int]:
+    """Return top, bottom, left and right of a rectangle; bottom and right are outside."""
+    area = height * width * (0.02 + draw[1] * (0.33 - 0.02))
+    ratio = math.exp(math.log(0.3) + draw[2] * (math.log(3.3) - math.log(0.3)))
+    h = min(height, max(1, round(math.sqrt(area * ratio))))
+    w = min(width, max(1, round(math.sqrt(area / ratio))))
+    top, left = int(draw[3] * (height - h + 1)), int(draw[4] * (width - w + 1))
+    return top, top + h, left, left + w
+
+
+def _inside(boxes: Sequence[tuple[int, int, int, int] | None], height: int, width: int, device: torch.device) -> Tensor:
+    """Return which pixels are in the box of their image, bool ``[N, 1, H, W]``, by a few operations on all images."""
+    placed = torch.tensor([box or (0, 0, 0, 0) for box in boxes]).view(-1, 4, 1, 1, 1).to(device)
+    top, bottom, left, right = placed.unbind(1)
+    y, x = torch.arange(height, device=device).view(-1, 1), torch.arange(width, device=device)
+    return (y >= top) & (y < bottom) & (x >= left) & (x < right)
 
 
 def mix(images: Tensor, targets: Tensor, *, mixup: float, cutmix: float, key: RandomKey) -> tuple[Tensor, Tensor]:

@@ -166,3 +166,23 @@ def test_values_of_another_protocol_are_discarded_and_chosen_rows_measured_again
     assert calls[2:] == [("b", 0), ("b", 1), ("b", 2)]
     run("--data", "whole", "--only", "b", "--again", protocol={"epochs": 2})
     assert len(calls) == 8
+
+
+def test_values_of_another_machine_are_merged_and_replace_those_of_this_one(one_table):
+    """Each seed was measured by its own process; a folder of another protocol is not taken."""
+    run, calls, folder = one_table
+    run("--data", "whole", "--only", "a")
+    there = [folder / name for name in ("first", "second", "other")]
+    for number, (other, protocol) in enumerate(zip(there, ({"epochs": 1}, {"epochs": 1}, {"epochs": 9}), strict=True)):
+        run("--data", "whole", "--seeds", str(number), "--results", str(other), protocol=protocol)
+        path = other / "two.json"
+        path.write_text(
+            path.read_text(encoding="utf-8").replace(f'"gpu": {json.dumps(common.gpu_name())}', '"gpu": "X"')
+        )
+    count = len(calls)
+    rows = run("--merge", *map(str, there))
+    assert len(calls) == count, "nothing is measured"
+    assert rows["a"]["values"] == {"0": 3.0, "1": 13.0}
+    assert rows["a"]["machine"]["gpu"] == "X"
+    assert rows["a"]["extra"]["seconds"] == {"0": 0, "1": 1}
+    assert rows["gain"]["values"] == {"0": 1.5, "1": 1.5}

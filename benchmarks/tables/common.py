@@ -289,13 +289,17 @@ def merged(table: Table, rows: dict[str, Any], others: Sequence[Mapping[str, Any
                 continue
             if known["machine"] != new["machine"]:
                 known = _blank(row)
-            extra = {key: known["extra"].get(key, {}) | values for key, values in new["extra"].items()}
-            values = known["values"] | new["values"]
+            values = known["values"] | _of_seeds(new["values"], row)
+            extra = {key: known["extra"].get(key, {}) | _of_seeds(each, row) for key, each in new["extra"].items()}
             of_run = {key: new[key] for key in ("n", "machine", "versions", "command", "date")}
             rows[row.key] = known | summary(list(values.values())) | of_run | {
                 "values": values, "extra": known["extra"] | extra, "reason": None,
             }  # fmt: skip
     return rows
+
+
+def _of_seeds(values: Mapping[str, Any], row: Row) -> dict[str, Any]:
+    return {seed: value for seed, value in values.items() if int(seed) in row.seeds}
 
 
 def _stored(protocol: Mapping[str, Any]) -> Any:

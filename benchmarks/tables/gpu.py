@@ -59,7 +59,8 @@ TABLE = Table(
     rows=tuple(
         Row(
             key=f"{network}/{use}", label=Text(f"{name}, {words.en}", f"{name}，{words.zh}"),
-            measure=partial(measure, network, use), protocol={"size": 224, "seconds": SECONDS}, needs=_needs,
+            measure=partial(measure, network, use), seeds=(0,), needs=_needs,
+            protocol={"size": 224, "seconds": SECONDS},
         )
         for network, name in NETWORKS.items()
         for use, words in USES.items()

@@ -104,6 +104,23 @@ def test_other_inputs_have_other_maps_and_the_drawing_speaks_both_languages(open
     page.locator("svg[data-form=wide] [aria-label='第 1 阶段的特征图']").wait_for()
 
 
+def test_a_drawing_that_comes_late_does_not_replace_the_one_asked_for_after_it(open_served, photos):
+    page, held = open_served(), []
+    page.route("**/structure?*lang=en", held.append)
+    page.locator("#file").set_input_files(photos / "dark.png")
+    page.locator("#inside > summary").click()
+    while not held:
+        page.wait_for_timeout(50)
+    page.locator("#language").click()
+    chinese = page.locator("svg[data-form=wide] text:visible", has_text="第 1 阶段")
+    chinese.first.wait_for()
+    with page.expect_response("**/structure?*lang=en"):
+        held.pop().continue_()
+    page.wait_for_load_state("networkidle")
+    assert chinese.count()
+    assert page.locator(".map-button:visible").count(), "the maps are below the drawing of the answer"
+
+
 def test_the_camera_takes_pictures_and_answers_live_at_a_bounded_rate(open_served, axe):
     page = open_served(width=390)
     asked = []

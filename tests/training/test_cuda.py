@@ -95,7 +95,7 @@ def test_erasing():
 def test_the_parts_of_cifar_fast(data, tmp_path):
     """Muon, images that grow, erasing, alternating flips and an averaged network, beside the CPU in float32."""
     options = OPTIONS | {"recipe": "cifar-fast", "precision": "fp32", "val": 0.25, "epochs": 4}
-    settings = {"image_sizes": [{"until": 0.5, "size": 12}], "ema.every": 1, "ema.ramp": 0}
+    settings = {"image_sizes": [{"until": 0.5, "size": 12}], "ema.every": 1, "ema.ramp": 0, "augment.erase": 0.5}
     accuracies, losses = {}, {}
     for device in ("cuda", "cpu"):
         run = restune.train(data, out=tmp_path / device, set=settings, **{**options, "device": device})

@@ -27,6 +27,9 @@ from restune.training.resolve_auto import resolve_auto
 _SIDE = {"cpu": 2048, "cuda": 8192}
 """Side of the square matrices, which keeps all cores of the device busy; slow precisions use smaller ones."""
 
+_AHEAD = {"cpu": 1, "cuda": 8}
+"""Calls before waiting: several keep a GPU busy; without a limit, a second of calls can be a minute of work for it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BenchRow:
@@ -127,9 +130,10 @@ def _timed(work: Callable[[], object], device: torch.device, seconds: float) -> 
     _wait(device)
     started, calls = time.perf_counter(), 0
     while calls == 0 or time.perf_counter() - started < seconds:
-        work()
-        calls += 1
-    _wait(device)
+        for _ in range(_AHEAD[device.type]):
+            work()
+        calls += _AHEAD[device.type]
+        _wait(device)
     return (time.perf_counter() - started) / calls
 
 

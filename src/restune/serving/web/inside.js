@@ -39,7 +39,7 @@ async function refresh() {
   const question = shown, { used, result } = question;
   begun = question;
   try {
-    await draw(used);
+    await draw(used, () => question === shown);
     if (question !== shown) return;
     const found = result?.prediction ? await featureMaps(result.input, used, MOST) : [];
     if (question !== shown) return;
@@ -54,9 +54,11 @@ async function refresh() {
   }
 }
 
-async function draw(used) {
+// Draw a model's structure, unless another question is asked before the server has answered this one.
+async function draw(used, isAsked) {
   if (drawing?.model === used.name && drawing.language === language) return;
   const { wide, narrow } = await fetched(`structure?${new URLSearchParams({ model: used.name, lang: language })}`);
+  if (!isAsked()) return;
   stages = [];
   $("figure-wide").innerHTML = wide;
   $("figure-narrow").innerHTML = narrow;

@@ -76,13 +76,13 @@ TABLE = Table(
         "less than half of the recipe's own epochs. The other rows erase a rectangle in half of the images "
         "(`--set augment.erase=0.5`); those below the second change one part more, and are to be compared with the "
         "second. SGD: peak learning rate 0.2, linear warm-up over 20% of the run. With 10,000 test images, differences "
-        "below about 0.6 points between two rows of one seed are within chance. That the recipe does not erase rests on "
-        "these test scores: its own score on the same images may be a little too high.",
+        "below about 0.6 points between two rows of one seed are within chance. That the recipe does not erase rests "
+        "on these test scores: its own score on the same images may be a little too high.",
         "在 JPEG 版 CIFAR-10 上运行 `restune train train.tar.gz --test test.tar.gz --recipe cifar-fast "
         f"--epochs {EPOCHS}`，不到配方自身轮数的一半。其余各行都在一半的图像里擦除一块矩形（`--set augment.erase="
         "0.5`）；第二行以下再改动一个部分，应与第二行比较。SGD：最高学习率 0.2，前 20% 线性预热。测试图像 10,000 张，"
-        "单个种子两行之差小于约 0.6 个百分点时属于偶然范围。配方不用擦除，依据的就是这些测试得分：它在同一批图像上的得分"
-        "可能略微偏高。",
+        "单个种子两行之差小于约 0.6 个百分点时属于偶然范围。配方不用擦除，依据的就是这些测试得分：它在同一批图像上的"
+        "得分可能略微偏高。",
     ),
     value=Text("test accuracy", "测试准确率"),
     unit="%",

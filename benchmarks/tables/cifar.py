@@ -139,14 +139,14 @@ TABLE = Table(
         "such short runs), and score the last weights once. `tests/test_independent_cifar.py` shows on a few images "
         "that both give the same losses, step by step, from the same initial weights. The difference is restune "
         "minus independent, per seed. The six runs on a GPU shared one card with two others: their times say little. "
-        "The rows of 2 epochs, 156 steps of one seed, show only that both implementations learn less and less with depth "
-        "at first, and plain networks of 56 layers and more hardly at all: such short runs scatter by several points.",
+        "The rows of 2 epochs, 156 steps of one seed, show only that both implementations learn more slowly with depth "
+        "at first, and a plain network of 110 layers not at all: such short runs scatter by several points.",
         "He 等 2016 年论文表 6 的网络及其去掉捷径的普通网络，用配方 `cifar-paper` 在有损的 CIFAR-10（JPEG，质量 75）"
         "上训练，旁边是与 restune 没有共用代码的 `benchmarks/tables/independent_cifar.py`。两者都用全部训练集，不留"
         "验证样本，学习率安排按该行的轮数缩放（论文为 182 轮，其数字来自无损图像，因此不能与这样短的训练相比），最后"
         "的权重只评分一次。`tests/test_independent_cifar.py` 在少量图像上表明，从相同的初始权重出发，两者每一步的损"
         "失都相同。差值为 restune 减独立实现，按种子计算。GPU 上的六次运行与另外两次共用一块卡，其用时参考意义不大。"
-        "2 轮的各行只有一个种子、156 步，只能说明两种实现都是越深起步越慢，56 层及更深的普通网络几乎学不动：这样短的运行之间"
+        "2 轮的各行只有一个种子、156 步，只能说明两种实现都是越深起步越慢，110 层的普通网络完全学不动：这样短的运行之间"
         "相差几个百分点。",
     ),
     value=Text("test accuracy", "测试准确率"),

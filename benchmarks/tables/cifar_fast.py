@@ -18,28 +18,29 @@ SGD = {
     "schedule.start": 0.05,
 }  # fmt: skip
 ERASING = {"augment.erase": 0.5}
-PARTS: dict[str, tuple[Text, dict[str, Any]]] = {
-    "plain": (Text("the recipe", "完整配方"), {}),
-    "erasing": (Text("with erasing", "加擦除"), {}),
-    "sgd": (Text("with erasing, SGD instead of Muon", "加擦除，用 SGD 代替 Muon"), SGD),
-    "one-size": (Text("with erasing, no progressive resizing", "加擦除，不用渐进式放大"), {"image_sizes": []}),
-    "random-flips": (Text("with erasing, flips at random", "加擦除，随机镜像"), {"augment.alternate_flip": False}),
-    "black-border": (Text("with erasing, shifts move in black", "加擦除，平移补黑边"), {"augment.border": "zeros"}),
-    "no-smoothing": (Text("with erasing, no label smoothing", "加擦除，不用标签平滑"), {"label_smoothing": 0.0}),
-    "no-average": (Text("with erasing, no average of the weights", "加擦除，不用权重平均"), {"ema.decay": None}),
+CHANGES: dict[str, tuple[Text, dict[str, Any]]] = {
+    "sgd": (Text("SGD instead of Muon", "用 SGD 代替 Muon"), SGD),
+    "one-size": (Text("no progressive resizing", "不用渐进式放大"), {"image_sizes": []}),
+    "random-flips": (Text("flips at random", "随机镜像"), {"augment.alternate_flip": False}),
+    "black-border": (Text("shifts move in black", "平移补黑边"), {"augment.border": "zeros"}),
+    "no-smoothing": (Text("no label smoothing", "不用标签平滑"), {"label_smoothing": 0.0}),
+    "no-average": (Text("no average of the weights", "不用权重平均"), {"ema.decay": None}),
     "zero-init": (
-        Text(
-            "with erasing, blocks start as identities (zero-init residual)", "加擦除，残差块从恒等映射开始（zero-init）"
-        ),
+        Text("blocks start as identities (zero-init residual)", "残差块从恒等映射开始（zero-init）"),
         {"spec.zero_init_residual": True},
     ),
-    "gelu": (Text("with erasing, GELU instead of ReLU", "加擦除，用 GELU 代替 ReLU"), {"spec.act": "gelu"}),
-    "resnet20": (
-        Text("with erasing, ResNet-20 instead of the wide ResNet-8", "加擦除，用 ResNet-20 代替宽 ResNet-8"),
-        {"model": "resnet20"},
-    ),
+    "gelu": (Text("GELU instead of ReLU", "用 GELU 代替 ReLU"), {"spec.act": "gelu"}),
+    "resnet20": (Text("ResNet-20 instead of the wide ResNet-8", "用 ResNet-20 代替宽 ResNet-8"), {"model": "resnet20"}),
 }
-PARTS = {key: (label, changes if key == "plain" else ERASING | changes) for key, (label, changes) in PARTS.items()}
+"""What is changed besides erasing."""
+PARTS: dict[str, tuple[Text, dict[str, Any]]] = {
+    "plain": (Text("the recipe", "完整配方"), {}),
+    "erasing": (Text("with erasing", "加擦除"), ERASING),
+    **{
+        key: (Text(f"with erasing, {label.en}", f"加擦除，{label.zh}"), ERASING | changes)
+        for key, (label, changes) in CHANGES.items()
+    },
+}
 """Label and settings changed of each row."""
 
 

@@ -34,12 +34,12 @@ def draw(lines: dict[str, list[list[float]]], x_title: str, y_title: str) -> str
         parts.append(f'<path d="M{across:.1f} {top + height}v5" stroke="#444444"/>')
         parts.append(f'<text x="{across:.1f}" y="{top + height + 18}" text-anchor="middle" fill="#444444">{x:g}</text>')
     for number, (name, curve) in enumerate(lines.items()):
-        colour = f'stroke="{COLOURS[number % len(COLOURS)]}" stroke-width="2"'
-        colour += ' stroke-dasharray="5 3"' if number >= len(COLOURS) else ""
+        stroke = f'stroke="{COLOURS[number % len(COLOURS)]}" stroke-width="2"'
+        stroke += ' stroke-dasharray="5 3"' if number >= len(COLOURS) else ""
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in curve if point[0] > 0))
-        parts.append(f'<polyline points="{path}" fill="none" {colour}/>')
+        parts.append(f'<polyline points="{path}" fill="none" {stroke}/>')
         level = top + 14 + 20 * number
-        parts.append(f'<path d="M{left + width + 12} {level - 4}h18" {colour}/>')
+        parts.append(f'<path d="M{left + width + 12} {level - 4}h18" {stroke}/>')
         parts.append(f'<text x="{left + width + 36}" y="{level}" fill="#222222">{name}</text>')
     middle = left + width / 2
     parts.append(f'<text x="{middle:.0f}" y="{SIZE[1] - 8}" text-anchor="middle" fill="#222222">{x_title}</text>')

@@ -109,7 +109,9 @@ def test_a_drawing_that_comes_late_does_not_replace_the_one_asked_for_after_it(o
     page.route("**/structure?*lang=en", lambda route: held.append(route))
     page.locator("#file").set_input_files(photos / "dark.png")
     page.locator("#inside > summary").click()
-    while not held:
+    for _ in range(2400):
+        if held:
+            break
         page.wait_for_timeout(50)
     page.locator("#language").click()
     chinese = page.locator("svg[data-form=wide] text:visible", has_text="第 1 阶段")

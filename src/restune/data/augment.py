@@ -154,7 +154,7 @@ def erase(images: Tensor, share: float, key: RandomKey) -> Tensor:
     """Set rectangles of 2 to 33% of the area of normalised float ``[N, C, H, W]`` to 0, the mean; in place."""
     height, width = images.shape[2:]
     boxes = [_erased_box(height, width, draw) if draw[0] < share else None for draw in key.draw("erase", 5)]
-    if images.device.type == "cpu":
+    if images.device.type == "cpu":  # which writes the boxes alone faster than it masks all pixels; a GPU does not
         for row, box in zip(images, boxes, strict=True):
             if box is not None:
                 top, bottom, left, right = box
